@@ -1,0 +1,1 @@
+"""Exact multi-label evaluation: metrics, rankings and the report."""

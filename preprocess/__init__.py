@@ -1,0 +1,1 @@
+"""From a source of labelled photographs to tar shards."""

@@ -1,0 +1,1 @@
+"""Bytes on disk, order, decode and delivery; knows nothing of training."""

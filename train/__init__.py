@@ -1,0 +1,1 @@
+"""Training: configuration, model, optimisation, checkpoints and the loop."""
