@@ -1,0 +1,297 @@
+"""Read photographs and labels from a folder in the layout of PASCAL VOC 2007 to 2012."""
+
+import os
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from preprocess.record import Record
+from shards.errors import DataError
+
+Difficult = Literal["ignore", "positive", "negative"]
+
+# fmt: off
+OFFICIAL_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)
+# fmt: on
+OFFICIAL_SPLITS = ("train", "val", "trainval", "test")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG")  # the first that exists is the image
+_PRESENCE = {"1": 1, "0": 0, "-1": -1}  # 0: the image shows only objects of the class that are difficult
+_MAX_XML_BYTES = 4 << 20  # the largest of VOC is 20 kB
+_MAX_LIST_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class _Line:
+    number: int
+    fields: list[str]
+
+
+class VOC:
+    """A `Source` over one VOC folder, such as VOCdevkit/VOC2012.
+
+    A class list `ImageSets/Main/<class>_<split>.txt` says 1, 0 or -1 of each image; 0 means that every object
+    of the class is difficult, and `difficult` says what becomes of it: an ignored label, a positive or a
+    negative one. The lists are joined by image id, so the order of their lines is free; their ids must be
+    those of `<split>.txt`, which fixes the order of the records. A split without class lists is read from
+    Annotations. Raises DataError, here or from `records`, for everything that does not fit together.
+    """
+
+    class_names: tuple[str, ...]
+
+    def __init__(self, root: Path, difficult: Difficult = "ignore") -> None:
+        if difficult not in get_args(Difficult):
+            raise DataError(
+                f"difficult={difficult!r} is unknown; choose one of {', '.join(get_args(Difficult))}"
+            )
+        self.root = Path(root)
+        self.difficult = difficult
+        _check_layout(self.root)
+        self._lists = self.root / "ImageSets" / "Main"
+        self._annotations: dict[str, dict[str, int]] = {}
+        stems = sorted(path.stem for path in self._lists.glob("*.txt"))
+        self._class_lists = _group_class_lists(stems)
+        grouped = {f"{name}_{split}" for split, names in self._class_lists.items() for name in names}
+        self._splits = _in_official_order({s for s in stems if s not in grouped} | set(self._class_lists))
+        if not self._splits:
+            raise DataError(
+                f"{self._lists} holds no list of images; it should hold train.txt or <class>_train.txt"
+            )
+        self.class_names = self._find_class_names()
+        self._images: frozenset[str] | None = None
+
+    def splits(self) -> tuple[str, ...]:
+        """Return ("train", "val") where both are there, otherwise all there are, official names first."""
+        usual = ("train", "val")
+        return usual if set(usual) <= set(self._splits) else self._splits
+
+    def records(self, split: str) -> list[Record]:
+        """List the photographs of `split` in the order of its list, each once. Raises DataError."""
+        if split not in self._splits:
+            raise DataError(f"split {split!r} is not in {self._lists}; there are: {', '.join(self._splits)}")
+        ids = self._read_ids(split)
+        presence = self._presence_from_lists(split, ids)
+        if presence is None:
+            presence = {image_id: self._annotation(image_id) for image_id in ids}
+        index = {name: number for number, name in enumerate(self.class_names)}
+        return [self._record(split, image_id, presence[image_id], index) for image_id in ids]
+
+    def _record(self, split: str, image_id: str, presence: dict[str, int], index: dict[str, int]) -> Record:
+        unknown = presence.keys() - index.keys()
+        if unknown:
+            raise DataError(
+                f"{self._annotation_path(image_id)} names class {min(unknown)!r}, which no class list in "
+                f"{self._lists} has; add its lists or remove the object"
+            )
+        shown = {1, 0} if self.difficult == "positive" else {1}
+        labels = sorted(index[name] for name, value in presence.items() if value in shown)
+        unsure = sorted(index[name] for name, value in presence.items() if value == 0)
+        ignored = unsure if self.difficult == "ignore" else ()
+        file = self._image_file(split, image_id)
+        path = self.root / "JPEGImages" / file
+        return Record(image_id, path, f"JPEGImages/{file}", tuple(labels), tuple(ignored))
+
+    def _image_file(self, split: str, image_id: str) -> str:
+        folder = self.root / "JPEGImages"
+        if self._images is None:  # one listing instead of a stat per image
+            with os.scandir(folder) as entries:
+                self._images = frozenset(entry.name for entry in entries)
+        for suffix in _IMAGE_SUFFIXES:
+            if image_id + suffix in self._images:
+                return image_id + suffix
+        raise DataError(
+            f"{folder / image_id}.jpg is missing, but split {split!r} lists {image_id!r}; "
+            "restore the image or remove the id from the lists"
+        )
+
+    # lists
+
+    def _list_path(self, stem: str) -> Path:
+        return self._lists / f"{stem}.txt"
+
+    def _read_ids(self, split: str) -> list[str]:
+        """Return the ids of a split from its master list, otherwise from its first class list."""
+        path = self._list_path(split)
+        num_fields = 1
+        if not path.exists():
+            path, num_fields = self._list_path(f"{self._class_lists[split][0]}_{split}"), 2
+        seen: dict[str, int] = {}
+        for line in _read_lines(path):
+            if len(line.fields) != num_fields:
+                raise _malformed(path, line, num_fields)
+            _note_id(seen, line, path)
+        if not seen:
+            raise DataError(
+                f"{path} lists no image: split {split!r} is empty; fill the list or choose another split"
+            )
+        return list(seen)
+
+    def _presence_from_lists(self, split: str, ids: list[str]) -> dict[str, dict[str, int]] | None:
+        """Return for each id its classes with value 1 or 0; None where the split has no class lists."""
+        listed = self._class_lists.get(split)
+        if not listed:
+            return None
+        missing = [name for name in self.class_names if name not in listed]
+        if missing:
+            raise DataError(
+                f"{self._list_path(f'{missing[0]}_{split}')} is missing, though other splits have class "
+                f"{missing[0]!r}; restore it or remove the class from all splits"
+            )
+        presence: dict[str, dict[str, int]] = {image_id: {} for image_id in ids}
+        for name in listed:
+            self._join_class_list(name, split, presence)
+        return presence
+
+    def _join_class_list(self, name: str, split: str, presence: dict[str, dict[str, int]]) -> None:
+        path = self._list_path(f"{name}_{split}")
+        seen: dict[str, int] = {}
+        for line in _read_lines(path):
+            if len(line.fields) != 2:
+                raise _malformed(path, line, 2)
+            image_id, text = line.fields
+            if text not in _PRESENCE:
+                raise DataError(
+                    f"{path}:{line.number}: label {text!r} of {image_id!r} is unknown; use 1, 0 or -1"
+                )
+            _note_id(seen, line, path)
+            if image_id not in presence:
+                raise DataError(
+                    f"{path}:{line.number}: image {image_id!r} is in no other list of split {split!r}; "
+                    f"remove it here or add it to {split}.txt"
+                )
+            if _PRESENCE[text] >= 0:
+                presence[image_id][name] = _PRESENCE[text]
+        if len(seen) < len(presence):
+            absent = next(image_id for image_id in presence if image_id not in seen)
+            raise DataError(
+                f"{path} lacks {len(presence) - len(seen)} of the {len(presence)} images of split {split!r}, "
+                f"the first is {absent!r}; add a line with 1, 0 or -1 for each"
+            )
+
+    # annotations
+
+    def _find_class_names(self) -> tuple[str, ...]:
+        names = {name for listed in self._class_lists.values() for name in listed}
+        if names:
+            return tuple(sorted(names))  # of the official 20 this is the official order
+        for split in self._splits:
+            for image_id in self._read_ids(split):
+                names.update(self._annotation(image_id))
+        if not names:
+            raise DataError(
+                f"no class list in {self._lists} and no object in {self.root / 'Annotations'}; add one"
+            )
+        return OFFICIAL_CLASSES if names <= set(OFFICIAL_CLASSES) else tuple(sorted(names))
+
+    def _annotation_path(self, image_id: str) -> Path:
+        return self.root / "Annotations" / f"{image_id}.xml"
+
+    def _annotation(self, image_id: str) -> dict[str, int]:
+        if image_id not in self._annotations:
+            self._annotations[image_id] = _read_annotation(self._annotation_path(image_id))
+        return self._annotations[image_id]
+
+
+def _malformed(path: Path, line: _Line, num_fields: int) -> DataError:
+    form = "one image id" if num_fields == 1 else "an image id and 1, 0 or -1"
+    return DataError(
+        f"{path}:{line.number}: expected {form}, got {' '.join(line.fields)!r}; correct the line"
+    )
+
+
+def _check_layout(root: Path) -> None:
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; give the VOC folder that holds JPEGImages and ImageSets")
+    missing = [name for name in ("ImageSets/Main", "JPEGImages") if not (root / name).is_dir()]
+    if not missing:
+        return
+    inner = sorted(
+        path.parent for pattern in ("*/ImageSets", "VOCdevkit/*/ImageSets") for path in root.glob(pattern)
+    )
+    if inner:
+        raise DataError(
+            f"{root} is no VOC folder but holds {inner[-1].relative_to(root)}; use {inner[-1]} as the root"
+        )
+    raise DataError(f"{root / missing[0]} is missing; a VOC folder holds ImageSets/Main and JPEGImages")
+
+
+def _group_class_lists(stems: Iterable[str]) -> dict[str, list[str]]:
+    """Return the classes that have a list, by split: `train_val` is class train in split val."""
+    stems = list(stems)
+    splits = set(OFFICIAL_SPLITS) | {stem for stem in stems if "_" not in stem}
+    groups: dict[str, list[str]] = {}
+    for stem in stems:
+        name, _, split = stem.rpartition("_")
+        if name and split in splits:
+            groups.setdefault(split, []).append(name)
+    return groups
+
+
+def _in_official_order(splits: set[str]) -> tuple[str, ...]:
+    official = [split for split in OFFICIAL_SPLITS if split in splits]
+    return (*official, *sorted(splits.difference(official)))
+
+
+def _read_lines(path: Path) -> Iterator[_Line]:
+    """Yield the lines that are not blank, split at white space; any line ends and a BOM are fine."""
+    text = _read_text(path, _MAX_LIST_BYTES)
+    for number, line in enumerate(text.splitlines(), start=1):
+        fields = line.split()
+        if fields:
+            yield _Line(number, fields)
+
+
+def _note_id(seen: dict[str, int], line: _Line, path: Path) -> None:
+    image_id = line.fields[0]
+    if "/" in image_id or "\\" in image_id or ".." in image_id or "\0" in image_id:
+        raise DataError(
+            f"{path}:{line.number}: image id {image_id!r} is a path; use the bare name of an image"
+        )
+    if image_id in seen:
+        raise DataError(
+            f"{path}:{line.number}: image {image_id!r} is on line {seen[image_id]} already; remove one"
+        )
+    seen[image_id] = line.number
+
+
+def _read_text(path: Path, max_bytes: int) -> str:
+    """Read text as UTF-8; what is none of it is replaced, for names in Latin-1 matter to nobody here."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(max_bytes + 1)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); restore it") from None
+    if len(raw) > max_bytes:
+        raise DataError(f"{path} has more than {max_bytes:,} bytes; it is no file of VOC, remove it")
+    return raw.decode("utf-8-sig", "replace")
+
+
+def _read_annotation(path: Path) -> dict[str, int]:
+    """Return the classes in a VOC annotation: 1 where an object is not difficult, 0 where all are.
+
+    The file may come from a stranger: without a DTD there are no entities, so nothing expands and nothing
+    else is opened. The check is on the decoded text that is then parsed, so another encoding cannot hide one.
+    """
+    text = _read_text(path, _MAX_XML_BYTES)
+    for forbidden in ("<!DOCTYPE", "<!ENTITY"):
+        if forbidden in text:
+            raise DataError(f"{path} holds {forbidden}, which no VOC annotation needs; remove it")
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise DataError(f"{path} is no XML ({error}); restore it") from None
+    presence: dict[str, int] = {}
+    for number, item in enumerate(root.findall("object"), start=1):
+        name = (item.findtext("name") or "").strip()
+        difficult = (item.findtext("difficult") or "0").strip()
+        if not name:
+            raise DataError(f"{path}: object {number} has no name; add it")
+        if difficult not in ("0", "1"):
+            raise DataError(f"{path}: object {number} ({name}) has difficult={difficult!r}; use 0 or 1")
+        presence[name] = max(presence.get(name, 0), 1 - int(difficult))
+    return presence
