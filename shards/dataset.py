@@ -1,0 +1,39 @@
+"""The map-style drop-in: whole images for anybody's own DataLoader, workers and transforms."""
+
+from pathlib import Path
+
+import numpy as np
+
+from shards.decode import Decoder
+from shards.errors import SampleError
+from shards.index import DatasetIndex
+from shards.reader import ShardReader
+
+
+class ShardDataset:
+    """`ds[i]` is (image uint8 HWC RGB, labels float32 [K], known bool [K], key) of sample `i`, in the index's order."""
+
+    def __init__(self, index: DatasetIndex | str | Path) -> None:
+        self.index = index if isinstance(index, DatasetIndex) else DatasetIndex.open(index)
+        self._reader = ShardReader(self.index)
+
+    def __len__(self) -> int:
+        return self.index.num_samples
+
+    def __getitem__(self, sample: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+        if not -len(self) <= sample < len(self):
+            raise IndexError(f"sample {sample} of {len(self)}")
+        sample %= len(self)
+        labels = self.index.labels(slice(sample, sample + 1))[0].astype(np.float32)
+        known = self.index.known(slice(sample, sample + 1))[0]
+        return self.image(sample), labels, known, self.index.key(sample)
+
+    def image(self, sample: int) -> np.ndarray:
+        """Decode the image of one sample: uint8 [height, width, 3] RGB, the caller's own."""
+        row = self.index.samples[sample]
+        width, height = int(row["width"]), int(row["height"])
+        try:
+            return Decoder().box(self._reader.member(row, 0), width, height, (0, 0, width, height))
+        except SampleError as error:
+            path = self.index.shard_path(int(row["shard"]))
+            raise SampleError(f"{path}: sample {self.index.key(sample)}: {error}; pack this shard again") from error

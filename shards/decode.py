@@ -1,0 +1,78 @@
+"""From the bytes of a sample to the pixels of a crop."""
+
+import math
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from shards.errors import SampleError
+from shards.jpeg import MISMATCH, WHOLE, cut_tiles
+
+# Above this shrink factor a linear filter starts to alias; below it, it is as near to an antialiased one as area is.
+LINEAR_UP_TO = 1.5
+
+
+class Decoder:
+    """Decode boxes of JPEGs with scratch memory of its own: one per thread."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(1 << 17, np.uint8)
+        self._pixels = np.empty(1 << 20, np.uint8)
+
+    def box(self, data: np.ndarray, width: int, height: int, box: tuple[int, int, int, int]) -> np.ndarray:
+        """Decode box (x, y, w, h) of a JPEG `width` x `height`: uint8 [h, w, 3] RGB.
+
+        The array is a view of scratch memory, good until the next call. Raises SampleError without shard or key, which
+        the caller knows.
+        """
+        x, y, w, h = box
+        if len(self._bytes) < len(data) + 2:
+            self._bytes = np.empty(2 * len(data), np.uint8)
+        size, left, top, small_w, small_h = cut_tiles(data, width, height, x, y, w, h, self._bytes)
+        if size == MISMATCH:
+            raise SampleError(f"not a JPEG of the {width} x {height} pixels that the index tells")
+        if size == WHOLE:
+            pixels = self._decode(data, width, height)
+            return pixels[y : y + h, x : x + w]
+        pixels = self._decode(self._bytes[:size], small_w, small_h)
+        return pixels[top : top + h, left : left + w]
+
+    def _decode(self, data: np.ndarray, width: int, height: int) -> np.ndarray:
+        if len(self._pixels) < 3 * width * height:
+            self._pixels = np.empty(3 * width * height, np.uint8)
+        try:
+            pixels = simplejpeg.decode_jpeg(data, "RGB", buffer=self._pixels)
+        except ValueError as error:
+            raise SampleError(f"damaged JPEG ({error})") from error
+        if pixels.shape != (height, width, 3):
+            raise SampleError(f"decodes to {pixels.shape}, not {height} x {width} x 3")
+        return pixels
+
+
+def resize_into(out: np.ndarray, pixels: np.ndarray, mirror: bool) -> None:
+    """Resize pixels uint8 [h, w, 3] to the shape of `out` uint8 [size, size, 3], mirrored if asked: for training."""
+    size = out.shape[0]
+    linear = max(pixels.shape[:2]) <= LINEAR_UP_TO * size
+    cv2.resize(pixels, (size, size), dst=out, interpolation=cv2.INTER_LINEAR if linear else cv2.INTER_AREA)
+    if mirror:
+        cv2.flip(out, 1, dst=out)
+
+
+def resize_box_into(
+    out: np.ndarray, decoder: Decoder, data: np.ndarray, width: int, height: int, box: np.ndarray
+) -> None:
+    """Resize a fractional box (x, y, w, h) with an antialiased bilinear filter into `out`: for evaluation.
+
+    Equal to resizing the whole image with Pillow (which torchvision calls) and cutting the result, but only the box
+    and the reach of the filter around it are decoded.
+    """
+    size = out.shape[0]
+    reach = [math.ceil(max(1.0, extent / size)) + 1 for extent in box[2:]]
+    x0, y0 = max(0, math.floor(box[0]) - reach[0]), max(0, math.floor(box[1]) - reach[1])
+    x1 = min(width, math.ceil(box[0] + box[2]) + reach[0])
+    y1 = min(height, math.ceil(box[1] + box[3]) + reach[1])
+    image = Image.fromarray(decoder.box(data, width, height, (x0, y0, x1 - x0, y1 - y0)))
+    edges = (box[0] - x0, box[1] - y0, min(box[0] + box[2] - x0, x1 - x0), min(box[1] + box[3] - y0, y1 - y0))
+    out[:] = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=edges))

@@ -1,0 +1,79 @@
+"""The format on disk, version 1; docs/format.md is its home. Names, row layout, bit-vectors, nothing else."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT_NAME = "tarmac"
+FORMAT_VERSION = 1
+INDEX_NAME = "index.json"  # written last: a folder without it is unfinished
+PROGRESS_NAME = "packing.json"  # the index of an unfinished folder
+SAMPLES_NAME = "samples.npy"
+IMAGE_SUFFIXES = ("jpg",)
+
+
+def shard_name(split: str, number: int) -> str:
+    """Name shard `number` of a split."""
+    return f"{split}-{number:06d}.tar"
+
+
+def num_label_bytes(num_classes: int) -> int:
+    """Count the bytes of a bit-vector of `num_classes` labels."""
+    return (num_classes + 7) // 8
+
+
+def row_dtype(num_classes: int, num_members: int, key_bytes: int) -> np.dtype[Any]:
+    """Lay out one row of samples.npy: where a sample's bytes are and what is known of it.
+
+    `offset` and `length` hold one value per image member; `labels` and `ignored` are big-endian bit-vectors.
+    """
+    label_bytes = (num_label_bytes(num_classes),)
+    return np.dtype(
+        [
+            ("shard", "<u4"),
+            ("width", "<u2"),
+            ("height", "<u2"),
+            ("offset", "<u8", (num_members,)),
+            ("length", "<u4", (num_members,)),
+            ("labels", "u1", label_bytes),
+            ("ignored", "u1", label_bytes),
+            ("key", f"S{max(1, key_bytes)}"),
+        ]
+    )
+
+
+def pack_labels(indices: Iterable[int], num_classes: int) -> np.ndarray:
+    """Turn class indices into a bit-vector uint8 [ceil(C/8)]."""
+    bits = np.zeros(num_classes, bool)
+    bits[list(indices)] = True
+    return np.packbits(bits)
+
+
+def unpack_labels(packed: np.ndarray, num_classes: int) -> np.ndarray:
+    """Turn bit-vectors uint8 [N, ceil(C/8)] into bool [N, C]."""
+    return np.unpackbits(packed, axis=-1, count=num_classes).view(bool)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or none: temporary name, fsync, rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside a folder durable, where the system lets folders be opened."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,190 @@
+"""Open one split of a packed dataset: what is in it and where, without touching an image."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from shards.errors import FormatError
+from shards.format import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    IMAGE_SUFFIXES,
+    INDEX_NAME,
+    PROGRESS_NAME,
+    SAMPLES_NAME,
+    row_dtype,
+    unpack_labels,
+)
+
+Task = Literal["multilabel", "multiclass"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar of a split. `name` is relative to the split's folder."""
+
+    name: str
+    num_bytes: int
+    num_samples: int
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetIndex:
+    """What a split holds. `samples` is a memory-mapped structured array, one row per sample (shards.format)."""
+
+    root: Path
+    split: str
+    task: Task
+    class_names: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    samples: np.ndarray
+    members: tuple[str, ...]
+    statistics: dict[str, Any]
+    settings: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "DatasetIndex":
+        """Open a split's folder, such as `data/voc/train`.
+
+        Raises FormatError where the folder is unfinished, of another version, or its files are not those that
+        the index describes (sizes are compared; checksums are the business of a re-run of the packer).
+        """
+        root = Path(path)
+        described = _read_json(root)
+        try:
+            index = cls._described(root, described)
+        except (KeyError, TypeError) as error:
+            raise FormatError(f"{root / INDEX_NAME}: no valid {error} entry; pack this split again") from error
+        _check_files(index)
+        return index
+
+    @classmethod
+    def _described(cls, root: Path, described: dict[str, Any]) -> "DatasetIndex":
+        class_names = tuple(described["class_names"])
+        members = tuple(described["image"]["members"])
+        if not members or any(suffix.rpartition(".")[2] not in IMAGE_SUFFIXES for suffix in members):
+            raise FormatError(f"{root / INDEX_NAME}: image members {members!r} are not of a kind read here")
+        samples = _map_samples(root / SAMPLES_NAME, described["num_samples"], len(class_names), len(members))
+        return cls(
+            root=root,
+            split=described["split"],
+            task=described["task"],
+            class_names=class_names,
+            shards=tuple(
+                Shard(entry["name"], entry["bytes"], entry["num_samples"], entry["sha256"])
+                for entry in described["shards"]
+            ),
+            samples=samples,
+            members=members,
+            statistics=described["statistics"],
+            settings=described["image"],
+        )
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.samples)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def labels(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Unpack labels of the given samples (all by default) into bool [N, K]."""
+        return unpack_labels(self.samples["labels"][ids], self.num_classes)
+
+    def known(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Tell which labels count: bool [N, K], False where the annotation says to ignore the class."""
+        return ~unpack_labels(self.samples["ignored"][ids], self.num_classes)
+
+    def key(self, sample: int) -> str:
+        """Name one sample."""
+        return self.samples["key"][sample].decode()
+
+    def keys(self) -> np.ndarray:
+        """Name all samples: unicode [N]."""
+        return self.samples["key"].astype(str)
+
+    def shard_path(self, number: int) -> Path:
+        return self.root / self.shards[number].name
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        """Pickle as the path: a worker process maps the files itself."""
+        return DatasetIndex.open, (self.root,)
+
+
+def list_splits(root: Path) -> list[str]:
+    """Name the finished splits of a dataset folder."""
+    if not root.is_dir():
+        return []
+    return sorted(path.parent.name for path in root.glob(f"*/{INDEX_NAME}"))
+
+
+def open_split(data: str | Path, split: str) -> DatasetIndex:
+    """Open `data/split`, with an error that names the splits there are."""
+    root = Path(data)
+    if not (root / split).is_dir():
+        there = list_splits(root)
+        remedy = f"it has {', '.join(there)}" if there else "pack it first: python -m preprocess.shard"
+        raise FormatError(f"{root}: no split {split!r} here; {remedy}")
+    return DatasetIndex.open(root / split)
+
+
+def _read_json(root: Path) -> dict[str, Any]:
+    path = root / INDEX_NAME
+    if not path.is_file():
+        if (root / PROGRESS_NAME).exists():
+            raise FormatError(f"{root}: packing was not finished; run the same preprocess.shard command again")
+        splits = list_splits(root)
+        hint = f"; did you mean {root / splits[0]}?" if splits else "; pack it first: python -m preprocess.shard"
+        raise FormatError(f"{root}: no {INDEX_NAME} here{hint}")
+    try:
+        described = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FormatError(f"{path}: not JSON ({error}); pack this split again") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT_NAME:
+        raise FormatError(f"{path}: not the index of a {FORMAT_NAME} dataset")
+    if described.get("version") != FORMAT_VERSION:
+        raise FormatError(
+            f"{path}: format version {described.get('version')!r}, this code reads {FORMAT_VERSION}; "
+            "pack again or use the matching release"
+        )
+    return described
+
+
+def _map_samples(path: Path, num_samples: int, num_classes: int, num_members: int) -> np.ndarray:
+    try:
+        samples = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); pack this split again") from error
+    key_bytes = samples.dtype["key"].itemsize if samples.dtype.names and "key" in samples.dtype.names else 1
+    expected = row_dtype(num_classes, num_members, key_bytes)
+    if samples.dtype != expected or samples.shape != (num_samples,):
+        raise FormatError(
+            f"{path}: {samples.shape} rows of {samples.dtype}, the index says {num_samples} rows "
+            f"of {num_classes} classes; pack this split again"
+        )
+    return samples
+
+
+def _check_files(index: DatasetIndex) -> None:
+    total = 0
+    for number, shard in enumerate(index.shards):
+        if Path(shard.name).name != shard.name:
+            raise FormatError(f"{index.root / INDEX_NAME}: shard name {shard.name!r} leads out of the folder")
+        path = index.shard_path(number)
+        found = path.stat().st_size if path.is_file() else None
+        if found != shard.num_bytes:
+            state = "is missing" if found is None else f"has {found} bytes"
+            raise FormatError(
+                f"{path}: {state}, the index says {shard.num_bytes} bytes; "
+                "run the same preprocess.shard command again to restore it"
+            )
+        total += shard.num_samples
+    if total != index.num_samples:
+        raise FormatError(
+            f"{index.root}: shards hold {total} samples, samples.npy {index.num_samples}; pack again"
+        )

@@ -1,0 +1,242 @@
+"""The loader: whole batches made by threads of this process, straight into a ring of slots.
+
+Why threads: what costs time (cutting tiles, decoding, resizing) runs outside the GIL, and a batch then never crosses a
+process boundary. Each thread makes a whole batch, so nothing is handed over per image.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from shards.batch import Batch
+from shards.crops import CROP_SHARE, centre_crops, check_scale, random_resized_crops
+from shards.decode import Decoder, resize_box_into, resize_into
+from shards.errors import DataError, SampleError
+from shards.index import DatasetIndex
+from shards.reader import ShardReader
+from shards.ring import Ring
+from shards.sampler import Plan, World
+
+BATCHES_AHEAD = 2  # beyond those being made: one to hand out at once, one as slack for a slow one
+
+
+class BatchMaker:
+    """Make any batch of any epoch: a pure function of (epoch, step), callable from several threads."""
+
+    def __init__(
+        self, index: DatasetIndex, plan: Plan, size: int, train: bool, scale: tuple[float, float], crop_share: float
+    ) -> None:
+        self.index, self.plan = index, plan
+        self.size, self.train, self.scale, self.crop_share = size, train, scale, crop_share
+        self._reader = ShardReader(index)
+        shape = (plan.local_batch_size, size, size, 3)
+        self.ring = Ring(shape, pinned=torch.cuda.is_available())
+        self._local = threading.local()
+
+    def make(self, epoch: int, step: int) -> Batch:
+        """Decode this rank's part of a global batch."""
+        global_ids = self.plan.global_ids(epoch, step)
+        part = self.plan.local_part(len(global_ids))
+        num_valid, num_slots = part.stop - part.start, self.plan.local_batch_size
+        # Padding repeats samples of the same global batch, so that batch statistics see photographs, not zeros.
+        ids = np.resize(global_ids[part] if num_valid else global_ids, num_slots)
+        valid = np.arange(num_slots) < num_valid
+        known = self.index.known(ids)
+        known[~valid] = False
+        slot = self.ring.take()
+        try:
+            self._fill(slot, ids, epoch)
+        except BaseException:
+            self.ring.give_back(slot)
+            raise
+        return Batch(
+            images=self.ring.lend(slot),
+            labels=torch.from_numpy(self.index.labels(ids).astype(np.float32)),
+            known=torch.from_numpy(known),
+            valid=torch.from_numpy(valid),
+            ids=torch.from_numpy(np.where(valid, ids, -1)),
+            num_known=int(self.index.known(global_ids).sum()),
+        )
+
+    def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> None:
+        if not hasattr(self._local, "decoder"):
+            self._local.decoder = Decoder()
+        decoder: Decoder = self._local.decoder
+        rows = self.index.samples[ids]
+        widths, heights = rows["width"], rows["height"]
+        if self.train:
+            boxes, flips = random_resized_crops(ids, widths, heights, self.plan.seed, epoch, self.scale)
+        else:
+            boxes, flips = centre_crops(widths, heights, self.size, self.crop_share), np.zeros(len(ids), bool)
+        extents = zip(widths.tolist(), heights.tolist(), boxes.tolist(), flips.tolist(), strict=True)
+        for row, out, (width, height, box, flip) in zip(rows, slot, extents, strict=True):
+            try:
+                data = self._reader.member(row, 0)
+                if self.train:
+                    resize_into(out, decoder.box(data, width, height, box), flip)
+                else:
+                    resize_box_into(out, decoder, data, width, height, box)
+            except SampleError as error:
+                shard = self.index.shard_path(int(row["shard"]))
+                raise SampleError(
+                    f"{shard}: sample {row['key'].decode()}: {error}; "
+                    "run the same preprocess.shard command again to restore the shard"
+                ) from error
+
+
+class _Making:
+    """The threads of one epoch.
+
+    Invariant: handed out <= made <= claimed <= handed out + num_threads + BATCHES_AHEAD.
+    """
+
+    def __init__(self, maker: BatchMaker, epoch: int, first_step: int, num_threads: int) -> None:
+        self._maker, self._epoch, self._last_step = maker, epoch, maker.plan.num_steps
+        self._claimed = self._handed_out = first_step
+        self._limit = num_threads + BATCHES_AHEAD
+        self._made: dict[int, Batch | BaseException] = {}
+        self._stopped = False
+        self._changed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"tarmac-loader-{i}", daemon=True) for i in range(num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def next(self) -> Batch:
+        """Wait for the next batch in order; what a thread raised while making it is raised here."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._handed_out in self._made)
+            made = self._made.pop(self._handed_out)
+            self._handed_out += 1
+            self._changed.notify_all()
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    def stop(self) -> None:
+        """Let the threads finish their batch and end."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._made.clear()
+
+    def _claim(self) -> int | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._claimed < self._handed_out + self._limit)
+            if self._stopped or self._claimed >= self._last_step:
+                return None
+            self._claimed += 1
+            return self._claimed - 1
+
+    def _run(self) -> None:
+        while (step := self._claim()) is not None:
+            made: Batch | BaseException
+            try:
+                made = self._maker.make(self._epoch, step)
+            except BaseException as error:
+                made = error
+            with self._changed:
+                self._made[step] = made
+                self._changed.notify_all()
+            del made  # a thread must not keep a batch that its consumer has let go
+
+
+class _Steps(IterableDataset[Batch]):
+    """What DataLoader is told it iterates over; the work is in Loader.__iter__."""
+
+    def __init__(self, loader: "Loader") -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._loader)
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+
+class Loader(DataLoader[Batch]):
+    """Deliver every sample of a split exactly once per epoch, as whole batches (shards.batch.Batch).
+
+    `train=True` shuffles all samples anew each epoch and draws random-resized crops and flips; `train=False` keeps the
+    index's order and takes the centre. Every rank makes `len(self)` steps. Both order and crops are pure functions of
+    (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. An epoch that was read to its
+    end moves the loader on to the next one; one that was left starts again, unless `load_state_dict` says where.
+    """
+
+    def __init__(
+        self,
+        index: DatasetIndex,
+        global_batch_size: int = 64,
+        size: int = 224,
+        train: bool = True,
+        seed: int = 0,
+        world: World = World(),  # noqa: B008 (frozen)
+        num_threads: int = 2,
+        scale: tuple[float, float] = (0.08, 1.0),
+        crop_share: float = CROP_SHARE,
+    ) -> None:
+        for name, value in (("global_batch_size", global_batch_size), ("size", size), ("num_threads", num_threads)):
+            if value < 1:
+                raise DataError(f"{name} is {value}: give at least 1")
+        if not 0 < crop_share <= 1:
+            raise DataError(f"crop_share is {crop_share}: give a share of the short side, 0 < share <= 1")
+        if index.num_samples == 0:
+            raise DataError(f"{index.root}: holds no samples; pack the split again")
+        if not 0 <= seed < 2**63:
+            raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
+        plan = Plan(index.num_samples, global_batch_size, train, seed, world)
+        self.plan, self.num_threads = plan, num_threads
+        self._maker = BatchMaker(index, plan, size, train, check_scale(scale), crop_share)
+        self._epoch, self._step, self._resume_step = 0, 0, 0
+        # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
+        super().__init__(_Steps(self), batch_size=None, num_workers=0)
+
+    def __len__(self) -> int:
+        return self.plan.num_steps
+
+    def __iter__(self) -> Any:
+        """Iterate over the rest of the epoch (the whole of it, unless a state was loaded)."""
+        epoch, step, self._resume_step = self._epoch, self._resume_step, 0
+        self._step = step
+        making = _Making(self._maker, epoch, step, self.num_threads)
+        try:
+            for number in range(step, self.plan.num_steps):
+                batch = making.next()
+                self._step = number + 1
+                yield batch
+                del batch
+            self._epoch, self._step = epoch + 1, 0
+        finally:
+            making.stop()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch."""
+        self._epoch, self._step, self._resume_step = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Tell where the latest iteration stands: `step` batches of `epoch` have been handed out."""
+        return {"epoch": self._epoch, "step": self._step, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a state: the next iteration hands out batch `step` of `epoch` first, on any number of ranks."""
+        for name, value in self._identity().items():
+            if state[name] != value:
+                raise DataError(
+                    f"the saved order has {name} {state[name]}, this loader {value}: "
+                    "going on exactly needs the same; start a new run to change it"
+                )
+        self._epoch, self._step = state["epoch"], state["step"]
+        if self._step >= self.plan.num_steps:
+            self._epoch, self._step = self._epoch + 1, 0
+        self._resume_step = self._step
+
+    def _identity(self) -> dict[str, int]:
+        plan = self.plan
+        return {"seed": plan.seed, "num_samples": plan.num_samples, "global_batch_size": plan.global_batch_size}

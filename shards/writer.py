@@ -1,0 +1,161 @@
+"""Write one tar shard with its DALI index beside it, and read back what a shard holds. No torch here."""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import FormatError
+from shards.format import sync_folder, write_atomically
+
+BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample as it goes into a shard. `images` maps a member's suffix ("jpg", "nir.jpg") to its bytes."""
+
+    key: str
+    images: Mapping[str, bytes]
+    labels: tuple[int, ...]
+    ignored: tuple[int, ...]
+    width: int
+    height: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Where a written sample lies: offsets and lengths in bytes, one per image member."""
+
+    key: str
+    offset: tuple[int, ...]
+    length: tuple[int, ...]
+    labels: tuple[int, ...]
+    ignored: tuple[int, ...]
+    width: int
+    height: int
+
+
+class ShardWriter:
+    """Write samples to `path`; the file appears under that name only when `close()` has synced it.
+
+    Same samples, same bytes: mtime, uid and gid are 0 and members keep a fixed order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        self._temporary = path.with_name(path.name + ".tmp")
+        self._file = open(self._temporary, "wb")  # noqa: SIM115
+        self._hash = hashlib.sha256()
+        self._position = 0
+        self._dali: list[str] = []
+
+    @property
+    def num_bytes(self) -> int:
+        """Count the bytes of the finished tar if it were closed now."""
+        end = self._position + 2 * BLOCK
+        return end + -end % tarfile.RECORDSIZE
+
+    def add(self, sample: Sample) -> None:
+        """Append a sample: its images in the mapping's order, then its JSON."""
+        members = []
+        offsets, lengths = [], []
+        for suffix, data in sample.images.items():
+            start = self._add_member(f"{sample.key}.{suffix}", data)
+            members.append((suffix, start, len(data)))
+            offsets.append(start)
+            lengths.append(len(data))
+        described = {
+            "labels": list(sample.labels),
+            "ignored": list(sample.ignored),
+            "width": sample.width,
+            "height": sample.height,
+            "source": sample.source,
+        }
+        data = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+        members.append(("json", self._add_member(f"{sample.key}.json", data), len(data)))
+        self._dali.append(
+            " ".join(f"{suffix} {start} {size} {sample.key}.{suffix}" for suffix, start, size in members)
+        )
+        row = asdict(sample)
+        row = {name: row[name] for name in ("key", "labels", "ignored", "width", "height")}
+        self.rows.append(Row(offset=tuple(offsets), length=tuple(lengths), **row))
+
+    def close(self) -> str:
+        """Finish the shard and its `.idx`; return the tar's SHA-256 in hex."""
+        self._write(bytes(self.num_bytes - self._position))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        # DALI "v1.2": a header "version components", then per sample "ext offset size name" for each component.
+        # https://docs.nvidia.com/deeplearning/dali (wds2idx)
+        text = f"v1.2 {len(self._dali)}\n" + "".join(line + "\n" for line in self._dali)
+        write_atomically(self.path.with_suffix(".idx"), text.encode())
+        os.replace(self._temporary, self.path)
+        sync_folder(self.path.parent)
+        return self._hash.hexdigest()
+
+    def abort(self) -> None:
+        """Drop the unfinished file."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _add_member(self, name: str, data: bytes) -> int:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        info.mode = 0o644
+        self._write(info.tobuf(tarfile.GNU_FORMAT))
+        start = self._position
+        self._write(data)
+        self._write(bytes(-len(data) % BLOCK))
+        return start
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self._position += len(data)
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """List the samples of a finished shard from its tar headers and JSON members; image bytes are skipped."""
+    images: list[tuple[int, int]] = []
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            key, _, suffix = member.name.partition(".")
+            if suffix != "json":
+                images.append((member.offset_data, member.size))
+                continue
+            file = tar.extractfile(member)
+            assert file is not None, member.name
+            described = _described(file.read(), path, key)
+            yield Row(
+                key=key,
+                offset=tuple(start for start, _ in images),
+                length=tuple(size for _, size in images),
+                labels=tuple(described["labels"]),
+                ignored=tuple(described["ignored"]),
+                width=described["width"],
+                height=described["height"],
+            )
+            images = []
+
+
+def _described(data: bytes, path: Path, key: str) -> dict[str, Any]:
+    try:
+        described = json.load(io.BytesIO(data))
+        return {name: described[name] for name in ("labels", "ignored", "width", "height")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: {key}.json is not a sample's JSON ({error}); pack this shard again") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Hash a file in constant memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,97 @@
+"""What a run is made of: the one source of defaults, flags, help and of the run's config.yaml."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from shards.commandline import option
+from shards.crops import check_scale
+from shards.errors import DataError
+
+# What may differ between a run and its continuation without changing a single weight.
+FREE_ON_RESUME = ("data", "out", "resume", "num_threads", "save_every_steps", "tensorboard")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. The same names are the flags (with dashes) and the keys of a recipe."""
+
+    data: str = option("data/digits", "packed dataset: a folder with the splits train and val")
+    out: str = option("runs/digits", "run folder: config.yaml, metrics.jsonl, checkpoints best and last")
+    model: str = option("resnet18", "name of a timm model")
+    pretrained: bool = option(False, "start from timm's pretrained weights (fetched from the Hugging Face hub)")
+    weights: str = option("", "start from a local .safetensors or .pth state dict")
+    drop_rate: float = option(0.0, "dropout before the classifier")
+    size: int = option(224, "side of the network's input in pixels")
+    crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the area that a random crop takes, lowest, highest")
+    normalize: Literal["model", "dataset"] = option(
+        "model", "mean and std of the pixels: those the timm model was trained with, or the training split's own"
+    )
+    epochs: int = option(20, "passes over the training split")
+    global_batch_size: int = option(64, "samples per optimiser step, over all ranks together")
+    accumulate: int = option(1, "split each rank's part of a batch into this many passes, to save memory")
+    eval_batch_size: int = option(64, "samples per rank and step of validation")
+    precision: Literal["no", "bf16", "fp16"] = option("no", "mixed precision; bf16 also works on a CPU")
+    optimizer: Literal["sgd", "adamw"] = option("sgd", "sgd (with momentum, not Nesterov's) or adamw, as timm makes them")
+    lr: float = option(0.01, "learning rate after the warm-up")
+    head_lr_factor: float = option(1.0, "learning rate of the new classifier, as a multiple of lr")
+    momentum: float = option(0.0, "momentum of sgd")
+    weight_decay: float = option(0.0, "weight decay; biases and norms are spared")
+    schedule: Literal["constant", "step", "cosine"] = option("constant", "course of the learning rate after warm-up")
+    warmup_epochs: float = option(0.0, "epochs over which the learning rate rises linearly from 0")
+    step_epochs: int = option(10, "schedule step: epochs between two drops")
+    step_factor: float = option(0.1, "schedule step: factor of a drop")
+    clip_norm: float = option(0.0, "clip the gradient's norm to this; 0 does not clip")
+    ema_decay: float = option(0.0, "average the weights with this decay per step and validate the average; 0 does not")
+    seed: int = option(0, "seed of order, crops, initial weights and dropout")
+    num_threads: int = option(2, "loader threads per rank")
+    save_every_steps: int = option(0, "write last also every so many steps; 0 writes it once an epoch")
+    resume: bool = option(False, "go on from the run folder's last checkpoint, if there is one")
+    tensorboard: bool = option(True, "write TensorBoard logs into the run folder")
+
+    def __post_init__(self) -> None:
+        positive = ("size", "epochs", "global_batch_size", "accumulate", "eval_batch_size", "num_threads", "step_epochs")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise DataError(f"{name} is {getattr(self, name)}: give at least 1")
+        for name in ("lr", "head_lr_factor", "step_factor"):
+            if not getattr(self, name) > 0:
+                raise DataError(f"{name} is {getattr(self, name)}: give a number above 0")
+        for name in ("momentum", "weight_decay", "warmup_epochs", "clip_norm", "save_every_steps", "seed"):
+            if not getattr(self, name) >= 0:
+                raise DataError(f"{name} is {getattr(self, name)}: give 0 or more")
+        for name in ("ema_decay", "drop_rate", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DataError(f"{name} is {getattr(self, name)}: give a number from 0 to below 1")
+        if self.pretrained and self.weights:
+            raise DataError(f"weights is {self.weights} and pretrained is set: choose one of the two")
+        check_scale(self.crop_scale)
+
+    def to_yaml(self) -> str:
+        """Write the resolved configuration in the form of a recipe."""
+        values = dataclasses.asdict(self)
+        values["crop_scale"] = list(values["crop_scale"])
+        del values["resume"]  # how a run was continued is not what it is
+        return yaml.safe_dump(values, sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> "TrainConfig":
+        """Read a run's config.yaml; unknown or missing keys are refused."""
+        values = yaml.safe_load(path.read_text())
+        names = {field.name for field in dataclasses.fields(cls)} - {"resume"}
+        if not isinstance(values, dict) or set(values) != names:
+            odd = sorted(set(values) ^ names) if isinstance(values, dict) else "no mapping"
+            raise DataError(f"{path}: not the configuration of a run of this release ({odd})")
+        values["crop_scale"] = tuple(values["crop_scale"])
+        return cls(**values)
+
+    def differences(self, other: "TrainConfig") -> dict[str, tuple[Any, Any]]:
+        """Tell what would make the continuation of a run another run: name -> (this value, the other's)."""
+        return {
+            field.name: (getattr(self, field.name), getattr(other, field.name))
+            for field in dataclasses.fields(self)
+            if field.name not in FREE_ON_RESUME and getattr(self, field.name) != getattr(other, field.name)
+        }

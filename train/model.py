@@ -1,0 +1,114 @@
+"""A timm network with a head for this dataset and the pixels' normalisation in front."""
+
+import difflib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from shards.errors import DataError
+
+MAX_NAMES = 6  # parameter names spelled out in a report of loaded weights
+
+
+class Classifier(nn.Module):
+    """`network` behind normalisation: images uint8 [B, 3, H, W] -> logits [B, K].
+
+    Pixels stay uint8 until they are on the device. `mean` and `std` are in units of 1/255, as torchvision's are.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network((images.float() - self.mean) / self.std)
+
+
+def build_network(name: str, num_classes: int, pretrained: bool = False, drop_rate: float = 0.0) -> nn.Module:
+    """Make a timm network with a fresh head of `num_classes`, in channels_last memory."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them all"
+        raise DataError(f"model {name!r} is not one of timm's: {hint}")
+    try:
+        network = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, drop_rate=drop_rate)
+    except Exception as error:
+        if not pretrained:
+            raise
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"no pretrained weights for {name} ({cause}): give a local file with --weights, "
+            "or run once where the hub can be reached"
+        ) from error
+    return network.to(memory_format=torch.channels_last)
+
+
+def model_statistics(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Tell the mean and std that a timm network was trained with, in units of 1/255."""
+    described = getattr(network, "pretrained_cfg", None) or {}
+    return tuple(described.get("mean", (0.485, 0.456, 0.406))), tuple(described.get("std", (0.229, 0.224, 0.225)))
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of each tensor: in both and loaded, only in the model, only in the file, of another shape."""
+
+    loaded: list[str]
+    new: list[str]
+    unused: list[str]
+    unfit: list[str]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        for label, names in (("new", self.new), ("not in the model", self.unused), ("of another shape", self.unfit)):
+            if names:
+                shown = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+                parts.append(f"{len(names)} {label} ({shown})")
+        return "; ".join(parts)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> LoadReport:
+    """Load what fits of a local state dict and report the rest. Raises DataError where nothing fits."""
+    given = read_state_dict(Path(path))
+    own = network.state_dict()
+    fits = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    report = LoadReport(
+        loaded=sorted(fits),
+        new=sorted(name for name in own if name not in given),
+        unused=sorted(name for name in given if name not in own),
+        unfit=sorted(name for name in given if name in own and name not in fits),
+    )
+    if not fits:
+        raise DataError(f"{path}: none of its {len(given)} tensors fits the model; is it of another architecture?")
+    network.load_state_dict(fits, strict=False)
+    return report
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Read a .safetensors file, or a .pth with nothing but tensors in it (`weights_only`)."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: not a state dict that can be read safely ({reason})") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+        raise DataError(f"{path}: holds no state dict of tensors")
+    return {name.removeprefix("module."): value for name, value in state.items()}
