@@ -1,6 +1,7 @@
 """Write one split: shards, then samples.npy, then index.json. What is finished is verified and kept."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -90,9 +91,14 @@ def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
     root.mkdir(parents=True, exist_ok=True)
     identity = job.identity()
     previous = _previous_entries(root, identity)
-    kept = {entry.name: entry for entry in tqdm(previous, "verify", unit="shard", disable=None if previous else True)
-            if _is_intact(root, entry, job.records)}  # fmt: skip
-    if not (len(kept) == len(previous) > 0 and (root / INDEX_NAME).exists()):
+    finished = (root / INDEX_NAME).exists()
+    kept = {
+        entry.name: entry
+        for entry in tqdm(previous, "verify", unit="shard", disable=None if previous else True)
+        # Rejects that were not put up with get another chance: the image or the disk may have been mended.
+        if (finished or not entry.rejected) and _is_intact(root, entry, job.records)
+    }
+    if not (finished and len(kept) == len(previous)):
         (root / INDEX_NAME).unlink(missing_ok=True)
         entries, known = [], dict(kept)
         for entry in _shards(job, root, pool, kept):
@@ -189,11 +195,9 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
     if not rows:
         raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")
     samples = _samples_array(rows, len(job.class_names))
-    temporary = root / (SAMPLES_NAME + ".tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, samples, allow_pickle=False)
-    write_atomically(root / SAMPLES_NAME, temporary.read_bytes())
-    temporary.unlink()
+    buffer = io.BytesIO()
+    np.save(buffer, samples, allow_pickle=False)
+    write_atomically(root / SAMPLES_NAME, buffer.getbuffer())
     described = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
@@ -213,11 +217,13 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
 
 
 def _samples_array(rows: list[tuple[int, Row]], num_classes: int) -> np.ndarray:
-    dtype = row_dtype(num_classes, 1, max(len(row.key) for _, row in rows))
-    samples = np.zeros(len(rows), dtype)
-    for out, (number, row) in zip(samples, rows, strict=True):
-        labels, ignored = pack_labels(row.labels, num_classes), pack_labels(row.ignored, num_classes)
-        out[()] = (number, row.width, row.height, row.offset, row.length, labels, ignored, row.key.encode())
+    samples = np.zeros(len(rows), row_dtype(num_classes, 1, max(len(row.key) for _, row in rows)))
+    samples["shard"] = [number for number, _ in rows]
+    samples["key"] = [row.key.encode() for _, row in rows]
+    for name in ("width", "height", "offset", "length"):
+        samples[name] = [getattr(row, name) for _, row in rows]
+    for name in ("labels", "ignored"):
+        samples[name] = [pack_labels(getattr(row, name), num_classes) for _, row in rows]
     return samples
 
 

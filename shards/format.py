@@ -57,7 +57,7 @@ def unpack_labels(packed: np.ndarray, num_classes: int) -> np.ndarray:
     return np.unpackbits(packed, axis=-1, count=num_classes).view(bool)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write a whole file or none: temporary name, fsync, rename."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:

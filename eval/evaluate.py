@@ -1,0 +1,50 @@
+"""From a predict function and the batches of a split to the scores of every sample, once, in the index's order."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from shards.batch import Batch
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+Gather = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores and truth of a whole split, on the device: N samples in the index's order, K classes.
+
+    `scores` float32 [N, K] are probabilities (the sigmoid of `logits`), `labels` and `known` bool [N, K].
+    """
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+    known: torch.Tensor
+
+    @property
+    def scores(self) -> torch.Tensor:
+        return torch.sigmoid(self.logits)
+
+
+@torch.inference_mode()
+def predict(forward: Forward, batches: Iterable[Batch], num_samples: int, gather: Gather) -> Predictions:
+    """Run `forward` (images uint8 [B, C, H, W] -> logits [B, K]) over all batches of this rank.
+
+    `gather` concatenates tensors of equal shape from all ranks along dimension 0; on one rank it is the identity.
+    Padding is dropped by its mask, so every sample counts exactly once on any number of ranks.
+    """
+    parts: list[tuple[torch.Tensor, ...]] = []
+    for batch in batches:
+        logits = forward(batch.images).float()
+        # A batch's own tensors may live in memory that is used again: what outlives the loop is copied.
+        parts.append((logits, batch.labels > 0, batch.known.clone(), batch.ids.clone()))
+    logits, labels, known, ids = (gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
+    # Padding has id -1: it goes to one row past the end, which is cut off. No boolean index, so no synchronisation.
+    rows = torch.where(ids < 0, num_samples, ids)
+
+    def ordered(values: torch.Tensor) -> torch.Tensor:
+        out = values.new_zeros((num_samples + 1, values.shape[1]))
+        return out.index_copy_(0, rows, values)[:num_samples]
+
+    return Predictions(ordered(logits), ordered(labels), ordered(known))

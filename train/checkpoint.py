@@ -1,0 +1,171 @@
+"""Checkpoints: a folder that is whole or not there, readable without executing anything from it.
+
+    model.safetensors    the network's weights, with timm's names
+    ema.safetensors      their average, where the run keeps one
+    trainer.pt           optimiser, scaler and random generators; read with `weights_only`
+    checkpoint.json      where the run stood, class names, normalisation, size, metrics
+    config.yaml          the run's configuration
+"""
+
+import json
+import os
+import pickle
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from shards.errors import DataError
+from shards.format import sync_folder
+from train.config import TrainConfig
+
+VERSION = 1
+_NEW, _OLD = ".new", ".old"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `step` batches of `epoch` are done, with what they have summed up so far."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best_mAP: float | None = None
+    best_epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What rebuilds the model and names its outputs. `mean` and `std` are in units of 1/255."""
+
+    class_names: tuple[str, ...]
+    task: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    progress: Progress
+    loader: dict[str, int]
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint opened for reading; weights are read when asked for."""
+
+    path: Path
+    config: TrainConfig
+    meta: Meta
+
+    def weights(self, averaged: bool = False) -> dict[str, torch.Tensor]:
+        """Read the network's state dict, or its average's."""
+        return _read_tensors(self.path / ("ema.safetensors" if averaged else "model.safetensors"))
+
+    @property
+    def has_average(self) -> bool:
+        return (self.path / "ema.safetensors").exists()
+
+    def trainer(self) -> dict[str, Any]:
+        """Read the state of optimiser, scaler and generators."""
+        path = self.path / "trainer.pt"
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            raise DataError(f"{path}: cannot be read safely ({str(error).splitlines()[0]})") from error
+
+
+def save(
+    path: Path,
+    config: TrainConfig,
+    meta: Meta,
+    weights: dict[str, torch.Tensor],
+    averaged: dict[str, torch.Tensor] | None,
+    trainer: dict[str, Any],
+) -> None:
+    """Write a checkpoint under a new name, sync it, then put it in the place of the one at `path`."""
+    new = _fresh(path.with_name(path.name + _NEW))
+    _write_tensors(new / "model.safetensors", weights)
+    if averaged is not None:
+        _write_tensors(new / "ema.safetensors", averaged)
+    torch.save(trainer, new / "trainer.pt")
+    (new / "config.yaml").write_text(config.to_yaml())
+    described = {"version": VERSION, **asdict(meta)}
+    (new / "checkpoint.json").write_text(json.dumps(described, indent=1) + "\n")
+    _put(new, path)
+
+
+def copy(source: Path, path: Path) -> None:
+    """Make `path` the same checkpoint as `source`, at no cost of space where the disk knows hard links."""
+    new = _fresh(path.with_name(path.name + _NEW))
+    for file in source.iterdir():
+        try:
+            os.link(file, new / file.name)  # safe: no file of a checkpoint is ever changed in place
+        except OSError:
+            shutil.copy2(file, new / file.name)
+    _put(new, path)
+
+
+def read(path: Path) -> Checkpoint:
+    """Open a checkpoint. Raises DataError where there is none, or one that this release does not read."""
+    path = _whole(path)
+    described_path = path / "checkpoint.json"
+    if not described_path.is_file():
+        raise DataError(f"{path}: no checkpoint here; give a folder such as runs/digits/best")
+    try:
+        described = json.loads(described_path.read_bytes())
+        if described.pop("version") != VERSION:
+            raise DataError(f"{described_path}: a checkpoint of another version; this release reads {VERSION}")
+        described["progress"] = Progress(**described["progress"])
+        for name in ("class_names", "mean", "std"):
+            described[name] = tuple(described[name])
+        meta = Meta(**described)
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{described_path}: not a checkpoint's description ({error})") from error
+    return Checkpoint(path, TrainConfig.from_yaml(path / "config.yaml"), meta)
+
+
+def exists(path: Path) -> bool:
+    """Tell whether there is a whole checkpoint at `path`."""
+    return (_whole(path) / "checkpoint.json").is_file()
+
+
+def _whole(path: Path) -> Path:
+    """Find the checkpoint also if the power failed between the two renames of `_put`."""
+    old = path.with_name(path.name + _OLD)
+    return old if not path.exists() and old.exists() else path
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _put(new: Path, path: Path) -> None:
+    for file in new.iterdir():
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+    sync_folder(new)
+    old = path.with_name(path.name + _OLD)
+    if path.exists():  # otherwise an `old` from an interrupted exchange is the only whole one: keep it until the end
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(path, old)
+    os.rename(new, path)
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    safetensors.torch.save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error

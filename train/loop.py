@@ -1,0 +1,325 @@
+"""The training run: setup in order, then one loop over epochs. The only room here that knows accelerate."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from timm.utils import ModelEmaV3
+from tqdm import tqdm
+
+from eval.evaluate import Predictions, predict
+from eval.metrics import average_precision
+from shards.batch import Batch, on_device
+from shards.errors import DataError
+from shards.index import DatasetIndex, open_split
+from shards.loader import Loader
+from shards.sampler import World
+from train import checkpoint
+from train.checkpoint import Meta, Progress
+from train.config import TrainConfig
+from train.loss import masked_bce_sum
+from train.meter import Meter
+from train.model import Classifier, build_network, load_weights, model_statistics
+from train.optim import build_optimizer, lr_factor, set_lr
+from train.run import RunFolder
+from train.state import generator_states, restore_generators
+from train.stop import Stop, stop_on_signals
+
+STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
+BAR_STEPS = 10  # steps between two looks at the loss for the progress bar, for the same reason
+
+
+class Session:
+    """A run's pieces, made once: data, model, optimiser, folder. `train` drives it."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.folder = RunFolder(Path(config.out))
+        self.accelerator = _accelerator(config)
+        self.device = self.accelerator.device
+        self.world = World(self.accelerator.process_index, self.accelerator.num_processes)
+        self.train_index, self.val_index = open_split(config.data, "train"), open_split(config.data, "val")
+        _check_data(self.train_index, self.val_index)
+        self.train_loader = Loader(
+            self.train_index,
+            config.global_batch_size,
+            config.size,
+            seed=config.seed,
+            world=self.world,
+            num_threads=config.num_threads,
+            scale=config.crop_scale,
+        )
+        self.val_loader = Loader(
+            self.val_index,
+            config.eval_batch_size * self.world.num_ranks,
+            config.size,
+            train=False,
+            world=self.world,
+            num_threads=config.num_threads,
+        )
+        set_seed(config.seed)  # the same initial weights on every rank
+        self.classifier = _build_classifier(config, self.train_index, self.say)
+        self.ema = (
+            ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True, device=self.device)
+            if config.ema_decay
+            else None
+        )
+        optimizer = build_optimizer(self.classifier, self.classifier.network.get_classifier(), config)  # type: ignore[operator]
+        set_lr(optimizer, 1.0)
+        self.model, self.optimizer = self.accelerator.prepare(self.classifier, optimizer)
+        set_seed(config.seed + self.world.rank)  # different dropout on every rank
+
+    def say(self, line: str) -> None:
+        """Print one line, from the first rank alone, above a progress bar if there is one."""
+        if self.accelerator.is_main_process:
+            tqdm.write(line)
+
+    # -- where the run starts ------------------------------------------------------------------------------------
+
+    def begin(self) -> Progress:
+        """Start a new run folder, or go on from its last checkpoint."""
+        resuming = self.config.resume and checkpoint.exists(self.folder.last)
+        self.accelerator.wait_for_everyone()  # all have looked before the first rank changes anything
+        if resuming:
+            return self._restore()
+        if self.accelerator.is_main_process:
+            if self.config.resume:
+                self.say(f"nothing to resume in {self.folder.path}: starting")
+            aside = self.folder.begin(self.config.to_yaml())
+            if aside is not None:
+                self.say(f"{self.folder.path} held another run: moved to {aside}")
+        self.accelerator.wait_for_everyone()
+        return Progress()
+
+    def _restore(self) -> Progress:
+        last = checkpoint.read(self.folder.last)
+        for name, (saved, given) in last.config.differences(self.config).items():
+            raise DataError(
+                f"{self.folder.last}: was trained with {name} {saved!r}, now {given!r}: "
+                "resume with the same options, or give another --out"
+            )
+        if last.meta.class_names != self.train_index.class_names:
+            raise DataError(f"{self.folder.last}: was trained on other classes than {self.train_index.root} has")
+        self.classifier.network.load_state_dict(last.weights())
+        if self.ema is not None:
+            self.ema.module.network.load_state_dict(last.weights(averaged=True))
+        state = last.trainer()
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.world.rank < len(state["generators"]):
+            restore_generators(state["generators"][self.world.rank], self.device)
+        self.train_loader.load_state_dict(last.meta.loader)
+        progress = last.meta.progress
+        if self.accelerator.is_main_process:
+            self.folder.forget_metrics_from(progress.epoch)
+            if progress.step == 0 and progress.best_epoch == progress.epoch - 1:
+                checkpoint.copy(last.path, self.folder.best)  # the run may have ended between the two
+        self.say(f"resuming {self.folder.path} at epoch {progress.epoch + 1}, step {progress.step}")
+        return progress
+
+    # -- one epoch -----------------------------------------------------------------------------------------------
+
+    def train_epoch(self, progress: Progress, stop: Stop) -> tuple[Progress, dict[str, float]]:
+        """Train to the end of the epoch, or until asked to stop: the loader and `progress` tell how far it came."""
+        epoch, steps = progress.epoch, len(self.train_loader)
+        self.model.train()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        loss_count, first_step, step = progress.loss_count, progress.step, progress.step
+        meter = Meter()
+        for batch in self._bar(meter.watch(on_device(self.train_loader, self.device)), epoch, first_step, loss_sum):
+            set_lr(self.optimizer, lr_factor(self.config, epoch * steps + step, steps))
+            loss_sum += self._step(batch, epoch * steps + step)
+            loss_count += batch.num_known
+            step += 1
+            if self._stop_agreed(stop, step):
+                break
+            if self.config.save_every_steps and step % self.config.save_every_steps == 0 and step < steps:
+                self.save(self._advanced(progress, step, loss_sum, loss_count), {})
+        num_images = min(step * self.config.global_batch_size, self.train_index.num_samples)
+        num_images -= first_step * self.config.global_batch_size
+        return self._advanced(progress, step, loss_sum, loss_count), meter.summary(num_images, self.device)
+
+    def _advanced(self, progress: Progress, step: int, loss_sum: torch.Tensor, loss_count: int) -> Progress:
+        total = progress.loss_sum + float(self.accelerator.reduce(loss_sum.clone()))
+        return dataclasses.replace(progress, step=step, loss_sum=total, loss_count=loss_count)
+
+    def _step(self, batch: Batch, step: int) -> torch.Tensor:
+        """Take one optimiser step; return this rank's sum of losses, on the device."""
+        self.optimizer.zero_grad()
+        # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global count.
+        scale = self.world.num_ranks / max(1, batch.num_known)
+        parts = list(zip(*(batch[name].chunk(self.config.accumulate) for name in ("images", "labels", "known"))))
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for number, (images, labels, known) in enumerate(parts, start=1):
+            with self.accelerator.no_sync(self.model) if number < len(parts) else nullcontext():
+                loss = masked_bce_sum(self.model(images).float(), labels, known)
+                self.accelerator.backward(loss * scale)
+            total += loss.detach()
+        if self.config.clip_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.classifier, step=step)
+        return total
+
+    def _bar(self, batches: Iterator[Batch], epoch: int, first_step: int, loss_sum: torch.Tensor) -> Iterator[Batch]:
+        disable = None if self.accelerator.is_main_process else True
+        total, count = len(self.train_loader), 0
+        description = f"epoch {epoch + 1}/{self.config.epochs}"
+        with tqdm(total=total, initial=first_step, desc=description, unit="step", leave=False, disable=disable) as bar:
+            for batch in batches:
+                yield batch
+                count += batch.num_known
+                bar.update()
+                if not bar.disable and bar.n % BAR_STEPS == 0:
+                    bar.set_postfix(loss=f"{float(loss_sum) * self.world.num_ranks / max(1, count):.4f}", refresh=False)
+
+    def _stop_agreed(self, stop: Stop, step: int) -> bool:
+        if self.world.num_ranks == 1:
+            return stop.asked
+        if self.device.type == "cuda" and step % STOP_CHECK_STEPS_ON_CUDA:
+            return False
+        return bool(self.accelerator.reduce(torch.tensor(float(stop.asked), device=self.device)))
+
+    def validate(self) -> tuple[Predictions, torch.Tensor]:
+        """Predict the validation split with the averaged weights, where there are any: predictions and AP [K]."""
+        model = self.model if self.ema is None else self.ema.module
+        model.eval()
+        context: AbstractContextManager[Any] = self.accelerator.autocast()
+        bar = tqdm(self.val_loader, "validate", unit="step", leave=False,
+                   disable=None if self.accelerator.is_main_process else True)  # fmt: skip
+        with context:
+            predictions = predict(
+                model, on_device(bar, self.device), self.val_index.num_samples, self.accelerator.gather
+            )
+        return predictions, average_precision(predictions.scores, predictions.labels, predictions.known)
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def save(self, progress: Progress, metrics: dict[str, Any]) -> None:
+        """Write `last`; every rank takes part."""
+        generators = gather_object([generator_states(self.device)])
+        if self.accelerator.is_main_process:
+            position = {"epoch": progress.epoch, "step": progress.step}
+            scaler = self.accelerator.scaler
+            checkpoint.save(
+                self.folder.last,
+                self.config,
+                Meta(
+                    class_names=self.train_index.class_names,
+                    task=self.train_index.task,
+                    mean=tuple((self.classifier.mean / 255).flatten().tolist()),
+                    std=tuple((self.classifier.std / 255).flatten().tolist()),
+                    progress=progress,
+                    loader={**self.train_loader.state_dict(), **position},
+                    metrics=metrics,
+                ),
+                self.classifier.network.state_dict(),
+                None if self.ema is None else self.ema.module.network.state_dict(),
+                {
+                    "optimizer": self.optimizer.state_dict(),
+                    "scaler": None if scaler is None else scaler.state_dict(),
+                    "generators": generators,
+                },
+            )
+        self.accelerator.wait_for_everyone()
+
+    def finish_epoch(self, progress: Progress, cost: dict[str, float]) -> Progress:
+        """Validate, record and save; return where the next epoch starts."""
+        train_loss = progress.loss_sum / max(1, progress.loss_count)
+        if not math.isfinite(train_loss):
+            raise DataError(f"epoch {progress.epoch + 1}: the loss is {train_loss}; try a lower --lr or --clip-norm 1")
+        predictions, precisions = self.validate()
+        val_loss = masked_bce_sum(predictions.logits, predictions.labels.float(), predictions.known)
+        mAP = float(precisions.nanmean())
+        is_best = progress.best_mAP is None or mAP > progress.best_mAP
+        metrics = {
+            "epoch": progress.epoch,
+            "train_loss": train_loss,
+            "val_loss": float(val_loss) / max(1, int(predictions.known.sum())),
+            "val_mAP": mAP if math.isfinite(mAP) else None,
+            "lr": max(group["lr"] for group in self.optimizer.param_groups),
+            **cost,
+        }
+        done = Progress(
+            epoch=progress.epoch + 1,
+            best_mAP=mAP if is_best and math.isfinite(mAP) else progress.best_mAP,
+            best_epoch=progress.epoch if is_best else progress.best_epoch,
+        )
+        if self.accelerator.is_main_process:
+            self.folder.append_metrics(metrics)
+        self.accelerator.log({k: v for k, v in metrics.items() if v is not None}, step=progress.epoch + 1)
+        self.save(done, metrics)
+        if is_best and self.accelerator.is_main_process:
+            checkpoint.copy(self.folder.last, self.folder.best)
+        self.say(_line(metrics, self.config.epochs, is_best))
+        return done
+
+
+def train(config: TrainConfig) -> bool:
+    """Train a model; return False if it was asked to stop before the end."""
+    session = Session(config)
+    progress = session.begin()
+    if config.tensorboard:
+        session.accelerator.init_trackers("tensorboard")
+    with stop_on_signals() as stop:
+        while progress.epoch < config.epochs:
+            progress, cost = session.train_epoch(progress, stop)
+            if progress.step < len(session.train_loader):
+                session.save(progress, {})
+                session.say(
+                    f"stopped in epoch {progress.epoch + 1} after step {progress.step} of {len(session.train_loader)}; "
+                    "go on with the same command and --resume"
+                )
+                break
+            progress = session.finish_epoch(progress, cost)
+            session.train_loader.set_epoch(progress.epoch)
+    finished = progress.epoch >= config.epochs
+    if finished and progress.best_epoch is not None:
+        session.say(f"best: epoch {progress.best_epoch + 1}, mAP {progress.best_mAP or math.nan:.4f}, {session.folder.best}")
+    session.accelerator.end_training()
+    return finished
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    try:
+        return Accelerator(
+            mixed_precision=config.precision,
+            log_with="tensorboard" if config.tensorboard else None,
+            project_dir=config.out,
+        )
+    except ValueError as error:
+        raise DataError(f"precision {config.precision!r} does not work here ({error}); try bf16 or no") from error
+
+
+def _build_classifier(config: TrainConfig, index: DatasetIndex, say: Any) -> Classifier:
+    network = build_network(config.model, index.num_classes, config.pretrained, config.drop_rate)
+    if config.weights:
+        say(f"{config.weights}: {load_weights(network, config.weights)}")
+    if config.normalize == "dataset":
+        mean, std = tuple(index.statistics["mean"]), tuple(index.statistics["std"])
+    else:
+        mean, std = model_statistics(network)
+    return Classifier(network, mean, std)
+
+
+def _check_data(train_index: DatasetIndex, val_index: DatasetIndex) -> None:
+    if train_index.class_names != val_index.class_names:
+        raise DataError(f"{val_index.root}: its classes differ from those of {train_index.root}; pack both alike")
+
+
+def _line(metrics: dict[str, Any], epochs: int, is_best: bool) -> str:
+    mAP = math.nan if metrics["val_mAP"] is None else metrics["val_mAP"]
+    return (
+        f"epoch {metrics['epoch'] + 1:>{len(str(epochs))}}/{epochs}  loss {metrics['train_loss']:.4f}  "
+        f"val loss {metrics['val_loss']:.4f}  mAP {mAP:.4f}{'*' if is_best else ' '}  lr {metrics['lr']:.2g}  "
+        f"{metrics['images_per_second']:.0f} images/s  step {metrics['step_ms']:.0f} ms  "
+        f"data wait {metrics['data_wait']:.1%}  memory {metrics['peak_memory_mb']:.0f} MB"
+    )

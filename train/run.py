@@ -1,0 +1,56 @@
+"""The run folder: configuration, metrics, checkpoints. Nothing in it is ever overwritten by another run."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from shards.format import write_atomically
+
+METRICS_NAME = "metrics.jsonl"
+CONFIG_NAME = "config.yaml"
+
+
+class RunFolder:
+    """Paths and records of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last = path / "last"
+        self.best = path / "best"
+
+    def begin(self, config_yaml: str) -> Path | None:
+        """Make an empty folder; one that is there already is moved aside, and its new path returned."""
+        aside = None
+        if self.path.exists() and any(self.path.iterdir()):
+            number = 1
+            while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+                number += 1
+            os.rename(self.path, aside)
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / CONFIG_NAME, config_yaml.encode())
+        return aside
+
+    def append_metrics(self, values: dict[str, Any]) -> None:
+        """Add an epoch's line to metrics.jsonl."""
+        with open(self.path / METRICS_NAME, "a") as file:
+            file.write(json.dumps(values) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def forget_metrics_from(self, epoch: int) -> None:
+        """Drop the lines of epochs that are about to be run again."""
+        lines = [line for line in read_metrics(self.path) if line["epoch"] < epoch]
+        write_atomically(self.path / METRICS_NAME, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Read a run's metrics.jsonl, one mapping per epoch; a line cut short by a crash is left out."""
+    path = run / METRICS_NAME
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
