@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from shards.errors import DataError
@@ -37,10 +38,9 @@ class BadImage(ValueError):
 class ImageOptions:
     """How photographs are packed.
 
-    `max_side` and `short_side` are in pixels, 0 keeps the original size, at most one of them may be given,
-    and neither enlarges. `quality` (1 to 100) is of JPEGs that are encoded anew: 4:2:0 as cameras do, for
-    colour at half resolution saves about a fifth of the bytes and of the decoding and no classifier was seen
-    to miss it.
+    `max_side` and `short_side` are in pixels, 0 keeps the original size, at most one of them may be given, and
+    neither enlarges. `quality` (1 to 100) is of JPEGs that are encoded anew. These are 4:2:0, as cameras write
+    them: half the blocks of 4:4:4 to store and to decode, and few photographs have finer colour to lose.
     """
 
     max_side: int = 0
@@ -66,8 +66,9 @@ class ImageOptions:
 class Packed:
     """A packed image and the exact sums of its pixels, which are the statistics' raw material.
 
-    The sums run over the RGB pixels (R, G, B; values 0 to 255) just before encoding. Decoding the result
-    again to sum would cost a third more time and moves a channel's mean by less than 0.1 grey levels.
+    The sums run over the RGB pixels (R, G, B; values 0 to 255) just before encoding, which spares decoding the
+    result again. Against that, over 213 VOC photographs, a channel's mean differs by under one grey level in
+    any image and by 0.02 over all.
     """
 
     data: bytes
@@ -80,8 +81,9 @@ class Packed:
 def tile_interval(mcus_per_row: int) -> int:
     """Return the restart interval in MCUs: the divisor of a row nearest to 4 (by ratio) in 2..8, or the row.
 
-    Smaller tiles let a crop skip more, larger ones cost fewer bytes. Over VOC photographs an interval of 2,
-    3, 4 costs 1.4%, 0.9%, 0.7% at the original size and 1.9%, 1.3%, 0.9% at short side 256.
+    Smaller tiles let a crop skip more, larger ones cost fewer bytes. Over 189 VOC photographs this rule costs
+    0.7% at the original size (worst image 1.8%) and 1.0% at short side 256 (worst 3.9%);
+    an interval of 2 everywhere would cost 1.4% and 1.9%.
     """
     if mcus_per_row < 1:
         raise ValueError(f"mcus_per_row={mcus_per_row} must be at least 1")
@@ -101,20 +103,14 @@ def pack_image(data: bytes, options: ImageOptions) -> Packed:
     """
     with _quiet():
         try:
-            image = _open(data)
-            tables = _own_tables(image)
-            rgb, full_size = _load_upright(image, options)
+            rgb, encoding = _decode(data, options)
         except (BadImage, MemoryError):
             raise
         except Image.DecompressionBombError:
             raise BadImage(f"more than {MAX_PIXELS:,} pixels by its header") from None
         except Exception as error:  # on hostile bytes Pillow's parsers raise almost anything
             raise BadImage(_one_line(error)) from error
-    target = packed_size(full_size, options)
-    if rgb.size != target:
-        rgb = rgb.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    settings = tables if tables is not None and target == image.size else _Encoding(options.quality, 2, None)
-    return _encode(rgb, settings)
+    return _encode(rgb, encoding)
 
 
 def packed_size(size: tuple[int, int], options: ImageOptions) -> tuple[int, int]:
@@ -141,8 +137,9 @@ def packed_size(size: tuple[int, int], options: ImageOptions) -> tuple[int, int]
 
 def _tileable_width(exact: float, low: int, high: int) -> int:
     width = min(max(round(exact), low), high)
-    reach = math.floor(exact * _MAX_STRETCH)
-    near = range(max(low, math.ceil(exact) - reach), min(high, math.floor(exact) + reach) + 1)
+    near = range(
+        max(low, math.ceil(exact * (1 - _MAX_STRETCH))), min(high, math.floor(exact * (1 + _MAX_STRETCH))) + 1
+    )
     good = [w for w in (width, *near) if any(-(-w // _MCU) % d == 0 for d in range(3, 9))]
     return min(good, key=lambda w: abs(w - exact), default=width)
 
@@ -181,7 +178,20 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _own_tables(image: Image.Image) -> _Encoding | None:
+def _decode(data: bytes, options: ImageOptions) -> tuple[Image.Image, _Encoding]:
+    """Return the upright RGB pixels at their packed size and how to encode them."""
+    image = _open(data)
+    encoding = _own_encoding(image) if packed_size(image.size, options) == image.size else None
+    if encoding is not None:
+        return _load_as_stored(image, data), encoding
+    rgb, full_size = _load_upright(image, options)
+    target = packed_size(full_size, options)
+    if rgb.size != target:
+        rgb = rgb.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return rgb, _Encoding(options.quality, 2, None)
+
+
+def _own_encoding(image: Image.Image) -> _Encoding | None:
     """Return the encoding that keeps an upright YCbCr JPEG as it is, or None where that is not possible."""
     if (
         not isinstance(image, JpegImagePlugin.JpegImageFile)
@@ -205,6 +215,20 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _load_as_stored(image: Image.Image, data: bytes) -> Image.Image:
+    """Return the pixels of an upright YCbCr JPEG with its chroma repeated, not smoothed, to full resolution.
+
+    Encoding averages chroma back, so that repeating is undone exactly while smoothing blurs: over VOC
+    photographs the packed image comes within 57 dB of the original instead of 49 dB. Strict decoding also
+    refuses files with harmless faults; Pillow then tells them from truncated ones.
+    """
+    try:
+        pixels = simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=True, strict=True)
+    except ValueError:
+        return image.convert("RGB")
+    return Image.fromarray(pixels)
+
+
 def _load_upright(image: Image.Image, options: ImageOptions) -> tuple[Image.Image, tuple[int, int]]:
     """Return upright RGB pixels, of a JPEG perhaps at reduced scale, and the full upright (width, height)."""
     full_size = None
@@ -212,15 +236,10 @@ def _load_upright(image: Image.Image, options: ImageOptions) -> tuple[Image.Imag
         turned = _orientation(image) >= 5
         full_size = image.size[::-1] if turned else image.size
         width, height = packed_size(full_size, options)
-        if (
-            width,
-            height,
-        ) != full_size:  # DCT scaling down to no less than twice the target loses nothing visible
+        if (width, height) != full_size:  # DCT scaling to no less than twice the target loses nothing visible
             image.draft(None, (2 * height, 2 * width) if turned else (2 * width, 2 * height))
-    image.load()
-    step = _UPRIGHT.get(
-        _orientation(image)
-    )  # after loading: Pillow turns TIFF itself, PNG may have EXIF at its end
+    image.load()  # before asking for the orientation: Pillow turns TIFF itself, PNG may have EXIF at its end
+    step = _UPRIGHT.get(_orientation(image))
     rgb = _to_rgb(image)
     if step is not None:
         rgb = rgb.transpose(step)
