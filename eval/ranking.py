@@ -7,7 +7,7 @@ from eval.order import check_shapes, class_blocks, class_rows, known_or_all, sor
 
 
 def rank(scores: Tensor, k: int, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return (top, bottom): ids (row numbers) of each class's `k` highest and lowest scores, int64 [K, k] each.
+    """Return (top, bottom): row ids of each class's `k` highest and lowest scores, int64 [K, k] each.
 
     Top is highest first, bottom lowest first; equal scores come by rising id in both, so the answer does not
     depend on device or block. Entries with `known` False never appear; where fewer than `k` are known, -1

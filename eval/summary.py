@@ -1,0 +1,89 @@
+"""The one-screen summary that the terminal gets."""
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_NAME = 18  # characters of a class name
+MAX_ONE_COLUMN = 20  # classes
+MAX_TWO_COLUMNS = 50
+
+_Row = tuple[str, dict[str, Any]]
+
+
+def by_ap(metrics: Mapping[str, Any]) -> list[_Row]:
+    """Return (class name, entry) by falling AP, classes without a value last, equal ones by name."""
+    return sorted(metrics["per_class"].items(), key=lambda row: (_falling(row[1]["ap"]), row[0]))
+
+
+def _falling(ap: float | None) -> float:
+    return math.inf if ap is None else -ap
+
+
+def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
+    """Return mAP, the AP of every class, the mean tail accuracy and where the files lie, for a terminal.
+
+    Up to 20 classes make one column, up to 50 two; of more, the 25 best and the 25 worst are shown.
+    """
+    rows = by_ap(metrics)
+    half = MAX_TWO_COLUMNS // 2
+    shown = rows if len(rows) <= MAX_TWO_COLUMNS else rows[:half] + rows[-half:]
+    lines = [
+        f"mAP {number(metrics['mAP'])}   {metrics['split']}: {metrics['num_samples']:,} images, "
+        f"{metrics['num_classes']} classes",
+        "",
+        *_columns(shown),
+    ]
+    if len(shown) < len(rows):
+        lines.append(
+            f"({len(rows) - len(shown)} classes between the best and the worst are in per_class.csv)"
+        )
+    missing = metrics["classes_without_positives"]
+    if missing:
+        lines.append(f"no known positive, left out of the mean: {_shortened(missing)}")
+    tail = metrics["tail_accuracy"]
+    lines += ["", f"mean tail accuracy {number(tail['mean_over_all'])}   {_tail_points(tail)}"]
+    return "\n".join([*lines, *(f"  {path}" for path in paths)])
+
+
+def number(value: float | None) -> str:
+    """Format a score to four digits; a dash where there is none."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _columns(rows: Sequence[_Row]) -> list[str]:
+    """Lay out the table in one column, or in two when it is longer than `MAX_ONE_COLUMN`."""
+    width = min(MAX_NAME, max([5, *(len(plain(name)) for name, _ in rows)]))
+    head = f"{'class':<{width}}  {'AP':>6}  {'pos':>6}  {'ignored':>7}"
+    cells = [_cell(name, entry, width) for name, entry in rows]
+    if len(cells) <= MAX_ONE_COLUMN:
+        return [head, *cells]
+    half = math.ceil(len(cells) / 2)
+    right = [*cells[half:], ""]
+    return [f"{head}    {head}", *(f"{a}    {b}".rstrip() for a, b in zip(cells[:half], right, strict=False))]
+
+
+def _cell(name: str, entry: Mapping[str, Any], width: int) -> str:
+    text = plain(name)
+    text = text if len(text) <= width else text[: width - 1] + "\u2026"
+    return f"{text:<{width}}  {number(entry['ap']):>6}  {entry['positives']:>6}  {entry['ignored']:>7}"
+
+
+def plain(text: str) -> str:
+    """Replace control characters, which a stranger's class name could use to rewrite the terminal."""
+    return "".join("?" if unicodedata.category(char).startswith("C") else char for char in text)
+
+
+def _shortened(names: Sequence[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(plain, names[:limit])) + more
+
+
+def _tail_points(tail: Mapping[str, Any]) -> str:
+    """Name the curve at a few of its thresholds."""
+    points = [(t, v) for t, v in zip(tail["thresholds"], tail["mean"], strict=True) if v is not None]
+    if not points:
+        return f"(nothing scores above {tail['classification_threshold']})"
+    chosen = points[:: max(1, len(points) // 4)][:5]
+    return "  ".join(f"t>{t:.2f}: {v:.3f}" for t, v in chosen)

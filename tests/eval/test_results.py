@@ -1,0 +1,194 @@
+"""metrics.json, predictions.npz and per_class.csv: strict, exact, the same bytes for the same content."""
+
+import csv
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from eval.files import write_atomic, write_metrics, write_per_class, write_predictions
+from eval.results import Predictions, measure
+from eval.summary import summary
+from shards.errors import DataError
+
+
+def make(num_samples=60, num_classes=4, **changes):
+    generator = torch.Generator().manual_seed(0)
+    shape = (num_samples, num_classes)
+    fields = {
+        "scores": torch.rand(shape, generator=generator),
+        "labels": torch.rand(shape, generator=generator) < 0.3,
+        "known": torch.rand(shape, generator=generator) < 0.9,
+        "keys": [f"image-{i}" for i in range(num_samples)],
+        "class_names": [f"class {c}" for c in range(num_classes)],
+        "split": "val",
+    }
+    return Predictions(**{**fields, **changes})
+
+
+def strict_json(text):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_map_is_the_mean_over_the_classes_with_a_positive():
+    predictions = make()
+    predictions.labels[:, 2] = False
+    metrics = measure(predictions)
+    expected = {}
+    for c, name in enumerate(predictions.class_names):
+        keep = predictions.known[:, c]
+        labels, scores = predictions.labels[keep, c], predictions.scores[keep, c]
+        assert metrics["per_class"][name]["positives"] == int(labels.sum())
+        assert metrics["per_class"][name]["ignored"] == int((~keep).sum())
+        if c != 2:
+            expected[name] = average_precision_score(labels, scores)
+            assert metrics["per_class"][name]["ap"] == pytest.approx(expected[name], abs=1e-9)
+    assert metrics["mAP"] == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
+    assert metrics["per_class"]["class 2"]["ap"] is None
+    assert metrics["classes_without_positives"] == ["class 2"]
+
+
+def test_tail_accuracy_agrees_with_a_loop_over_its_own_grids():
+    predictions = make()
+    tail = measure(predictions, num_thresholds=7)["tail_accuracy"]
+    scores, labels, known = (
+        t.numpy().astype(float) for t in (predictions.scores, predictions.labels, predictions.known)
+    )
+
+    def value(c, t):
+        above = (known[:, c] > 0) & (scores[:, c] > t)
+        return labels[above, c].mean() if above.any() else math.nan
+
+    assert len(tail["thresholds"]) == 7
+    assert tail["thresholds"][0] == 0.5
+    for t, mean, num_classes in zip(tail["thresholds"], tail["mean"], tail["num_classes"], strict=True):
+        values = [value(c, t) for c in range(4)]
+        assert mean == pytest.approx(np.nanmean(values), abs=1e-12)
+        assert num_classes == np.isfinite(values).sum()
+    assert tail["mean_over_all"] == pytest.approx(np.mean(tail["mean"]), abs=1e-12)
+    for c, name in enumerate(predictions.class_names):
+        own = tail["per_class"][name]
+        assert own["values"] == pytest.approx([value(c, t) for t in own["thresholds"]], abs=1e-12)
+    columns = zip(*(tail["per_class"][name]["values"] for name in predictions.class_names), strict=True)
+    assert tail["mean_by_step"] == pytest.approx([np.mean(column) for column in columns], abs=1e-12)
+
+
+def test_metrics_json_is_strict_even_without_a_single_value(tmp_path):
+    predictions = make(scores=torch.full((60, 4), 0.1), labels=torch.zeros(60, 4))
+    metrics = measure(predictions)
+    assert metrics["mAP"] is None
+    assert metrics["tail_accuracy"]["mean_over_all"] is None
+    write_metrics(tmp_path / "metrics.json", metrics)
+    assert strict_json((tmp_path / "metrics.json").read_text(encoding="utf-8")) == metrics
+    assert "mAP -" in summary(metrics)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_metrics(tmp_path / "metrics.json", {"mAP": math.nan})
+    assert strict_json((tmp_path / "metrics.json").read_text(encoding="utf-8")) == metrics
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_score_dtype_is_measured(dtype):
+    predictions = make(scores=make().scores.to(dtype))
+    assert measure(predictions)["mAP"] == pytest.approx(measure(make())["mAP"], abs=0.05)
+
+
+def test_predictions_npz_has_the_same_bytes_for_the_same_content(tmp_path, monkeypatch):
+    predictions = make(keys=["größe", *(f"k{i}" for i in range(59))])
+    write_predictions(tmp_path / "a.npz", predictions)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    write_predictions(tmp_path / "b.npz", make(keys=predictions.keys))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert sorted(arrays) == ["keys", "known", "labels", "scores"]
+        assert arrays["scores"].dtype == np.float32
+        assert arrays["labels"].dtype == arrays["known"].dtype == bool
+        assert arrays["keys"].tolist() == list(predictions.keys)
+        np.testing.assert_array_equal(arrays["scores"], predictions.scores)
+        np.testing.assert_array_equal(arrays["known"], predictions.known)
+
+
+def test_per_class_csv_survives_hostile_names(tmp_path):
+    names = ["plain", 'with, comma and "quotes"', "two\nlines", "ünï"]
+    predictions = make(class_names=names)
+    predictions.labels[:, 3] = False
+    metrics = measure(predictions)
+    write_per_class(tmp_path / "per_class.csv", metrics)
+    with open(tmp_path / "per_class.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == names
+    assert float(rows[0]["ap"]) == metrics["per_class"]["plain"]["ap"]
+    assert rows[3]["ap"] == ""
+    assert int(rows[1]["positives"]) == metrics["per_class"][names[1]]["positives"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "new folder" / "metrics.json"
+    write_atomic(path, b"old")
+
+    def no_space(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
+
+
+def test_nan_scores_are_refused_with_count_and_keys_but_only_where_known():
+    scores = make().scores
+    scores[3, 1] = scores[7, 2] = scores[7, 3] = math.nan
+    known = torch.ones(60, 4, dtype=torch.bool)
+    message = r"3 scores are NaN, in 2 of 60 samples \(first keys: 'image-3', 'image-7'\)"
+    with pytest.raises(DataError, match=message):
+        measure(make(scores=scores, known=known))
+    known[3], known[7] = False, False
+    assert measure(make(scores=scores, known=known))["mAP"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scores": torch.full((60, 4), 3.5)}, "probabilities in .0, 1., got values from 3.5 to 3.5"),
+        ({"class_names": ["a", "b", "a", "c"]}, "class names must differ, repeated: 'a'"),
+        (
+            {"keys": [], **{n: torch.zeros(0, 4) for n in ("scores", "labels", "known")}},
+            "split 'val' holds no samples",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_named(changes, message):
+    with pytest.raises(DataError, match=message):
+        measure(make(**changes))
+
+
+def test_predictions_of_unequal_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"labels must be \[samples, classes\] = \(60, 4\), got \(60, 3\)"):
+        make(labels=torch.zeros(60, 3))
+
+
+@pytest.mark.parametrize(("num_classes", "most_lines"), [(3, 12), (20, 30), (21, 20), (50, 35), (1000, 36)])
+def test_summary_fits_one_screen(num_classes, most_lines):
+    names = [f"a class with a very long name {c}" for c in range(num_classes)]
+    text = summary(measure(make(num_classes=num_classes, class_names=names)), ["runs/x/eval-val/report.html"])
+    lines = text.splitlines()
+    assert len(lines) <= most_lines
+    assert max(map(len, lines)) <= 100
+    assert text.startswith("mAP 0.")
+    assert lines[-1].endswith("report.html")
+
+
+def test_summary_sorts_by_ap_and_disarms_terminal_escapes():
+    predictions = make(class_names=["\x1b[2J", "b", "c", "d"])
+    metrics = measure(predictions)
+    text = summary(metrics)
+    assert "\x1b" not in text
+    shown = [float(line.split()[-3]) for line in text.splitlines()[3:7]]
+    assert shown == sorted(shown, reverse=True)
