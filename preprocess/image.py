@@ -38,7 +38,7 @@ class BadImage(ValueError):
 class ImageOptions:
     """How photographs are packed.
 
-    `max_side` and `short_side` are in pixels, 0 keeps the original size, at most one may be given, and neither
+    `max_side` and `short_side` are in pixels, 0 keeps the original size, at most one may be given, neither
     enlarges. `quality` (1 to 100) is of JPEGs that are encoded anew. These are 4:2:0, as cameras write them:
     half the blocks of 4:4:4 to store and to decode, and few photographs have finer colour to lose.
     """
