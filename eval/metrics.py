@@ -146,7 +146,8 @@ def tail_thresholds(scores: Tensor, known: Tensor | None = None, num: int = 20, 
     if scores.shape[0] == 0:
         return torch.full((num, scores.shape[1]), NAN, dtype=torch.float64, device=scores.device)
     known = known_or_all(scores, known)
-    highest = scores.to(torch.float64).masked_fill(~known, float("-inf")).amax(0)
+    floats = scores if scores.is_floating_point() else scores.to(torch.float64)
+    highest = floats.masked_fill(~known, float("-inf")).amax(0).to(torch.float64)
     highest = highest.masked_fill(~((highest > start) & highest.isfinite()), NAN)
     steps = torch.arange(num, dtype=torch.float64, device=scores.device)[:, None] / num
     # Rounding may reach a highest score that is only a few ulps above `start`: stay one ulp below it.
