@@ -12,10 +12,10 @@ Gather = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Scores and truth of a whole split, on the device: N samples in the index's order, K classes.
+class Outputs:
+    """Logits and truth of a whole split, on the device: N samples in the index's order, K classes.
 
-    `scores` float32 [N, K] are probabilities (the sigmoid of `logits`), `labels` and `known` bool [N, K].
+    `logits` float32, `labels` and `known` bool, all [N, K]; `scores` are probabilities, the sigmoid of the logits.
     """
 
     logits: torch.Tensor
@@ -28,7 +28,7 @@ class Predictions:
 
 
 @torch.inference_mode()
-def predict(forward: Forward, batches: Iterable[Batch], num_samples: int, gather: Gather) -> Predictions:
+def predict(forward: Forward, batches: Iterable[Batch], num_samples: int, gather: Gather) -> Outputs:
     """Run `forward` (images uint8 [B, C, H, W] -> logits [B, K]) over all batches of this rank.
 
     `gather` concatenates tensors of equal shape from all ranks along dimension 0; on one rank it is the identity.
@@ -47,4 +47,4 @@ def predict(forward: Forward, batches: Iterable[Batch], num_samples: int, gather
         out = values.new_zeros((num_samples + 1, values.shape[1]))
         return out.index_copy_(0, rows, values)[:num_samples]
 
-    return Predictions(ordered(logits), ordered(labels), ordered(known))
+    return Outputs(ordered(logits), ordered(labels), ordered(known))

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +10,16 @@ import numpy as np
 import torch
 
 from eval.results import Predictions
+from shards.format import write_atomically
 
 
-def write_atomic(path: Path | str, content: bytes) -> None:
-    """Write `content` to `path` by way of a temporary file beside it, fsync and rename; make the folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_metrics(path: Path | str, metrics: dict[str, Any]) -> None:
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """Write metrics.json: strict JSON, so a NaN that slipped in is refused rather than written."""
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, (text + "\n").encode())
+    write_atomically(path, (text + "\n").encode())
 
 
-def write_predictions(path: Path | str, predictions: Predictions) -> None:
+def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write predictions.npz: scores float32 [N, K], labels and known bool [N, K], keys unicode [N].
 
     Same content, same bytes: `numpy.savez` dates every member 1980 and nothing else varies. No pickles.
@@ -49,10 +33,10 @@ def write_predictions(path: Path | str, predictions: Predictions) -> None:
         known=predictions.known.bool().cpu().numpy(),
         keys=np.array(list(predictions.keys), dtype=np.str_),
     )
-    write_atomic(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
-def write_per_class(path: Path | str, metrics: dict[str, Any]) -> None:
+def write_per_class(path: Path, metrics: dict[str, Any]) -> None:
     """Write per_class.csv, a line per class in their order; `ap` is empty without positives."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
@@ -60,9 +44,9 @@ def write_per_class(path: Path | str, metrics: dict[str, Any]) -> None:
     for name, entry in metrics["per_class"].items():
         ap = "" if entry["ap"] is None else repr(entry["ap"])
         writer.writerow([name, ap, entry["positives"], entry["ignored"]])
-    write_atomic(path, buffer.getvalue().encode())
+    write_atomically(path, buffer.getvalue().encode())
 
 
-def write_report(path: Path | str, html: str) -> None:
+def write_report(path: Path, html: str) -> None:
     """Write report.html as UTF-8."""
-    write_atomic(path, html.encode())
+    write_atomically(path, html.encode())

@@ -70,9 +70,7 @@ def _curve(history: History, key: str, name: str) -> tuple[str, list[tuple[float
     return name, [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
 
 
-def _epoch_plot(
-    ylabel: str, curves: Sequence[tuple[str, list[tuple[float, float]]]], title: str
-) -> Markup | None:
+def _epoch_plot(ylabel: str, curves: Sequence[tuple[str, list[tuple[float, float]]]], title: str) -> Markup | None:
     if not curves:
         return None
     figure, axes = _axes("epoch", ylabel)

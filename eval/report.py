@@ -62,9 +62,7 @@ def choose_classes(
     numbers = {name: index for index, name in enumerate(class_names)}
     unknown = [name for name in names if name not in numbers]
     if unknown:
-        raise DataError(
-            f"no class named {', '.join(map(repr, unknown))}; the classes are: {', '.join(class_names)}"
-        )
+        raise DataError(f"no class named {', '.join(map(repr, unknown))}; the classes are: {', '.join(class_names)}")
     return [numbers[name] for name in dict.fromkeys(names)]
 
 

@@ -36,9 +36,7 @@ def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
         *_columns(shown),
     ]
     if len(shown) < len(rows):
-        lines.append(
-            f"({len(rows) - len(shown)} classes between the best and the worst are in per_class.csv)"
-        )
+        lines.append(f"({len(rows) - len(shown)} classes between the best and the worst are in per_class.csv)")
     missing = metrics["classes_without_positives"]
     if missing:
         lines.append(f"no known positive, left out of the mean: {_shortened(missing)}")

@@ -79,9 +79,7 @@ class Digits(VOC):
         super().__init__(root, difficult)
 
 
-def write_digits(
-    root: Path, num_train: int = 4000, num_val: int = 1000, size: int = 64, seed: int = 0
-) -> None:
+def write_digits(root: Path, num_train: int = 4000, num_val: int = 1000, size: int = 64, seed: int = 0) -> None:
     """Write the folder, or keep a finished one of the same settings.
 
     The same settings give the same bytes (with the same versions of Pillow and OpenCV). The folder appears
@@ -190,18 +188,14 @@ def _painters(settings: DigitsSettings) -> dict[str, "_Painter"]:
             image[:, :column] if split == "train" else image[:, column:]
             for image, column in zip(photographs, columns, strict=True)
         ]
-        painters[split] = _Painter(
-            by_digit, regions, settings.size, np.random.default_rng([settings.seed, stream])
-        )
+        painters[split] = _Painter(by_digit, regions, settings.size, np.random.default_rng([settings.seed, stream]))
     return painters
 
 
 class _Painter:
     """Paints one image after the other; the sequence depends on its random generator alone."""
 
-    def __init__(
-        self, strokes: list[Mask], photographs: list[Pixels], size: int, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, strokes: list[Mask], photographs: list[Pixels], size: int, rng: np.random.Generator) -> None:
         self.strokes = strokes  # per digit [N, 8, 8] in 0..1
         self.photographs = photographs
         self.size = size

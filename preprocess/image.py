@@ -51,13 +51,9 @@ class ImageOptions:
         """Raise DataError for a value out of range."""
         for name in ("max_side", "short_side"):
             if not 0 <= getattr(self, name) <= MAX_SIDE:
-                raise DataError(
-                    f"{name}={getattr(self, name)} is out of range; use 0 (original size) to {MAX_SIDE}"
-                )
+                raise DataError(f"{name}={getattr(self, name)} is out of range; use 0 (original size) to {MAX_SIDE}")
         if self.max_side and self.short_side:
-            raise DataError(
-                f"max_side={self.max_side} and short_side={self.short_side} exclude each other; give one"
-            )
+            raise DataError(f"max_side={self.max_side} and short_side={self.short_side} exclude each other; give one")
         if not 1 <= self.quality <= 100:
             raise DataError(f"quality={self.quality} is out of range; use 1 to 100")
 
@@ -192,11 +188,7 @@ def _decode(data: bytes, options: ImageOptions) -> tuple[Image.Image, _Encoding]
 
 def _own_encoding(image: Image.Image) -> _Encoding | None:
     """Return the encoding that keeps an upright YCbCr JPEG as it is, or None where that is not possible."""
-    if (
-        not isinstance(image, JpegImagePlugin.JpegImageFile)
-        or image.mode != "RGB"
-        or _orientation(image) != 1
-    ):
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode != "RGB" or _orientation(image) != 1:
         return None
     components = image.layer
     stored_rgb = image.info.get("adobe_transform") == 0 or [c[0] for c in components] == [82, 71, 66]
@@ -253,9 +245,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         high_byte = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)  # Pillow would clip at 255
         return Image.fromarray(high_byte).convert("RGB")
     elif image.mode in ("I", "F"):
-        raise BadImage(
-            f"pixels of mode {image.mode} (32 bits) have no fixed range; convert it to 8 or 16 bits"
-        )
+        raise BadImage(f"pixels of mode {image.mode} (32 bits) have no fixed range; convert it to 8 or 16 bits")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

@@ -18,9 +18,7 @@ def sample_key(name: str) -> str:
     """
     if not name:
         raise ValueError("a sample needs a name, got ''; name the image file in the source")
-    raw = name.encode(
-        "utf-8", "surrogatepass"
-    )  # for file names that are no UTF-8; the only injective handler
+    raw = name.encode("utf-8", "surrogatepass")  # for file names that are no UTF-8; the only injective handler
     escaped = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in raw)
     if len(escaped) <= MAX_KEY_CHARS:
         return escaped

@@ -46,9 +46,7 @@ class VOC:
 
     def __init__(self, root: Path, difficult: Difficult = "ignore") -> None:
         if difficult not in get_args(Difficult):
-            raise DataError(
-                f"difficult={difficult!r} is unknown; choose one of {', '.join(get_args(Difficult))}"
-            )
+            raise DataError(f"difficult={difficult!r} is unknown; choose one of {', '.join(get_args(Difficult))}")
         self.root = Path(root)
         self.difficult = difficult
         _check_layout(self.root)
@@ -59,9 +57,7 @@ class VOC:
         grouped = {f"{name}_{split}" for split, names in self._class_lists.items() for name in names}
         self._splits = _in_official_order({s for s in stems if s not in grouped} | set(self._class_lists))
         if not self._splits:
-            raise DataError(
-                f"{self._lists} holds no list of images; it should hold train.txt or <class>_train.txt"
-            )
+            raise DataError(f"{self._lists} holds no list of images; it should hold train.txt or <class>_train.txt")
         self.class_names = self._find_class_names()
         self._images: frozenset[str] | None = None
 
@@ -126,9 +122,7 @@ class VOC:
                 raise _malformed(path, line, num_fields)
             _note_id(seen, line, path)
         if not seen:
-            raise DataError(
-                f"{path} lists no image: split {split!r} is empty; fill the list or choose another split"
-            )
+            raise DataError(f"{path} lists no image: split {split!r} is empty; fill the list or choose another split")
         return list(seen)
 
     def _presence_from_lists(self, split: str, ids: list[str]) -> dict[str, dict[str, int]] | None:
@@ -155,9 +149,7 @@ class VOC:
                 raise _malformed(path, line, 2)
             image_id, text = line.fields
             if text not in _PRESENCE:
-                raise DataError(
-                    f"{path}:{line.number}: label {text!r} of {image_id!r} is unknown; use 1, 0 or -1"
-                )
+                raise DataError(f"{path}:{line.number}: label {text!r} of {image_id!r} is unknown; use 1, 0 or -1")
             _note_id(seen, line, path)
             if image_id not in presence:
                 raise DataError(
@@ -172,6 +164,12 @@ class VOC:
                 f"{path} lacks {len(presence) - len(seen)} of the {len(presence)} images of split {split!r}, "
                 f"the first is {absent!r}; add a line with 1, 0 or -1 for each"
             )
+        for (image_id, number), expected in zip(seen.items(), presence, strict=True):
+            if image_id != expected:  # nothing would be mixed up here, but other tools read these lists by position
+                raise DataError(
+                    f"{path}:{number}: {image_id!r} stands where the other lists of split {split!r} have "
+                    f"{expected!r}; put the lines into their order"
+                )
 
     # annotations
 
@@ -183,9 +181,7 @@ class VOC:
             for image_id in self._read_ids(split):
                 names.update(self._annotation(image_id))
         if not names:
-            raise DataError(
-                f"no class list in {self._lists} and no object in {self.root / 'Annotations'}; add one"
-            )
+            raise DataError(f"no class list in {self._lists} and no object in {self.root / 'Annotations'}; add one")
         return OFFICIAL_CLASSES if names <= set(OFFICIAL_CLASSES) else tuple(sorted(names))
 
     def _annotation_path(self, image_id: str) -> Path:
@@ -199,9 +195,7 @@ class VOC:
 
 def _malformed(path: Path, line: _Line, num_fields: int) -> DataError:
     form = "one image id" if num_fields == 1 else "an image id and 1, 0 or -1"
-    return DataError(
-        f"{path}:{line.number}: expected {form}, got {' '.join(line.fields)!r}; correct the line"
-    )
+    return DataError(f"{path}:{line.number}: expected {form}, got {' '.join(line.fields)!r}; correct the line")
 
 
 def _check_layout(root: Path) -> None:
@@ -210,13 +204,9 @@ def _check_layout(root: Path) -> None:
     missing = [name for name in ("ImageSets/Main", "JPEGImages") if not (root / name).is_dir()]
     if not missing:
         return
-    inner = sorted(
-        path.parent for pattern in ("*/ImageSets", "VOCdevkit/*/ImageSets") for path in root.glob(pattern)
-    )
+    inner = sorted(path.parent for pattern in ("*/ImageSets", "VOCdevkit/*/ImageSets") for path in root.glob(pattern))
     if inner:
-        raise DataError(
-            f"{root} is no VOC folder but holds {inner[-1].relative_to(root)}; use {inner[-1]} as the root"
-        )
+        raise DataError(f"{root} is no VOC folder but holds {inner[-1].relative_to(root)}; use {inner[-1]} as the root")
     raise DataError(f"{root / missing[0]} is missing; a VOC folder holds ImageSets/Main and JPEGImages")
 
 
@@ -249,13 +239,9 @@ def _read_lines(path: Path) -> Iterator[_Line]:
 def _note_id(seen: dict[str, int], line: _Line, path: Path) -> None:
     image_id = line.fields[0]
     if "/" in image_id or "\\" in image_id or ".." in image_id or "\0" in image_id:
-        raise DataError(
-            f"{path}:{line.number}: image id {image_id!r} is a path; use the bare name of an image"
-        )
+        raise DataError(f"{path}:{line.number}: image id {image_id!r} is a path; use the bare name of an image")
     if image_id in seen:
-        raise DataError(
-            f"{path}:{line.number}: image {image_id!r} is on line {seen[image_id]} already; remove one"
-        )
+        raise DataError(f"{path}:{line.number}: image {image_id!r} is on line {seen[image_id]} already; remove one")
     seen[image_id] = line.number
 
 

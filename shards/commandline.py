@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 def option(default: Any, help: str) -> Any:
     """Declare a dataclass field that is also a flag."""
-    if isinstance(default, list | dict):
-        return dataclasses.field(default_factory=lambda: type(default)(default), metadata={"help": help})
     return dataclasses.field(default=default, metadata={"help": help})
 
 
@@ -38,17 +36,13 @@ def parse(
     if config_file:
         parser.add_argument("--config", action="config", help="YAML file of these options; flags win over it")
     hints = typing.get_type_hints(config_class)
-    names = [f.name for f in dataclasses.fields(config_class)]  # type: ignore[arg-type]
-    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
-        if "help" not in field.metadata:
-            names.remove(field.name)
-            continue
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+    fields = [field for field in dataclasses.fields(config_class) if "help" in field.metadata]  # type: ignore[arg-type]
+    for field in fields:
         flag = "--" + field.name.replace("_", "-")
-        kind = {"action": ActionYesNo} if hints[field.name] is bool else {"type": hints[field.name]}
-        parser.add_argument(flag, default=default, help=field.metadata["help"], **kind)
+        kind = {"action": ActionYesNo(no_prefix="no-")} if hints[field.name] is bool else {"type": hints[field.name]}
+        parser.add_argument(flag, default=field.default, help=field.metadata["help"], **kind)
     values: Namespace = parser.parse_args(_dashed(argv if argv is not None else sys.argv[1:]))
-    return config_class(**{name: values[name] for name in names})
+    return config_class(**{field.name: values[field.name] for field in fields})
 
 
 def run(main: Callable[[], None]) -> None:
@@ -59,7 +53,8 @@ def run(main: Callable[[], None]) -> None:
         _leave(str(error), 2)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            _leave(f"no space left on the device while writing {error.filename}: free some and run again", 2)
+            where = f" while writing {error.filename}" if error.filename else ""
+            _leave(f"no space left on the device{where}: free some and run the same command again", 2)
         if error.filename is None:
             raise
         _leave(f"{error.strerror}: {error.filename}", 2)

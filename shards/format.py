@@ -58,13 +58,17 @@ def unpack_labels(packed: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a whole file or none: temporary name, fsync, rename."""
+    """Write a whole file or none: temporary name, fsync, rename. A failure leaves what was there before."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # write and fsync do not name the file
     sync_folder(path.parent)
 
 

@@ -17,7 +17,9 @@ def main() -> None:
     if not any(arg == "--config" or arg.startswith("--config=") for arg in argv):
         argv = ["--config", str(DEFAULT_RECIPE), *argv]
     description = f"{__doc__} Without --config it takes recipes/digits.yaml."
-    config = parse(TrainConfig, argv, prog="python -m train", description=description, epilog=EXAMPLES, config_file=True)
+    config = parse(
+        TrainConfig, argv, prog="python -m train", description=description, epilog=EXAMPLES, config_file=True
+    )
     if not train(config):
         raise SystemExit(130)
 

@@ -1,10 +1,10 @@
 """Checkpoints: a folder that is whole or not there, readable without executing anything from it.
 
-    model.safetensors    the network's weights, with timm's names
-    ema.safetensors      their average, where the run keeps one
-    trainer.pt           optimiser, scaler and random generators; read with `weights_only`
-    checkpoint.json      where the run stood, class names, normalisation, size, metrics
-    config.yaml          the run's configuration
+model.safetensors    the network's weights, with timm's names
+ema.safetensors      their average, where the run keeps one
+trainer.pt           optimiser, scaler and random generators; read with `weights_only`
+checkpoint.json      where the run stood, class names, normalisation, size, metrics
+config.yaml          the run's configuration
 """
 
 import json

@@ -28,14 +28,17 @@ class TrainConfig:
     size: int = option(224, "side of the network's input in pixels")
     crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the area that a random crop takes, lowest, highest")
     normalize: Literal["model", "dataset"] = option(
-        "model", "mean and std of the pixels: those the timm model was trained with, or the training split's own"
+        "model",
+        "mean and std of the pixels: those the timm model was trained with, or the training split's own",
     )
     epochs: int = option(20, "passes over the training split")
     global_batch_size: int = option(64, "samples per optimiser step, over all ranks together")
     accumulate: int = option(1, "split each rank's part of a batch into this many passes, to save memory")
     eval_batch_size: int = option(64, "samples per rank and step of validation")
     precision: Literal["no", "bf16", "fp16"] = option("no", "mixed precision; bf16 also works on a CPU")
-    optimizer: Literal["sgd", "adamw"] = option("sgd", "sgd (with momentum, not Nesterov's) or adamw, as timm makes them")
+    optimizer: Literal["sgd", "adamw"] = option(
+        "sgd", "sgd (with momentum, not Nesterov's) or adamw, as timm makes them"
+    )
     lr: float = option(0.01, "learning rate after the warm-up")
     head_lr_factor: float = option(1.0, "learning rate of the new classifier, as a multiple of lr")
     momentum: float = option(0.0, "momentum of sgd")
@@ -53,7 +56,15 @@ class TrainConfig:
     tensorboard: bool = option(True, "write TensorBoard logs into the run folder")
 
     def __post_init__(self) -> None:
-        positive = ("size", "epochs", "global_batch_size", "accumulate", "eval_batch_size", "num_threads", "step_epochs")
+        positive = (
+            "size",
+            "epochs",
+            "global_batch_size",
+            "accumulate",
+            "eval_batch_size",
+            "num_threads",
+            "step_epochs",
+        )
         for name in positive:
             if getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}: give at least 1")

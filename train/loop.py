@@ -13,7 +13,7 @@ from accelerate.utils import gather_object, set_seed
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
-from eval.evaluate import Predictions, predict
+from eval.evaluate import Outputs, predict
 from eval.metrics import average_precision
 from shards.batch import Batch, on_device
 from shards.errors import DataError
@@ -24,8 +24,8 @@ from train import checkpoint
 from train.checkpoint import Meta, Progress
 from train.config import TrainConfig
 from train.loss import masked_bce_sum
-from train.meter import Meter
-from train.model import Classifier, build_network, load_weights, model_statistics
+from train.meter import Meter, epoch_line
+from train.model import build_classifier
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder
 from train.state import generator_states, restore_generators
@@ -64,7 +64,10 @@ class Session:
             num_threads=config.num_threads,
         )
         set_seed(config.seed)  # the same initial weights on every rank
-        self.classifier = _build_classifier(config, self.train_index, self.say)
+        statistics = self.train_index.statistics if config.normalize == "dataset" else None
+        self.classifier, report = build_classifier(config, self.train_index.num_classes, statistics)
+        if report is not None:
+            self.say(f"{config.weights}: {report}")
         self.ema = (
             ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True, device=self.device)
             if config.ema_decay
@@ -155,7 +158,8 @@ class Session:
         self.optimizer.zero_grad()
         # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global count.
         scale = self.world.num_ranks / max(1, batch.num_known)
-        parts = list(zip(*(batch[name].chunk(self.config.accumulate) for name in ("images", "labels", "known"))))
+        chunks = (batch[name].chunk(self.config.accumulate) for name in ("images", "labels", "known"))
+        parts = list(zip(*chunks, strict=True))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for number, (images, labels, known) in enumerate(parts, start=1):
             with self.accelerator.no_sync(self.model) if number < len(parts) else nullcontext():
@@ -188,18 +192,16 @@ class Session:
             return False
         return bool(self.accelerator.reduce(torch.tensor(float(stop.asked), device=self.device)))
 
-    def validate(self) -> tuple[Predictions, torch.Tensor]:
-        """Predict the validation split with the averaged weights, where there are any: predictions and AP [K]."""
+    def validate(self) -> tuple[Outputs, torch.Tensor]:
+        """Predict the validation split with the averaged weights, where there are any: outputs and AP [K]."""
         model = self.model if self.ema is None else self.ema.module
         model.eval()
         context: AbstractContextManager[Any] = self.accelerator.autocast()
         bar = tqdm(self.val_loader, "validate", unit="step", leave=False,
                    disable=None if self.accelerator.is_main_process else True)  # fmt: skip
         with context:
-            predictions = predict(
-                model, on_device(bar, self.device), self.val_index.num_samples, self.accelerator.gather
-            )
-        return predictions, average_precision(predictions.scores, predictions.labels, predictions.known)
+            outputs = predict(model, on_device(bar, self.device), self.val_index.num_samples, self.accelerator.gather)
+        return outputs, average_precision(outputs.scores, outputs.labels, outputs.known)
 
     # -- records -------------------------------------------------------------------------------------------------
 
@@ -236,14 +238,14 @@ class Session:
         train_loss = progress.loss_sum / max(1, progress.loss_count)
         if not math.isfinite(train_loss):
             raise DataError(f"epoch {progress.epoch + 1}: the loss is {train_loss}; try a lower --lr or --clip-norm 1")
-        predictions, precisions = self.validate()
-        val_loss = masked_bce_sum(predictions.logits, predictions.labels.float(), predictions.known)
+        outputs, precisions = self.validate()
+        val_loss = masked_bce_sum(outputs.logits, outputs.labels.float(), outputs.known)
         mAP = float(precisions.nanmean())
         is_best = progress.best_mAP is None or mAP > progress.best_mAP
         metrics = {
             "epoch": progress.epoch,
             "train_loss": train_loss,
-            "val_loss": float(val_loss) / max(1, int(predictions.known.sum())),
+            "val_loss": float(val_loss) / max(1, int(outputs.known.sum())),
             "val_mAP": mAP if math.isfinite(mAP) else None,
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             **cost,
@@ -259,7 +261,7 @@ class Session:
         self.save(done, metrics)
         if is_best and self.accelerator.is_main_process:
             checkpoint.copy(self.folder.last, self.folder.best)
-        self.say(_line(metrics, self.config.epochs, is_best))
+        self.say(epoch_line(metrics, self.config.epochs, is_best))
         return done
 
 
@@ -283,7 +285,9 @@ def train(config: TrainConfig) -> bool:
             session.train_loader.set_epoch(progress.epoch)
     finished = progress.epoch >= config.epochs
     if finished and progress.best_epoch is not None:
-        session.say(f"best: epoch {progress.best_epoch + 1}, mAP {progress.best_mAP or math.nan:.4f}, {session.folder.best}")
+        session.say(
+            f"best: epoch {progress.best_epoch + 1}, mAP {progress.best_mAP or math.nan:.4f}, {session.folder.best}"
+        )
     session.accelerator.end_training()
     return finished
 
@@ -299,27 +303,6 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         raise DataError(f"precision {config.precision!r} does not work here ({error}); try bf16 or no") from error
 
 
-def _build_classifier(config: TrainConfig, index: DatasetIndex, say: Any) -> Classifier:
-    network = build_network(config.model, index.num_classes, config.pretrained, config.drop_rate)
-    if config.weights:
-        say(f"{config.weights}: {load_weights(network, config.weights)}")
-    if config.normalize == "dataset":
-        mean, std = tuple(index.statistics["mean"]), tuple(index.statistics["std"])
-    else:
-        mean, std = model_statistics(network)
-    return Classifier(network, mean, std)
-
-
 def _check_data(train_index: DatasetIndex, val_index: DatasetIndex) -> None:
     if train_index.class_names != val_index.class_names:
         raise DataError(f"{val_index.root}: its classes differ from those of {train_index.root}; pack both alike")
-
-
-def _line(metrics: dict[str, Any], epochs: int, is_best: bool) -> str:
-    mAP = math.nan if metrics["val_mAP"] is None else metrics["val_mAP"]
-    return (
-        f"epoch {metrics['epoch'] + 1:>{len(str(epochs))}}/{epochs}  loss {metrics['train_loss']:.4f}  "
-        f"val loss {metrics['val_loss']:.4f}  mAP {mAP:.4f}{'*' if is_best else ' '}  lr {metrics['lr']:.2g}  "
-        f"{metrics['images_per_second']:.0f} images/s  step {metrics['step_ms']:.0f} ms  "
-        f"data wait {metrics['data_wait']:.1%}  memory {metrics['peak_memory_mb']:.0f} MB"
-    )

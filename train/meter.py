@@ -1,10 +1,11 @@
 """What an epoch cost: time per step, time spent waiting for data, memory."""
 
+import math
 import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -52,3 +53,14 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def epoch_line(metrics: dict[str, Any], epochs: int, is_best: bool) -> str:
+    """Say on one line what an epoch brought and cost; a star marks the best mAP so far."""
+    mAP = math.nan if metrics["val_mAP"] is None else metrics["val_mAP"]
+    return (
+        f"epoch {metrics['epoch'] + 1:>{len(str(epochs))}}/{epochs}  loss {metrics['train_loss']:.4f}  "
+        f"val loss {metrics['val_loss']:.4f}  mAP {mAP:.4f}{'*' if is_best else ' '}  lr {metrics['lr']:.2g}  "
+        f"{metrics['images_per_second']:.0f} images/s  step {metrics['step_ms']:.0f} ms  "
+        f"data wait {metrics['data_wait']:.1%}  memory {metrics['peak_memory_mb']:.0f} MB"
+    )

@@ -4,6 +4,7 @@ import difflib
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import timm
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from shards.errors import DataError
+from train.config import TrainConfig
 
 MAX_NAMES = 6  # parameter names spelled out in a report of loaded weights
 
@@ -71,7 +73,11 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
-        for label, names in (("new", self.new), ("not in the model", self.unused), ("of another shape", self.unfit)):
+        for label, names in (
+            ("new", self.new),
+            ("not in the model", self.unused),
+            ("of another shape", self.unfit),
+        ):
             if names:
                 shown = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
                 parts.append(f"{len(names)} {label} ({shown})")
@@ -112,3 +118,14 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
         raise DataError(f"{path}: holds no state dict of tensors")
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def build_classifier(
+    config: TrainConfig, num_classes: int, statistics: dict[str, Any] | None
+) -> tuple[Classifier, LoadReport | None]:
+    """Make the model of a run, with the weights it starts from; `statistics` of the pixels replace timm's own."""
+    network = build_network(config.model, num_classes, config.pretrained, config.drop_rate)
+    report = load_weights(network, config.weights) if config.weights else None
+    if statistics is not None:
+        return Classifier(network, tuple(statistics["mean"]), tuple(statistics["std"])), report
+    return Classifier(network, *model_statistics(network)), report

@@ -1,5 +1,6 @@
 """The run folder: configuration, metrics, checkpoints. Nothing in it is ever overwritten by another run."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -23,9 +24,8 @@ class RunFolder:
         """Make an empty folder; one that is there already is moved aside, and its new path returned."""
         aside = None
         if self.path.exists() and any(self.path.iterdir()):
-            number = 1
-            while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
-                number += 1
+            numbered = (self.path.with_name(f"{self.path.name}.{number}") for number in itertools.count(1))
+            aside = next(path for path in numbered if not path.exists())
             os.rename(self.path, aside)
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / CONFIG_NAME, config_yaml.encode())

@@ -76,9 +76,7 @@ def test_tail_accuracy_equals_the_formula(problem, thresholds):
         torch.tensor(thresholds, dtype=torch.float64),
         torch.as_tensor(known),
     )
-    expected = [
-        [reference_tail(scores, labels, known, t, c) for c in range(scores.shape[1])] for t in thresholds
-    ]
+    expected = [[reference_tail(scores, labels, known, t, c) for c in range(scores.shape[1])] for t in thresholds]
     np.testing.assert_allclose(got, np.array(expected), atol=1e-15, rtol=0)
 
 

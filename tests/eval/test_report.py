@@ -17,10 +17,7 @@ from shards.errors import DataError
 
 HOSTILE = "<script>alert(1)</script>"
 NUM_SAMPLES = 40
-HISTORY = [
-    {"epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "val_mAP": 1 - 1 / e, "lr": 0.1}
-    for e in range(1, 6)
-]
+HISTORY = [{"epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "val_mAP": 1 - 1 / e, "lr": 0.1} for e in range(1, 6)]
 
 
 @pytest.fixture
@@ -39,9 +36,7 @@ def picture(index):
     return np.full((60, 90, 3), (index * 6, 120, 40), np.uint8)
 
 
-def make_report(
-    predictions, class_ids=(0, 1, 2), history=HISTORY, num_images=12, thumbnail=picture, **record
-):
+def make_report(predictions, class_ids=(0, 1, 2), history=HISTORY, num_images=12, thumbnail=picture, **record):
     fields = {
         "title": "digits & <b>more</b>",
         "commands": ["python -m eval --ckpt 'a<b>'"],
@@ -104,9 +99,7 @@ def test_galleries_show_the_ranked_images(opened, predictions):
     expected = [min(12, int(n)) for n in predictions.known.sum(0)]
     assert expected[2] < 12
     galleries = page.locator("details.gallery")
-    assert [galleries.nth(i).locator("img").count() for i in range(6)] == [
-        n for n in expected for _ in range(2)
-    ]
+    assert [galleries.nth(i).locator("img").count() for i in range(6)] == [n for n in expected for _ in range(2)]
     images = "[...document.querySelectorAll('.tile img')]"
     assert page.evaluate(f"{images}.every(i => i.complete && i.naturalWidth == 90)")
     shown = page.evaluate(f"{images}.slice(0, 12).map(i => i.title)")

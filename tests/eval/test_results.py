@@ -3,14 +3,13 @@
 import csv
 import json
 import math
-import os
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from eval.files import write_atomic, write_metrics, write_per_class, write_predictions
+from eval.files import write_metrics, write_per_class, write_predictions
 from eval.results import Predictions, measure
 from eval.summary import summary
 from shards.errors import DataError
@@ -126,20 +125,6 @@ def test_per_class_csv_survives_hostile_names(tmp_path):
     assert float(rows[0]["ap"]) == metrics["per_class"]["plain"]["ap"]
     assert rows[3]["ap"] == ""
     assert int(rows[1]["positives"]) == metrics["per_class"][names[1]]["positives"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
-    path = tmp_path / "new folder" / "metrics.json"
-    write_atomic(path, b"old")
-
-    def no_space(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomic(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
 
 
 def test_nan_scores_are_refused_with_count_and_keys_but_only_where_known():

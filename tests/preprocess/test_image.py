@@ -91,9 +91,7 @@ def test_packing_twice_changes_nothing_more():
 def test_formats(file_format, options):
     packed = pack_image(saved(scene(), file_format), options)
     assert (packed.width, packed.height) == packed_size((96, 64), options)
-    assert (
-        np.abs(pixels(opened(packed.data)) - pixels(scene().resize((packed.width, packed.height)))).mean() < 8
-    )
+    assert np.abs(pixels(opened(packed.data)) - pixels(scene().resize((packed.width, packed.height)))).mean() < 8
     check_tiled(packed)
 
 

@@ -26,9 +26,7 @@ def make_voc(root, lists=LISTS, annotations=None, images=("a.jpg", "b.jpg", "c.j
     for name in images:
         (root / "JPEGImages" / name).write_bytes(b"")
     for image_id, text in (annotations or {}).items():
-        (root / "Annotations" / f"{image_id}.xml").write_bytes(
-            text if isinstance(text, bytes) else text.encode()
-        )
+        (root / "Annotations" / f"{image_id}.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
     return root
 
 
