@@ -29,7 +29,10 @@ _NEW, _OLD = ".new", ".old"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `step` batches of `epoch` are done, with what they have summed up so far."""
+    """Where a run stands: `epoch` epochs and `step` batches of the next one are done.
+
+    The loss sums belong to the unfinished epoch; `best_epoch` counts from 1, like the lines of metrics.jsonl.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -91,6 +94,8 @@ def save(
     if averaged is not None:
         _write_tensors(new / "ema.safetensors", averaged)
     torch.save(trainer, new / "trainer.pt")
+    for file in new.glob("*.safetensors"):
+        shutil.copymode(new / "trainer.pt", file)  # safetensors makes files that only their owner can read
     (new / "config.yaml").write_text(config.to_yaml())
     described = {"version": VERSION, **asdict(meta)}
     (new / "checkpoint.json").write_text(json.dumps(described, indent=1) + "\n")

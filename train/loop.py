@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import broadcast, gather_object, set_seed
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
@@ -121,8 +121,8 @@ class Session:
         self.train_loader.load_state_dict(last.meta.loader)
         progress = last.meta.progress
         if self.accelerator.is_main_process:
-            self.folder.forget_metrics_from(progress.epoch)
-            if progress.step == 0 and progress.best_epoch == progress.epoch - 1:
+            self.folder.forget_metrics_after(progress.epoch)
+            if progress.step == 0 and progress.best_epoch == progress.epoch:
                 checkpoint.copy(last.path, self.folder.best)  # the run may have ended between the two
         self.say(f"resuming {self.folder.path} at epoch {progress.epoch + 1}, step {progress.step}")
         return progress
@@ -194,8 +194,9 @@ class Session:
 
     def validate(self) -> tuple[Outputs, torch.Tensor]:
         """Predict the validation split with the averaged weights, where there are any: outputs and AP [K]."""
-        model = self.model if self.ema is None else self.ema.module
+        model = self.classifier if self.ema is None else self.ema.module
         model.eval()
+        broadcast(list(model.buffers()))  # running statistics of batch norms are each rank's own: take the first's
         context: AbstractContextManager[Any] = self.accelerator.autocast()
         bar = tqdm(self.val_loader, "validate", unit="step", leave=False,
                    disable=None if self.accelerator.is_main_process else True)  # fmt: skip
@@ -243,7 +244,7 @@ class Session:
         mAP = float(precisions.nanmean())
         is_best = progress.best_mAP is None or mAP > progress.best_mAP
         metrics = {
-            "epoch": progress.epoch,
+            "epoch": progress.epoch + 1,
             "train_loss": train_loss,
             "val_loss": float(val_loss) / max(1, int(outputs.known.sum())),
             "val_mAP": mAP if math.isfinite(mAP) else None,
@@ -253,7 +254,7 @@ class Session:
         done = Progress(
             epoch=progress.epoch + 1,
             best_mAP=mAP if is_best and math.isfinite(mAP) else progress.best_mAP,
-            best_epoch=progress.epoch if is_best else progress.best_epoch,
+            best_epoch=progress.epoch + 1 if is_best else progress.best_epoch,
         )
         if self.accelerator.is_main_process:
             self.folder.append_metrics(metrics)
@@ -286,7 +287,7 @@ def train(config: TrainConfig) -> bool:
     finished = progress.epoch >= config.epochs
     if finished and progress.best_epoch is not None:
         session.say(
-            f"best: epoch {progress.best_epoch + 1}, mAP {progress.best_mAP or math.nan:.4f}, {session.folder.best}"
+            f"best: epoch {progress.best_epoch}, mAP {progress.best_mAP or math.nan:.4f}, {session.folder.best}"
         )
     session.accelerator.end_training()
     return finished

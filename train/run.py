@@ -38,9 +38,9 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
 
-    def forget_metrics_from(self, epoch: int) -> None:
-        """Drop the lines of epochs that are about to be run again."""
-        lines = [line for line in read_metrics(self.path) if line["epoch"] < epoch]
+    def forget_metrics_after(self, epoch: int) -> None:
+        """Drop the lines of epochs that are about to be run again (lines count epochs from 1)."""
+        lines = [line for line in read_metrics(self.path) if line["epoch"] <= epoch]
         write_atomically(self.path / METRICS_NAME, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
