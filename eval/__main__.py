@@ -107,9 +107,16 @@ def _predict(config: EvalConfig, opened: Checkpoint, index: DatasetIndex, accele
 
 
 def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
-    if opened.meta.class_names != index.class_names:
-        differing = sorted(set(opened.meta.class_names) ^ set(index.class_names)) or "in another order"
-        raise DataError(f"{index.root}: its classes are not those that {opened.path} was trained on: {differing}")
+    trained, given = opened.meta.class_names, index.class_names
+    if trained != given:
+        raise DataError(
+            f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on {len(trained)} "
+            f"({_few(trained)}); give the dataset of the run with --data"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _names(classes: str) -> Sequence[str] | None:

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from jsonargparse import ActionYesNo, ArgumentParser, Namespace
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
 
 from shards.errors import DataError
 
@@ -32,7 +32,7 @@ def parse(
 
     Leaves with status 2 and one line for an unknown flag, key or value, as argparse does.
     """
-    parser = ArgumentParser(prog=prog, description=description, epilog=epilog, exit_on_error=True)
+    parser = ArgumentParser(prog=prog, description=description, epilog=epilog, exit_on_error=False)
     if config_file:
         parser.add_argument("--config", action="config", help="YAML file of these options; flags win over it")
     hints = typing.get_type_hints(config_class)
@@ -41,7 +41,10 @@ def parse(
         flag = "--" + field.name.replace("_", "-")
         kind = {"action": ActionYesNo(no_prefix="no-")} if hints[field.name] is bool else {"type": hints[field.name]}
         parser.add_argument(flag, default=field.default, help=field.metadata["help"], **kind)
-    values: Namespace = parser.parse_args(_dashed(argv if argv is not None else sys.argv[1:]))
+    try:
+        values: Namespace = parser.parse_args(_dashed(argv if argv is not None else sys.argv[1:]))
+    except ArgumentError as error:
+        _leave(f"{' '.join(str(error).split())}; {prog} --help lists the options", 2)
     return config_class(**{field.name: values[field.name] for field in fields})
 
 

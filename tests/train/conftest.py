@@ -1,0 +1,61 @@
+"""A small packed digits set and a way to run the product's commands as a user does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from preprocess.digits import write_digits
+
+ROOT = Path(__file__).parents[2]
+# A network without batch norm and with dropout; one torch thread, so that two ranks and one add up alike.
+SMALL = ["--model", "test_convnext", "--size", "32", "--precision", "no", "--no-tensorboard", "--drop-rate", "0.1"]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+
+
+def command(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ...` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", *args], env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+
+
+def launch(num_processes: int, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run `accelerate launch --cpu -m ...` on several processes."""
+    flags = ["--cpu", "--num_processes", str(num_processes), "--num_machines", "1", "--mixed_precision", "no"]
+    return command("accelerate.commands.launch", *flags, "--dynamo_backend", "no", "-m", *args)
+
+
+def succeed(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """200 training and 90 validation images, packed by the command line."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_digits(folder / "source", num_train=200, num_val=90, size=48)
+    args = ["--source", "voc", "--root", str(folder / "source"), "--out", str(folder / "data"), "--workers", "1"]
+    succeed(command("preprocess.shard", *args, "--shard-samples", "64"))
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def train_args(digits) -> Sequence[str]:
+    """Arguments of a short run in fp32."""
+    return ["train", "--data", str(digits), *SMALL, "--epochs", "3", "--global-batch-size", "16"]
+
+
+@pytest.fixture(scope="session")
+def whole_run(train_args, tmp_path_factory) -> Path:
+    """A run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    succeed(command(*train_args, "--out", str(out)))
+    return out

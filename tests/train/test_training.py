@@ -1,0 +1,205 @@
+"""The training command: exact resume, several processes, what it leaves behind."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from tests.train.conftest import ROOT, command, environment, launch, succeed
+
+from train import checkpoint
+from train.run import read_metrics
+
+pytestmark = pytest.mark.slow
+
+
+def weights(run: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(run / which / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def start(*args: str) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, "-m", *args], env=environment(), cwd=ROOT, **pipes)
+
+
+def wait_for_middle_of_an_epoch(process: subprocess.Popen[str], run: Path) -> None:
+    """Wait until the run has saved a checkpoint inside its second or third epoch."""
+    for _ in range(3000):
+        if process.poll() is not None:
+            raise AssertionError(f"ended too early: {process.stdout.read()}")
+        if checkpoint.exists(run / "last"):
+            try:
+                progress = checkpoint.read(run / "last").meta.progress
+            except (OSError, ValueError):  # it is being exchanged this very moment
+                continue
+            if progress.epoch >= 1 and progress.step > 0:
+                return
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint in the middle of an epoch")
+
+
+def test_a_run_folder_holds_what_repeats_the_run(whole_run):
+    metrics = read_metrics(whole_run)
+    assert [line["epoch"] for line in metrics] == [1, 2, 3]
+    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
+    for name in ("train_loss", "val_loss", "val_mAP", "images_per_second", "data_wait", "step_ms", "peak_memory_mb"):
+        assert metrics[0][name] > 0
+    best = checkpoint.read(whole_run / "best")
+    assert best.meta.progress.best_mAP == max(line["val_mAP"] for line in metrics)
+    assert best.meta.progress.epoch == best.meta.progress.best_epoch
+    config = yaml.safe_load((whole_run / "config.yaml").read_text())
+    assert config["model"] == "test_convnext"
+    assert not list(whole_run.glob("*.tmp")) + list(whole_run.glob("*.new")) + list(whole_run.glob("*.old"))
+
+
+def test_the_resolved_config_repeats_the_run_bit_for_bit(whole_run, tmp_path):
+    again = tmp_path / "again"
+    succeed(command("train", "--config", str(whole_run / "config.yaml"), "--out", str(again)))
+    assert same(weights(whole_run), weights(again))
+    assert same(weights(whole_run, "best"), weights(again, "best"))
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run_resumes_to_the_same_bits(kill, whole_run, train_args, tmp_path):
+    run = tmp_path / "killed"
+    args = [*train_args, "--out", str(run), "--save-every-steps", "2"]
+    process = start(*args)
+    wait_for_middle_of_an_epoch(process, run)
+    process.send_signal(kill)
+    output = process.communicate(timeout=60)[0]
+    if kill != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "--resume" in output
+        assert "Traceback" not in output
+    assert checkpoint.read(run / "last").meta.progress.epoch < 3
+    output = succeed(command(*args, "--resume"))
+    assert "resuming" in output
+    assert same(weights(whole_run), weights(run))
+    for name in ("train_loss", "val_loss", "val_mAP"):
+        assert [line[name] for line in read_metrics(run)] == [line[name] for line in read_metrics(whole_run)]
+
+
+def test_two_processes_see_the_same_batches_and_losses(whole_run, train_args, tmp_path):
+    # Dropout draws differ between ranks by design: without it the two runs are the same computation.
+    args = [*train_args, "--drop-rate", "0"]
+    succeed(command(*args, "--out", str(tmp_path / "one")))
+    succeed(launch(2, *args, "--out", str(tmp_path / "two")))
+    one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
+    assert len(one) == len(two) == 3
+    for name in ("train_loss", "val_loss", "val_mAP"):
+        np.testing.assert_allclose([x[name] for x in one], [x[name] for x in two], rtol=1e-3)
+
+
+def test_a_run_moves_from_two_processes_to_one(train_args, tmp_path):
+    args = [*train_args, "--drop-rate", "0"]
+    succeed(command(*args, "--out", str(tmp_path / "one")))
+    moved = [*args, "--out", str(tmp_path / "moved"), "--save-every-steps", "3"]
+    process = start(
+        "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision",
+        "no", "--dynamo_backend", "no", "-m", *moved,
+    )  # fmt: skip
+    wait_for_middle_of_an_epoch(process, tmp_path / "moved")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    succeed(command(*moved, "--resume"))
+    losses = [[x["train_loss"] for x in read_metrics(tmp_path / name)] for name in ("one", "moved")]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_evaluation_on_two_processes_gives_the_same_bytes(whole_run, tmp_path):
+    for name, run in (("one", command), ("two", lambda *args: launch(2, *args))):
+        succeed(run("eval", "--ckpt", str(whole_run / "best"), "--out", str(tmp_path / name), "--batch-size", "16"))
+    one, two = (np.load(tmp_path / name / "predictions.npz") for name in ("one", "two"))
+    assert one["keys"].tolist() == two["keys"].tolist()
+    assert (tmp_path / "one/predictions.npz").read_bytes() == (tmp_path / "two/predictions.npz").read_bytes()
+    assert (tmp_path / "one/per_class.csv").read_bytes() == (tmp_path / "two/per_class.csv").read_bytes()
+
+
+def test_evaluation_finds_what_training_reported(whole_run, tmp_path):
+    output = succeed(command("eval", "--ckpt", str(whole_run / "best"), "--out", str(tmp_path), "--classes", "dark-1"))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    best = checkpoint.read(whole_run / "best").meta.progress.best_mAP
+    assert metrics["mAP"] == pytest.approx(best, abs=1e-12)
+    assert f"{best:.4f}" in output
+    page = (tmp_path / "report.html").read_text()
+    assert "dark-1" in page
+    assert "test_convnext" in page
+
+
+def test_accumulation_changes_nothing_but_memory(whole_run, train_args, tmp_path):
+    args = [*train_args, "--drop-rate", "0", "--epochs", "1"]
+    for parts in ("1", "4"):
+        succeed(command(*args, "--accumulate", parts, "--out", str(tmp_path / parts)))
+    once, four_times = weights(tmp_path / "1"), weights(tmp_path / "4")
+    for name in once:
+        torch.testing.assert_close(once[name], four_times[name], rtol=1e-3, atol=1e-4)
+
+
+def test_average_of_weights_is_saved_resumed_and_evaluated(train_args, tmp_path):
+    args = [*train_args, "--ema-decay", "0.9", "--precision", "bf16", "--optimizer", "adamw", "--clip-norm", "1"]
+    succeed(command(*args, "--out", str(tmp_path / "whole")))
+    run = tmp_path / "killed"
+    process = start(*args, "--out", str(run), "--save-every-steps", "2")
+    wait_for_middle_of_an_epoch(process, run)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    succeed(command(*args, "--out", str(run), "--resume"))
+    averages = [safetensors.torch.load_file(path / "last/ema.safetensors") for path in (run, tmp_path / "whole")]
+    assert same(*averages)
+    assert not same(averages[0], weights(run))
+    output = succeed(command("eval", "--ckpt", str(run / "best"), "--out", str(tmp_path / "eval")))
+    assert f"mAP {checkpoint.read(run / 'best').meta.progress.best_mAP:.4f}" in output
+
+
+def test_a_second_run_moves_the_first_aside(whole_run, train_args, tmp_path):
+    out = tmp_path / "run"
+    for _ in range(2):
+        output = succeed(command(*train_args, "--epochs", "1", "--out", str(out)))
+    assert "moved to" in output
+    assert checkpoint.exists(tmp_path / "run.1/last")
+    assert checkpoint.exists(out / "last")
+
+
+def test_a_finished_run_resumed_says_so_and_changes_nothing(whole_run, train_args):
+    before = (whole_run / "last/model.safetensors").read_bytes()
+    output = succeed(command(*train_args, "--out", str(whole_run), "--resume"))
+    assert "best: epoch" in output
+    assert (whole_run / "last/model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--data", "nowhere"], "nowhere: no split 'train' here"),
+        (["--model", "resnet19"], "did you mean resnet18"),
+        (["--weights", "nowhere.pth"], "nowhere.pth: no such weights file"),
+        (["--lr", "-1"], "lr is -1.0: give a number above 0"),
+        (["--lr", "much"], "much"),
+        (["--learning-rate", "1"], "--learning-rate"),
+        (["--lr", "1e9"], "the loss is"),
+    ],
+)
+def test_a_mistake_gets_one_line(extra, says, train_args, tmp_path):
+    result = command(*train_args, "--out", str(tmp_path / "run"), *extra)
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert lines[-1].startswith("error: ")
+    assert says in lines[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_resuming_with_other_options_is_refused(whole_run, train_args):
+    result = command(*train_args, "--out", str(whole_run), "--resume", "--lr", "0.5")
+    assert result.returncode == 2
+    assert "was trained with lr" in result.stderr
