@@ -12,8 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from tests.train.conftest import ROOT, command, environment, launch, succeed
 
+from tests.train.conftest import ROOT, command, environment, launch, succeed
 from train import checkpoint
 from train.run import read_metrics
 

@@ -1,0 +1,246 @@
+"""Configuration, schedule, loss, weights and checkpoints, each against its definition."""
+
+import dataclasses
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+import yaml
+from torch import nn
+
+from shards.errors import DataError
+from train import checkpoint
+from train.checkpoint import Meta, Progress
+from train.config import TrainConfig
+from train.loss import masked_bce_sum
+from train.model import Classifier, build_network, load_weights
+from train.optim import build_optimizer, lr_factor, set_lr
+from train.run import RunFolder, read_metrics
+from train.state import generator_states, restore_generators
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_config_survives_yaml(tmp_path):
+    config = TrainConfig(lr=0.3, crop_scale=(0.2, 0.9), precision="bf16")
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert TrainConfig.from_yaml(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("path", ["recipes/digits.yaml", "recipes/voc-resnet18.yaml"])
+def test_recipes_hold_known_options_only(path):
+    values = yaml.safe_load((ROOT / path).read_text())
+    assert set(values) <= {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def test_differences_name_what_matters_only():
+    one = TrainConfig()
+    other = dataclasses.replace(one, lr=0.5, num_threads=7, data="elsewhere", resume=True)
+    assert one.differences(other) == {"lr": (0.01, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", 0), ("lr", 0), ("momentum", 1), ("crop_scale", (0.5, 0.1)), ("lr", float("nan"))]
+)
+def test_config_refuses(name, value):
+    with pytest.raises(DataError, match=name.replace("crop_", "")):
+        TrainConfig(**{name: value})
+
+
+def test_cosine_schedule_follows_its_formula():
+    config = TrainConfig(epochs=4, schedule="cosine", warmup_epochs=1)
+    factors = [lr_factor(config, step, 10) for step in range(40)]
+    np.testing.assert_allclose(factors[:10], np.arange(1, 11) / 10)
+    np.testing.assert_allclose(factors[10:], 0.5 * (1 + np.cos(np.pi * np.arange(30) / 30)))
+
+
+def test_step_and_constant_schedules():
+    config = TrainConfig(epochs=6, schedule="step", step_epochs=2, step_factor=0.1)
+    np.testing.assert_allclose([lr_factor(config, 5 * epoch, 5) for epoch in range(6)], [1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert lr_factor(TrainConfig(), 12345, 10) == 1
+
+
+def test_the_head_has_its_own_rate_and_norms_no_decay():
+    network = build_network("test_resnet", 5)
+    config = TrainConfig(lr=0.1, head_lr_factor=10, weight_decay=0.01, momentum=0.9)
+    optimizer = build_optimizer(network, network.get_classifier(), config)
+    set_lr(optimizer, 1.0)
+    set_lr(optimizer, 0.5)
+    head = {id(parameter) for parameter in network.get_classifier().parameters()}
+    num_parameters = 0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            num_parameters += 1
+            assert group["lr"] == pytest.approx(0.5 if id(parameter) in head else 0.05)
+            assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0)
+        assert group["momentum"] == 0.9
+        assert not group["nesterov"]
+    assert num_parameters == len(list(network.parameters()))
+
+
+def test_loss_counts_known_labels_only():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 5, generator=generator, dtype=torch.float64)
+    labels = (torch.rand(7, 5, generator=generator) < 0.3).double()
+    known = torch.rand(7, 5, generator=generator) < 0.7
+    logits[0, 0], known[0, 0] = float("inf"), False  # what is not known may be anything
+    expected = 0.0
+    for row in range(7):
+        for k in range(5):
+            if known[row, k]:
+                p = 1 / (1 + np.exp(-float(logits[row, k])))
+                expected -= np.log(p) if labels[row, k] else np.log(1 - p)
+    assert float(masked_bce_sum(logits, labels, known)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_loss_gradient_of_unknown_is_zero():
+    logits = torch.zeros(2, 2, requires_grad=True)
+    masked_bce_sum(logits, torch.ones(2, 2), torch.tensor([[True, False], [False, False]])).backward()
+    assert logits.grad.tolist() == [[-0.5, 0.0], [0.0, 0.0]]
+
+
+def test_normalisation_is_torchvisions():
+    from torchvision.transforms import Normalize
+
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    ours = Classifier(nn.Identity(), mean, std)(images)
+    torch.testing.assert_close(ours, Normalize(mean, std)(images.float() / 255))
+
+
+def test_weights_report_says_what_became_of_each_tensor(tmp_path):
+    source = timm.create_model("test_resnet", num_classes=7)
+    state = {**source.state_dict(), "extra": torch.zeros(1)}
+    del state["conv1.0.weight" if "conv1.0.weight" in state else next(iter(state))]
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+    network = build_network("test_resnet", 5)
+    report = load_weights(network, tmp_path / "w.safetensors")
+    assert set(report.unfit) == {"fc.weight", "fc.bias"}
+    assert report.unused == ["extra"]
+    assert len(report.new) == 1
+    assert len(report.loaded) + 3 == len(network.state_dict())
+    name = report.loaded[0]
+    assert torch.equal(network.state_dict()[name], source.state_dict()[name])
+    assert "2 of another shape (fc.bias, fc.weight)" in str(report)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match="none of its 1 tensors fits"):
+        load_weights(build_network("test_resnet", 5), tmp_path / "w.pth")
+
+
+class _Malice:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_hostile_weights_run_nothing(name, tmp_path):
+    target = tmp_path / "made by a stranger"
+    (tmp_path / name).write_bytes(pickle.dumps({"a": _Malice(target)}))
+    with pytest.raises(DataError, match=name):
+        load_weights(build_network("test_resnet", 5), tmp_path / name)
+    assert not target.exists()
+
+
+# -- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+def meta(step: int) -> Meta:
+    progress = Progress(epoch=1, step=step, loss_sum=0.1, loss_count=3, best_mAP=0.5, best_epoch=1)
+    return Meta(
+        ("a", "b"), "multilabel", (0.1,) * 3, (0.2,) * 3, progress, {"epoch": 1, "step": step}, {"val_mAP": 0.5}
+    )
+
+
+def write(path, step: int) -> None:
+    checkpoint.save(path, TrainConfig(), meta(step), {"w": torch.full((2,), step)}, None, {"optimizer": {"x": step}})
+
+
+def test_checkpoint_round_trip(tmp_path):
+    write(tmp_path / "last", 5)
+    opened = checkpoint.read(tmp_path / "last")
+    assert opened.meta == meta(5)
+    assert opened.config == TrainConfig()
+    assert opened.weights()["w"].tolist() == [5, 5]
+    assert opened.trainer() == {"optimizer": {"x": 5}}
+    assert not opened.has_average
+
+
+def test_a_copy_does_not_change_with_its_source(tmp_path):
+    write(tmp_path / "last", 5)
+    checkpoint.copy(tmp_path / "last", tmp_path / "best")
+    write(tmp_path / "last", 6)
+    assert checkpoint.read(tmp_path / "best").weights()["w"].tolist() == [5, 5]
+    assert checkpoint.read(tmp_path / "last").weights()["w"].tolist() == [6, 6]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last"]
+
+
+@pytest.mark.parametrize("operation", ["rename", "fsync", "replace"])
+@pytest.mark.parametrize("moment", range(6))
+def test_a_failure_at_any_moment_leaves_a_whole_checkpoint(operation, moment, tmp_path, monkeypatch):
+    write(tmp_path / "last", 5)
+    real, calls = getattr(os, operation), []
+
+    def fail(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == moment + 1:
+            raise OSError(28, "No space left on device", str(args[0]))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, operation, fail)
+    try:
+        write(tmp_path / "last", 6)
+        expected = {6}
+    except OSError:
+        expected = {5, 6}
+    monkeypatch.undo()
+    assert checkpoint.exists(tmp_path / "last")
+    assert checkpoint.read(tmp_path / "last").meta.progress.step in expected
+    write(tmp_path / "last", 7)
+    assert checkpoint.read(tmp_path / "last").meta.progress.step == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last"]
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no checkpoint here"):
+        checkpoint.read(tmp_path / "nothing")
+    write(tmp_path / "last", 5)
+    path = tmp_path / "last/checkpoint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 99}))
+    with pytest.raises(DataError, match="another version"):
+        checkpoint.read(tmp_path / "last")
+    path.write_text("{")
+    with pytest.raises(DataError, match="not a checkpoint's description"):
+        checkpoint.read(tmp_path / "last")
+
+
+def test_generators_continue_where_they_stood():
+    import random
+
+    states = generator_states(torch.device("cpu"))
+    expected = random.random(), np.random.rand(), torch.rand(3).tolist()  # noqa: NPY002
+    random.random(), np.random.rand(5), torch.rand(5)  # noqa: NPY002
+    restore_generators(states, torch.device("cpu"))
+    assert (random.random(), np.random.rand(), torch.rand(3).tolist()) == expected  # noqa: NPY002
+
+
+def test_metrics_file_forgets_and_survives_a_cut_line(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.begin("")
+    for epoch in (1, 2, 3):
+        folder.append_metrics({"epoch": epoch})
+    folder.forget_metrics_after(2)
+    with open(tmp_path / "run/metrics.jsonl", "a") as file:
+        file.write('{"epoch": 3, "tra')
+    assert read_metrics(tmp_path / "run") == [{"epoch": 1}, {"epoch": 2}]
