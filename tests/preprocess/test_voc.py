@@ -64,15 +64,20 @@ def test_form_of_lists_is_free(tmp_path):
     plain = labels(VOC(make_voc(tmp_path / "plain")))
     messy = dict(LISTS)
     messy["train"] = b"\xef\xbb\xbfa\r\n\r\n b \r\nc"
-    messy["cat_train"] = b"\xef\xbb\xbfc\t0\r\n\r\na\t 1 \r\nb\t-1"
+    messy["cat_train"] = b"\xef\xbb\xbfa\t 1 \r\n\r\nb\t-1\r\nc\t0"
     assert labels(VOC(make_voc(tmp_path / "messy", messy))) == plain
 
 
 def test_without_master_lists_the_first_class_list_gives_the_order(tmp_path):
-    lists = {stem: text for stem, text in LISTS.items() if "_" in stem} | {"dog_train": "c -1\nb 0\na 1\n"}
-    source = VOC(make_voc(tmp_path, lists))
+    source = VOC(make_voc(tmp_path, {stem: text for stem, text in LISTS.items() if "_" in stem}))
     assert source.splits() == ("train", "val")
     assert labels(source) == [("a", (0, 1), ()), ("b", (), (1,)), ("c", (), (0,))]
+
+
+def test_a_class_list_in_another_order_is_refused(tmp_path):
+    root = make_voc(tmp_path, LISTS | {"dog_train": "c -1\nb 0\na 1\n"})
+    with pytest.raises(DataError, match=r"dog_train\.txt:1: 'c' stands where the other lists .* have 'a'"):
+        VOC(root).records("train")
 
 
 def test_class_named_like_a_split(tmp_path):

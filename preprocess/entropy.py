@@ -1,0 +1,287 @@
+"""The entropy-coded part of a baseline JPEG: read its symbols, write them again in tiles. Compiled, bounds kept.
+
+Nothing is quantised anew: coefficients go from one Huffman coding to another (ITU-T T.81, annexes F and K.2).
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+
+MAX_DC_CATEGORY = 11  # of 8-bit samples
+_POS, _BUFFER, _COUNT, _PADDING = 0, 1, 2, 3  # a bit reader's or writer's state: int64 [4]
+
+
+@numba.njit(cache=True)
+def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Expand a DHT table (16 counts, symbols) to uint16 [65536]: the next 16 bits tell code length << 8 | symbol.
+
+    Entry 0 means that no code starts so. Returns an empty array where the counts are no prefix code.
+    """
+    table = np.zeros(65536, np.uint16)
+    code, at = 0, 0
+    for length in range(1, 17):
+        for _ in range(bits[length - 1]):
+            first = code << (16 - length)
+            last = first + (1 << (16 - length))
+            if at >= len(values) or last > 65536:
+                return table[:0]
+            table[first:last] = (length << 8) | values[at]
+            code, at = code + 1, at + 1
+        code <<= 1
+    return table
+
+
+@numba.njit(cache=True, inline="always")
+def _fill(data: np.ndarray, state: np.ndarray) -> None:
+    """Have at least 32 bits in the buffer; past a marker or the end they are zeros, counted as padding."""
+    while state[_COUNT] <= 32:
+        pos = state[_POS]
+        byte = np.int64(0)
+        if pos < len(data) and data[pos] != 0xFF:
+            byte = np.int64(data[pos])
+            state[_POS] = pos + 1
+        elif pos + 1 < len(data) and data[pos + 1] == 0:
+            byte = np.int64(0xFF)
+            state[_POS] = pos + 2
+        else:
+            state[_PADDING] += 8
+        state[_BUFFER] = ((state[_BUFFER] << 8) | byte) & 0xFFFFFFFFFF
+        state[_COUNT] += 8
+
+
+@numba.njit(cache=True, inline="always")
+def _take(state: np.ndarray, num_bits: int) -> Any:
+    state[_COUNT] -= num_bits
+    return (state[_BUFFER] >> state[_COUNT]) & ((1 << num_bits) - 1)
+
+
+@numba.njit(cache=True, inline="always")
+def _symbol(data: np.ndarray, state: np.ndarray, table: np.ndarray) -> Any:
+    """Read one Huffman symbol, or -1 where no code fits."""
+    _fill(data, state)
+    entry = np.int64(table[(state[_BUFFER] >> (state[_COUNT] - 16)) & 0xFFFF])
+    if entry == 0:
+        return -1
+    state[_COUNT] -= entry >> 8
+    return entry & 0xFF
+
+
+@numba.njit(cache=True)
+def read_coefficients(
+    data: np.ndarray, num_mcus: int, interval: int, components: np.ndarray, dc: np.ndarray, ac: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Read a scan: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens], next position.
+
+    `data` starts at the scan's first byte; `components` int64 [blocks of an MCU] tells each block's component; `dc` and
+    `ac` uint16 [components, 65536] are decoding tables. A token is symbol << 16 | its extra bits. The position is
+    where the marker after the scan stands, or -1 where the scan is damaged.
+    """
+    per_mcu = len(components)
+    levels = np.zeros(num_mcus * per_mcu, np.int32)
+    counts = np.zeros(num_mcus * per_mcu, np.uint8)
+    tokens = np.empty(min(64 * num_mcus * per_mcu, 8 * len(data)) + 1, np.uint32)
+    state = np.zeros(4, np.int64)
+    predicted = np.zeros(4, np.int64)
+    block, token = 0, 0
+    for mcu in range(num_mcus):
+        if interval and mcu and mcu % interval == 0:
+            pos = state[_POS]
+            if state[_PADDING] > state[_COUNT] or pos + 1 >= len(data) or data[pos] != 0xFF:
+                return levels, counts, tokens, -1
+            if data[pos + 1] != 0xD0 + (mcu // interval - 1) % 8:
+                return levels, counts, tokens, -1
+            state[:] = 0
+            state[_POS] = pos + 2
+            predicted[:] = 0
+        for i in range(per_mcu):
+            component = components[i]
+            category = _symbol(data, state, dc[component])
+            if category < 0 or category > MAX_DC_CATEGORY:
+                return levels, counts, tokens, -1
+            value = _take(state, category)
+            if category and value < 1 << (category - 1):
+                value -= (1 << category) - 1
+            predicted[component] += value
+            levels[block] = predicted[component]
+            k, first = 1, token
+            while k < 64:
+                symbol = _symbol(data, state, ac[component])
+                size = symbol & 15
+                k += (symbol >> 4) + 1
+                if symbol < 0 or size > 10 or (size == 0 and symbol != 0 and symbol != 0xF0):
+                    return levels, counts, tokens, -1
+                if (k > 64 and symbol != 0) or token >= len(tokens) - 1:
+                    return levels, counts, tokens, -1
+                tokens[token] = (symbol << 16) | _take(state, size)
+                token += 1
+                if symbol == 0:
+                    break
+            counts[block] = token - first
+            block += 1
+    if state[_PADDING] > state[_COUNT]:
+        return levels, counts, tokens, -1
+    return levels, counts, tokens[:token], state[_POS]
+
+
+@numba.njit(cache=True, inline="always")
+def _category(value: int) -> int:
+    magnitude, category = abs(value), 0
+    while magnitude:
+        magnitude >>= 1
+        category += 1
+    return category
+
+
+@numba.njit(cache=True)
+def count_symbols(
+    levels: np.ndarray, counts: np.ndarray, tokens: np.ndarray, components: np.ndarray, interval: int, grey: bool
+) -> np.ndarray:
+    """Count how often each symbol comes with restart intervals of `interval` MCUs: int64 [4, 257].
+
+    The rows are luma DC, luma AC, chroma DC, chroma AC. `grey` adds two empty chroma blocks to each MCU.
+    """
+    frequencies = np.zeros((4, 257), np.int64)
+    predicted = np.zeros(4, np.int64)
+    per_mcu, token = len(components), 0
+    for block in range(len(levels)):
+        if block % (per_mcu * interval) == 0:
+            predicted[:] = 0
+        component = components[block % per_mcu]
+        table = 0 if component == 0 else 2
+        frequencies[table, _category(levels[block] - predicted[component])] += 1
+        predicted[component] = levels[block]
+        for _ in range(counts[block]):
+            frequencies[table + 1, tokens[token] >> 16] += 1
+            token += 1
+        if grey:
+            frequencies[2, 0] += 2
+            frequencies[3, 0] += 2
+    return frequencies
+
+
+@numba.njit(cache=True)
+def optimal_lengths(frequencies: np.ndarray) -> np.ndarray:
+    """Find code lengths int64 [257] of at most 16 bits for symbol frequencies [257]: T.81 figures K.1 to K.3.
+
+    Symbol 256 is reserved so that no code is all ones, as the standard demands.
+    """
+    freq = frequencies.copy()
+    freq[256] = 1
+    size = np.zeros(257, np.int64)
+    other = np.full(257, -1, np.int64)
+    while True:
+        first, second = -1, -1
+        for i in range(257):
+            if freq[i] and (first < 0 or freq[i] <= freq[first]):
+                second, first = first, i
+            elif freq[i] and (second < 0 or freq[i] <= freq[second]):
+                second = i
+        if second < 0:
+            break
+        freq[first] += freq[second]
+        freq[second] = 0
+        size[first] += 1
+        while other[first] >= 0:
+            first = other[first]
+            size[first] += 1
+        other[first] = second
+        size[second] += 1
+        while other[second] >= 0:
+            second = other[second]
+            size[second] += 1
+    return size
+
+
+@numba.njit(cache=True)
+def limited_bits(size: np.ndarray) -> np.ndarray:
+    """Count codes per length, int64 [17], after moving those longer than 16 bits up (K.3), without symbol 256."""
+    bits = np.zeros(258, np.int64)
+    for length in size:
+        bits[length] += 1
+    bits[0] = 0
+    for i in range(257, 16, -1):
+        while bits[i] > 0:
+            j = i - 2
+            while bits[j] == 0:
+                j -= 1
+            bits[i] -= 2
+            bits[i - 1] += 1
+            bits[j + 1] += 2
+            bits[j] -= 1
+    last = 16
+    while bits[last] == 0:
+        last -= 1
+    bits[last] -= 1
+    return bits[:17]
+
+
+@numba.njit(cache=True, inline="always")
+def _put(out: np.ndarray, state: np.ndarray, value: int, num_bits: int) -> None:
+    state[_BUFFER] = (state[_BUFFER] << num_bits) | value
+    state[_COUNT] += num_bits
+    while state[_COUNT] >= 8:
+        state[_COUNT] -= 8
+        byte = (state[_BUFFER] >> state[_COUNT]) & 0xFF
+        out[state[_POS]] = byte
+        state[_POS] += 1
+        if byte == 0xFF:
+            out[state[_POS]] = 0
+            state[_POS] += 1
+    state[_BUFFER] &= (1 << state[_COUNT]) - 1
+
+
+@numba.njit(cache=True, inline="always")
+def _fill_byte(out: np.ndarray, state: np.ndarray) -> None:
+    missing = -state[_COUNT] % 8
+    _put(out, state, (1 << missing) - 1, missing)  # T.81 F.1.2.3: with ones
+
+
+@numba.njit(cache=True)
+def write_tiles(
+    levels: np.ndarray,
+    counts: np.ndarray,
+    tokens: np.ndarray,
+    components: np.ndarray,
+    interval: int,
+    grey: bool,
+    codes: np.ndarray,
+    lengths: np.ndarray,
+    out: np.ndarray,
+) -> int:
+    """Write the scan with a restart marker every `interval` MCUs; return the number of bytes written to `out`.
+
+    `codes` and `lengths` int64 [luma DC, AC, chroma DC, AC; 256]. `out` must hold 8 bytes per token and block.
+    """
+    state = np.zeros(4, np.int64)
+    predicted = np.zeros(4, np.int64)
+    per_mcu, token = len(components), 0
+    for block in range(len(levels)):
+        if block % (per_mcu * interval) == 0:
+            predicted[:] = 0
+            if block:
+                _fill_byte(out, state)
+                out[state[_POS]] = 0xFF
+                out[state[_POS] + 1] = 0xD0 + (block // (per_mcu * interval) - 1) % 8
+                state[_POS] += 2
+        component = components[block % per_mcu]
+        table = 0 if component == 0 else 2
+        difference = levels[block] - predicted[component]
+        predicted[component] = levels[block]
+        category = _category(difference)
+        _put(out, state, codes[table, category], lengths[table, category])
+        if difference < 0:
+            difference += (1 << category) - 1
+        _put(out, state, difference, category)
+        for _ in range(counts[block]):
+            symbol: Any = np.int64(tokens[token] >> 16)
+            extra: Any = np.int64(tokens[token] & 0xFFFF)
+            _put(out, state, codes[table + 1, symbol], lengths[table + 1, symbol])
+            _put(out, state, extra, symbol & 15)
+            token += 1
+        if grey:
+            for _ in range(2):
+                _put(out, state, codes[2, 0], lengths[2, 0])
+                _put(out, state, codes[3, 0], lengths[3, 0])
+    _fill_byte(out, state)
+    return state[_POS]
