@@ -47,8 +47,8 @@ def retile(data: bytes, interval_of_row: Callable[[int], int]) -> bytes | None:
     """Rewrite a baseline JPEG with restart markers, optimised codes and no metadata; None where that is not possible.
 
     `interval_of_row(MCUs of a row)` chooses the restart interval. The coefficients stay the same, so every decoder
-    gives the same pixels. A grey image gets two empty chroma planes: an RGB one of equal pixels. Progressive, arithmetic,
-    12-bit, CMYK and multi-scan files are not rewritten, nor damaged ones.
+    gives the same pixels. A grey image gets two empty chroma planes: an RGB one of equal pixels. Progressive,
+    arithmetic, 12-bit, CMYK and multi-scan files are not rewritten, nor damaged ones.
     """
     try:
         headers = _read_headers(data)

@@ -29,8 +29,8 @@ def _random_resized(
             draw = 1 + 4 * attempt
             area = width * height * (low + (high - low) * uniform(key, draw))
             ratio = math.exp(log_low + (log_high - log_low) * uniform(key, draw + 1))
-            w = int(round(math.sqrt(area * ratio)))
-            h = int(round(math.sqrt(area / ratio)))
+            w = round(math.sqrt(area * ratio))
+            h = round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
                 x = int(uniform(key, draw + 2) * (width - w + 1))
                 y = int(uniform(key, draw + 3) * (height - h + 1))
@@ -39,16 +39,21 @@ def _random_resized(
         if not found:  # the whole image, cut to the nearest allowed ratio, in the middle
             w, h = width, height
             if width < height * RATIO[0]:
-                h = int(round(width / RATIO[0]))
+                h = round(width / RATIO[0])
             elif width > height * RATIO[1]:
-                w = int(round(height * RATIO[1]))
+                w = round(height * RATIO[1])
             x, y = (width - w) // 2, (height - h) // 2
         boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = x, y, w, h
     return boxes, flips
 
 
 def random_resized_crops(
-    ids: np.ndarray, widths: np.ndarray, heights: np.ndarray, seed: int, epoch: int, scale: tuple[float, float]
+    ids: np.ndarray,
+    widths: np.ndarray,
+    heights: np.ndarray,
+    seed: int,
+    epoch: int,
+    scale: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw crop boxes (x, y, width, height) int64 [B, 4] and mirror flags bool [B].
 

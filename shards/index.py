@@ -45,6 +45,7 @@ class DatasetIndex:
     members: tuple[str, ...]
     statistics: dict[str, Any]
     settings: dict[str, Any]
+    command: str
 
     @classmethod
     def open(cls, path: str | Path) -> "DatasetIndex":
@@ -82,6 +83,7 @@ class DatasetIndex:
             members=members,
             statistics=described["statistics"],
             settings=described["image"],
+            command=described["command"],
         )
 
     @property
@@ -185,6 +187,4 @@ def _check_files(index: DatasetIndex) -> None:
             )
         total += shard.num_samples
     if total != index.num_samples:
-        raise FormatError(
-            f"{index.root}: shards hold {total} samples, samples.npy {index.num_samples}; pack again"
-        )
+        raise FormatError(f"{index.root}: shards hold {total} samples, samples.npy {index.num_samples}; pack again")

@@ -5,6 +5,8 @@ so a rectangle of tiles, with the frame size patched and the markers renumbered,
 (ITU-T T.81, sections B.2 and E.1.4).
 """
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -16,7 +18,7 @@ _BLOCK = 32
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _u16(data: np.ndarray, at: int) -> int:
+def _u16(data: np.ndarray, at: int) -> Any:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
@@ -33,7 +35,7 @@ def _parse(data: np.ndarray, width: int, height: int) -> tuple[int, int, int, in
     while at + 4 <= size:
         if data[at] != 0xFF:
             return MISMATCH, 0, 0, 0, 0, 0
-        marker = np.int64(data[at + 1])
+        marker: Any = np.int64(data[at + 1])
         if marker == 0xFF:  # fill byte
             at += 1
             continue
@@ -44,14 +46,14 @@ def _parse(data: np.ndarray, width: int, height: int) -> tuple[int, int, int, in
         if marker == _DRI and length == 4:
             interval = _u16(data, at + 4)
         elif 0xC0 <= marker <= 0xCF and marker != 0xC4 and marker != 0xC8 and marker != 0xCC:
-            components = np.int64(data[at + 9]) if length >= 8 else 0
+            components = int(np.int64(data[at + 9])) if length >= 8 else 0
             if sof >= 0 or components == 0 or length != 8 + 3 * components:
                 return MISMATCH, 0, 0, 0, 0, 0
             if _u16(data, at + 5) != height or _u16(data, at + 7) != width:
                 return MISMATCH, 0, 0, 0, 0, 0
-            sof, baseline = at, marker <= 0xC1 and data[at + 4] == 8
+            sof, baseline = at, bool(marker <= 0xC1 and data[at + 4] == 8)
             for component in range(components):
-                sampling = np.int64(data[at + 11 + 3 * component])
+                sampling: Any = np.int64(data[at + 11 + 3 * component])
                 mcu_w = max(mcu_w, 8 * (sampling >> 4))
                 mcu_h = max(mcu_h, 8 * (sampling & 15))
             if components == 1:  # not interleaved: an MCU is one block whatever the factors say

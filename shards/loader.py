@@ -28,7 +28,13 @@ class BatchMaker:
     """Make any batch of any epoch: a pure function of (epoch, step), callable from several threads."""
 
     def __init__(
-        self, index: DatasetIndex, plan: Plan, size: int, train: bool, scale: tuple[float, float], crop_share: float
+        self,
+        index: DatasetIndex,
+        plan: Plan,
+        size: int,
+        train: bool,
+        scale: tuple[float, float],
+        crop_share: float,
     ) -> None:
         self.index, self.plan = index, plan
         self.size, self.train, self.scale, self.crop_share = size, train, scale, crop_share
@@ -182,7 +188,11 @@ class Loader(DataLoader[Batch]):
         scale: tuple[float, float] = (0.08, 1.0),
         crop_share: float = CROP_SHARE,
     ) -> None:
-        for name, value in (("global_batch_size", global_batch_size), ("size", size), ("num_threads", num_threads)):
+        for name, value in (
+            ("global_batch_size", global_batch_size),
+            ("size", size),
+            ("num_threads", num_threads),
+        ):
             if value < 1:
                 raise DataError(f"{name} is {value}: give at least 1")
         if not 0 < crop_share <= 1:
@@ -239,4 +249,8 @@ class Loader(DataLoader[Batch]):
 
     def _identity(self) -> dict[str, int]:
         plan = self.plan
-        return {"seed": plan.seed, "num_samples": plan.num_samples, "global_batch_size": plan.global_batch_size}
+        return {
+            "seed": plan.seed,
+            "num_samples": plan.num_samples,
+            "global_batch_size": plan.global_batch_size,
+        }

@@ -81,9 +81,7 @@ class ShardWriter:
         }
         data = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
         members.append(("json", self._add_member(f"{sample.key}.json", data), len(data)))
-        self._dali.append(
-            " ".join(f"{suffix} {start} {size} {sample.key}.{suffix}" for suffix, start, size in members)
-        )
+        self._dali.append(" ".join(f"{suffix} {start} {size} {sample.key}.{suffix}" for suffix, start, size in members))
         row = asdict(sample)
         row = {name: row[name] for name in ("key", "labels", "ignored", "width", "height")}
         self.rows.append(Row(offset=tuple(offsets), length=tuple(lengths), **row))
