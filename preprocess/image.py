@@ -1,7 +1,6 @@
 """Turn the bytes of any photograph into the JPEG of a shard: 8-bit RGB, upright, baseline, tiled."""
 
 import io
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +10,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, JpegImagePlugin
 
+from preprocess.geometry import ImageOptions, packed_size, tile_interval
 from preprocess.retile import retile
-from shards.errors import DataError
 
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_500  # libjpeg's limit
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
-_MCU = 16  # pixels: width and height of a 4:2:0 MCU
-_MAX_STRETCH = 0.016  # just enough to pack 4:3 at short side 256 as 336 x 256 instead of 341 x 256
 
 _UPRIGHT = {  # EXIF orientation -> what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,30 +33,6 @@ class BadImage(ValueError):
 
 
 @dataclass(frozen=True)
-class ImageOptions:
-    """How photographs are packed.
-
-    `max_side` and `short_side` are in pixels, 0 keeps the original size, at most one may be given, neither
-    enlarges. `quality` (1 to 100) is of JPEGs that are encoded anew. These are 4:2:0, as cameras write them:
-    half the blocks of 4:4:4 to store and to decode, and few photographs have finer colour to lose.
-    """
-
-    max_side: int = 0
-    short_side: int = 0
-    quality: int = 90
-
-    def __post_init__(self) -> None:
-        """Raise DataError for a value out of range."""
-        for name in ("max_side", "short_side"):
-            if not 0 <= getattr(self, name) <= MAX_SIDE:
-                raise DataError(f"{name}={getattr(self, name)} is out of range; use 0 (original size) to {MAX_SIDE}")
-        if self.max_side and self.short_side:
-            raise DataError(f"max_side={self.max_side} and short_side={self.short_side} exclude each other; give one")
-        if not 1 <= self.quality <= 100:
-            raise DataError(f"quality={self.quality} is out of range; use 1 to 100")
-
-
-@dataclass(frozen=True)
 class Packed:
     """A packed image and the exact sums of its pixels, which are the statistics' raw material.
 
@@ -71,19 +44,6 @@ class Packed:
     height: int
     pixel_sum: tuple[int, ...]
     pixel_sum_squares: tuple[int, ...]
-
-
-def tile_interval(mcus_per_row: int) -> int:
-    """Return the restart interval in MCUs: the divisor of a row nearest to 4 (by ratio) in 2..8, or the row.
-
-    Smaller tiles let a crop skip more, larger ones cost fewer bytes. Over 189 VOC photographs this rule costs
-    0.7% at the original size (worst image 1.8%) and 1.0% at short side 256 (worst 3.9%);
-    an interval of 2 everywhere would cost 1.4% and 1.9%.
-    """
-    if mcus_per_row < 1:
-        raise ValueError(f"mcus_per_row={mcus_per_row} must be at least 1")
-    divisors = [d for d in range(2, 9) if mcus_per_row % d == 0]
-    return min(divisors, key=lambda d: abs(math.log2(d / 4)), default=mcus_per_row)
 
 
 def pack_image(data: bytes, options: ImageOptions) -> Packed:
@@ -109,36 +69,6 @@ def pack_image(data: bytes, options: ImageOptions) -> Packed:
         except Exception as error:  # on hostile bytes Pillow's parsers raise almost anything
             raise BadImage(_one_line(error)) from error
     return _encode(rgb, encoding)
-
-
-def packed_size(size: tuple[int, int], options: ImageOptions) -> tuple[int, int]:
-    """Return (width, height) in pixels after packing an upright image of `size`.
-
-    Where the size changes at all, the width is moved by at most 1.6% if that lets the MCUs of a row have a
-    divisor in 3..8, so that they can be tiled well. Never larger than the original, nor smaller than
-    `short_side`.
-    """
-    width, height = size
-    if options.short_side:
-        ratio = options.short_side / min(size)
-    elif options.max_side:
-        ratio = options.max_side / max(size)
-    else:
-        return size
-    if ratio >= 1:
-        return size
-    exact = width * ratio
-    low = options.short_side or 1
-    high = min(width, options.max_side or width)
-    return _tileable_width(exact, low, high), max(1, round(height * ratio))
-
-
-def _tileable_width(exact: float, low: int, high: int) -> int:
-    width = min(max(round(exact), low), high)
-    least, most = math.ceil(exact * (1 - _MAX_STRETCH)), math.floor(exact * (1 + _MAX_STRETCH))
-    near = range(max(low, least), min(high, most) + 1)
-    good = [w for w in (width, *near) if any(-(-w // _MCU) % d == 0 for d in range(3, 9))]
-    return min(good, key=lambda w: abs(w - exact), default=width)
 
 
 @dataclass(frozen=True)

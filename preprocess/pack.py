@@ -1,18 +1,29 @@
 """Write one split: shards, then samples.npy, then index.json. What is finished is verified and kept."""
 
-import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from preprocess.image import ImageOptions, Packed
+from preprocess.geometry import ImageOptions
+from preprocess.image import Packed
 from preprocess.keys import sample_key
+from preprocess.ledger import (
+    Entry,
+    digest,
+    inputs,
+    is_intact,
+    plain,
+    previous_entries,
+    remove_surplus,
+    to_json,
+    write_progress,
+)
 from preprocess.pool import Pool, Result
 from preprocess.record import Record
 from shards.errors import DataError
@@ -28,7 +39,7 @@ from shards.format import (
     unpack_labels,
     write_atomically,
 )
-from shards.writer import Row, Sample, ShardWriter, file_sha256, read_rows
+from shards.writer import Row, Sample, ShardWriter, read_rows
 
 REJECTED_NAME = "rejected.jsonl"
 
@@ -50,28 +61,7 @@ class Job:
         """Hash what makes this dataset this one and not another: names, labels and options, not the pixels."""
         content = [self.split, self.class_names, asdict(self.image), self.shard_bytes, self.shard_samples]
         records = [(r.name, r.source, r.labels, r.ignored) for r in self.records]
-        return _digest([FORMAT_VERSION, *content, records])
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A finished shard as index.json lists it, with what is needed to know it again.
-
-    Records `first_record` up to `first_record + num_records` of the source went into it; `inputs` is a hash of them
-    and of their file sizes. Pixel sums are exact integers, so statistics do not depend on the order of summing.
-    """
-
-    name: str
-    bytes: int
-    num_samples: int
-    sha256: str
-    first_record: int
-    num_records: int
-    inputs: str
-    num_pixels: int = 0
-    pixel_sum: list[int] = field(default_factory=lambda: [0, 0, 0])
-    pixel_sum_squares: list[int] = field(default_factory=lambda: [0, 0, 0])
-    rejected: list[dict[str, str]] = field(default_factory=list)
+        return digest([FORMAT_VERSION, *content, records])
 
 
 @dataclass(frozen=True)
@@ -90,23 +80,26 @@ def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
     _check_keys(job.records)
     root.mkdir(parents=True, exist_ok=True)
     identity = job.identity()
-    previous = _previous_entries(root, identity)
+    previous = previous_entries(root, identity)
     finished = (root / INDEX_NAME).exists()
     kept = {
         entry.name: entry
         for entry in tqdm(previous, "verify", unit="shard", disable=None if previous else True)
         # Rejects that were not put up with get another chance: the image or the disk may have been mended.
-        if (finished or not entry.rejected) and _is_intact(root, entry, job.records)
+        if (finished or not entry.rejected) and is_intact(root, entry, job.records)
     }
-    if not (finished and len(kept) == len(previous)):
+    if finished and len(kept) == len(previous):
+        entries = previous
+    else:
+        # First the record of what is kept, then the mark of completeness goes: a kill in between loses nothing.
+        write_progress(root, identity, kept.values())
         (root / INDEX_NAME).unlink(missing_ok=True)
         entries, known = [], dict(kept)
         for entry in _shards(job, root, pool, kept):
             entries.append(entry)
-            known[entry.name] = entry
-            write_atomically(root / PROGRESS_NAME, _json({"identity": identity, "shards": _plain(known.values())}))
-    else:
-        entries = previous
+            if kept.get(entry.name) != entry:
+                known[entry.name] = entry
+                write_progress(root, identity, known.values())
     num_rejected = _write_rejected(root, entries)
     if num_rejected > job.max_rejects:
         raise DataError(
@@ -140,7 +133,7 @@ def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterato
             bar.update(at - bar.n)
             number += 1
             yield entry
-    _remove_surplus(root, job.split, number)
+    remove_surplus(root, job.split, number)
 
 
 def _write_shard(job: Job, path: Path, first: int, results: Iterator[Result], bar: tqdm) -> Entry:
@@ -164,9 +157,9 @@ def _write_shard(job: Job, path: Path, first: int, results: Iterator[Result], ba
     except BaseException:
         writer.abort()
         raise
-    inputs = _inputs(job.records[first:at])
+    hashed = inputs(job.records[first:at])
     return Entry(
-        path.name, num_bytes, len(writer.rows), sha256, first, at - first, inputs, num_pixels, sums, squares, rejected
+        path.name, num_bytes, len(writer.rows), sha256, first, at - first, hashed, num_pixels, sums, squares, rejected
     )
 
 
@@ -210,9 +203,9 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         "statistics": _statistics(samples, entries, len(job.class_names)),
         "command": job.command,
         "identity": identity,
-        "shards": _plain(entries),
+        "shards": plain(entries),
     }
-    write_atomically(root / INDEX_NAME, _json(described))
+    write_atomically(root / INDEX_NAME, to_json(described))
     (root / PROGRESS_NAME).unlink(missing_ok=True)
 
 
@@ -241,39 +234,6 @@ def _statistics(samples: np.ndarray, entries: list[Entry], num_classes: int) -> 
     }
 
 
-def _previous_entries(root: Path, identity: str) -> list[Entry]:
-    path = next((root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None)
-    if path is None:
-        if any(root.iterdir()) and not all(child.name.endswith((".tmp", ".tar", ".idx")) for child in root.iterdir()):
-            raise DataError(f"{root}: holds files that are no dataset; choose another --out")
-        return []
-    try:
-        described = json.loads(path.read_bytes())
-        if described.get("format", FORMAT_NAME) == FORMAT_NAME and described["identity"] == identity:
-            return [Entry(**entry) for entry in described["shards"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); remove {root} or choose another --out") from error
-    raise DataError(
-        f"{root}: holds another dataset, or this one with other options; choose another --out, or remove it first"
-    )
-
-
-def _is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
-    path = root / entry.name
-    last = entry.first_record + entry.num_records
-    return (
-        path.is_file()
-        and path.with_suffix(".idx").is_file()
-        and path.stat().st_size == entry.bytes
-        and _inputs(records[entry.first_record : last]) == entry.inputs
-        and file_sha256(path) == entry.sha256
-    )
-
-
-def _inputs(records: Sequence[Record]) -> str:
-    return _digest([(r.name, r.labels, r.ignored, r.path.stat().st_size) for r in records])
-
-
 def _check_keys(records: Sequence[Record]) -> None:
     seen: dict[str, str] = {}
     for record in records:
@@ -289,23 +249,3 @@ def _write_rejected(root: Path, entries: list[Entry]) -> int:
         lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rejected)
         write_atomically(root / REJECTED_NAME, lines.encode())
     return len(rejected)
-
-
-def _remove_surplus(root: Path, split: str, num_shards: int) -> None:
-    """Remove shards of an earlier, longer packing and what a killed one left half-written."""
-    wanted = {shard_name(split, number) for number in range(num_shards)}
-    for path in root.iterdir():
-        if path.suffix == ".tmp" or (path.suffix in (".tar", ".idx") and path.stem + ".tar" not in wanted):
-            path.unlink()
-
-
-def _plain(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    return [asdict(entry) for entry in entries]
-
-
-def _json(described: dict[str, Any]) -> bytes:
-    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()

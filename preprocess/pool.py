@@ -9,7 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
-from preprocess.image import BadImage, ImageOptions, Packed, pack_image
+from preprocess.geometry import ImageOptions
+from preprocess.image import BadImage, Packed, pack_image
 from preprocess.record import Record
 from shards.errors import DataError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from preprocess.digits import write_digits
-from preprocess.image import ImageOptions
+from preprocess.geometry import ImageOptions
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import Pool, open_pool
 from preprocess.record import Source

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from preprocess.image import MAX_PIXELS, BadImage, ImageOptions, pack_image, packed_size, tile_interval
+from preprocess.geometry import ImageOptions, packed_size, tile_interval
+from preprocess.image import MAX_PIXELS, BadImage, pack_image
 from shards.errors import DataError
 
 KEEP = ImageOptions()

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from preprocess.image import ImageOptions, pack_image, tile_interval
+from preprocess.geometry import ImageOptions, tile_interval
+from preprocess.image import pack_image
 from preprocess.retile import retile
 
 
