@@ -10,11 +10,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, JpegImagePlugin
 
-from preprocess.geometry import ImageOptions, packed_size, tile_interval
+from preprocess.geometry import MAX_SIDE, ImageOptions, packed_size, tile_interval
 from preprocess.retile import retile
 
 MAX_PIXELS = 100_000_000
-MAX_SIDE = 65_500  # libjpeg's limit
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 
 _UPRIGHT = {  # EXIF orientation -> what makes it upright
