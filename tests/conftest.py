@@ -1,0 +1,88 @@
+"""What several rooms of the tests share: synthetic photographs, packed, and where the real ones lie."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from preprocess.geometry import ImageOptions
+from preprocess.pack import Job, Packing, pack_split
+from preprocess.pool import Pool
+from preprocess.record import Record
+from shards.index import DatasetIndex
+
+CLASSES = tuple(f"class-{number}" for number in range(11))
+SIZES = [(97, 61), (64, 64), (1, 1), (33, 200), (160, 120), (17, 15), (240, 48), (128, 129)]
+
+
+def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Make something with edges, gradients and noise."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (max(1, height // 6), max(1, width // 6), 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray(np.clip(image + rng.integers(-20, 20, image.shape), 0, 255).astype(np.uint8))
+
+
+def jpeg(image: Image.Image, **options) -> bytes:
+    """Encode with Pillow."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def write_photographs(folder: Path, num: int) -> list[Record]:
+    """Write JPEGs of odd sizes and every subsampling, with labels and ignored labels, into a folder."""
+    rng = np.random.default_rng(1)
+    records = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(num):
+        path = folder / f"photo {number:03d}.jpg"
+        size = SIZES[number % len(SIZES)]
+        path.write_bytes(jpeg(photograph(*size, number), quality=85, subsampling=number % 3))
+        states = rng.choice(3, len(CLASSES), p=[0.7, 0.2, 0.1])
+        labels, ignored = (tuple(np.flatnonzero(states == state).tolist()) for state in (1, 2))
+        records.append(Record(f"{number}.{number * 7}", path, path.name, labels, ignored))
+    return records
+
+
+def pack(records: list[Record], root: Path, workers: int = 1, **options) -> Packing:
+    """Pack records as split `train` into shards of 16 samples."""
+    settings = {"shard_bytes": 10**9, "shard_samples": 16, "max_rejects": 0, "image": ImageOptions(), **options}
+    pool = Pool(workers)
+    try:
+        return pack_split(Job("train", CLASSES, records, command="test", **settings), root, pool)
+    finally:
+        pool.close()
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory) -> list[Record]:
+    """70 photographs on disk."""
+    return write_photographs(tmp_path_factory.mktemp("photographs"), 70)
+
+
+@pytest.fixture(scope="session")
+def packed(records, tmp_path_factory) -> Path:
+    """The 70 photographs packed into 5 shards; read-only by agreement."""
+    root = tmp_path_factory.mktemp("packed") / "train"
+    pack(records, root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def index(packed) -> DatasetIndex:
+    return DatasetIndex.open(packed)
+
+
+@pytest.fixture(scope="session")
+def voc2012_root() -> Path:
+    """Real photographs: TARMAC_TEST_DATA, or shared/data beside the repository."""
+    given = os.environ.get("TARMAC_TEST_DATA")
+    data = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
+    root = data / "VOCdevkit" / "VOC2012"
+    if not root.is_dir():
+        pytest.skip(f"no real photographs at {root}; set TARMAC_TEST_DATA to the folder that holds VOCdevkit")
+    return root
