@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 from preprocess.record import Record
 from shards.errors import DataError
-from shards.format import FORMAT_NAME, INDEX_NAME, PROGRESS_NAME, shard_name, write_atomically
-from shards.writer import file_sha256
+from shards.format import FORMAT_NAME, INDEX_NAME, PROGRESS_NAME, write_atomically
+from shards.writer import dali_index, file_sha256
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,10 @@ def previous_entries(root: Path, identity: str) -> list[Entry]:
     """List the shards an earlier run finished here. Raises DataError where the folder holds anything else."""
     path = next((root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None)
     if path is None:
-        if any(root.iterdir()) and not all(child.name.endswith((".tmp", ".tar", ".idx")) for child in root.iterdir()):
-            raise DataError(f"{root}: holds files that are no dataset; choose another --out")
+        # packing.json is written before the first shard: a tar beside none of the two is somebody else's.
+        foreign = [child.name for child in root.iterdir() if child.name != PROGRESS_NAME + ".tmp"]
+        if foreign:
+            raise DataError(f"{root}: holds files that are no dataset, such as {min(foreign)}; choose another --out")
         return []
     try:
         described = json.loads(path.read_bytes())
@@ -58,23 +61,39 @@ def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
     last = entry.first_record + entry.num_records
     return (
         path.is_file()
-        and path.with_suffix(".idx").is_file()
         and path.stat().st_size == entry.bytes
         and inputs(records[entry.first_record : last]) == entry.inputs
         and file_sha256(path) == entry.sha256
+        and holds(path.with_suffix(".idx"), dali_index(path))
     )
 
 
 def inputs(records: Sequence[Record]) -> str:
     """Hash what goes into a shard: names, labels and file sizes; reading the images would cost as much as packing."""
-    return digest([(r.name, r.labels, r.ignored, r.path.stat().st_size) for r in records])
+    return digest([(r.name, r.labels, r.ignored, _size_bytes(r.path)) for r in records])
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a missing image is rejected, its shard is finished all the same
+        return -1
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Tell whether a file is there with this content."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except FileNotFoundError:
+        return False
 
 
 def remove_surplus(root: Path, split: str, num_shards: int) -> None:
     """Remove shards of an earlier, longer packing and what a killed one left half-written."""
-    wanted = {shard_name(split, number) for number in range(num_shards)}
+    ours = re.compile(re.escape(split) + r"-(\d{6,})\.(tar|idx)(\.tmp)?")
     for path in root.iterdir():
-        if path.suffix == ".tmp" or (path.suffix in (".tar", ".idx") and path.stem + ".tar" not in wanted):
+        found = ours.fullmatch(path.name)
+        if found and (found[3] or int(found[1]) >= num_shards):
             path.unlink()
 
 
@@ -90,9 +109,9 @@ def plain(entries: Iterable[Entry]) -> list[dict[str, Any]]:
 
 def to_json(described: dict[str, Any]) -> bytes:
     """Write JSON for people and programs: indented, the same bytes for the same content."""
-    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
 def digest(content: Any) -> str:
     """Hash anything JSON can hold."""
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")).hexdigest()

@@ -16,6 +16,7 @@ from preprocess.keys import sample_key
 from preprocess.ledger import (
     Entry,
     digest,
+    holds,
     inputs,
     is_intact,
     plain,
@@ -106,8 +107,7 @@ def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
             f"{num_rejected} of {len(job.records)} images of {job.split} were rejected, --max-rejects is "
             f"{job.max_rejects}: see {root / REJECTED_NAME}; mend them, or run again with --max-rejects {num_rejected}"
         )
-    if not (root / INDEX_NAME).exists():
-        _finish(job, root, entries, identity)
+    _finish(job, root, entries, identity)
     return Packing(
         num_samples=sum(entry.num_samples for entry in entries),
         num_shards=len(entries),
@@ -120,14 +120,14 @@ def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
 def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterator[Entry]:
     """Yield the entries of all shards in order, writing those that are not kept."""
     at, number = 0, 0
-    results: Iterator[Result] | None = None
+    results: _Ahead | None = None
     with tqdm(total=len(job.records), desc=f"pack {job.split}", unit="img", disable=None) as bar:
         while at < len(job.records):
             entry = kept.get(shard_name(job.split, number))
             if entry is not None and entry.first_record == at:
                 results = None
             else:
-                results = results or pool.pack(job.records[at:], job.image)
+                results = results or _Ahead(pool.pack(job.records[at:], job.image))
                 entry = _write_shard(job, root / shard_name(job.split, number), at, results, bar)
             at += entry.num_records
             bar.update(at - bar.n)
@@ -136,14 +136,32 @@ def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterato
     remove_surplus(root, job.split, number)
 
 
-def _write_shard(job: Job, path: Path, first: int, results: Iterator[Result], bar: tqdm) -> Entry:
+class _Ahead:
+    """Results with a look at the next one."""
+
+    def __init__(self, results: Iterator[Result]) -> None:
+        self._results = results
+        self._next: Result | None = None
+
+    def peek(self) -> Result:
+        if self._next is None:
+            self._next = next(self._results)
+        return self._next
+
+    def take(self) -> Result:
+        taken, self._next = self.peek(), None
+        return taken
+
+
+def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -> Entry:
     writer = ShardWriter(path)
     rejected: list[dict[str, str]] = []
     num_pixels, sums, squares = 0, [0, 0, 0], [0, 0, 0]
     at = first
     try:
-        while at < len(job.records) and not _is_full(job, writer):
-            record, result = job.records[at], next(results)
+        # What is rejected right behind a full shard is still told with it: no shard is left without a sample.
+        while at < len(job.records) and not (_is_full(job, writer) and isinstance(results.peek(), Packed)):
+            record, result = job.records[at], results.take()
             at += 1
             bar.update()
             if isinstance(result, str):
@@ -183,14 +201,16 @@ def _is_full(job: Job, writer: ShardWriter) -> bool:
 
 
 def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
-    """Write samples.npy from what the shards hold, then index.json, the mark of a finished folder."""
+    """Write samples.npy from what the shards hold, then index.json, the mark of a finished folder.
+
+    Where both are there already and the same, nothing is touched.
+    """
     rows = [(number, row) for number, entry in enumerate(entries) for row in read_rows(root / entry.name)]
     if not rows:
         raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")
     samples = _samples_array(rows, len(job.class_names))
     buffer = io.BytesIO()
     np.save(buffer, samples, allow_pickle=False)
-    write_atomically(root / SAMPLES_NAME, buffer.getbuffer())
     described = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
@@ -205,7 +225,12 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         "identity": identity,
         "shards": plain(entries),
     }
-    write_atomically(root / INDEX_NAME, to_json(described))
+    contents = {SAMPLES_NAME: buffer.getvalue(), INDEX_NAME: to_json(described)}
+    if not all(holds(root / name, content) for name, content in contents.items()):
+        write_progress(root, identity, entries)
+        (root / INDEX_NAME).unlink(missing_ok=True)
+        for name, content in contents.items():
+            write_atomically(root / name, content)
     (root / PROGRESS_NAME).unlink(missing_ok=True)
 
 
@@ -245,7 +270,9 @@ def _check_keys(records: Sequence[Record]) -> None:
 
 def _write_rejected(root: Path, entries: list[Entry]) -> int:
     rejected = [line for entry in entries for line in entry.rejected]
-    if rejected or (root / REJECTED_NAME).exists():
+    if rejected:
         lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rejected)
-        write_atomically(root / REJECTED_NAME, lines.encode())
+        write_atomically(root / REJECTED_NAME, lines.encode(errors="backslashreplace"))
+    else:
+        (root / REJECTED_NAME).unlink(missing_ok=True)
     return len(rejected)

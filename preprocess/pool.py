@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -28,7 +29,7 @@ class Pool:
         self._executor: ProcessPoolExecutor | None = None
         if self.workers > 1:
             context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-            self._executor = ProcessPoolExecutor(self.workers, context, initializer=_ignore_interrupt)
+            self._executor = ProcessPoolExecutor(self.workers, context, initializer=_prepare_worker)
 
     def pack(self, records: Sequence[Record], options: ImageOptions) -> Iterator[Result]:
         """Pack the records' images in order. At most a few tasks per worker are ahead of the reader."""
@@ -70,8 +71,17 @@ def open_pool(workers: int) -> Iterator[Pool]:
         pool.close()
 
 
-def _ignore_interrupt() -> None:
+def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End this worker when its parent was killed: it would wait for work for ever, and keep its memory."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _pack(record: Record, options: ImageOptions) -> Result:

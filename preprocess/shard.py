@@ -1,6 +1,7 @@
 """Pack a source of labelled photographs into tar shards: `python -m preprocess.shard`."""
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def _pack(config: ShardConfig, source: Source, split: str, root: Path, pool: Poo
 
 
 def _check(config: ShardConfig) -> None:
-    if config.shard_mb <= 0:
+    if not 0 < config.shard_mb < math.inf:
         raise DataError(f"--shard-mb is {config.shard_mb}: give a size above 0")
     for name in ("shard_samples", "workers", "max_rejects"):
         if getattr(config, name) < 0:

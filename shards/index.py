@@ -58,9 +58,9 @@ class DatasetIndex:
         described = _read_json(root)
         try:
             index = cls._described(root, described)
-        except (KeyError, TypeError) as error:
+            _check_files(index)
+        except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{root / INDEX_NAME}: no valid {error} entry; pack this split again") from error
-        _check_files(index)
         return index
 
     @classmethod
@@ -160,7 +160,9 @@ def _read_json(root: Path) -> dict[str, Any]:
 def _map_samples(path: Path, num_samples: int, num_classes: int, num_members: int) -> np.ndarray:
     try:
         samples = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if not isinstance(samples, np.ndarray):
+            raise ValueError("not a single array")
+    except (OSError, ValueError, EOFError) as error:
         raise FormatError(f"{path}: cannot be read ({error}); pack this split again") from error
     key_bytes = samples.dtype["key"].itemsize if samples.dtype.names and "key" in samples.dtype.names else 1
     expected = row_dtype(num_classes, num_members, key_bytes)

@@ -15,6 +15,7 @@ MISMATCH = -1  # the frame header is unreadable or tells another size than the i
 
 _SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
 _BLOCK = 32
+_NARROW = 4  # pixels: libjpeg smooths the chroma of anything wider, repeats that of an image this narrow
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
@@ -108,6 +109,8 @@ def cut_tiles(
     rows = (height + mcu_h - 1) // mcu_h
     column0, row0 = max(x - 1, 0) // tile_w, max(y - 1, 0) // mcu_h
     column1 = min((x + w + 1 + tile_w - 1) // tile_w, columns)
+    if column0 > 0 and width - column0 * tile_w <= _NARROW:
+        column0 -= 1
     row1 = min((y + h + 1 + mcu_h - 1) // mcu_h, rows)
     if column0 == 0 and row0 == 0 and column1 == columns and row1 == rows:
         return WHOLE, 0, 0, 0, 0

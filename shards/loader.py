@@ -129,8 +129,10 @@ class _Making:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        # The garbage collector may end an abandoned iteration inside one of its own threads: no waiting there.
+        if threading.current_thread() not in self._threads:
+            for thread in self._threads:
+                thread.join()
         self._made.clear()
 
     def _claim(self) -> int | None:
@@ -237,9 +239,9 @@ class Loader(DataLoader[Batch]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a state: the next iteration hands out batch `step` of `epoch` first, on any number of ranks."""
         for name, value in self._identity().items():
-            if state[name] != value:
+            if state.get(name) != value:
                 raise DataError(
-                    f"the saved order has {name} {state[name]}, this loader {value}: "
+                    f"the saved order has {name} {state.get(name)}, this loader {value}: "
                     "going on exactly needs the same; start a new run to change it"
                 )
         self._epoch, self._step = state["epoch"], state["step"]

@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,10 @@ class ShardWriter:
             "height": sample.height,
             "source": sample.source,
         }
-        data = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(described, ensure_ascii=False, separators=(",", ":"))
+        data = text.encode(errors="backslashreplace")  # a source path that is no UTF-8: \udcXX, as JSON spells it
         members.append(("json", self._add_member(f"{sample.key}.json", data), len(data)))
-        self._dali.append(" ".join(f"{suffix} {start} {size} {sample.key}.{suffix}" for suffix, start, size in members))
+        self._dali.append(_dali_line(sample.key, members))
         row = asdict(sample)
         row = {name: row[name] for name in ("key", "labels", "ignored", "width", "height")}
         self.rows.append(Row(offset=tuple(offsets), length=tuple(lengths), **row))
@@ -89,21 +91,23 @@ class ShardWriter:
     def close(self) -> str:
         """Finish the shard and its `.idx`; return the tar's SHA-256 in hex."""
         self._write(bytes(self.num_bytes - self._position))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        # DALI "v1.2": a header "version components", then per sample "ext offset size name" for each component.
-        # https://docs.nvidia.com/deeplearning/dali (wds2idx)
-        text = f"v1.2 {len(self._dali)}\n" + "".join(line + "\n" for line in self._dali)
-        write_atomically(self.path.with_suffix(".idx"), text.encode())
+        with self._named():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        write_atomically(self.path.with_suffix(".idx"), _dali_text(self._dali))
         os.replace(self._temporary, self.path)
         sync_folder(self.path.parent)
         return self._hash.hexdigest()
 
     def abort(self) -> None:
         """Drop the unfinished file."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        except OSError:  # what is still buffered does not fit on a full disk either
+            pass
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
     def _add_member(self, name: str, data: bytes) -> int:
         info = tarfile.TarInfo(name)
@@ -116,9 +120,43 @@ class ShardWriter:
         return start
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
+        with self._named():
+            self._file.write(data)
         self._hash.update(data)
         self._position += len(data)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # write and fsync do not name the file
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def dali_index(path: Path) -> bytes:
+    """Rebuild the `.idx` of a finished shard from its tar headers."""
+    lines: list[str] = []
+    members: list[tuple[str, int, int]] = []
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            key, _, suffix = member.name.partition(".")
+            members.append((suffix, member.offset_data, member.size))
+            if suffix == "json":
+                lines.append(_dali_line(key, members))
+                members = []
+    return _dali_text(lines)
+
+
+def _dali_line(key: str, members: list[tuple[str, int, int]]) -> str:
+    return " ".join(f"{suffix} {start} {size} {key}.{suffix}" for suffix, start, size in members)
+
+
+def _dali_text(lines: list[str]) -> bytes:
+    """DALI "v1.2": a header "version samples", then per sample "ext offset size name" for each member.
+
+    https://docs.nvidia.com/deeplearning/dali (wds2idx)
+    """
+    return "".join(f"{line}\n" for line in [f"v1.2 {len(lines)}", *lines]).encode()
 
 
 def read_rows(path: Path) -> Iterator[Row]:
