@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from train import checkpoint
 from train.checkpoint import Meta, Progress
 from train.config import TrainConfig
 from train.loss import masked_bce_sum
-from train.meter import Meter, epoch_line
+from train.meter import Meter, RunningLoss, epoch_line, with_bar
 from train.model import build_classifier
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder
@@ -32,7 +31,6 @@ from train.state import generator_states, restore_generators
 from train.stop import Stop, stop_on_signals
 
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
-BAR_STEPS = 10  # steps between two looks at the loss for the progress bar, for the same reason
 
 
 class Session:
@@ -133,25 +131,30 @@ class Session:
         """Train to the end of the epoch, or until asked to stop: the loader and `progress` tell how far it came."""
         epoch, steps = progress.epoch, len(self.train_loader)
         self.model.train()
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        loss_count, first_step, step = progress.loss_count, progress.step, progress.step
-        meter = Meter()
-        for batch in self._bar(meter.watch(on_device(self.train_loader, self.device)), epoch, first_step, loss_sum):
+        losses, meter, first_step, step = RunningLoss(self.device), Meter(), progress.step, progress.step
+        batches = meter.watch(on_device(self.train_loader, self.device))
+        bar = self._bar(f"epoch {epoch + 1}/{self.config.epochs}", steps, first_step)
+        for batch in with_bar(batches, bar, lambda: losses.mean(self.world.num_ranks)):
             set_lr(self.optimizer, lr_factor(self.config, epoch * steps + step, steps))
-            loss_sum += self._step(batch, epoch * steps + step)
-            loss_count += batch.num_known
+            losses.add(self._step(batch, epoch * steps + step), batch.num_known)
             step += 1
             if self._stop_agreed(stop, step):
                 break
             if self.config.save_every_steps and step % self.config.save_every_steps == 0 and step < steps:
-                self.save(self._advanced(progress, step, loss_sum, loss_count), {})
+                self.save(self._advanced(progress, step, losses), {})
         num_images = min(step * self.config.global_batch_size, self.train_index.num_samples)
         num_images -= first_step * self.config.global_batch_size
-        return self._advanced(progress, step, loss_sum, loss_count), meter.summary(num_images, self.device)
+        return self._advanced(progress, step, losses), meter.summary(num_images, self.device)
 
-    def _advanced(self, progress: Progress, step: int, loss_sum: torch.Tensor, loss_count: int) -> Progress:
-        total = progress.loss_sum + float(self.accelerator.reduce(loss_sum.clone()))
-        return dataclasses.replace(progress, step=step, loss_sum=total, loss_count=loss_count)
+    def _bar(self, description: str, total: int, initial: int = 0) -> tqdm:
+        disable = None if self.accelerator.is_main_process else True  # None: quiet where there is no terminal
+        return tqdm(total=total, initial=initial, desc=description, unit="step", leave=False, disable=disable)
+
+    def _advanced(self, progress: Progress, step: int, losses: RunningLoss) -> Progress:
+        loss_sum = progress.loss_sum + float(self.accelerator.reduce(losses.sum.clone()))
+        return dataclasses.replace(
+            progress, step=step, loss_sum=loss_sum, loss_count=progress.loss_count + losses.count
+        )
 
     def _step(self, batch: Batch, step: int) -> torch.Tensor:
         """Take one optimiser step; return this rank's sum of losses, on the device."""
@@ -173,18 +176,6 @@ class Session:
             self.ema.update(self.classifier, step=step)
         return total
 
-    def _bar(self, batches: Iterator[Batch], epoch: int, first_step: int, loss_sum: torch.Tensor) -> Iterator[Batch]:
-        disable = None if self.accelerator.is_main_process else True
-        total, count = len(self.train_loader), 0
-        description = f"epoch {epoch + 1}/{self.config.epochs}"
-        with tqdm(total=total, initial=first_step, desc=description, unit="step", leave=False, disable=disable) as bar:
-            for batch in batches:
-                yield batch
-                count += batch.num_known
-                bar.update()
-                if not bar.disable and bar.n % BAR_STEPS == 0:
-                    bar.set_postfix(loss=f"{float(loss_sum) * self.world.num_ranks / max(1, count):.4f}", refresh=False)
-
     def _stop_agreed(self, stop: Stop, step: int) -> bool:
         if self.world.num_ranks == 1:
             return stop.asked
@@ -198,10 +189,9 @@ class Session:
         model.eval()
         broadcast(list(model.buffers()))  # running statistics of batch norms are each rank's own: take the first's
         context: AbstractContextManager[Any] = self.accelerator.autocast()
-        bar = tqdm(self.val_loader, "validate", unit="step", leave=False,
-                   disable=None if self.accelerator.is_main_process else True)  # fmt: skip
+        batches = with_bar(on_device(self.val_loader, self.device), self._bar("validate", len(self.val_loader)))
         with context:
-            outputs = predict(model, on_device(bar, self.device), self.val_index.num_samples, self.accelerator.gather)
+            outputs = predict(model, batches, self.val_index.num_samples, self.accelerator.gather)
         return outputs, average_precision(outputs.scores, outputs.labels, outputs.known)
 
     # -- records -------------------------------------------------------------------------------------------------

@@ -4,12 +4,14 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
+from tqdm import tqdm
 
 T = TypeVar("T")
+BAR_STEPS = 10
 
 
 class Meter:
@@ -45,6 +47,33 @@ class Meter:
             "data_wait": round(self._waited / seconds, 5),
             "peak_memory_mb": round(peak_memory_mb(device), 1),
         }
+
+
+class RunningLoss:
+    """Sum up losses on the device, where adding waits for nothing; `count` is of all ranks, `sum` of this one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.count = 0
+
+    def add(self, loss_sum: torch.Tensor, count: int) -> None:
+        self.sum += loss_sum
+        self.count += count
+
+    def mean(self, num_ranks: int) -> float:
+        """Estimate the mean over all ranks from this one's share; waits for the device."""
+        return float(self.sum) * num_ranks / max(1, self.count)
+
+
+def with_bar(batches: Iterable[T], bar: tqdm, loss: Callable[[], float] | None = None) -> Iterator[T]:
+    """Advance a bar by one with each batch; `loss`, which waits for the device, is asked every BAR_STEPS steps."""
+    with bar:
+        for batch in batches:
+            yield batch
+            del batch
+            bar.update()
+            if loss is not None and not bar.disable and bar.n % BAR_STEPS == 0:
+                bar.set_postfix(loss=f"{loss():.4f}", refresh=False)
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -1,0 +1,127 @@
+"""Order and crops are pure functions, every sample comes exactly once, ranks share the same global batches."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torchvision.transforms import RandomResizedCrop
+
+from shards.crops import random_resized_crops
+from shards.errors import DataError
+from shards.sampler import Plan, World, shuffled
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "order.json"
+
+
+def order(num_samples: int, seed: int = 0, epoch: int = 0) -> list[int]:
+    return shuffled(np.arange(num_samples), num_samples, seed, epoch).tolist()
+
+
+def golden() -> dict:
+    cases = [(1, 0, 0), (2, 0, 1), (7, 3, 2), (20, 0, 0), (20, 0, 1), (20, 1, 0)]
+    big = 5_000_000_000
+    ids = np.arange(12)
+    boxes, flips = random_resized_crops(ids, np.full(12, 500), np.full(12, 375), 7, 3, (0.08, 1.0))
+    return {
+        "orders": [[*case, order(*case)] for case in cases],
+        "far": shuffled(np.array([0, 1, big // 2, big - 1]), big, 5, 9).tolist(),
+        "boxes": boxes.tolist(),
+        "flips": flips.tolist(),
+    }
+
+
+def test_order_and_crops_never_change_between_versions_and_platforms():
+    assert golden() == json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("num_samples", [*range(1, 130), 1000, 65_537])
+def test_every_sample_once(num_samples):
+    assert sorted(order(num_samples, seed=num_samples)) == list(range(num_samples))
+
+
+def test_seeds_and_epochs_differ():
+    orders = {tuple(order(50, seed, epoch)) for seed in range(10) for epoch in range(10)}
+    assert len(orders) == 100
+
+
+def test_orders_are_uniform():
+    """All 24 orders of 4 samples, and where sample 0 lands among 10, come equally often (chi-square, p > 1e-4)."""
+    orders = [tuple(order(4, seed)) for seed in range(12_000)]
+    counts = np.unique(orders, axis=0, return_counts=True)[1]
+    assert len(counts) == 24
+    assert stats.chisquare(counts).pvalue > 1e-4
+    places = [order(10, 1, epoch).index(0) for epoch in range(5_000)]
+    assert stats.chisquare(np.bincount(places, minlength=10)).pvalue > 1e-4
+
+
+def test_neighbours_do_not_stay_together():
+    """The step from one position to the next is as likely to be any other sample."""
+    steps = np.concatenate([np.diff(order(101, 0, epoch)) % 101 for epoch in range(300)])
+    assert stats.chisquare(np.bincount(steps, minlength=101)[1:]).pvalue > 1e-4
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    num_samples=st.integers(1, 60),
+    global_batch_size=st.integers(1, 70),
+    num_ranks=st.integers(1, 9),
+    shuffle=st.booleans(),
+    epoch=st.integers(0, 5),
+)
+def test_ranks_share_the_global_batches(num_samples, global_batch_size, num_ranks, shuffle, epoch):
+    one = Plan(num_samples, global_batch_size, shuffle, 3, World(0, 1))
+    ranks = [Plan(num_samples, global_batch_size, shuffle, 3, World(rank, num_ranks)) for rank in range(num_ranks)]
+    assert {plan.num_steps for plan in ranks} == {one.num_steps}
+    seen = []
+    for step in range(one.num_steps):
+        whole = one.global_ids(epoch, step)
+        parts = [plan.global_ids(epoch, step)[plan.local_part(len(whole))] for plan in ranks]
+        assert all(len(part) <= plan.local_batch_size for part, plan in zip(parts, ranks, strict=True))
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+        seen += whole.tolist()
+    assert sorted(seen) == list(range(num_samples))
+    if not shuffle:
+        assert seen == list(range(num_samples))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (200, 200), (100, 900), (640, 60), (9, 7)])
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.5, 0.6)])
+def test_crops_are_distributed_like_torchvisions(size, scale):
+    """Two-sample Kolmogorov-Smirnov on each of x, y, width and height, p > 1e-4."""
+    import torch
+
+    num = 3_000
+    width, height = size
+    boxes, flips = random_resized_crops(np.arange(num), np.full(num, width), np.full(num, height), 1, 0, scale)
+    torch.manual_seed(0)
+    image = torch.empty(3, height, width)
+    theirs = np.array([RandomResizedCrop.get_params(image, scale, (3 / 4, 4 / 3)) for _ in range(num)])
+    theirs = theirs[:, [1, 0, 3, 2]]  # top, left, height, width -> x, y, width, height
+    for column in range(4):
+        assert stats.ks_2samp(boxes[:, column], theirs[:, column], method="asymp").pvalue > 1e-4, column
+    assert abs(flips.mean() - 0.5) < 0.05
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] >= 1).all()
+    assert (boxes[:, 0] + boxes[:, 2] <= width).all()
+    assert (boxes[:, 1] + boxes[:, 3] <= height).all()
+
+
+def test_a_crop_depends_on_seed_epoch_and_sample_alone():
+    sizes = np.full(8, 300)
+    together, flips = random_resized_crops(np.arange(8), sizes, sizes, 1, 2, (0.08, 1.0))
+    for sample in (5, 0, 7):
+        alone, flip = random_resized_crops(np.array([sample]), sizes[:1], sizes[:1], 1, 2, (0.08, 1.0))
+        assert alone[0].tolist() == together[sample].tolist()
+        assert flip[0] == flips[sample]
+    assert random_resized_crops(np.arange(8), sizes, sizes, 1, 3, (0.08, 1.0))[0].tolist() != together.tolist()
+    assert random_resized_crops(np.arange(8), sizes, sizes, 2, 2, (0.08, 1.0))[0].tolist() != together.tolist()
+
+
+@pytest.mark.parametrize("world", [(-1, 1), (1, 1), (0, 0)])
+def test_a_rank_outside_its_world_is_refused(world):
+    with pytest.raises(DataError, match="is not in a world of"):
+        World(*world)

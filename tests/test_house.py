@@ -1,0 +1,55 @@
+"""The house rules that a reader relies on: who imports whom, and what runs without torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "shards": {"shards"},
+    "preprocess": {"preprocess", "shards"},
+    "eval": {"eval", "shards"},
+    "train": {"train", "eval", "shards"},
+}
+FILES = sorted(path for room in MAY_IMPORT for path in (ROOT / room).glob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_imports_run_one_way(path):
+    room = path.parent.name
+    allowed = set(MAY_IMPORT[room])
+    if (room, path.name) == ("eval", "__main__.py"):
+        allowed.add("train")  # a composition root: nobody imports it
+    assert imported(path) & set(MAY_IMPORT) <= allowed
+    if "accelerate" in imported(path):
+        assert (room, path.name) in {("train", "loop.py"), ("eval", "__main__.py")}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_file_is_two_rooms(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_packing_needs_no_torch():
+    modules = [
+        "shards.writer",
+        "shards.index",
+        *(f"preprocess.{p.stem}" for p in (ROOT / "preprocess").glob("[a-z]*.py")),
+    ]
+    script = "import sys, importlib\n" + "".join(f"importlib.import_module({name!r})\n" for name in modules)
+    script += "sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=60)
