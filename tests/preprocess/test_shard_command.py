@@ -1,0 +1,145 @@
+"""`python -m preprocess.shard` as a user runs it: what a kill leaves running, mistakes in its input, help."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from preprocess.digits import write_digits
+from preprocess.shard import ShardConfig, main
+from shards.commandline import run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A small VOC folder."""
+    root = tmp_path_factory.mktemp("voc")
+    write_digits(root, num_train=120, num_val=30, size=64)
+    return root
+
+
+def arguments(source: Path, out: Path, *more: str) -> list[str]:
+    return ["--source", "voc", "--root", str(source), "--out", str(out), "--shard-samples", "16", *more]
+
+
+def start(*args: str) -> subprocess.Popen:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "preprocess.shard", *args]
+    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def command(monkeypatch, capsys, *args: str) -> tuple[int, str, str]:
+    """Run the command inside this process: (exit status, stdout, stderr)."""
+    monkeypatch.setattr(sys, "argv", ["preprocess.shard", *args])
+    status = 0
+    try:
+        run(main)
+    except SystemExit as error:
+        status = int(error.code or 0)
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_no_process_outlives_a_killed_packing(source, tmp_path):
+    out = tmp_path / "orphans-of-this-test"
+    process = start(*arguments(source, out, "--workers", "3"))
+    while process.poll() is None and not (out / "train" / "train-000001.tar").exists():
+        time.sleep(0.005)
+    children = _descendants(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(children) >= 3
+    deadline = time.monotonic() + 10
+    while (alive := [pid for pid in children if _is_alive(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert alive == []
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+    found = [pid]
+    for known in found:
+        found += [child for child, parent in parents.items() if parent == known]
+    return found[1:]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (("--shard-mb", ".nan"), "--shard-mb is nan"),
+        (("--shard-mb", ".inf"), "--shard-mb is inf"),
+        (("--shard-samples", "-1"), "--shard-samples is -1"),
+        (("--max-rejects", "-1"), "--max-rejects is -1"),
+        (("--quality", "many"), "quality"),
+        (("--difficult", "maybe"), "difficult"),
+        (("--splits", "trian"), "split 'trian' is not in"),
+    ],
+)
+def test_mistakes(source, tmp_path, monkeypatch, capsys, more, expected):
+    status, told, errors = command(monkeypatch, capsys, *arguments(source, tmp_path / "out", *more))
+    assert status == 2
+    assert told == ""
+    assert errors.startswith("error: ")
+    assert expected in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_sources_that_do_not_fit_together(source, tmp_path, monkeypatch, capsys):
+    root = Path(shutil.copytree(source, tmp_path / "source"))
+    image = next((root / "JPEGImages").iterdir())
+    kept = image.read_bytes()
+    image.unlink()
+    status, _, errors = command(monkeypatch, capsys, *arguments(root, tmp_path / "out", "--workers", "1"))
+    assert (status, errors.count("\n")) == (2, 1), errors
+    assert image.stem in errors
+    image.write_bytes(kept[: len(kept) // 3])
+    for split in ("train", "val"):
+        status, _, errors = command(
+            monkeypatch, capsys, *arguments(root, tmp_path / "out", "--workers", "1", "--splits", split)
+        )
+        if status:
+            assert (status, errors.count("error:")) == (2, 1)
+            assert "--max-rejects is 0" in errors
+            break
+    else:
+        pytest.fail("a truncated image went in")
+    for path in (root / "ImageSets" / "Main").glob("*val.txt"):
+        path.write_text("")
+    status, _, errors = command(
+        monkeypatch, capsys, *arguments(root, tmp_path / "empty", "--workers", "1", "--splits", "val")
+    )
+    assert (status, errors.count("\n")) == (2, 1), errors
+    assert "val" in errors
+
+
+def test_help_names_every_option(monkeypatch, capsys):
+    status, told, _ = command(monkeypatch, capsys, "--help")
+    assert status == 0
+    for name in ("--short-side", "--max-rejects", "--difficult", "--shard-mb"):
+        assert name in told
+
+
+def test_the_recorded_command_names_no_folder_and_no_worker_count():
+    config = ShardConfig(source="voc", root="/a/b/VOC2012", out="/c/d", workers=7, short_side=256)
+    assert config.command() == "python -m preprocess.shard --source voc --root VOC2012 --short-side 256"
