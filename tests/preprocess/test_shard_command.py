@@ -55,12 +55,13 @@ def test_no_process_outlives_a_killed_packing(source, tmp_path):
         time.sleep(0.005)
     children = _descendants(process.pid)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()  # not communicate: an orphan would keep the pipe open
     assert len(children) >= 3
     deadline = time.monotonic() + 10
     while (alive := [pid for pid in children if _is_alive(pid)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert alive == []
+    process.communicate()
 
 
 def _descendants(pid: int) -> list[int]:

@@ -89,6 +89,10 @@ def test_the_dataset_instead_of_a_split(packed):
         ({"shards": [{"name": "../x.tar", "bytes": 1, "num_samples": 1, "sha256": ""}]}, "leads out of the folder"),
         ({"shards": [{"name": "x.tar"}]}, "no valid 'bytes' entry"),
         ({"image": {"members": ["exe"]}}, "not of a kind read here"),
+        ({"image": {"members": [3]}}, "no valid .* entry"),
+        ({"image": "RGB"}, "no valid .* entry"),
+        ({"shards": [{"name": 7, "bytes": 1, "num_samples": 1, "sha256": ""}]}, "no valid .* entry"),
+        ({"shards": ["train-000000.tar"]}, "no valid .* entry"),
     ],
 )
 def test_an_index_that_does_not_fit(copied, values, says):

@@ -230,3 +230,26 @@ def test_batches_cross_to_the_gpu_unchanged(index):
         assert here.images.is_pinned()
         assert torch.equal(here.images, there.images.cpu())
         assert torch.equal(here.labels, there.labels.cpu())
+
+
+def test_a_state_of_something_else_is_refused(index):
+    with pytest.raises(DataError, match="the saved order has seed None"):
+        Loader(index, size=32).load_state_dict({"epoch": 0, "step": 1})
+
+
+def test_an_iteration_that_its_own_thread_collects_does_not_wait_for_itself(index):
+    """The garbage collector ends an abandoned iteration in whichever thread it happens to run."""
+    iterator = iter(Loader(index, global_batch_size=8, size=32, num_threads=2))
+    next(iterator)
+    making = iterator.gi_frame.f_locals["making"]
+    ended = threading.Event()
+
+    def stop_from_inside():
+        making.stop()
+        ended.set()
+
+    thread = threading.Thread(target=stop_from_inside)
+    making._threads.append(thread)
+    thread.start()
+    assert ended.wait(5)
+    iterator.close()

@@ -178,3 +178,35 @@ def test_evaluation_pixels_are_torchvisions(size, share):
     difference = np.abs(out.astype(int) - np.asarray(expected))
     assert difference.mean() < 0.2
     assert difference.max() <= 3
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("width", range(49, 58))
+def test_a_narrow_last_tile_keeps_its_chroma(width, subsampling):
+    """Libjpeg smooths no chroma in images of up to 4 pixels across; a tile that narrow is never cut out alone."""
+    rng = np.random.default_rng(width)
+    image = Image.fromarray(rng.integers(0, 256, (40, width, 3), dtype=np.uint8))
+    data = as_array(jpeg(image, quality=90, subsampling=subsampling, restart_marker_blocks=1))
+    whole = simplejpeg.decode_jpeg(data)
+    for x in range(width - 9, width):
+        box = Decoder().box(data, width, 40, (x, 20, width - x, 3))
+        np.testing.assert_array_equal(box, whole[20:23, x:])
+
+
+def test_damage_inside_a_crop_is_refused_or_gives_what_decoding_it_all_gives():
+    """What a flipped byte does to the pixels of a crop is what it does to them in the whole image."""
+    rng = np.random.default_rng(0)
+    equal = refused = 0
+    for number in range(2000):
+        data = bytearray(TILED[number % 3])
+        data[rng.integers(600, len(data) - 2)] ^= 1 << rng.integers(8)
+        x, y = int(rng.integers(0, 64)), int(rng.integers(0, 48))
+        try:
+            box = Decoder().box(as_array(bytes(data)), 96, 80, (x, y, 32, 32))
+        except SampleError:
+            refused += 1
+            continue
+        whole = simplejpeg.decode_jpeg(bytes(data), strict=False)
+        equal += np.array_equal(box, whole[y : y + 32, x : x + 32])
+    assert refused > 10
+    assert equal + refused == 2000
