@@ -61,6 +61,7 @@ class Session:
             world=self.world,
             num_threads=config.num_threads,
         )
+        next(iter(self.train_loader))  # compiles what no run before has: the first epoch's data wait is of data alone
         set_seed(config.seed)  # the same initial weights on every rank
         statistics = self.train_index.statistics if config.normalize == "dataset" else None
         self.classifier, report = build_classifier(config, self.train_index.num_classes, statistics)
