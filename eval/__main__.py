@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from eval.evaluate import Outputs, predict
 from eval.files import write_metrics, write_per_class, write_predictions, write_report
+from eval.launch import check_world, spread
 from eval.report import RunRecord, choose_classes, render
 from eval.results import Predictions, measure
 from eval.summary import summary
@@ -62,22 +63,25 @@ class EvalConfig:
 def main() -> None:
     """Rebuild the model, predict the split once, measure, write, summarise."""
     config = parse(EvalConfig, prog="python -m eval", description=__doc__ or "", epilog=EXAMPLES)
-    opened = checkpoint.read(Path(config.ckpt))
+    spread("eval")
+    ckpt = Path(config.ckpt).resolve()
+    opened = checkpoint.read(ckpt)
     data = config.data or opened.config.data
     index = open_split(data, config.split)
     _check_classes(opened, index)
     shown = choose_classes(index.class_names, _names(config.classes), config.seed)
-    accelerator = Accelerator(mixed_precision=opened.config.precision)
+    accelerator = Accelerator(mixed_precision=opened.config.precision, cpu=torch.backends.mps.is_available())
+    check_world(accelerator.num_processes)
     outputs = _predict(config, opened, index, accelerator)
     if not accelerator.is_main_process:
         return
-    out = Path(config.out) if config.out else Path(config.ckpt).parent / f"eval-{config.split}"
+    out = Path(config.out) if config.out else ckpt.parent / f"eval-{config.split}"
     predictions = Predictions(
         outputs.scores, outputs.labels, outputs.known, index.keys().tolist(), index.class_names, config.split
     )
     metrics = {"checkpoint": config.ckpt, "data": data, **measure(predictions)}
     record = _record(config, opened, index, data)
-    history = read_metrics(Path(config.ckpt).parent)
+    history = read_metrics(ckpt.parent)
     page = render(metrics, predictions, record, history, shown, ShardDataset(index).image)
     out.mkdir(parents=True, exist_ok=True)
     write_metrics(out / "metrics.json", metrics)
@@ -90,7 +94,7 @@ def main() -> None:
 
 def _predict(config: EvalConfig, opened: Checkpoint, index: DatasetIndex, accelerator: Accelerator) -> Outputs:
     world = World(accelerator.process_index, accelerator.num_processes)
-    network = build_network(opened.config.model, len(opened.meta.class_names))
+    network = build_network(opened.config.model, len(opened.meta.class_names), opened.config.size)
     network.load_state_dict(opened.weights(averaged=opened.has_average))
     model = Classifier(network, opened.meta.mean, opened.meta.std).to(accelerator.device).eval()
     loader = Loader(
@@ -129,7 +133,7 @@ def _record(config: EvalConfig, opened: Checkpoint, index: DatasetIndex, data: s
     return RunRecord(
         title=run_folder.resolve().name,
         commands=[
-            index.command,
+            f"{index.command} --out {shlex.quote(data)}",
             f"accelerate launch -m train --config {shlex.quote(str(run_folder / 'config.yaml'))}",
             shlex.join(["python", "-m", "eval", *sys.argv[1:]]),
         ],

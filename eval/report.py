@@ -24,7 +24,7 @@ class RunRecord:
     """What somebody needs to repeat the run."""
 
     title: str  # the run's name
-    commands: Sequence[str]  # pack, train, evaluate: as typed
+    commands: Sequence[str]  # pack, train, evaluate; the root of the source is its last folder alone
     config_yaml: str  # the resolved configuration
     checkpoint: str
     epoch: int | None = None  # of the checkpoint

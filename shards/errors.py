@@ -11,3 +11,8 @@ class FormatError(DataError):
 
 class SampleError(DataError):
     """One sample cannot be decoded; the message names shard and key."""
+
+
+def one_line(error: BaseException) -> str:
+    """Spell an exception for a message: its text without line breaks, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

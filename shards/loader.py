@@ -4,6 +4,7 @@ Why threads: what costs time (cutting tiles, decoding, resizing) runs outside th
 process boundary. Each thread makes a whole batch, so nothing is handed over per image.
 """
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -204,7 +205,7 @@ class Loader(DataLoader[Batch]):
         if not 0 <= seed < 2**63:
             raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
         plan = Plan(index.num_samples, global_batch_size, train, seed, world)
-        self.plan, self.num_threads = plan, num_threads
+        self.index, self.plan, self.num_threads = index, plan, num_threads
         self._maker = BatchMaker(index, plan, size, train, check_scale(scale), crop_share)
         self._epoch, self._step, self._resume_step = 0, 0, 0
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
@@ -227,6 +228,11 @@ class Loader(DataLoader[Batch]):
             self._epoch, self._step = epoch + 1, 0
         finally:
             making.stop()
+
+    def warm_up(self) -> None:
+        """Compile, or load, what the first batch would wait for, on two samples."""
+        maker, plan = self._maker, dataclasses.replace(self.plan, global_batch_size=2, world=World())
+        BatchMaker(maker.index, plan, maker.size, maker.train, maker.scale, maker.crop_share).make(0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from eval.launch import spread
 from shards.commandline import parse, run
 from train.config import TrainConfig
-from train.loop import train
 
 DEFAULT_RECIPE = Path(__file__).parent.parent / "recipes" / "digits.yaml"
 EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.yaml --data data/voc"
@@ -13,15 +13,26 @@ EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.ya
 
 def main() -> None:
     """Read the configuration and train; without --config, the recipe of the embedded default."""
-    argv = sys.argv[1:]
-    if not any(arg == "--config" or arg.startswith("--config=") for arg in argv):
-        argv = ["--config", str(DEFAULT_RECIPE), *argv]
+    argv = config_first(sys.argv[1:])
     description = f"{__doc__} Without --config it takes recipes/digits.yaml."
     config = parse(
         TrainConfig, argv, prog="python -m train", description=description, epilog=EXAMPLES, config_file=True
     )
+    spread("train")
+    from train.loop import train  # seconds of imports: not before it is clear that this process trains
+
     if not train(config):
         raise SystemExit(130)
+
+
+def config_first(argv: list[str]) -> list[str]:
+    """Put `--config FILE` in front, so that flags win over it wherever they stand; add the default where it lacks."""
+    for place, arg in enumerate(argv):
+        if arg.startswith("--config="):
+            return [arg, *argv[:place], *argv[place + 1 :]]
+        if arg == "--config":
+            return [*argv[place : place + 2], *argv[:place], *argv[place + 2 :]]
+    return ["--config", str(DEFAULT_RECIPE), *argv]
 
 
 if __name__ == "__main__":

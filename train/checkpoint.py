@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from shards.errors import DataError
+from shards.errors import DataError, one_line
 from shards.format import sync_folder
 from train.config import TrainConfig
 
@@ -77,7 +77,7 @@ class Checkpoint:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise DataError(f"{path}: cannot be read safely ({str(error).splitlines()[0]})") from error
+            raise DataError(f"{path}: cannot be read safely ({one_line(error)})") from error
 
 
 def save(
@@ -98,7 +98,7 @@ def save(
         shutil.copymode(new / "trainer.pt", file)  # safetensors makes files that only their owner can read
     (new / "config.yaml").write_text(config.to_yaml())
     described = {"version": VERSION, **asdict(meta)}
-    (new / "checkpoint.json").write_text(json.dumps(described, indent=1) + "\n")
+    (new / "checkpoint.json").write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
     _put(new, path)
 
 
@@ -153,7 +153,7 @@ def _fresh(folder: Path) -> Path:
 
 def _put(new: Path, path: Path) -> None:
     for file in new.iterdir():
-        with open(file, "rb") as handle:
+        with open(file, "r+b") as handle:  # Windows syncs no handle that cannot write
             os.fsync(handle.fileno())
     sync_folder(new)
     old = path.with_name(path.name + _OLD)

@@ -12,7 +12,7 @@ from shards.crops import check_scale
 from shards.errors import DataError
 
 # What may differ between a run and its continuation without changing a single weight.
-FREE_ON_RESUME = ("data", "out", "resume", "num_threads", "save_every_steps", "tensorboard")
+FREE_ON_RESUME = ("data", "out", "resume", "num_threads", "eval_batch_size", "save_every_steps", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TrainConfig:
     weights: str = option("", "start from a local .safetensors or .pth state dict")
     drop_rate: float = option(0.0, "dropout before the classifier")
     size: int = option(224, "side of the network's input in pixels")
-    crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the area that a random crop takes, lowest, highest")
+    crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the area of a random crop, such as [0.35,1.0]")
     normalize: Literal["model", "dataset"] = option(
         "model",
         "mean and std of the pixels: those the timm model was trained with, or the training split's own",
@@ -77,6 +77,8 @@ class TrainConfig:
         for name in ("ema_decay", "drop_rate", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}: give a number from 0 to below 1")
+        if self.seed >= 2**31:
+            raise DataError(f"seed is {self.seed}: give a number below 2**31")
         if self.pretrained and self.weights:
             raise DataError(f"weights is {self.weights} and pretrained is set: choose one of the two")
         check_scale(self.crop_scale)
@@ -90,14 +92,18 @@ class TrainConfig:
 
     @classmethod
     def from_yaml(cls, path: Path) -> "TrainConfig":
-        """Read a run's config.yaml; unknown or missing keys are refused."""
-        values = yaml.safe_load(path.read_text())
-        names = {field.name for field in dataclasses.fields(cls)} - {"resume"}
-        if not isinstance(values, dict) or set(values) != names:
-            odd = sorted(set(values) ^ names) if isinstance(values, dict) else "no mapping"
-            raise DataError(f"{path}: not the configuration of a run of this release ({odd})")
-        values["crop_scale"] = tuple(values["crop_scale"])
-        return cls(**values)
+        """Read a run's config.yaml. Unknown keys are refused; options newer than the file take their defaults."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        try:
+            values = yaml.safe_load(path.read_text())
+            odd = sorted(set(values) - names)
+            if odd:
+                raise DataError(f"{path}: has options that this release does not know: {', '.join(map(str, odd))}")
+            if "crop_scale" in values:
+                values["crop_scale"] = tuple(values["crop_scale"])
+            return cls(**values)
+        except (OSError, yaml.YAMLError, TypeError) as error:
+            raise DataError(f"{path}: not the configuration of a run ({' '.join(str(error).split())})") from error
 
     def differences(self, other: "TrainConfig") -> dict[str, tuple[Any, Any]]:
         """Tell what would make the continuation of a run another run: name -> (this value, the other's)."""

@@ -13,23 +13,24 @@ from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
 from eval.evaluate import Outputs, predict
+from eval.launch import check_world
 from eval.metrics import average_precision
 from shards.batch import Batch, on_device
 from shards.errors import DataError
-from shards.index import DatasetIndex, open_split
-from shards.loader import Loader
 from shards.sampler import World
 from train import checkpoint
 from train.checkpoint import Meta, Progress
 from train.config import TrainConfig
+from train.data import open_loaders
 from train.loss import masked_bce_sum
 from train.meter import Meter, RunningLoss, epoch_line, with_bar
-from train.model import build_classifier
+from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder
 from train.state import generator_states, restore_generators
 from train.stop import Stop, stop_on_signals
 
+DIVERGED = "try a lower --lr or --clip-norm 1"
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
 
 
@@ -38,33 +39,20 @@ class Session:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.folder = RunFolder(Path(config.out))
+        self.folder = RunFolder(Path(config.out).resolve())
         self.accelerator = _accelerator(config)
+        check_world(self.accelerator.num_processes)
         self.device = self.accelerator.device
         self.world = World(self.accelerator.process_index, self.accelerator.num_processes)
-        self.train_index, self.val_index = open_split(config.data, "train"), open_split(config.data, "val")
-        _check_data(self.train_index, self.val_index)
-        self.train_loader = Loader(
-            self.train_index,
-            config.global_batch_size,
-            config.size,
-            seed=config.seed,
-            world=self.world,
-            num_threads=config.num_threads,
-            scale=config.crop_scale,
-        )
-        self.val_loader = Loader(
-            self.val_index,
-            config.eval_batch_size * self.world.num_ranks,
-            config.size,
-            train=False,
-            world=self.world,
-            num_threads=config.num_threads,
-        )
-        next(iter(self.train_loader))  # compiles what no run before has: the first epoch's data wait is of data alone
+        self.train_loader, self.val_loader = open_loaders(config, self.world)
+        self.train_index, self.val_index = self.train_loader.index, self.val_loader.index
+        self.train_loader.warm_up()
         set_seed(config.seed)  # the same initial weights on every rank
         statistics = self.train_index.statistics if config.normalize == "dataset" else None
-        self.classifier, report = build_classifier(config, self.train_index.num_classes, statistics)
+        self.resuming = config.resume and checkpoint.exists(self.folder.last)
+        # What is resumed brings its weights: those it once started from may be gone.
+        start = dataclasses.replace(config, pretrained=False, weights="") if self.resuming else config
+        self.classifier, report = build_classifier(start, self.train_index.num_classes, statistics)
         if report is not None:
             self.say(f"{config.weights}: {report}")
         self.ema = (
@@ -72,7 +60,7 @@ class Session:
             if config.ema_decay
             else None
         )
-        optimizer = build_optimizer(self.classifier, self.classifier.network.get_classifier(), config)  # type: ignore[operator]
+        optimizer = build_optimizer(self.classifier, head_parameters(self.classifier.network), config)
         set_lr(optimizer, 1.0)
         self.model, self.optimizer = self.accelerator.prepare(self.classifier, optimizer)
         set_seed(config.seed + self.world.rank)  # different dropout on every rank
@@ -86,9 +74,8 @@ class Session:
 
     def begin(self) -> Progress:
         """Start a new run folder, or go on from its last checkpoint."""
-        resuming = self.config.resume and checkpoint.exists(self.folder.last)
         self.accelerator.wait_for_everyone()  # all have looked before the first rank changes anything
-        if resuming:
+        if self.resuming:
             return self._restore()
         if self.accelerator.is_main_process:
             if self.config.resume:
@@ -100,6 +87,8 @@ class Session:
         return Progress()
 
     def _restore(self) -> Progress:
+        if self.accelerator.is_main_process:
+            self.folder.lock()
         last = checkpoint.read(self.folder.last)
         for name, (saved, given) in last.config.differences(self.config).items():
             raise DataError(
@@ -180,7 +169,7 @@ class Session:
     def _stop_agreed(self, stop: Stop, step: int) -> bool:
         if self.world.num_ranks == 1:
             return stop.asked
-        if self.device.type == "cuda" and step % STOP_CHECK_STEPS_ON_CUDA:
+        if self.device.type == "cuda" and step % STOP_CHECK_STEPS_ON_CUDA and step < len(self.train_loader):
             return False
         return bool(self.accelerator.reduce(torch.tensor(float(stop.asked), device=self.device)))
 
@@ -198,7 +187,9 @@ class Session:
     # -- records -------------------------------------------------------------------------------------------------
 
     def save(self, progress: Progress, metrics: dict[str, Any]) -> None:
-        """Write `last`; every rank takes part."""
+        """Write `last`; every rank takes part. A diverged run leaves the one before it."""
+        if not math.isfinite(progress.loss_sum):
+            raise DataError(f"epoch {progress.epoch + 1}: the loss is {progress.loss_sum}; {DIVERGED}")
         generators = gather_object([generator_states(self.device)])
         if self.accelerator.is_main_process:
             position = {"epoch": progress.epoch, "step": progress.step}
@@ -229,7 +220,7 @@ class Session:
         """Validate, record and save; return where the next epoch starts."""
         train_loss = progress.loss_sum / max(1, progress.loss_count)
         if not math.isfinite(train_loss):
-            raise DataError(f"epoch {progress.epoch + 1}: the loss is {train_loss}; try a lower --lr or --clip-norm 1")
+            raise DataError(f"epoch {progress.epoch + 1}: the loss is {train_loss}; {DIVERGED}")
         outputs, precisions = self.validate()
         val_loss = masked_bce_sum(outputs.logits, outputs.labels.float(), outputs.known)
         mAP = float(precisions.nanmean())
@@ -261,6 +252,8 @@ def train(config: TrainConfig) -> bool:
     """Train a model; return False if it was asked to stop before the end."""
     session = Session(config)
     progress = session.begin()
+    ranks, device = session.world.num_ranks, session.device.type
+    session.say(f"{config.model} on {ranks} process{'es' if ranks > 1 else ''}, {device}, precision {config.precision}")
     if config.tensorboard:
         session.accelerator.init_trackers("tensorboard")
     with stop_on_signals() as stop:
@@ -277,9 +270,8 @@ def train(config: TrainConfig) -> bool:
             session.train_loader.set_epoch(progress.epoch)
     finished = progress.epoch >= config.epochs
     if finished and progress.best_epoch is not None:
-        session.say(
-            f"best: epoch {progress.best_epoch}, mAP {progress.best_mAP or math.nan:.4f}, {session.folder.best}"
-        )
+        best = math.nan if progress.best_mAP is None else progress.best_mAP
+        session.say(f"best: epoch {progress.best_epoch}, mAP {best:.4f}, {config.out}/best")
     session.accelerator.end_training()
     return finished
 
@@ -290,11 +282,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
             mixed_precision=config.precision,
             log_with="tensorboard" if config.tensorboard else None,
             project_dir=config.out,
+            cpu=torch.backends.mps.is_available(),  # float64 sums need a device that has float64
         )
     except ValueError as error:
         raise DataError(f"precision {config.precision!r} does not work here ({error}); try bf16 or no") from error
-
-
-def _check_data(train_index: DatasetIndex, val_index: DatasetIndex) -> None:
-    if train_index.class_names != val_index.class_names:
-        raise DataError(f"{val_index.root}: its classes differ from those of {train_index.root}; pack both alike")

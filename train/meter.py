@@ -1,12 +1,12 @@
 """What an epoch cost: time per step, time spent waiting for data, memory."""
 
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from tqdm import tqdm
 
@@ -80,6 +80,10 @@ def peak_memory_mb(device: torch.device) -> float:
     """Tell the peak memory: of the device's allocator on CUDA, resident memory of the process otherwise."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

@@ -1,6 +1,7 @@
 """Optimiser and learning rate. The schedule is a pure function of the step, so it has no state to save."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import timm.optim
@@ -10,9 +11,9 @@ from torch import nn
 from train.config import TrainConfig
 
 
-def build_optimizer(model: nn.Module, head: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, head: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     """Make timm's optimiser; the classifier's parameters get `head_lr_factor` times the learning rate."""
-    head_ids = {id(parameter) for parameter in head.parameters()}
+    head_ids = {id(parameter) for parameter in head}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:

@@ -6,10 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+from shards.errors import DataError
 from shards.format import write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs are not guarded against each other there
+    fcntl = None  # type: ignore[assignment]
 
 METRICS_NAME = "metrics.jsonl"
 CONFIG_NAME = "config.yaml"
+LOCK_NAME = ".lock"
 
 
 class RunFolder:
@@ -24,12 +31,28 @@ class RunFolder:
         """Make an empty folder; one that is there already is moved aside, and its new path returned."""
         aside = None
         if self.path.exists() and any(self.path.iterdir()):
+            if not (self.path / CONFIG_NAME).exists():
+                raise DataError(f"{self.path}: holds files that are no run; choose another --out")
+            self.lock()
             numbered = (self.path.with_name(f"{self.path.name}.{number}") for number in itertools.count(1))
             aside = next(path for path in numbered if not path.exists())
             os.rename(self.path, aside)
         self.path.mkdir(parents=True, exist_ok=True)
+        self.lock()
         write_atomically(self.path / CONFIG_NAME, config_yaml.encode())
         return aside
+
+    def lock(self) -> None:
+        """Hold the folder for this process, until it ends in whatever way. Raises DataError where another holds it."""
+        if fcntl is None:
+            return
+        self._lock = open(self.path / LOCK_NAME, "w")  # noqa: SIM115 (held for life)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: another process trains into it; end that one or give another --out"
+            ) from error
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Add an epoch's line to metrics.jsonl."""

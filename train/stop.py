@@ -1,6 +1,7 @@
 """Leave in order when asked to: Ctrl-C and SIGTERM."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,11 +12,14 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self._first = 0.0
 
     def ask(self, signal_number: int, frame: FrameType | None) -> None:
-        if self.asked and signal_number == signal.SIGINT:
+        # A launcher may pass on the very Ctrl-C that the terminal has sent to all: only a later one is a second one.
+        if self.asked and signal_number == signal.SIGINT and time.monotonic() - self._first > 2:
             raise KeyboardInterrupt
-        self.asked = True
+        if not self.asked:
+            self.asked, self._first = True, time.monotonic()
 
 
 @contextmanager

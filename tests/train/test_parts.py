@@ -19,7 +19,7 @@ from train import checkpoint
 from train.checkpoint import Meta, Progress
 from train.config import TrainConfig
 from train.loss import masked_bce_sum
-from train.model import Classifier, build_network, load_weights
+from train.model import Classifier, build_network, head_parameters, load_weights
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder, read_metrics
 from train.state import generator_states, restore_generators
@@ -53,6 +53,70 @@ def test_config_refuses(name, value):
         TrainConfig(**{name: value})
 
 
+def test_flags_win_wherever_they_stand():
+    from train.__main__ import config_first
+
+    assert config_first(["--lr", "1", "--config", "a.yaml", "--resume"]) == [
+        "--config",
+        "a.yaml",
+        "--lr",
+        "1",
+        "--resume",
+    ]
+    assert config_first(["--lr", "1", "--config=a.yaml"]) == ["--config=a.yaml", "--lr", "1"]
+    assert config_first(["--lr", "1"])[0::2] == ["--config", "--lr"]
+
+
+def test_an_older_config_takes_defaults_an_unknown_key_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("lr: 0.5\n")
+    assert TrainConfig.from_yaml(path) == TrainConfig(lr=0.5)
+    for text, says in (("colour: red\n", "colour"), ("[", "not the configuration"), ("3", "not the configuration")):
+        path.write_text(text)
+        with pytest.raises(DataError, match=says):
+            TrainConfig.from_yaml(path)
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 64), ("deit_tiny_distilled_patch16_224", 64)])
+def test_transformers_take_the_wanted_size_and_two_heads_are_one(name, size):
+    network = build_network(name, 5, size)
+    assert head_parameters(network)
+    assert network(torch.zeros(1, 3, size, size)).shape[-1] == 5
+
+
+def test_a_size_that_a_network_cannot_take_is_met_at_the_door():
+    with pytest.raises(DataError, match=r"model vit_tiny_patch16_224 .* 8 pixels"):
+        build_network("vit_tiny_patch16_224", 5, 8)
+
+
+def test_a_folder_in_use_or_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("x")
+    with pytest.raises(DataError, match="holds files that are no run"):
+        RunFolder(tmp_path / "mine").begin("")
+    first = RunFolder(tmp_path / "run")
+    first.begin("")
+    with pytest.raises(DataError, match="another process trains into it"):
+        RunFolder(tmp_path / "run").begin("")
+    assert (tmp_path / "run/config.yaml").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\x80\x02."])
+def test_junk_for_weights_is_one_line(content, tmp_path):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(DataError, match="not a state dict"):
+        load_weights(build_network("test_resnet", 5, 64), tmp_path / "w.pth")
+
+
+def test_the_launchers_number_of_processes_is_found():
+    from eval.launch import asked_for
+
+    assert asked_for(["accelerate", "launch", "--cpu", "--num_processes", "2", "-m", "train"]) == 2
+    assert asked_for(["accelerate", "launch", "--num-processes=4", "x"]) == 4
+    assert asked_for(["accelerate", "launch", "--num_processes", "1"]) is None
+    assert asked_for(["python"]) is None
+
+
 def test_cosine_schedule_follows_its_formula():
     config = TrainConfig(epochs=4, schedule="cosine", warmup_epochs=1)
     factors = [lr_factor(config, step, 10) for step in range(40)]
@@ -67,9 +131,9 @@ def test_step_and_constant_schedules():
 
 
 def test_the_head_has_its_own_rate_and_norms_no_decay():
-    network = build_network("test_resnet", 5)
+    network = build_network("test_resnet", 5, 64)
     config = TrainConfig(lr=0.1, head_lr_factor=10, weight_decay=0.01, momentum=0.9)
-    optimizer = build_optimizer(network, network.get_classifier(), config)
+    optimizer = build_optimizer(network, head_parameters(network), config)
     set_lr(optimizer, 1.0)
     set_lr(optimizer, 0.5)
     head = {id(parameter) for parameter in network.get_classifier().parameters()}
@@ -119,7 +183,7 @@ def test_weights_report_says_what_became_of_each_tensor(tmp_path):
     state = {**source.state_dict(), "extra": torch.zeros(1)}
     del state["conv1.0.weight" if "conv1.0.weight" in state else next(iter(state))]
     safetensors.torch.save_file(state, tmp_path / "w.safetensors")
-    network = build_network("test_resnet", 5)
+    network = build_network("test_resnet", 5, 64)
     report = load_weights(network, tmp_path / "w.safetensors")
     assert set(report.unfit) == {"fc.weight", "fc.bias"}
     assert report.unused == ["extra"]
@@ -133,7 +197,7 @@ def test_weights_report_says_what_became_of_each_tensor(tmp_path):
 def test_weights_of_another_architecture_are_refused(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.raises(DataError, match="none of its 1 tensors fits"):
-        load_weights(build_network("test_resnet", 5), tmp_path / "w.pth")
+        load_weights(build_network("test_resnet", 5, 64), tmp_path / "w.pth")
 
 
 class _Malice:
@@ -149,7 +213,7 @@ def test_hostile_weights_run_nothing(name, tmp_path):
     target = tmp_path / "made by a stranger"
     (tmp_path / name).write_bytes(pickle.dumps({"a": _Malice(target)}))
     with pytest.raises(DataError, match=name):
-        load_weights(build_network("test_resnet", 5), tmp_path / name)
+        load_weights(build_network("test_resnet", 5, 64), tmp_path / name)
     assert not target.exists()
 
 

@@ -1,5 +1,6 @@
 """The training command: exact resume, several processes, what it leaves behind."""
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -49,6 +50,18 @@ def wait_for_middle_of_an_epoch(process: subprocess.Popen[str], run: Path) -> No
     raise AssertionError("no checkpoint in the middle of an epoch")
 
 
+def wait_until_nobody_holds(run: Path) -> None:
+    """Wait for the ranks of a launcher that was killed over their heads: they stop after their step."""
+    for _ in range(600):
+        with open(run / ".lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                time.sleep(0.1)
+    raise AssertionError("the ranks train on")
+
+
 def test_a_run_folder_holds_what_repeats_the_run(whole_run):
     metrics = read_metrics(whole_run)
     assert [line["epoch"] for line in metrics] == [1, 2, 3]
@@ -94,7 +107,8 @@ def test_two_processes_see_the_same_batches_and_losses(whole_run, train_args, tm
     # Dropout draws differ between ranks by design: without it the two runs are the same computation.
     args = [*train_args, "--drop-rate", "0"]
     succeed(command(*args, "--out", str(tmp_path / "one")))
-    succeed(launch(2, *args, "--out", str(tmp_path / "two")))
+    output = succeed(launch(2, *args, "--out", str(tmp_path / "two")))
+    assert "on 2 processes" in output
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     assert len(one) == len(two) == 3
     for name in ("train_loss", "val_loss", "val_mAP"):
@@ -111,7 +125,9 @@ def test_a_run_moves_from_two_processes_to_one(train_args, tmp_path):
     )  # fmt: skip
     wait_for_middle_of_an_epoch(process, tmp_path / "moved")
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    output = process.communicate(timeout=120)[0]
+    assert "on 2 processes" in output
+    wait_until_nobody_holds(tmp_path / "moved")
     succeed(command(*moved, "--resume"))
     losses = [[x["train_loss"] for x in read_metrics(tmp_path / name)] for name in ("one", "moved")]
     np.testing.assert_allclose(*losses, rtol=1e-3)
@@ -146,7 +162,7 @@ def test_accumulation_changes_nothing_but_memory(whole_run, train_args, tmp_path
         torch.testing.assert_close(once[name], four_times[name], rtol=1e-3, atol=1e-4)
 
 
-def test_average_of_weights_is_saved_resumed_and_evaluated(train_args, tmp_path):
+def test_a_killed_bf16_run_with_averaged_weights_resumes_to_the_same_bits(train_args, tmp_path):
     args = [*train_args, "--ema-decay", "0.9", "--precision", "bf16", "--optimizer", "adamw", "--clip-norm", "1"]
     succeed(command(*args, "--out", str(tmp_path / "whole")))
     run = tmp_path / "killed"
@@ -155,6 +171,7 @@ def test_average_of_weights_is_saved_resumed_and_evaluated(train_args, tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
     succeed(command(*args, "--out", str(run), "--resume"))
+    assert same(weights(run), weights(tmp_path / "whole"))
     averages = [safetensors.torch.load_file(path / "last/ema.safetensors") for path in (run, tmp_path / "whole")]
     assert same(*averages)
     assert not same(averages[0], weights(run))
