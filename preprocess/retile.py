@@ -95,7 +95,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _read_headers(data: bytes) -> _Headers | None:
-    headers = _Headers()
+    headers, transformed = _Headers(), True
     for marker, start, end in _segments(data):
         payload = data[start:end]
         if marker in _BASELINE:
@@ -108,10 +108,12 @@ def _read_headers(data: bytes) -> _Headers | None:
             _read_codes(headers, payload)
         elif marker == 0xDD:
             (headers.interval,) = struct.unpack(">H", payload)
-        elif marker == 0xEE and payload[:5] == b"Adobe" and payload[11] != 1 and len(headers.components) != 1:
-            return None  # stored as RGB or CMYK: without this segment decoders would take it for YCbCr
+        elif marker == 0xEE and payload[:5] == b"Adobe":
+            transformed = payload[11] == 1
         elif marker == 0xDA:
             headers.scan = end
+            if not transformed and len(headers.components) != 1:
+                return None  # stored as RGB: without Adobe's segment decoders would take it for YCbCr
             return headers if _read_scan(headers, payload) else None
     return None
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from preprocess.digits import write_digits
+from preprocess.digits import Digits
 from preprocess.geometry import ImageOptions
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import Pool, open_pool
@@ -46,7 +47,7 @@ class ShardConfig:
             if field.name == "root" and value:
                 value = Path(value).resolve().name
             if value != field.default and field.name not in ("out", "workers"):
-                parts.append(f"--{field.name.replace('_', '-')} {value}")
+                parts.append(f"--{field.name.replace('_', '-')} {shlex.quote(str(value))}")
         return " ".join(parts)
 
 
@@ -67,8 +68,7 @@ def main() -> None:
 def _open_source(config: ShardConfig, out: Path) -> Source:
     if config.source == "digits":
         root = Path(config.root) if config.root else out.with_name(out.name + "-source")
-        write_digits(root)
-        return VOC(root, config.difficult)
+        return Digits(root, config.difficult)
     if not config.root:
         raise DataError(f"--source {config.source} needs --root, the folder that holds JPEGImages and ImageSets")
     return VOC(Path(config.root), config.difficult)

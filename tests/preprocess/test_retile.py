@@ -125,3 +125,9 @@ def test_the_packer_keeps_originals():
 def test_real_photographs_keep_every_pixel(voc2012_root):
     for path in sorted((voc2012_root / "JPEGImages").glob("*.jpg"))[:40]:
         check_same_pixels(path.read_bytes())
+
+
+def test_a_grey_file_of_adobes_is_still_grey():
+    data = jpeg(photograph(64, 48).convert("L"))
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+    check_same_pixels(data[:2] + adobe + data[2:])

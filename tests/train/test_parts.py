@@ -33,7 +33,7 @@ def test_config_survives_yaml(tmp_path):
     assert TrainConfig.from_yaml(tmp_path / "config.yaml") == config
 
 
-@pytest.mark.parametrize("path", ["recipes/digits.yaml", "recipes/voc-resnet18.yaml"])
+@pytest.mark.parametrize("path", ["recipes/digits.yaml", "recipes/voc-resnet18.yaml", "recipes/voc-mobilenet.yaml"])
 def test_recipes_hold_known_options_only(path):
     values = yaml.safe_load((ROOT / path).read_text())
     assert set(values) <= {field.name for field in dataclasses.fields(TrainConfig)}
