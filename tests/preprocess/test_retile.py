@@ -12,19 +12,7 @@ from PIL import Image
 from preprocess.geometry import ImageOptions, tile_interval
 from preprocess.image import pack_image
 from preprocess.retile import retile
-
-
-def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (max(1, height // 6), max(1, width // 6), 3), dtype=np.uint8)
-    image = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)).astype(int)
-    return Image.fromarray(np.clip(image + rng.integers(-20, 20, image.shape), 0, 255).astype(np.uint8))
-
-
-def jpeg(image: Image.Image, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", **options)
-    return file.getvalue()
+from tests.conftest import jpeg, photograph
 
 
 def check_same_pixels(data: bytes) -> bytes:
