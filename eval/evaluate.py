@@ -36,9 +36,8 @@ def predict(forward: Forward, batches: Iterable[Batch], num_samples: int, gather
     """
     parts: list[tuple[torch.Tensor, ...]] = []
     for batch in batches:
-        logits = forward(batch.images).float()
-        # A batch's own tensors may live in memory that is used again: what outlives the loop is copied.
-        parts.append((logits, batch.labels > 0, batch.known.clone(), batch.ids.clone()))
+        # Kept: only what is not the images, whose slot the loader wants back.
+        parts.append((forward(batch.images).float(), batch.labels > 0, batch.known, batch.ids))
     logits, labels, known, ids = (gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
     # Padding has id -1: it goes to one row past the end, which is cut off. No boolean index, so no synchronisation.
     rows = torch.where(ids < 0, num_samples, ids)
