@@ -19,6 +19,8 @@ def spread(module: str) -> None:
     if not alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true":
         return
     num_processes = asked_for(psutil.Process(os.getppid()).cmdline())
+    if num_processes == 1:  # somebody else has set MASTER_ADDR
+        return
     if num_processes is None:
         raise DataError(
             "accelerate launch started one process of several; say how many with "
@@ -33,12 +35,12 @@ def spread(module: str) -> None:
 
 
 def asked_for(command: Sequence[str]) -> int | None:
-    """Find the number of processes in the launcher's command line."""
+    """Find the number of processes in the launcher's command line; None where it does not say."""
     for place, word in enumerate(command):
         name, equals, value = word.partition("=")
         if name.replace("-", "_") == "__num_processes":
             value = value if equals else (command[place + 1] if place + 1 < len(command) else "")
-            return int(value) if value.isdigit() and int(value) > 1 else None
+            return int(value) if value.isdigit() else None
     return None
 
 

@@ -113,7 +113,7 @@ def test_the_launchers_number_of_processes_is_found():
 
     assert asked_for(["accelerate", "launch", "--cpu", "--num_processes", "2", "-m", "train"]) == 2
     assert asked_for(["accelerate", "launch", "--num-processes=4", "x"]) == 4
-    assert asked_for(["accelerate", "launch", "--num_processes", "1"]) is None
+    assert asked_for(["accelerate", "launch", "--num_processes", "1"]) == 1
     assert asked_for(["python"]) is None
 
 
