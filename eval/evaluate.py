@@ -34,10 +34,8 @@ def predict(forward: Forward, batches: Iterable[Batch], num_samples: int, gather
     `gather` concatenates tensors of equal shape from all ranks along dimension 0; on one rank it is the identity.
     Padding is dropped by its mask, so every sample counts exactly once on any number of ranks.
     """
-    parts: list[tuple[torch.Tensor, ...]] = []
-    for batch in batches:
-        # Kept: only what is not the images, whose slot the loader wants back.
-        parts.append((forward(batch.images).float(), batch.labels > 0, batch.known, batch.ids))
+    # Kept: only what is not the images, whose slot the loader wants back.
+    parts = [(forward(batch.images).float(), batch.labels > 0, batch.known, batch.ids) for batch in batches]
     logits, labels, known, ids = (gather(torch.cat(tensors)) for tensors in zip(*parts, strict=True))
     # Padding has id -1: it goes to one row past the end, which is cut off. No boolean index, so no synchronisation.
     rows = torch.where(ids < 0, num_samples, ids)
