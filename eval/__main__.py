@@ -22,7 +22,7 @@ from eval.report import RunRecord, choose_classes, render
 from eval.results import Predictions, measure
 from eval.summary import summary
 from shards.batch import on_device
-from shards.commandline import option, parse, run
+from shards.commandline import folder, option, parse, run
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
@@ -64,7 +64,7 @@ def main() -> None:
     """Rebuild the model, predict the split once, measure, write, summarise."""
     config = parse(EvalConfig, prog="python -m eval", description=__doc__ or "", epilog=EXAMPLES)
     spread("eval")
-    ckpt = Path(config.ckpt).resolve()
+    ckpt = folder(config.ckpt)
     opened = checkpoint.read(ckpt)
     data = config.data or opened.config.data
     index = open_split(data, config.split)
@@ -128,7 +128,7 @@ def _names(classes: str) -> Sequence[str] | None:
 
 
 def _record(config: EvalConfig, opened: Checkpoint, index: DatasetIndex, data: str) -> RunRecord:
-    run_folder = Path(config.ckpt).parent
+    run_folder = folder(config.ckpt).parent
     epoch = opened.meta.progress.epoch
     return RunRecord(
         title=run_folder.resolve().name,

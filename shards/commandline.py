@@ -5,6 +5,7 @@ import errno
 import sys
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
@@ -46,6 +47,12 @@ def parse(
     except ArgumentError as error:
         _leave(f"{' '.join(str(error).split())}; {prog} --help lists the options", 2)
     return config_class(**{field.name: values[field.name] for field in fields})
+
+
+def folder(path: str) -> Path:
+    """Turn a flag into a path that has a name of its own: `.` and `..` are spelled out, others stay as given."""
+    given = Path(path)
+    return given if given.name not in ("", "..") else given.resolve()
 
 
 def run(main: Callable[[], None]) -> None:

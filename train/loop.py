@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from eval.evaluate import Outputs, predict
 from eval.launch import check_world
 from eval.metrics import average_precision
 from shards.batch import Batch, on_device
+from shards.commandline import folder
 from shards.errors import DataError
 from shards.sampler import World
 from train import checkpoint
@@ -39,7 +39,7 @@ class Session:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.folder = RunFolder(Path(config.out).resolve())
+        self.folder = RunFolder(folder(config.out))
         self.accelerator = _accelerator(config)
         check_world(self.accelerator.num_processes)
         self.device = self.accelerator.device
