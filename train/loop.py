@@ -222,13 +222,15 @@ class Session:
         if not math.isfinite(train_loss):
             raise DataError(f"epoch {progress.epoch + 1}: the loss is {train_loss}; {DIVERGED}")
         outputs, precisions = self.validate()
-        val_loss = masked_bce_sum(outputs.logits, outputs.labels.float(), outputs.known)
+        val_loss = float(masked_bce_sum(outputs.logits, outputs.labels.float(), outputs.known))
+        if not math.isfinite(val_loss):  # the last steps of the epoch diverged: `last` stays as it was before
+            raise DataError(f"epoch {progress.epoch + 1}: the validation loss is {val_loss}; {DIVERGED}")
         mAP = float(precisions.nanmean())
         is_best = progress.best_mAP is None or mAP > progress.best_mAP
         metrics = {
             "epoch": progress.epoch + 1,
             "train_loss": train_loss,
-            "val_loss": float(val_loss) / max(1, int(outputs.known.sum())),
+            "val_loss": val_loss / max(1, int(outputs.known.sum())),
             "val_mAP": mAP if math.isfinite(mAP) else None,
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             **cost,

@@ -30,7 +30,8 @@ class RunFolder:
     def begin(self, config_yaml: str) -> Path | None:
         """Make an empty folder; one that is there already is moved aside, and its new path returned."""
         aside = None
-        if self.path.exists() and any(self.path.iterdir()):
+        beginnings = {LOCK_NAME, CONFIG_NAME + ".tmp"}  # all that a start killed at once leaves behind
+        if self.path.exists() and any(child.name not in beginnings for child in self.path.iterdir()):
             if not (self.path / CONFIG_NAME).exists():
                 raise DataError(f"{self.path}: holds files that are no run; choose another --out")
             self.lock()

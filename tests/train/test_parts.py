@@ -94,8 +94,10 @@ def test_a_folder_in_use_or_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "mine/thesis.tex").write_text("x")
     with pytest.raises(DataError, match="holds files that are no run"):
         RunFolder(tmp_path / "mine").begin("")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").touch()  # a start that was killed at once
     first = RunFolder(tmp_path / "run")
-    first.begin("")
+    assert first.begin("") is None
     with pytest.raises(DataError, match="another process trains into it"):
         RunFolder(tmp_path / "run").begin("")
     assert (tmp_path / "run/config.yaml").exists()
