@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import Image, JpegImagePlugin
 
 from preprocess.geometry import MAX_SIDE, ImageOptions, packed_size, tile_interval
 from preprocess.retile import retile
@@ -205,21 +205,19 @@ def _encode(rgb: Image.Image, encoding: _Encoding) -> Packed:
     width, height = rgb.size
     if max(width, height) > MAX_SIDE:
         raise BadImage(f"{width} x {height} has a side over {MAX_SIDE} pixels, JPEG's limit; use max_side")
-    mcu_width = 8 if encoding.subsampling == 0 else 16
     buffer = io.BytesIO()
-    with _room_for(width * height):
-        rgb.save(
-            buffer,
-            "JPEG",
-            quality=encoding.quality,
-            subsampling=encoding.subsampling,
-            qtables=encoding.tables,
-            optimize=True,
-            progressive=False,
-            restart_marker_blocks=tile_interval(-(-width // mcu_width)),
-            comment=b"",
-        )
-    return _packed(buffer.getvalue(), rgb)
+    rgb.save(
+        buffer,
+        "JPEG",
+        quality=encoding.quality,
+        subsampling=encoding.subsampling,
+        qtables=encoding.tables,
+        progressive=False,
+        comment=b"",
+    )
+    tiled = retile(buffer.getvalue(), tile_interval)
+    assert tiled is not None  # a baseline JPEG, just written
+    return _packed(tiled, rgb)
 
 
 def _packed(data: bytes, rgb: Image.Image) -> Packed:
@@ -227,16 +225,3 @@ def _packed(data: bytes, rgb: Image.Image) -> Packed:
     values = np.arange(256)
     sums, squares = counts @ values, counts @ values**2
     return Packed(data, *rgb.size, tuple(sums.tolist()), tuple(squares.tolist()))
-
-
-@contextmanager
-def _room_for(num_pixels: int) -> Iterator[None]:
-    """Give Pillow a buffer that holds any JPEG of so many pixels: with `optimize` libjpeg cannot empty it
-    midway.
-    """
-    before = ImageFile.MAXBLOCK
-    ImageFile.MAXBLOCK = max(before, 4 * num_pixels + (1 << 16))
-    try:
-        yield
-    finally:
-        ImageFile.MAXBLOCK = before

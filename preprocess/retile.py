@@ -14,6 +14,7 @@ from preprocess.entropy import (
     read_coefficients,
     write_tiles,
 )
+from shards.format import MAX_TILES, TILES_MARKER, TILES_NAME
 
 _BASELINE = (0xC0, 0xC1)  # SOF0, SOF1: sequential Huffman
 _JFIF = bytes.fromhex("ffe0 0010 4a46494600 0101 00 0001 0001 0000")
@@ -43,10 +44,10 @@ class _Headers:
     scan: int = 0  # where the entropy-coded bytes start
 
 
-def retile(data: bytes, interval_of_row: Callable[[int], int]) -> bytes | None:
+def retile(data: bytes, interval_of: Callable[[int, int], int]) -> bytes | None:
     """Rewrite a baseline JPEG with restart markers, optimised codes and no metadata; None where that is not possible.
 
-    `interval_of_row(MCUs of a row)` chooses the restart interval. The coefficients stay the same, so every decoder
+    `interval_of(MCUs of a row, rows)` chooses the restart interval. The coefficients stay the same, so every decoder
     gives the same pixels. A grey image gets two empty chroma planes: an RGB one of equal pixels. Progressive,
     arithmetic, 12-bit, CMYK and multi-scan files are not rewritten, nor damaged ones.
     """
@@ -66,11 +67,12 @@ def retile(data: bytes, interval_of_row: Callable[[int], int]) -> bytes | None:
     levels, counts, tokens, end = read_coefficients(scan, num_mcus, headers.interval, blocks, dc, ac)
     if end < 0 or bytes(scan[end : end + 2]) != b"\xff\xd9":
         return None
-    interval = interval_of_row(mcus_per_row)
+    interval = interval_of(mcus_per_row, num_mcus // mcus_per_row)
     lengths, codes, described = _codes(count_symbols(levels, counts, tokens, blocks, interval, grey))
     out = np.empty(8 * (len(tokens) + 2 * len(levels)) + 64, np.uint8)
     size = write_tiles(levels, counts, tokens, blocks, interval, grey, codes, lengths, out)
-    return _write_headers(headers, described, interval) + out[:size].tobytes() + b"\xff\xd9"
+    start = _write_headers(headers, described, interval, _tile_lengths(out[:size]))
+    return start + out[:size].tobytes() + b"\xff\xd9"
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -204,7 +206,14 @@ def _codes(frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[bytes]
     return lengths, codes, described
 
 
-def _write_headers(headers: _Headers, described: list[bytes], interval: int) -> bytes:
+def _tile_lengths(scan: np.ndarray) -> np.ndarray:
+    """Measure the entropy-coded bytes between the restart markers."""
+    after_ff = scan[1:][scan[:-1] == 0xFF]
+    markers = np.flatnonzero(scan[:-1] == 0xFF)[(after_ff >= 0xD0) & (after_ff <= 0xD7)]
+    return np.diff(np.concatenate([[-2], markers, [len(scan)]])) - 2
+
+
+def _write_headers(headers: _Headers, described: list[bytes], interval: int, lengths: np.ndarray) -> bytes:
     def segment(marker: int, payload: bytes) -> bytes:
         return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
@@ -220,10 +229,13 @@ def _write_headers(headers: _Headers, described: list[bytes], interval: int) -> 
     frame += b"".join(bytes([c.identifier, c.horizontal << 4 | c.vertical, c.quantisation]) for c in components)
     scan = bytes([3]) + b"".join(bytes([c.identifier, 0x00 if i == 0 else 0x11]) for i, c in enumerate(components))
     classes = (0x00, 0x10, 0x01, 0x11)
+    listed = len(lengths) <= MAX_TILES and lengths.max() <= 0xFFFF  # otherwise a reader decodes the whole image
+    tiles = segment(TILES_MARKER, TILES_NAME + lengths.astype(">u2").tobytes()) if listed else b""
     return b"".join(
         [
             b"\xff\xd8",
             _JFIF,
+            tiles,
             *(segment(0xDB, headers.quantisation[number]) for number in used),
             segment(0xC1 if wide else 0xC0, frame),
             *(segment(0xC4, bytes([number]) + table) for number, table in zip(classes, described, strict=True)),

@@ -13,6 +13,9 @@ INDEX_NAME = "index.json"  # written last: a folder without it is unfinished
 PROGRESS_NAME = "packing.json"  # the index of an unfinished folder
 SAMPLES_NAME = "samples.npy"
 IMAGE_SUFFIXES = ("jpg",)
+TILES_MARKER = 0xE9  # APP9: the JPEG segment that lists the length of every tile
+TILES_NAME = b"TILES\0"
+MAX_TILES = (0xFFFF - 2 - len(TILES_NAME)) // 2  # what a segment has room for, at two bytes a tile
 
 
 def shard_name(split: str, number: int) -> str:

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from preprocess.geometry import ImageOptions, packed_size, tile_interval
 from preprocess.image import MAX_PIXELS, BadImage, pack_image
 from shards.errors import DataError
+from shards.format import MAX_TILES
 
 KEEP = ImageOptions()
 
@@ -53,17 +54,21 @@ def segments(data):
         at += 2 + length
         if marker == 0xDA:
             scan = data[at:-2]
-            return found, [b for a, b in pairwise(scan) if a == 0xFF and b != 0]
+            return found, [(i, b) for i, (a, b) in enumerate(pairwise(scan)) if a == 0xFF and b != 0], len(scan)
 
 
 def check_tiled(packed, mcu=(16, 16)):
-    found, restarts = segments(packed.data)
+    found, restarts, size = segments(packed.data)
     markers = [marker for marker, _ in found]
-    assert set(markers) <= {0xE0, 0xDB, 0xC0, 0xC4, 0xDD, 0xDA}  # baseline, and no metadata but JFIF
+    assert set(markers) <= {0xE0, 0xE9, 0xDB, 0xC0, 0xC4, 0xDD, 0xDA}  # baseline, and no metadata but JFIF and tiles
     across, down = -(-packed.width // mcu[0]), -(-packed.height // mcu[1])
-    interval = tile_interval(across)
+    interval = tile_interval(across, down)
     assert int.from_bytes(dict(found)[0xDD], "big") == interval
-    assert restarts == [0xD0 + i % 8 for i in range(across * down // interval - 1)]
+    assert [marker for _, marker in restarts] == [0xD0 + i % 8 for i in range(across * down // interval - 1)]
+    starts = [0, *(at + 2 for at, _ in restarts)]
+    ends = [*(at for at, _ in restarts), size]
+    lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+    assert dict(found)[0xE9] == b"TILES\0" + struct.pack(f">{len(lengths)}H", *lengths)
     height, width = struct.unpack(">HH", dict(found)[0xC0][1:5])
     assert (width, height) == (packed.width, packed.height)
     np.testing.assert_array_equal(pixels(opened(packed.data)), simplejpeg.decode_jpeg(packed.data))
@@ -249,11 +254,17 @@ def test_small_and_thin(size, options):
 def test_tile_interval_divides_the_row(mcus):
     interval = tile_interval(mcus)
     assert mcus % interval == 0
-    assert interval <= 8 or interval == mcus
+    assert interval == mcus or 1 < interval <= max(8, mcus // 8)
+
+
+@pytest.mark.parametrize(("across", "down", "wanted"), [(512, 384, 8), (512, 8192, 256), (509, 8192, 509), (32, 24, 4)])
+def test_tiles_are_never_more_than_can_be_listed(across, down, wanted):
+    assert tile_interval(across, down) == wanted
+    assert across // wanted * down <= MAX_TILES
 
 
 def test_tile_interval_examples():
-    wanted = {1: 1, 2: 2, 4: 4, 6: 3, 7: 7, 10: 5, 12: 4, 15: 5, 21: 3, 22: 2, 23: 23, 24: 4, 32: 4}
+    wanted = {1: 1, 2: 2, 4: 4, 6: 3, 7: 7, 10: 5, 12: 4, 15: 5, 21: 3, 22: 2, 23: 23, 24: 4, 32: 4, 143: 11}
     assert {mcus: tile_interval(mcus) for mcus in wanted} == wanted
 
 
@@ -303,6 +314,6 @@ def test_real_photographs(voc2012_root, options):
         data = path.read_bytes()
         packed = pack_image(data, options)
         assert len(packed.data) < 1.03 * len(data)
-        found, _ = segments(packed.data)
+        found, *_ = segments(packed.data)
         assert 0xDD in dict(found)
         np.testing.assert_array_equal(pixels(opened(packed.data)), simplejpeg.decode_jpeg(packed.data))

@@ -36,20 +36,18 @@ def boxes(draw):
 @given(
     drawn=boxes(),
     subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "grey"]),
-    markers=st.integers(0, 6),
-    tiled=st.booleans(),
+    interval=st.integers(0, 6),
     quality=st.sampled_from([20, 75, 95]),
 )
-def test_box_equals_decode_then_crop(drawn, subsampling, markers, tiled, quality):
+def test_box_equals_decode_then_crop(drawn, subsampling, interval, quality):
     width, height, (x, y, w, h) = drawn
-    options = {"restart_marker_blocks": markers} if markers else {}
     image = photograph(width, height)
     if subsampling == "grey":
-        data = jpeg(image.convert("L"), quality=quality, **options)
+        data = jpeg(image.convert("L"), quality=quality)
     else:
-        data = jpeg(image, quality=quality, subsampling=subsampling, **options)
-    if tiled:
-        data = retile(data, tile_interval)
+        data = jpeg(image, quality=quality, subsampling=subsampling)
+    if interval:  # where it does not divide the row: as the packer tiles
+        data = retile(data, lambda across, down: interval if across % interval == 0 else tile_interval(across, down))
     whole = simplejpeg.decode_jpeg(data, "RGB")
     box = Decoder().box(as_array(data), width, height, (x, y, w, h))
     np.testing.assert_array_equal(box, whole[y : y + h, x : x + w])
@@ -187,7 +185,7 @@ def test_a_narrow_last_tile_keeps_its_chroma(width, subsampling):
     """Libjpeg smooths no chroma in images of up to 4 pixels across; a tile that narrow is never cut out alone."""
     rng = np.random.default_rng(width)
     image = Image.fromarray(rng.integers(0, 256, (40, width, 3), dtype=np.uint8))
-    data = as_array(jpeg(image, quality=90, subsampling=subsampling, restart_marker_blocks=1))
+    data = as_array(retile(jpeg(image, quality=90, subsampling=subsampling), lambda *_: 1))
     whole = simplejpeg.decode_jpeg(data)
     for x in range(width - 9, width):
         box = Decoder().box(data, width, 40, (x, 20, width - x, 3))
@@ -195,7 +193,7 @@ def test_a_narrow_last_tile_keeps_its_chroma(width, subsampling):
 
 
 def test_damage_inside_a_crop_is_refused_or_gives_what_decoding_it_all_gives():
-    """What a flipped byte does to the pixels of a crop is what it does to them in the whole image."""
+    """What a flipped bit does to the pixels of a crop is what it does to them in the whole image, if it does any."""
     rng = np.random.default_rng(0)
     equal = refused = 0
     for number in range(2000):
@@ -207,7 +205,22 @@ def test_damage_inside_a_crop_is_refused_or_gives_what_decoding_it_all_gives():
         except SampleError:
             refused += 1
             continue
-        whole = simplejpeg.decode_jpeg(bytes(data), strict=False)
-        equal += np.array_equal(box, whole[y : y + 32, x : x + 32])
+        wholes = (simplejpeg.decode_jpeg(each, strict=False) for each in (bytes(data), TILED[number % 3]))
+        equal += any(np.array_equal(box, whole[y : y + 32, x : x + 32]) for whole in wholes)
     assert refused > 10
     assert equal + refused == 2000
+
+
+def test_a_list_of_tiles_that_is_wrong_is_not_believed():
+    """A changed length, or one tile too few: the image is decoded whole, and its pixels are right."""
+    data = TILED[2]
+    start = data.index(b"TILES") + 6
+    whole = simplejpeg.decode_jpeg(data)
+    for at in range(start, start + 2 * 10):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        box = Decoder().box(as_array(bytes(changed)), 96, 80, (40, 40, 20, 20))
+        np.testing.assert_array_equal(box, whole[40:60, 40:60])
+    short = data[: start - 8] + (len("TILES\0") + 4).to_bytes(2, "big") + b"TILES\0" + bytes(2) + data[start + 2 * 10 :]
+    assert simplejpeg.decode_jpeg(short).shape == (80, 96, 3)
+    assert cut_tiles(as_array(short), 96, 80, 40, 40, 20, 20, np.empty(len(short) + 2, np.uint8))[0] == WHOLE
