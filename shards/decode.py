@@ -1,6 +1,7 @@
 """From the bytes of a sample to the pixels of a crop."""
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import cv2
@@ -24,7 +25,7 @@ class Decoder:
         self._bytes = np.empty(1 << 17, np.uint8)
         self._pixels = np.empty(1 << 20, np.uint8)
 
-    def box(self, data: np.ndarray, width: int, height: int, box: tuple[int, int, int, int]) -> np.ndarray:
+    def box(self, data: np.ndarray, width: int, height: int, box: Sequence[int]) -> np.ndarray:
         """Decode box (x, y, w, h) of a JPEG `width` x `height`: uint8 [h, w, 3] RGB.
 
         The array is a view of scratch memory, good until the next call. Raises SampleError without shard or key, which
@@ -71,22 +72,21 @@ def _blur(shrink: float) -> np.ndarray:
 
 
 def resize_into(out: np.ndarray, pixels: np.ndarray, mirror: bool) -> None:
-    """Resize pixels uint8 [h, w, 3] to the shape of `out` uint8 [size, size, 3], mirrored if asked: for training."""
-    size = out.shape[0]
-    height, width = pixels.shape[:2]
-    shrink, filtering = max(height, width) / size, cv2.INTER_LINEAR
+    """Resize pixels uint8 [h, w, 3] to the shape of `out` uint8 [H, W, 3], mirrored if asked: for training."""
+    shrinks = [extent / target for extent, target in zip(pixels.shape, out.shape[:2], strict=False)]
+    shrink, filtering = max(shrinks), cv2.INTER_LINEAR
     if shrink > BLUR_UP_TO:
         filtering = cv2.INTER_AREA
     elif shrink > LINEAR_UP_TO:
-        across, down = (_blur(round(extent / size, 2)) for extent in (width, height))
+        down, across = (_blur(round(shrink, 2)) for shrink in shrinks)
         pixels = cv2.sepFilter2D(pixels, -1, across, down, borderType=cv2.BORDER_REPLICATE)
-    cv2.resize(pixels, (size, size), dst=out, interpolation=filtering)
+    cv2.resize(pixels, out.shape[1::-1], dst=out, interpolation=filtering)
     if mirror:
         cv2.flip(out, 1, dst=out)
 
 
 def resize_box_into(
-    out: np.ndarray, decoder: Decoder, data: np.ndarray, width: int, height: int, box: np.ndarray
+    out: np.ndarray, decoder: Decoder, data: np.ndarray, width: int, height: int, box: Sequence[float]
 ) -> None:
     """Resize a fractional box (x, y, w, h) with an antialiased bilinear filter into `out`: for evaluation.
 

@@ -7,92 +7,18 @@ process boundary. Each thread makes a whole batch, so nothing is handed over per
 import dataclasses
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from shards.batch import Batch
-from shards.crops import CROP_SHARE, centre_crops, check_scale, random_resized_crops
-from shards.decode import Decoder, resize_box_into, resize_into
-from shards.errors import DataError, SampleError
+from shards.crops import CROP_SHARE, check_scale
+from shards.errors import DataError
 from shards.index import DatasetIndex
-from shards.reader import ShardReader
-from shards.ring import Ring
+from shards.maker import BatchMaker, View, make_resident
 from shards.sampler import Plan, World
 
 BATCHES_AHEAD = 2  # beyond those being made: one to hand out at once, one as slack for a slow one
-
-
-class BatchMaker:
-    """Make any batch of any epoch: a pure function of (epoch, step), callable from several threads."""
-
-    def __init__(
-        self,
-        index: DatasetIndex,
-        plan: Plan,
-        size: int,
-        train: bool,
-        scale: tuple[float, float],
-        crop_share: float,
-    ) -> None:
-        self.index, self.plan = index, plan
-        self.size, self.train, self.scale, self.crop_share = size, train, scale, crop_share
-        self._reader = ShardReader(index)
-        shape = (plan.local_batch_size, size, size, 3)
-        self.ring = Ring(shape, pinned=torch.cuda.is_available())
-        self._local = threading.local()
-
-    def make(self, epoch: int, step: int) -> Batch:
-        """Decode this rank's part of a global batch."""
-        global_ids = self.plan.global_ids(epoch, step)
-        part = self.plan.local_part(len(global_ids))
-        num_valid, num_slots = part.stop - part.start, self.plan.local_batch_size
-        # Padding repeats samples of the same global batch, so that batch statistics see photographs, not zeros.
-        ids = np.resize(global_ids[part] if num_valid else global_ids, num_slots)
-        valid = np.arange(num_slots) < num_valid
-        known = self.index.known(ids)
-        known[~valid] = False
-        slot = self.ring.take()
-        try:
-            self._fill(slot, ids, epoch)
-        except BaseException:
-            self.ring.give_back(slot)
-            raise
-        return Batch(
-            images=self.ring.lend(slot),
-            labels=torch.from_numpy(self.index.labels(ids).astype(np.float32)),
-            known=torch.from_numpy(known),
-            valid=torch.from_numpy(valid),
-            ids=torch.from_numpy(np.where(valid, ids, -1)),
-            num_known=int(self.index.known(global_ids).sum()),
-        )
-
-    def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> None:
-        if not hasattr(self._local, "decoder"):
-            self._local.decoder = Decoder()
-        decoder: Decoder = self._local.decoder
-        rows = self.index.samples[ids]
-        widths, heights = rows["width"], rows["height"]
-        if self.train:
-            boxes, flips = random_resized_crops(ids, widths, heights, self.plan.seed, epoch, self.scale)
-        else:
-            boxes, flips = centre_crops(widths, heights, self.size, self.crop_share), np.zeros(len(ids), bool)
-        extents = zip(widths.tolist(), heights.tolist(), boxes.tolist(), flips.tolist(), strict=True)
-        for row, out, (width, height, box, flip) in zip(rows, slot, extents, strict=True):
-            try:
-                data = self._reader.member(row, 0)
-                if self.train:
-                    resize_into(out, decoder.box(data, width, height, box), flip)
-                else:
-                    resize_box_into(out, decoder, data, width, height, box)
-            except SampleError as error:
-                shard = self.index.shard_path(int(row["shard"]))
-                raise SampleError(
-                    f"{shard}: sample {row['key'].decode()}: {error}; "
-                    "run the same preprocess.shard command again to restore the shard"
-                ) from error
 
 
 class _Making:
@@ -177,6 +103,9 @@ class Loader(DataLoader[Batch]):
     index's order and takes the centre. Every rank makes `len(self)` steps. Both order and crops are pure functions of
     (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. An epoch that was read to its
     end moves the loader on to the next one; one that was left starts again, unless `load_state_dict` says where.
+
+    `cache="ram"` decodes each image once, at a short side of at most `cache_short_side` pixels (0: size / 0.875), and
+    takes all later crops from memory, which the ranks of a machine share; evaluation keeps its finished views.
     """
 
     def __init__(
@@ -190,6 +119,8 @@ class Loader(DataLoader[Batch]):
         num_threads: int = 2,
         scale: tuple[float, float] = (0.08, 1.0),
         crop_share: float = CROP_SHARE,
+        cache: Literal["none", "ram"] = "none",
+        cache_short_side: int = 0,
     ) -> None:
         for name, value in (
             ("global_batch_size", global_batch_size),
@@ -200,13 +131,20 @@ class Loader(DataLoader[Batch]):
                 raise DataError(f"{name} is {value}: give at least 1")
         if not 0 < crop_share <= 1:
             raise DataError(f"crop_share is {crop_share}: give a share of the short side, 0 < share <= 1")
+        if cache not in ("none", "ram"):
+            raise DataError(f"cache is {cache!r}: give none or ram")
+        if cache_short_side < 0:
+            raise DataError(f"cache_short_side is {cache_short_side}: give pixels, or 0 for size / {CROP_SHARE}")
         if index.num_samples == 0:
             raise DataError(f"{index.root}: holds no samples; pack the split again")
         if not 0 <= seed < 2**63:
             raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
         plan = Plan(index.num_samples, global_batch_size, train, seed, world)
         self.index, self.plan, self.num_threads = index, plan, num_threads
-        self._maker = BatchMaker(index, plan, size, train, check_scale(scale), crop_share)
+        view = View(size, train, check_scale(scale), crop_share)
+        short_side = cache_short_side or round(size / CROP_SHARE)
+        resident = make_resident(index, view, short_side, world.num_local) if cache == "ram" else None
+        self._maker = BatchMaker(index, plan, view, resident)
         self._epoch, self._step, self._resume_step = 0, 0, 0
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
         super().__init__(_Steps(self), batch_size=None, num_workers=0)
@@ -232,7 +170,7 @@ class Loader(DataLoader[Batch]):
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for, on two samples."""
         maker, plan = self._maker, dataclasses.replace(self.plan, global_batch_size=2, world=World())
-        BatchMaker(maker.index, plan, maker.size, maker.train, maker.scale, maker.crop_share).make(0, 0)
+        BatchMaker(maker.index, plan, maker.view).make(0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""

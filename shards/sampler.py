@@ -15,10 +15,11 @@ ROUNDS = 64
 
 @dataclass(frozen=True)
 class World:
-    """Who reads: this rank among `num_ranks`."""
+    """Who reads: this rank among `num_ranks`, of which `num_local` are on this machine."""
 
     rank: int = 0
     num_ranks: int = 1
+    num_local: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.num_ranks:

@@ -51,6 +51,10 @@ class TrainConfig:
     ema_decay: float = option(0.0, "average the weights with this decay per step and validate the average; 0 does not")
     seed: int = option(0, "seed of order, crops, initial weights and dropout")
     num_threads: int = option(2, "loader threads per rank")
+    cache: Literal["none", "ram"] = option(
+        "none", "ram: decode every image once and keep it in memory, one copy per machine"
+    )
+    cache_short_side: int = option(0, "cache ram: shrink images to this short side first; 0 is size / 0.875")
     save_every_steps: int = option(0, "write last also every so many steps; 0 writes it once an epoch")
     resume: bool = option(False, "go on from the run folder's last checkpoint, if there is one")
     tensorboard: bool = option(True, "write TensorBoard logs into the run folder")
@@ -71,7 +75,15 @@ class TrainConfig:
         for name in ("lr", "head_lr_factor", "step_factor"):
             if not getattr(self, name) > 0:
                 raise DataError(f"{name} is {getattr(self, name)}: give a number above 0")
-        for name in ("momentum", "weight_decay", "warmup_epochs", "clip_norm", "save_every_steps", "seed"):
+        for name in (
+            "momentum",
+            "weight_decay",
+            "warmup_epochs",
+            "clip_norm",
+            "save_every_steps",
+            "seed",
+            "cache_short_side",
+        ):
             if not getattr(self, name) >= 0:
                 raise DataError(f"{name} is {getattr(self, name)}: give 0 or more")
         for name in ("ema_decay", "drop_rate", "momentum"):

@@ -20,6 +20,8 @@ def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
         world=world,
         num_threads=config.num_threads,
         scale=config.crop_scale,
+        cache=config.cache,
+        cache_short_side=config.cache_short_side,
     )
     val_loader = Loader(
         val_index,
@@ -28,5 +30,6 @@ def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
         train=False,
         world=world,
         num_threads=config.num_threads,
+        cache=config.cache,
     )
     return train_loader, val_loader

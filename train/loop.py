@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -43,7 +44,8 @@ class Session:
         self.accelerator = _accelerator(config)
         check_world(self.accelerator.num_processes)
         self.device = self.accelerator.device
-        self.world = World(self.accelerator.process_index, self.accelerator.num_processes)
+        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun and accelerate tell
+        self.world = World(self.accelerator.process_index, self.accelerator.num_processes, num_local)
         self.train_loader, self.val_loader = open_loaders(config, self.world)
         self.train_index, self.val_index = self.train_loader.index, self.val_loader.index
         self.train_loader.warm_up()

@@ -107,7 +107,9 @@ def test_two_processes_see_the_same_batches_and_losses(whole_run, train_args, tm
     # Dropout draws differ between ranks by design: without it the two runs are the same computation.
     args = [*train_args, "--drop-rate", "0"]
     succeed(command(*args, "--out", str(tmp_path / "one")))
-    output = succeed(launch(2, *args, "--out", str(tmp_path / "two")))
+    # The second keeps its images in memory, at full size: that, too, is the same computation.
+    cached = ["--cache", "ram", "--cache-short-side", "9999"]
+    output = succeed(launch(2, *args, *cached, "--out", str(tmp_path / "two")))
     assert "on 2 processes" in output
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     assert len(one) == len(two) == 3

@@ -1,0 +1,121 @@
+"""Make any batch of any epoch: a pure function of (epoch, step), callable from several threads."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from shards.batch import Batch
+from shards.crops import centre_crops, random_resized_crops
+from shards.decode import Decoder, resize_box_into, resize_into
+from shards.errors import SampleError
+from shards.index import DatasetIndex
+from shards.reader import ShardReader
+from shards.resident import Resident, bounded
+from shards.ring import Ring
+from shards.sampler import Plan
+
+
+@dataclass(frozen=True)
+class View:
+    """What is seen of each image: in training a random-resized crop, in evaluation the centre; `size` pixels across."""
+
+    size: int
+    train: bool
+    scale: tuple[float, float]
+    crop_share: float
+
+
+class BatchMaker:
+    """Make the batches of one rank. With `resident` images are decoded once, and cropped from there."""
+
+    def __init__(self, index: DatasetIndex, plan: Plan, view: View, resident: Resident | None = None) -> None:
+        self.index, self.plan, self.view, self.resident = index, plan, view, resident
+        self._reader = ShardReader(index)
+        shape = (plan.local_batch_size, view.size, view.size, 3)
+        self.ring = Ring(shape, pinned=torch.cuda.is_available())
+        self._local = threading.local()
+
+    def make(self, epoch: int, step: int) -> Batch:
+        """Decode this rank's part of a global batch."""
+        global_ids = self.plan.global_ids(epoch, step)
+        part = self.plan.local_part(len(global_ids))
+        num_valid, num_slots = part.stop - part.start, self.plan.local_batch_size
+        # Padding repeats samples of the same global batch, so that batch statistics see photographs, not zeros.
+        ids = np.resize(global_ids[part] if num_valid else global_ids, num_slots)
+        valid = np.arange(num_slots) < num_valid
+        known = self.index.known(ids)
+        known[~valid] = False
+        slot = self.ring.take()
+        try:
+            self._fill(slot, ids, epoch)
+        except BaseException:
+            self.ring.give_back(slot)
+            raise
+        return Batch(
+            images=self.ring.lend(slot),
+            labels=torch.from_numpy(self.index.labels(ids).astype(np.float32)),
+            known=torch.from_numpy(known),
+            valid=torch.from_numpy(valid),
+            ids=torch.from_numpy(np.where(valid, ids, -1)),
+            num_known=int(self.index.known(global_ids).sum()),
+        )
+
+    def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> None:
+        if not hasattr(self._local, "decoder"):
+            self._local.decoder = Decoder()
+        decoder: Decoder = self._local.decoder
+        rows, view = self.index.samples[ids], self.view
+        widths, heights = rows["width"], rows["height"]
+        if view.train:
+            if self.resident is not None:
+                widths, heights = self.resident.widths[ids], self.resident.heights[ids]
+            boxes, flips = random_resized_crops(ids, widths, heights, self.plan.seed, epoch, view.scale)
+        else:
+            boxes, flips = centre_crops(widths, heights, view.size, view.crop_share), np.zeros(len(ids), bool)
+        places = zip(ids.tolist(), boxes.tolist(), flips.tolist(), strict=True)
+        for row, out, (number, box, flip) in zip(rows, slot, places, strict=True):
+            try:
+                self._show(out, decoder, row, number, box, flip)
+            except SampleError as error:
+                shard = self.index.shard_path(int(row["shard"]))
+                raise SampleError(
+                    f"{shard}: sample {row['key'].decode()}: {error}; "
+                    "run the same preprocess.shard command again to restore the shard"
+                ) from error
+
+    def _show(self, out: np.ndarray, decoder: Decoder, row: np.void, number: int, box: list[Any], flip: bool) -> None:
+        """Write what is seen of one image to `out`, uint8 [size, size, 3]."""
+        width, height, resident = int(row["width"]), int(row["height"]), self.resident
+
+        def centre_into(pixels: np.ndarray) -> None:
+            resize_box_into(pixels, decoder, self._reader.member(row, 0), width, height, box)
+
+        def whole_into(pixels: np.ndarray) -> None:
+            whole = decoder.box(self._reader.member(row, 0), width, height, (0, 0, width, height))
+            resize_into(pixels, whole, False)
+
+        if self.view.train:
+            if resident is None:
+                pixels = decoder.box(self._reader.member(row, 0), width, height, box)
+            else:
+                x, y, w, h = box
+                pixels = resident.image(number, whole_into)[y : y + h, x : x + w]
+            resize_into(out, pixels, flip)
+        elif resident is None:
+            centre_into(out)
+        else:
+            out[:] = resident.image(number, centre_into)
+
+
+def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:
+    """Make room for decoded images: of a short side of at most `short_side` in training, finished views otherwise."""
+    widths, heights = index.samples["width"], index.samples["height"]
+    if view.train:
+        widths, heights = bounded(widths, heights, short_side)
+    else:
+        widths = heights = np.full(index.num_samples, view.size)
+    checksums = "".join(shard.sha256 for shard in index.shards)
+    return Resident(widths, heights, f"{index.root} {view} {checksums}", num_sharers)

@@ -1,0 +1,110 @@
+"""Memory that the processes of a job share on one machine, and that is gone when the last of them is, however it ends.
+
+On Linux the pages are a memfd: no file system lists it, and /dev/shm, small in containers, does not limit it. The first
+process of the job makes it and leaves a notice in a small file; the others open it through /proc. The last one to come
+removes the notice. Elsewhere every process has pages of its own.
+"""
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import psutil
+
+from shards.errors import DataError
+
+
+def shared_memory(num_bytes: int, name: str, num_sharers: int = 1) -> np.ndarray:
+    """Give zeros, uint8 [num_bytes]: the same pages to all `num_sharers` processes of this job that ask by one `name`.
+
+    The job is told from the environment that torchrun and accelerate make; outside of one nobody shares. Raises
+    DataError where the machine has not so much memory left.
+    """
+    if sys.platform != "linux":
+        _check_room(num_bytes)
+        return np.frombuffer(mmap.mmap(-1, num_bytes), np.uint8)
+    if num_sharers == 1 or "MASTER_PORT" not in os.environ:
+        return _mapped(_reserve(num_bytes), num_bytes)
+    job = [os.environ.get(key) for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")]
+    digest = hashlib.blake2b(json.dumps([*job, name, num_bytes, os.getuid()]).encode(), digest_size=12).hexdigest()
+    path = Path(tempfile.gettempdir()) / f"tarmac-{digest}"
+    with _locked(path) as file:
+        handle, notice = _join(file.read(), num_bytes) or _lead(num_bytes)
+        notice["num_met"] += 1
+        if notice["num_met"] == num_sharers:
+            path.unlink()
+        else:
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(notice))
+    return _mapped(handle, num_bytes)
+
+
+def _lead(num_bytes: int) -> tuple[int, dict[str, Any]]:
+    handle = _reserve(num_bytes)
+    return handle, {"holder": os.getpid(), "handle": handle, "inode": os.fstat(handle).st_ino, "num_met": 0}
+
+
+def _join(text: str, num_bytes: int) -> tuple[int, dict[str, Any]] | None:
+    """Open what a notice tells of; None where there is none or its process is gone."""
+    try:
+        notice = json.loads(text)
+        handle = os.open(f"/proc/{notice['holder']}/fd/{notice['handle']}", os.O_RDWR | os.O_CLOEXEC)
+    except (ValueError, OSError):
+        return None
+    status = os.fstat(handle)
+    if (status.st_ino, status.st_size) != (notice["inode"], num_bytes):  # another process by an old number
+        os.close(handle)
+        return None
+    return handle, notice
+
+
+def _reserve(num_bytes: int) -> int:
+    """Make a memfd with all its pages, so that none is missing later."""
+    _check_room(num_bytes)
+    handle = os.memfd_create("tarmac")
+    try:
+        os.posix_fallocate(handle, 0, num_bytes)
+    except OSError as error:
+        os.close(handle)
+        raise DataError(f"no {num_bytes / 1e9:.1f} GB of shared memory: {error.strerror}") from error
+    return handle
+
+
+def _check_room(num_bytes: int) -> None:
+    available = psutil.virtual_memory().available
+    if num_bytes > available:
+        raise DataError(f"{num_bytes / 1e9:.1f} GB of memory are needed, {available / 1e9:.1f} GB are available")
+
+
+def _mapped(handle: int, num_bytes: int) -> np.ndarray:
+    """Map a memfd; it stays open for others to find as long as the array lives."""
+    memory = np.frombuffer(mmap.mmap(handle, num_bytes), np.uint8)
+    weakref.finalize(memory, os.close, handle)
+    return memory
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[str]]:
+    """Open a file that only this user can read, for this process alone."""
+    import fcntl
+
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}; remove it, or set TMPDIR to a folder of your own") from error
+        with open(handle, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:  # otherwise its last sharer has just removed it
+                yield file
+                return

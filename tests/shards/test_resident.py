@@ -1,0 +1,150 @@
+"""Images kept in memory: decoded once, the same pixels, one copy for all processes of a job on a machine."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shards.errors import DataError, SampleError
+from shards.index import DatasetIndex
+from shards.loader import Loader
+from shards.memory import shared_memory
+from shards.resident import bounded
+
+
+def loader(index, **options) -> Loader:
+    return Loader(index, **{"global_batch_size": 16, "size": 32, "seed": 3, **options})
+
+
+def assert_same(a, b):
+    for one, other in zip(a, b, strict=True):
+        for name in one:
+            assert torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])), name
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_the_cache_changes_no_pixel(index, train, num_threads):
+    """At full size: crops are of the same images, evaluation is always the finished view."""
+    kept = loader(index, train=train, cache="ram", cache_short_side=10**6, num_threads=num_threads)
+    plain = loader(index, train=train)
+    for _ in range(3):
+        assert_same(kept, plain)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_later_epochs_touch_no_shard(packed, tmp_path, train):
+    root = tmp_path / "train"
+    shutil.copytree(packed, root)
+    index = DatasetIndex.open(root)
+    kept, plain = (loader(index, train=train, cache=cache, cache_short_side=999) for cache in ("ram", "none"))
+    for _ in kept:
+        pass
+    expected = [list(plain), list(plain)][1]
+    for shard in index.shards:
+        (root / shard.name).write_bytes(bytes(shard.num_bytes))
+    assert_same(kept, expected)
+    with pytest.raises(SampleError):
+        list(plain)
+
+
+def test_a_bound_shrinks_and_stays_near(index):
+    """Crops of images shrunk to a short side of 48 differ little from crops of whole ones, the same each time."""
+    small, whole = (loader(index, size=24, cache="ram", cache_short_side=side) for side in (48, 10**6))
+    widths, heights = small._maker.resident.widths, small._maker.resident.heights
+    assert np.minimum(widths, heights).max() == 48
+    assert 3 * (widths * heights).sum() < len(small._maker.resident._pixels) < 3 * (widths * heights).sum() + 1000
+    near = [(a.images.float() - b.images.float()).abs().mean() for a, b in zip(small, whole, strict=True)]
+    assert max(near) < 12
+    small.set_epoch(0)
+    again = loader(index, size=24, cache="ram", cache_short_side=48)
+    assert_same(small, again)
+
+
+def test_bounded_sizes():
+    widths, heights = np.array([640, 375, 100, 4000, 1]), np.array([480, 500, 100, 10, 9000])
+    assert [side.tolist() for side in bounded(widths, heights, 256)] == [
+        [341, 256, 100, 4000, 1],
+        [256, 341, 100, 10, 9000],
+    ]
+    assert [side.tolist() for side in bounded(widths, heights, 5)] == [[7, 5, 5, 2000, 1], [5, 7, 5, 5, 9000]]
+
+
+def test_more_than_there_is_is_refused_in_one_line(index):
+    with pytest.raises(DataError, match=r"^1000000\.0 GB of memory are needed, \d+\.\d GB are available$"):
+        shared_memory(10**15, "huge")
+    with pytest.raises(DataError, match="cache is 'disk': give none or ram"):
+        loader(index, cache="disk")
+    with pytest.raises(DataError, match="cache_short_side is -1"):
+        loader(index, cache_short_side=-1)
+
+
+SHARER = """
+import sys
+import time
+from shards.memory import shared_memory
+memory = shared_memory(1 << 20, "test", int(sys.argv[1]))
+print(memory[:4].tolist(), flush=True)
+memory[int(sys.argv[2])] = 7
+sys.stdin.readline()
+print(memory[:4].tolist(), flush=True)
+"""
+
+
+class Sharer:
+    """A process that prints the memory's first bytes, sets one to 7, and on a line of input prints them again."""
+
+    def __init__(self, folder: Path, num_sharers: int, at: int, port: str = "4321") -> None:
+        env = {**os.environ, "MASTER_PORT": port, "MASTER_ADDR": "x", "TMPDIR": str(folder), "PYTHONPATH": "."}
+        command = [sys.executable, "-c", SHARER, str(num_sharers), str(at)]
+        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.first = self.process.stdout.readline().strip()
+
+    def again(self) -> str:
+        return self.process.communicate("\n")[0].strip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
+def test_processes_of_a_job_share_and_leave_nothing(tmp_path):
+    one = Sharer(tmp_path, 3, at=0)
+    assert len(list(tmp_path.iterdir())) == 1
+    two, three = Sharer(tmp_path, 3, at=1), Sharer(tmp_path, 3, at=2)
+    assert list(tmp_path.iterdir()) == []  # all are there: nothing is left to be found by others
+    other, alone = Sharer(tmp_path, 1, at=0), Sharer(tmp_path, 2, at=0, port="4322")
+    assert [each.first for each in (other, alone)] == ["[0, 0, 0, 0]"] * 2
+    assert [each.again() for each in (one, two, three)] == ["[7, 7, 7, 0]"] * 3
+    for each in (other, alone):
+        each.process.kill()
+        each.process.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
+def test_a_killed_first_process_is_not_waited_for(tmp_path):
+    gone = Sharer(tmp_path, 2, at=0)
+    gone.process.kill()
+    gone.process.communicate()
+    one, two = Sharer(tmp_path, 2, at=1), Sharer(tmp_path, 2, at=2)
+    assert one.first == "[0, 0, 0, 0]"  # fresh memory, not half a cache
+    assert list(tmp_path.iterdir()) == []
+    assert [each.again() for each in (one, two)] == ["[0, 7, 7, 0]"] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
+def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASTER_PORT", "4321")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shared_memory(64, "test", 2)
+    (notice,) = tmp_path.iterdir()
+    notice.unlink()
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    notice.symlink_to(victim)
+    with pytest.raises(DataError, match="remove it, or set TMPDIR"):
+        shared_memory(64, "test", 2)
+    assert victim.read_text() == "precious"
