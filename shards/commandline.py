@@ -15,9 +15,9 @@ from shards.errors import DataError
 T = TypeVar("T")
 
 
-def option(default: Any, help: str) -> Any:
-    """Declare a dataclass field that is also a flag."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def option(default: Any, help: str, positional: bool = False) -> Any:
+    """Declare a dataclass field that is also a flag, or an argument without one."""
+    return dataclasses.field(default=default, metadata={"help": help, "positional": positional})
 
 
 def parse(
@@ -39,6 +39,9 @@ def parse(
     hints = typing.get_type_hints(config_class)
     fields = [field for field in dataclasses.fields(config_class) if "help" in field.metadata]  # type: ignore[arg-type]
     for field in fields:
+        if field.metadata["positional"]:
+            parser.add_argument(field.name, type=hints[field.name], help=field.metadata["help"])
+            continue
         flag = "--" + field.name.replace("_", "-")
         kind = {"action": ActionYesNo(no_prefix="no-")} if hints[field.name] is bool else {"type": hints[field.name]}
         parser.add_argument(flag, default=field.default, help=field.metadata["help"], **kind)

@@ -32,18 +32,28 @@ class Decoder:
         the caller knows.
         """
         x, y, w, h = box
+        small, left, top, small_w, small_h = self.cut(data, width, height, x, y, w, h)
+        pixels = self.decode(small, small_w, small_h)
+        return pixels[y - top : y - top + h, x - left : x - left + w]
+
+    def cut(
+        self, data: np.ndarray, width: int, height: int, x: int, y: int, w: int, h: int
+    ) -> tuple[np.ndarray, int, int, int, int]:
+        """Cut out the tiles that a box needs: (JPEG, left, top, width, height), where they lie and how large they are.
+
+        The JPEG is scratch memory, or `data` itself where nothing can be cut off.
+        """
         if len(self._bytes) < len(data) + 2:
             self._bytes = np.empty(2 * len(data), np.uint8)
         size, left, top, small_w, small_h = cut_tiles(data, width, height, x, y, w, h, self._bytes)
         if size == MISMATCH:
             raise SampleError(f"not a JPEG of the {width} x {height} pixels that the index tells")
         if size == WHOLE:
-            pixels = self._decode(data, width, height)
-            return pixels[y : y + h, x : x + w]
-        pixels = self._decode(self._bytes[:size], small_w, small_h)
-        return pixels[top : top + h, left : left + w]
+            return data, 0, 0, width, height
+        return self._bytes[:size], x - left, y - top, small_w, small_h
 
-    def _decode(self, data: np.ndarray, width: int, height: int) -> np.ndarray:
+    def decode(self, data: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Decode a JPEG of a known size into scratch memory: uint8 [height, width, 3] RGB."""
         if len(self._pixels) < 3 * width * height:
             self._pixels = np.empty(3 * width * height, np.uint8)
         try:

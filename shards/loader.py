@@ -144,7 +144,7 @@ class Loader(DataLoader[Batch]):
         view = View(size, train, check_scale(scale), crop_share)
         short_side = cache_short_side or round(size / CROP_SHARE)
         resident = make_resident(index, view, short_side, world.num_local) if cache == "ram" else None
-        self._maker = BatchMaker(index, plan, view, resident)
+        self.maker = BatchMaker(index, plan, view, resident)
         self._epoch, self._step, self._resume_step = 0, 0, 0
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
         super().__init__(_Steps(self), batch_size=None, num_workers=0)
@@ -156,7 +156,7 @@ class Loader(DataLoader[Batch]):
         """Iterate over the rest of the epoch (the whole of it, unless a state was loaded)."""
         epoch, step, self._resume_step = self._epoch, self._resume_step, 0
         self._step = step
-        making = _Making(self._maker, epoch, step, self.num_threads)
+        making = _Making(self.maker, epoch, step, self.num_threads)
         try:
             for number in range(step, self.plan.num_steps):
                 batch = making.next()
@@ -169,7 +169,7 @@ class Loader(DataLoader[Batch]):
 
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for, on two samples."""
-        maker, plan = self._maker, dataclasses.replace(self.plan, global_batch_size=2, world=World())
+        maker, plan = self.maker, dataclasses.replace(self.plan, global_batch_size=2, world=World())
         BatchMaker(maker.index, plan, maker.view).make(0, 0)
 
     def set_epoch(self, epoch: int) -> None:

@@ -31,6 +31,8 @@ class View:
 class BatchMaker:
     """Make the batches of one rank. With `resident` images are decoded once, and cropped from there."""
 
+    decoder_class = Decoder
+
     def __init__(self, index: DatasetIndex, plan: Plan, view: View, resident: Resident | None = None) -> None:
         self.index, self.plan, self.view, self.resident = index, plan, view, resident
         self._reader = ShardReader(index)
@@ -63,9 +65,13 @@ class BatchMaker:
             num_known=int(self.index.known(global_ids).sum()),
         )
 
+    def read(self, row: np.void) -> np.ndarray:
+        """View the JPEG of one sample: uint8 [length]."""
+        return self._reader.member(row, 0)
+
     def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> None:
         if not hasattr(self._local, "decoder"):
-            self._local.decoder = Decoder()
+            self._local.decoder = self.decoder_class()
         decoder: Decoder = self._local.decoder
         rows, view = self.index.samples[ids], self.view
         widths, heights = rows["width"], rows["height"]
@@ -91,15 +97,15 @@ class BatchMaker:
         width, height, resident = int(row["width"]), int(row["height"]), self.resident
 
         def centre_into(pixels: np.ndarray) -> None:
-            resize_box_into(pixels, decoder, self._reader.member(row, 0), width, height, box)
+            resize_box_into(pixels, decoder, self.read(row), width, height, box)
 
         def whole_into(pixels: np.ndarray) -> None:
-            whole = decoder.box(self._reader.member(row, 0), width, height, (0, 0, width, height))
+            whole = decoder.box(self.read(row), width, height, (0, 0, width, height))
             resize_into(pixels, whole, False)
 
         if self.view.train:
             if resident is None:
-                pixels = decoder.box(self._reader.member(row, 0), width, height, box)
+                pixels = decoder.box(self.read(row), width, height, box)
             else:
                 x, y, w, h = box
                 pixels = resident.image(number, whole_into)[y : y + h, x : x + w]

@@ -138,7 +138,7 @@ def test_slots_are_used_again(index):
     for _ in range(3):
         for batch in ours:
             del batch
-    assert ours._maker.ring.num_slots <= 2 + BATCHES_AHEAD + 2  # being made, ahead, handed out, in the loop's hands
+    assert ours.maker.ring.num_slots <= 2 + BATCHES_AHEAD + 2  # being made, ahead, handed out, in the loop's hands
 
 
 def test_no_thread_stays_behind(index):

@@ -57,9 +57,9 @@ def test_later_epochs_touch_no_shard(packed, tmp_path, train):
 def test_a_bound_shrinks_and_stays_near(index):
     """Crops of images shrunk to a short side of 48 differ little from crops of whole ones, the same each time."""
     small, whole = (loader(index, size=24, cache="ram", cache_short_side=side) for side in (48, 10**6))
-    widths, heights = small._maker.resident.widths, small._maker.resident.heights
+    widths, heights = small.maker.resident.widths, small.maker.resident.heights
     assert np.minimum(widths, heights).max() == 48
-    assert 3 * (widths * heights).sum() < len(small._maker.resident._pixels) < 3 * (widths * heights).sum() + 1000
+    assert 3 * (widths * heights).sum() < len(small.maker.resident._pixels) < 3 * (widths * heights).sum() + 1000
     near = [(a.images.float() - b.images.float()).abs().mean() for a, b in zip(small, whole, strict=True)]
     assert max(near) < 12
     small.set_epoch(0)

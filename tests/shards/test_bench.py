@@ -1,0 +1,80 @@
+"""The command that tells a user how fast a set is read and what limits."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from shards.bench import BenchConfig, Pass, advice, num_cores
+from shards.loader import Loader
+from shards.stages import STAGES, stage_times
+
+
+def bench(*args) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "shards.bench", *args], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("extra", [[], ["--cache", "ram", "--no-train"]])
+def test_it_tells_figures_stages_and_one_sentence(packed, extra):
+    done = bench(str(packed.parent), "--size", "32", "--seconds", "0.5", *extra)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    speeds = [float(number) for number in re.findall(r"pass +(\d+) images/s", done.stdout)]
+    assert len(speeds) == 2
+    assert min(speeds) > 0
+    assert "70 images" in done.stdout
+    for name in STAGES:
+        assert re.search(rf"^{name} +\d+\.\d  ", done.stdout, re.M)
+    assert done.stdout.splitlines()[-1].endswith(".")
+
+
+def test_stages_add_up_and_are_those_of_the_loader(index):
+    times = stage_times(Loader(index, 16, 32), 4)
+    assert list(times) == list(STAGES)
+    assert all(times[name] > 0 for name in STAGES)
+    assert times["decode"] > times["read"]
+    resident = Loader(index, 16, 32, cache="ram", cache_short_side=64)
+    list(resident)
+    kept = stage_times(resident, 4)
+    assert kept["read"] == kept["splice"] == kept["decode"] == 0 < kept["resize"]
+
+
+@pytest.mark.parametrize(
+    ("options", "busy", "says"),
+    [
+        ({}, 1.0, "The processor limits, most of it in decode (500 us) and resize (90 us)"),
+        ({"size": 24}, 1.0, "pack with --short-side 27, or keep the images in memory with --cache ram (0.00 GB)."),
+        ({"cache": "ram"}, 1.0, "only fewer pixels help"),
+        ({}, 0.3, "The threads wait 70% of the time"),
+    ],
+)
+def test_the_sentence_follows_the_figures(index, options, busy, says):
+    threads = num_cores()
+    config = BenchConfig(data="x", **options)
+    stages = {"read": 1.0, "splice": 20.0, "decode": 500.0, "resize": 90.0, "collate": 7.0}
+    warm = Pass(steps=10, images=640, seconds=1.0, cpu_seconds=busy * threads)
+    assert says in advice(config, Loader(index, 16, config.size, num_threads=threads), warm, stages)
+
+
+def test_idle_cores_are_named(index, monkeypatch):
+    monkeypatch.setattr("shards.bench.num_cores", lambda: 8)
+    warm = Pass(steps=1, images=64, seconds=1.0, cpu_seconds=2.0)
+    sentence = advice(BenchConfig(data="x"), Loader(index, 16, 32, num_threads=2), warm, dict.fromkeys(STAGES, 1.0))
+    assert sentence == "The loader's threads are busy, and only 2 of 8 cores are used: raise --num-threads."
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["nowhere"], "nowhere: no split 'train' here"),
+        ([], "required: data"),
+        (["x", "--seconds", "0"], "seconds is 0.0"),
+        (["x", "--num-threads", "-2"], "num_threads is -2"),
+    ],
+)
+def test_a_mistake_gets_one_line(args, says):
+    done = bench(*args)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
