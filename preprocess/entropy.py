@@ -8,63 +8,7 @@ from typing import Any
 import numba
 import numpy as np
 
-MAX_DC_CATEGORY = 11  # of 8-bit samples
-_POS, _BUFFER, _COUNT, _PADDING = 0, 1, 2, 3  # a bit reader's or writer's state: int64 [4]
-
-
-@numba.njit(cache=True)
-def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Expand a DHT table (16 counts, symbols) to uint16 [65536]: the next 16 bits tell code length << 8 | symbol.
-
-    Entry 0 means that no code starts so. Returns an empty array where the counts are no prefix code.
-    """
-    table = np.zeros(65536, np.uint16)
-    code, at = 0, 0
-    for length in range(1, 17):
-        for _ in range(bits[length - 1]):
-            first = code << (16 - length)
-            last = first + (1 << (16 - length))
-            if at >= len(values) or last > 65536:
-                return table[:0]
-            table[first:last] = (length << 8) | values[at]
-            code, at = code + 1, at + 1
-        code <<= 1
-    return table
-
-
-@numba.njit(cache=True, inline="always")
-def _fill(data: np.ndarray, state: np.ndarray) -> None:
-    """Have at least 32 bits in the buffer; past a marker or the end they are zeros, counted as padding."""
-    while state[_COUNT] <= 32:
-        pos = state[_POS]
-        byte = np.int64(0)
-        if pos < len(data) and data[pos] != 0xFF:
-            byte = np.int64(data[pos])
-            state[_POS] = pos + 1
-        elif pos + 1 < len(data) and data[pos + 1] == 0:
-            byte = np.int64(0xFF)
-            state[_POS] = pos + 2
-        else:
-            state[_PADDING] += 8
-        state[_BUFFER] = ((state[_BUFFER] << 8) | byte) & 0xFFFFFFFFFF
-        state[_COUNT] += 8
-
-
-@numba.njit(cache=True, inline="always")
-def _take(state: np.ndarray, num_bits: int) -> Any:
-    state[_COUNT] -= num_bits
-    return (state[_BUFFER] >> state[_COUNT]) & ((1 << num_bits) - 1)
-
-
-@numba.njit(cache=True, inline="always")
-def _symbol(data: np.ndarray, state: np.ndarray, table: np.ndarray) -> Any:
-    """Read one Huffman symbol, or -1 where no code fits."""
-    _fill(data, state)
-    entry = np.int64(table[(state[_BUFFER] >> (state[_COUNT] - 16)) & 0xFFFF])
-    if entry == 0:
-        return -1
-    state[_COUNT] -= entry >> 8
-    return entry & 0xFF
+from preprocess.bits import BUFFER, COUNT, MAX_DC_CATEGORY, PADDING, POS, category_of, next_symbol, take
 
 
 @numba.njit(cache=True)
@@ -86,51 +30,42 @@ def read_coefficients(
     block, token = 0, 0
     for mcu in range(num_mcus):
         if interval and mcu and mcu % interval == 0:
-            pos = state[_POS]
-            if state[_PADDING] > state[_COUNT] or pos + 1 >= len(data) or data[pos] != 0xFF:
+            pos = state[POS]
+            if state[PADDING] > state[COUNT] or pos + 1 >= len(data) or data[pos] != 0xFF:
                 return levels, counts, tokens, -1
             if data[pos + 1] != 0xD0 + (mcu // interval - 1) % 8:
                 return levels, counts, tokens, -1
             state[:] = 0
-            state[_POS] = pos + 2
+            state[POS] = pos + 2
             predicted[:] = 0
         for i in range(per_mcu):
             component = components[i]
-            category = _symbol(data, state, dc[component])
+            category = next_symbol(data, state, dc[component])
             if category < 0 or category > MAX_DC_CATEGORY:
                 return levels, counts, tokens, -1
-            value = _take(state, category)
+            value = take(state, category)
             if category and value < 1 << (category - 1):
                 value -= (1 << category) - 1
             predicted[component] += value
             levels[block] = predicted[component]
             k, first = 1, token
             while k < 64:
-                symbol = _symbol(data, state, ac[component])
+                symbol = next_symbol(data, state, ac[component])
                 size = symbol & 15
                 k += (symbol >> 4) + 1
                 if symbol < 0 or size > 10 or (size == 0 and symbol != 0 and symbol != 0xF0):
                     return levels, counts, tokens, -1
                 if (k > 64 and symbol != 0) or token >= len(tokens) - 1:
                     return levels, counts, tokens, -1
-                tokens[token] = (symbol << 16) | _take(state, size)
+                tokens[token] = (symbol << 16) | take(state, size)
                 token += 1
                 if symbol == 0:
                     break
             counts[block] = token - first
             block += 1
-    if state[_PADDING] > state[_COUNT]:
+    if state[PADDING] > state[COUNT]:
         return levels, counts, tokens, -1
-    return levels, counts, tokens[:token], state[_POS]
-
-
-@numba.njit(cache=True, inline="always")
-def _category(value: int) -> int:
-    magnitude, category = abs(value), 0
-    while magnitude:
-        magnitude >>= 1
-        category += 1
-    return category
+    return levels, counts, tokens[:token], state[POS]
 
 
 @numba.njit(cache=True)
@@ -149,7 +84,7 @@ def count_symbols(
             predicted[:] = 0
         component = components[block % per_mcu]
         table = 0 if component == 0 else 2
-        frequencies[table, _category(levels[block] - predicted[component])] += 1
+        frequencies[table, category_of(levels[block] - predicted[component])] += 1
         predicted[component] = levels[block]
         for _ in range(counts[block]):
             frequencies[table + 1, tokens[token] >> 16] += 1
@@ -218,22 +153,22 @@ def limited_bits(size: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True, inline="always")
 def _put(out: np.ndarray, state: np.ndarray, value: int, num_bits: int) -> None:
-    state[_BUFFER] = (state[_BUFFER] << num_bits) | value
-    state[_COUNT] += num_bits
-    while state[_COUNT] >= 8:
-        state[_COUNT] -= 8
-        byte = (state[_BUFFER] >> state[_COUNT]) & 0xFF
-        out[state[_POS]] = byte
-        state[_POS] += 1
+    state[BUFFER] = (state[BUFFER] << num_bits) | value
+    state[COUNT] += num_bits
+    while state[COUNT] >= 8:
+        state[COUNT] -= 8
+        byte = (state[BUFFER] >> state[COUNT]) & 0xFF
+        out[state[POS]] = byte
+        state[POS] += 1
         if byte == 0xFF:
-            out[state[_POS]] = 0
-            state[_POS] += 1
-    state[_BUFFER] &= (1 << state[_COUNT]) - 1
+            out[state[POS]] = 0
+            state[POS] += 1
+    state[BUFFER] &= (1 << state[COUNT]) - 1
 
 
 @numba.njit(cache=True, inline="always")
 def _fill_byte(out: np.ndarray, state: np.ndarray) -> None:
-    missing = -state[_COUNT] % 8
+    missing = -state[COUNT] % 8
     _put(out, state, (1 << missing) - 1, missing)  # T.81 F.1.2.3: with ones
 
 
@@ -261,14 +196,14 @@ def write_tiles(
             predicted[:] = 0
             if block:
                 _fill_byte(out, state)
-                out[state[_POS]] = 0xFF
-                out[state[_POS] + 1] = 0xD0 + (block // (per_mcu * interval) - 1) % 8
-                state[_POS] += 2
+                out[state[POS]] = 0xFF
+                out[state[POS] + 1] = 0xD0 + (block // (per_mcu * interval) - 1) % 8
+                state[POS] += 2
         component = components[block % per_mcu]
         table = 0 if component == 0 else 2
         difference = levels[block] - predicted[component]
         predicted[component] = levels[block]
-        category = _category(difference)
+        category = category_of(difference)
         _put(out, state, codes[table, category], lengths[table, category])
         if difference < 0:
             difference += (1 << category) - 1
@@ -284,4 +219,4 @@ def write_tiles(
                 _put(out, state, codes[2, 0], lengths[2, 0])
                 _put(out, state, codes[3, 0], lengths[3, 0])
     _fill_byte(out, state)
-    return state[_POS]
+    return state[POS]

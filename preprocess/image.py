@@ -51,8 +51,9 @@ def pack_image(data: bytes, options: ImageOptions) -> Packed:
     EXIF orientation is applied, then the size, then everything becomes 8-bit RGB: 16-bit grey by its high
     byte, alpha composed onto white (what is under transparent pixels is arbitrary, and who labelled the image
     did not see it), the first frame of several. An ICC profile is dropped, not applied, as PIL-based loaders
-    do. An upright baseline JPEG at its original size keeps its coefficients, so that it loses nothing (retile);
-    a progressive one keeps its quantisation tables and subsampling; the rest is encoded at `options.quality`.
+    do. An upright JPEG at its original size, a progressive one too, keeps its coefficients, so that it loses
+    nothing (retile); one that cannot be rewritten, such as a damaged one, keeps its quantisation tables and
+    subsampling; the rest is encoded at `options.quality`.
     Raises BadImage with the reason.
     """
     with _quiet():

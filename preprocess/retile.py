@@ -1,22 +1,27 @@
 """Give a JPEG tiles without a second generation: the same coefficients behind other Huffman codes."""
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from preprocess.bits import decoding_table
 from preprocess.entropy import (
     count_symbols,
-    decoding_table,
     limited_bits,
     optimal_lengths,
     read_coefficients,
     write_tiles,
 )
+from preprocess.grid import Grid
+from preprocess.progressive import Scan, read_scans
 from shards.format import MAX_TILES, TILES_MARKER, TILES_NAME
 
 _BASELINE = (0xC0, 0xC1)  # SOF0, SOF1: sequential Huffman
+_PROGRESSIVE = 0xC2
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the first marker that is not RST
 _JFIF = bytes.fromhex("ffe0 0010 4a46494600 0101 00 0001 0001 0000")
 
 
@@ -32,7 +37,7 @@ class _Component:
 
 @dataclass
 class _Headers:
-    """What the segments before the scan say."""
+    """What the segments up to and with the latest SOS say."""
 
     width: int = 0
     height: int = 0
@@ -41,32 +46,28 @@ class _Headers:
     dc: dict[int, np.ndarray] = field(default_factory=dict)
     ac: dict[int, np.ndarray] = field(default_factory=dict)
     interval: int = 0
+    progressive: bool = False
+    transformed: bool = True  # False: stored as RGB
     scan: int = 0  # where the entropy-coded bytes start
 
 
 def retile(data: bytes, interval_of: Callable[[int, int], int]) -> bytes | None:
-    """Rewrite a baseline JPEG with restart markers, optimised codes and no metadata; None where that is not possible.
+    """Rewrite a JPEG as baseline with restart markers, optimised codes and no metadata; None where not possible.
 
     `interval_of(MCUs of a row, rows)` chooses the restart interval. The coefficients stay the same, so every decoder
-    gives the same pixels. A grey image gets two empty chroma planes: an RGB one of equal pixels. Progressive,
-    arithmetic, 12-bit, CMYK and multi-scan files are not rewritten, nor damaged ones.
+    gives the same pixels. A grey image gets two empty chroma planes: an RGB one of equal pixels. Arithmetic,
+    12-bit and CMYK files are not rewritten, nor damaged ones or progressive ones that lack scans.
     """
+    headers = _Headers()
     try:
-        headers = _read_headers(data)
+        read = _read(headers, data)
     except (IndexError, struct.error, ValueError):
         return None
-    if headers is None:
+    if read is None:
         return None
+    levels, counts, tokens = read
     grey = len(headers.components) == 1
     blocks, mcus_per_row, num_mcus = _layout(headers)
-    dc = _tables(headers, "dc")
-    ac = _tables(headers, "ac")
-    if dc is None or ac is None:
-        return None
-    scan = np.frombuffer(data, np.uint8)[headers.scan :]
-    levels, counts, tokens, end = read_coefficients(scan, num_mcus, headers.interval, blocks, dc, ac)
-    if end < 0 or bytes(scan[end : end + 2]) != b"\xff\xd9":
-        return None
     interval = interval_of(mcus_per_row, num_mcus // mcus_per_row)
     lengths, codes, described = _codes(count_symbols(levels, counts, tokens, blocks, interval, grey))
     out = np.empty(8 * (len(tokens) + 2 * len(levels)) + 64, np.uint8)
@@ -75,8 +76,41 @@ def retile(data: bytes, interval_of: Callable[[int, int], int]) -> bytes | None:
     return start + out[:size].tobytes() + b"\xff\xd9"
 
 
+def _read(headers: _Headers, data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Read DC levels, token counts and tokens as `read_coefficients` has them; None where the scans are damaged."""
+    segments = _segments(data)
+    payload = _read_segments(headers, data, segments)
+    if any(c.quantisation not in headers.quantisation for c in headers.components):
+        raise ValueError("no DQT")
+    if not headers.transformed and len(headers.components) != 1:
+        raise ValueError("stored as RGB")  # without Adobe's segment decoders would take it for YCbCr
+    blocks, _, num_mcus = _layout(headers)
+    if headers.progressive or payload[0] < len(headers.components):
+        grid = Grid(headers.width, headers.height, [(c.horizontal, c.vertical) for c in headers.components])
+        return read_scans(grid, _scans(headers, data, segments, payload), headers.progressive)
+    members = _read_scan(headers, payload)
+    dc, ac = _tables(headers, "dc", members), _tables(headers, "ac", members)
+    scan = np.frombuffer(data, np.uint8)[headers.scan :]
+    levels, counts, tokens, end = read_coefficients(scan, num_mcus, headers.interval, blocks, dc, ac)
+    whole = end >= 0 and bytes(scan[end : end + 2]) == b"\xff\xd9" and payload[-3:] == b"\x00\x3f\x00"
+    return (levels, counts, tokens) if whole else None
+
+
+def _scans(headers: _Headers, data: bytes, segments: Iterator[tuple[int, int, int]], payload: bytes) -> Iterator[Scan]:
+    """Yield the scan whose SOS has this payload and all after it."""
+    while payload:
+        members = _read_scan(headers, payload)
+        first, last, bits = payload[-3:]
+        dc = _tables(headers, "dc", members if first == 0 and bits < 16 else [])
+        ac = _tables(headers, "ac", members if last else [])
+        _, start, end = next(segments)
+        coded = np.frombuffer(data, np.uint8)[start:end]
+        yield Scan(members, (first, last, bits >> 4, bits & 15), headers.interval, dc, ac, coded)
+        payload = _read_segments(headers, data, segments)
+
+
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start, end) of the payload of each segment up to and with the first SOS."""
+    """Yield (marker, start, end) of the payload of each segment; after an SOS (0, start, end) of what is coded."""
     if data[:2] != b"\xff\xd8":
         raise ValueError("no SOI")
     at = 2
@@ -87,23 +121,30 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == 0xFF:
             at += 1
             continue
+        if marker == 0xD9:
+            return
         (length,) = struct.unpack_from(">H", data, at + 2)
-        if length < 2 or at + 2 + length > len(data):
-            raise ValueError("segment length")
+        if length < 2 or at + 2 + length > len(data) or marker < 0xC0 or 0xD0 <= marker <= 0xD8:
+            raise ValueError("segment")
         yield marker, at + 4, at + 2 + length
         at += 2 + length
         if marker == 0xDA:
-            return
+            found = _AFTER_SCAN.search(data, at)
+            if found is None:
+                raise ValueError("no EOI")
+            yield 0, at, found.start()
+            at = found.start()
 
 
-def _read_headers(data: bytes) -> _Headers | None:
-    headers, transformed = _Headers(), True
-    for marker, start, end in _segments(data):
+def _read_segments(headers: _Headers, data: bytes, segments: Iterator[tuple[int, int, int]]) -> bytes:
+    """Read the segments up to and with the next SOS; return its payload, nothing where the image ends before."""
+    for marker, start, end in segments:
         payload = data[start:end]
-        if marker in _BASELINE:
+        if marker in (*_BASELINE, _PROGRESSIVE):
             _read_frame(headers, payload)
+            headers.progressive = marker == _PROGRESSIVE
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return None
+            raise ValueError("lossless, hierarchical or arithmetic")
         elif marker == 0xDB:
             _read_quantisation(headers, payload)
         elif marker == 0xC4:
@@ -111,13 +152,11 @@ def _read_headers(data: bytes) -> _Headers | None:
         elif marker == 0xDD:
             (headers.interval,) = struct.unpack(">H", payload)
         elif marker == 0xEE and payload[:5] == b"Adobe":
-            transformed = payload[11] == 1
+            headers.transformed = payload[11] == 1
         elif marker == 0xDA:
             headers.scan = end
-            if not transformed and len(headers.components) != 1:
-                return None  # stored as RGB: without Adobe's segment decoders would take it for YCbCr
-            return headers if _read_scan(headers, payload) else None
-    return None
+            return payload
+    return b""
 
 
 def _read_frame(headers: _Headers, payload: bytes) -> None:
@@ -135,6 +174,8 @@ def _read_frame(headers: _Headers, payload: bytes) -> None:
 
 
 def _read_quantisation(headers: _Headers, payload: bytes) -> None:
+    if headers.scan:
+        raise ValueError("DQT between scans")
     while payload:
         size = 65 if payload[0] < 16 else 129
         if len(payload) < size:
@@ -157,17 +198,16 @@ def _read_codes(headers: _Headers, payload: bytes) -> None:
         payload = payload[17 + total :]
 
 
-def _read_scan(headers: _Headers, payload: bytes) -> bool:
-    """Take the table numbers; False unless all components are in this one scan, in the frame's order."""
-    if not headers.components or payload[0] != len(headers.components):
-        return False
-    for i, component in enumerate(headers.components):
-        identifier, tables = payload[1 + 2 * i : 3 + 2 * i]
-        if identifier != component.identifier:
-            return False
-        component.dc, component.ac = tables >> 4, tables & 15
-    known = all(c.quantisation in headers.quantisation for c in headers.components)
-    return known and payload[-3:] == b"\x00\x3f\x00"
+def _read_scan(headers: _Headers, payload: bytes) -> list[int]:
+    """Take the table numbers of a scan; return which components of the frame it has, in the frame's order."""
+    if not payload[0] or len(payload) != 4 + 2 * payload[0]:
+        raise ValueError("SOS")
+    identifiers = [component.identifier for component in headers.components]
+    members: list[int] = []
+    for identifier, tables in zip(payload[1:-3:2], payload[2:-3:2], strict=True):
+        members.append(identifiers.index(identifier, members[-1] + 1 if members else 0))
+        headers.components[members[-1]].dc, headers.components[members[-1]].ac = tables >> 4, tables & 15
+    return members
 
 
 def _layout(headers: _Headers) -> tuple[np.ndarray, int, int]:
@@ -181,10 +221,13 @@ def _layout(headers: _Headers) -> tuple[np.ndarray, int, int]:
     return np.array(blocks, np.int64), per_row, per_row * -(-headers.height // (8 * tallest))
 
 
-def _tables(headers: _Headers, kind: str) -> np.ndarray | None:
+def _tables(headers: _Headers, kind: str, members: list[int]) -> np.ndarray:
+    """Return the decoding tables of a scan's components: uint16 [members, 65536]."""
     tables: dict[int, np.ndarray] = getattr(headers, kind)
-    numbers = [getattr(component, kind) for component in headers.components]
-    return np.stack([tables[n] for n in numbers]) if all(n in tables for n in numbers) else None
+    numbers = [getattr(headers.components[member], kind) for member in members]
+    if any(number not in tables for number in numbers):
+        raise ValueError("no DHT")
+    return np.array([tables[number] for number in numbers], np.uint16).reshape(len(members), 65536)
 
 
 def _codes(frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[bytes]]:

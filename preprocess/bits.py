@@ -1,0 +1,73 @@
+"""Bits of a JPEG's entropy-coded segments, read one Huffman symbol after another. Compiled, bounds kept."""
+
+from typing import Any
+
+import numba
+import numpy as np
+
+MAX_DC_CATEGORY = 11  # of 8-bit samples
+POS, BUFFER, COUNT, PADDING = 0, 1, 2, 3  # a bit reader's or writer's state: int64 [4]
+
+
+@numba.njit(cache=True)
+def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Expand a DHT table (16 counts, symbols) to uint16 [65536]: the next 16 bits tell code length << 8 | symbol.
+
+    Entry 0 means that no code starts so. Returns an empty array where the counts are no prefix code.
+    """
+    table = np.zeros(65536, np.uint16)
+    code, at = 0, 0
+    for length in range(1, 17):
+        for _ in range(bits[length - 1]):
+            first = code << (16 - length)
+            last = first + (1 << (16 - length))
+            if at >= len(values) or last > 65536:
+                return table[:0]
+            table[first:last] = (length << 8) | values[at]
+            code, at = code + 1, at + 1
+        code <<= 1
+    return table
+
+
+@numba.njit(cache=True, inline="always")
+def fill(data: np.ndarray, state: np.ndarray) -> None:
+    """Have at least 32 bits in the buffer; past a marker or the end they are zeros, counted as padding."""
+    while state[COUNT] <= 32:
+        pos = state[POS]
+        byte = np.int64(0)
+        if pos < len(data) and data[pos] != 0xFF:
+            byte = np.int64(data[pos])
+            state[POS] = pos + 1
+        elif pos + 1 < len(data) and data[pos + 1] == 0:
+            byte = np.int64(0xFF)
+            state[POS] = pos + 2
+        else:
+            state[PADDING] += 8
+        state[BUFFER] = ((state[BUFFER] << 8) | byte) & 0xFFFFFFFFFF
+        state[COUNT] += 8
+
+
+@numba.njit(cache=True, inline="always")
+def take(state: np.ndarray, num_bits: int) -> Any:
+    state[COUNT] -= num_bits
+    return (state[BUFFER] >> state[COUNT]) & ((1 << num_bits) - 1)
+
+
+@numba.njit(cache=True, inline="always")
+def next_symbol(data: np.ndarray, state: np.ndarray, table: np.ndarray) -> Any:
+    """Read one Huffman symbol, or -1 where no code fits."""
+    fill(data, state)
+    entry = np.int64(table[(state[BUFFER] >> (state[COUNT] - 16)) & 0xFFFF])
+    if entry == 0:
+        return -1
+    state[COUNT] -= entry >> 8
+    return entry & 0xFF
+
+
+@numba.njit(cache=True, inline="always")
+def category_of(value: int) -> int:
+    magnitude, category = abs(value), 0
+    while magnitude:
+        magnitude >>= 1
+        category += 1
+    return category

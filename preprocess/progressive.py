@@ -1,0 +1,269 @@
+"""Read a JPEG of several scans, progressive or not, into its coefficients: what the writer of tiles needs.
+
+ITU-T T.81, annexes F and G. Stricter than libjpeg: what it would only warn of is damage here, and so is a bit of a
+coefficient that no scan brings, since decoders then smooth the blocks. Compiled, bounds kept.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+
+from preprocess.bits import BUFFER, COUNT, MAX_DC_CATEGORY, PADDING, POS, category_of, fill, next_symbol, take
+from preprocess.grid import Grid
+
+_RUN = 4  # a bit reader's state has one more here: blocks that are still to skip, as an end-of-band run says
+_MAX_SCANS = 100  # libjpeg writes 10
+_MAX_AC_CATEGORY = 10
+_MAX_LOW = 9  # the highest bit of such a coefficient
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan and what is in force for it.
+
+    `band` is its first and last coefficient (zigzag), then the bit from which it takes these, 0 for the first time,
+    and to which. `components` are numbers in the frame, `interval` is in MCUs, 0 for none. `dc` and `ac` uint16
+    [components of the scan, 65536] are decoding tables, without rows where not needed. `data` uint8 [bytes] is all
+    up to the next marker that is not RST.
+    """
+
+    components: list[int]
+    band: tuple[int, int, int, int]
+    interval: int
+    dc: np.ndarray
+    ac: np.ndarray
+    data: np.ndarray
+
+
+def read_scans(
+    grid: Grid, scans: Iterable[Scan], progressive: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Read all scans: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens]; None if damaged.
+
+    The blocks are in the order of one interleaved scan, and the tokens are those of `entropy.read_coefficients`.
+    """
+    coefficients = np.zeros((grid.num_blocks, 64), np.int16)
+    known = np.full((grid.num_components, 64), -1)
+    for number, scan in enumerate(scans):
+        if number == _MAX_SCANS or not _is_next(scan, known, progressive):
+            return None
+        places = grid.order(scan.components)
+        if not _read_scan(scan.data, coefficients, *places, scan.band, scan.interval, scan.dc, scan.ac):
+            return None
+        first, last, _, low = scan.band
+        known[scan.components, first : last + 1] = low
+    if known.any():
+        return None
+    grid.fill_padding(coefficients)
+    return _tokens(coefficients)
+
+
+def _is_next(scan: Scan, known: np.ndarray, progressive: bool) -> bool:
+    """Tell whether a scan takes up where those before it have left its coefficients.
+
+    `known` int64 [components, 64] is the lowest bit that scans have brought, -1 before the first.
+    """
+    first, last, high, low = scan.band
+    before = known[scan.components, first : last + 1]
+    if not progressive:
+        return scan.band == (0, 63, 0, 0) and bool((before == -1).all())
+    if first == 0:
+        fits = last == 0
+    else:
+        fits = first <= last < 64 and len(scan.components) == 1 and known[scan.components[0], 0] >= 0
+    if high:
+        return bool(fits and low == high - 1 and (before == high).all())
+    return bool(fits and low <= _MAX_LOW and (before == -1).all())
+
+
+@numba.njit(cache=True)
+def _read_scan(
+    data: np.ndarray,
+    coefficients: np.ndarray,
+    order: np.ndarray,
+    components: np.ndarray,
+    band: tuple[int, int, int, int],
+    interval: int,
+    dc: np.ndarray,
+    ac: np.ndarray,
+) -> bool:
+    """Add a scan to `coefficients` int16 [blocks, 64] (zigzag); False where it is damaged.
+
+    `order` int64 [blocks of the scan] numbers the blocks, `components` int64 [blocks of an MCU] their DC and AC tables.
+    """
+    first, last, high, low = band
+    state = np.zeros(5, np.int64)
+    predicted = np.zeros(4, np.int64)
+    per_mcu = len(components)
+    longest = 0 if first == 0 else 14  # sequential scans have no end-of-band runs
+    for i in range(len(order)):
+        if i % per_mcu == 0 and i:
+            mcu = i // per_mcu
+            if state[PADDING] > state[COUNT]:
+                return False
+            if interval and mcu % interval == 0:
+                if not _restart(data, state, mcu // interval - 1):
+                    return False
+                predicted[:] = 0
+        block, component = coefficients[order[i]], components[i % per_mcu]
+        if first == 0:
+            if high:
+                fill(data, state)
+                block[0] |= take(state, 1) << low
+            elif not _read_dc(data, state, dc[component], predicted, component, block, low):
+                return False
+        if last and high:
+            if not _refine_ac(data, state, ac[component], block, first, last, low):
+                return False
+        elif last and not _read_ac(data, state, ac[component], block, max(first, 1), last, low, longest):
+            return False
+    return state[PADDING] <= state[COUNT] and state[_RUN] == 0 and state[POS] == len(data)
+
+
+@numba.njit(cache=True)
+def _restart(data: np.ndarray, state: np.ndarray, number: int) -> bool:
+    pos = state[POS]
+    if state[_RUN] or pos + 1 >= len(data) or data[pos] != 0xFF or data[pos + 1] != 0xD0 + number % 8:
+        return False
+    state[:] = 0
+    state[POS] = pos + 2
+    return True
+
+
+@numba.njit(cache=True, inline="always")
+def _extended(state: np.ndarray, category: int) -> Any:
+    """Read a signed number of `category` bits (T.81, F.2.2.1)."""
+    value = take(state, category)
+    if category and value < 1 << (category - 1):
+        value -= (1 << category) - 1
+    return value
+
+
+@numba.njit(cache=True, inline="always")
+def _read_dc(
+    data: np.ndarray,
+    state: np.ndarray,
+    table: np.ndarray,
+    predicted: np.ndarray,
+    component: int,
+    block: np.ndarray,
+    low: int,
+) -> bool:
+    category = next_symbol(data, state, table)
+    if category < 0 or category > MAX_DC_CATEGORY:
+        return False
+    predicted[component] += _extended(state, category)
+    level = predicted[component] << low
+    block[0] = level
+    return -1024 <= level < 1024  # of 8-bit samples; their differences are in no higher category either
+
+
+@numba.njit(cache=True, inline="always")
+def _read_ac(
+    data: np.ndarray, state: np.ndarray, table: np.ndarray, block: np.ndarray, k: int, last: int, low: int, longest: int
+) -> bool:
+    """Read the highest bits of coefficients `k` to `last` of a block (G.1.2.2)."""
+    if state[_RUN]:
+        state[_RUN] -= 1
+        return True
+    while k <= last:
+        symbol = next_symbol(data, state, table)
+        run, size = symbol >> 4, symbol & 15
+        if symbol < 0 or (size and size + low > _MAX_AC_CATEGORY):
+            return False
+        if size == 0 and run < 15:
+            if run > longest:
+                return False
+            state[_RUN] = (1 << run) - 1 + take(state, run)
+            return True
+        k += run
+        if k > last:
+            return False
+        block[k] = _extended(state, size) << low
+        k += 1
+    return True
+
+
+@numba.njit(cache=True, inline="always")
+def _refine_ac(
+    data: np.ndarray, state: np.ndarray, table: np.ndarray, block: np.ndarray, k: int, last: int, low: int
+) -> bool:
+    """Read one more bit of coefficients `k` to `last` of a block (G.1.2.3)."""
+    while k <= last and state[_RUN] == 0:
+        symbol = next_symbol(data, state, table)
+        run, size = symbol >> 4, symbol & 15
+        if symbol < 0 or size > 1:
+            return False
+        if size == 0 and run < 15:
+            state[_RUN] = (1 << run) + take(state, run)
+            break
+        value = (2 * take(state, 1) - 1) << low if size else 0
+        k = _refine_past(data, state, block, k, last, low, run)
+        if k > last:
+            return False
+        block[k] = value
+        k += 1
+    if state[_RUN]:
+        _refine_past(data, state, block, k, last, low, 64)
+        state[_RUN] -= 1
+    return True
+
+
+@numba.njit(cache=True, inline="always")
+def _refine_past(
+    data: np.ndarray, state: np.ndarray, block: np.ndarray, k: int, last: int, low: int, zeros: int
+) -> int:
+    """Correct the coefficients from `k` on that are not zero, up to the zero after `zeros` others; return where it is.
+
+    Where there are not so many, return last + 1.
+    """
+    count, buffer = state[COUNT], state[BUFFER]  # in registers, as most of the time goes here
+    while k <= last:
+        level = np.int64(block[k])
+        if level == 0:
+            if zeros == 0:
+                break
+            zeros -= 1
+        else:
+            if count == 0:
+                state[COUNT] = count
+                fill(data, state)
+                count, buffer = state[COUNT], state[BUFFER]
+            count -= 1
+            more = ((buffer >> count) & 1) << low
+            block[k] = level + (more if level > 0 else -more)
+        k += 1
+    state[COUNT] = count
+    return k
+
+
+@numba.njit(cache=True)
+def _tokens(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Say coefficients int16 [blocks, 64] in tokens (F.1.2.2): DC, token counts and tokens as `read_scans` has them."""
+    num_blocks = len(coefficients)
+    levels, counts = np.empty(num_blocks, np.int32), np.empty(num_blocks, np.uint8)
+    tokens = np.empty(4 * num_blocks + np.count_nonzero(coefficients), np.uint32)
+    token = 0
+    for i in range(num_blocks):
+        block, first, run = coefficients[i], token, 0
+        levels[i] = block[0]
+        for k in range(1, 64):
+            level: Any = np.int64(block[k])
+            if level == 0:
+                run += 1
+                continue
+            while run > 15:
+                tokens[token] = 0xF0 << 16
+                token, run = token + 1, run - 16
+            size = category_of(level)
+            extra = level if level > 0 else level + (1 << size) - 1
+            tokens[token] = (run << 4 | size) << 16 | extra
+            token, run = token + 1, 0
+        if run:
+            tokens[token] = 0
+            token += 1
+        counts[i] = token - first
+    return levels, counts, tokens[:token]
