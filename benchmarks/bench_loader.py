@@ -3,32 +3,20 @@
     python benchmarks/bench_loader.py data/voc --threads 1,2,4 --out benchmarks/results/loader-voc.md
 
 Every measurement has a fresh process to itself; the roads take turns within each round, and ratios are formed
-round by round. Linux alone (it reads /proc).
+round by round. Linux alone (it reads /proc). Peers with data of their own: bench_peers.py.
 """
 
 import argparse
-import dataclasses
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-from measure_loader import Reading
-from note import circumstances, ratios, spread, table, tell
-from tqdm import tqdm
+from note import circumstances, tell
+from reading import Reading
+from rounds import TIMED, cost_table, ratio_table, run_rounds
 
 from shards.index import open_split
 
-PEERS = ("torchvision", "webdataset")
+PEERS = {"torchvision": "sliced", "webdataset": "webdataset"}  # the name on the command line: the road
 PACKAGES = ("torch", "torchvision", "webdataset", "pillow", "simplejpeg", "opencv-python-headless", "numba", "numpy")
-TIMED = (
-    "The timed region of images/s and CPU time: whole epochs in one process, from asking for the first batch to having "
-    "the last, after one warm-up epoch (files in the page cache); batches are dropped as they come. First batch: from "
-    "opening index and loader in a process that has just imported its modules. Memory: peak PSS of the process and its "
-    "workers over one more epoch, sampled every 20 ms, above the PSS of the same process idle after its imports (torch "
-    'among them); "own" leaves out pages of mapped files, which are the system\'s page cache and can be taken back. '
-    "All roads: random-resized crop, mirror, uint8, float32 label vectors."
-)
 
 
 def parse() -> argparse.Namespace:
@@ -48,73 +36,27 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def readings(args: argparse.Namespace) -> list[Reading]:
+def readings(args: argparse.Namespace, num_classes: int) -> list[Reading]:
     """List what is measured in each round."""
-    peers = {"all": PEERS, "none": ()}.get(args.peer, (args.peer,))
+    peers = {"all": tuple(PEERS), "none": ()}.get(args.peer, (args.peer,))
     roads = [("tarmac", int(threads)) for threads in args.threads.split(",")]
-    roads += [(peer, args.peer_workers) for peer in peers]
+    roads += [(PEERS[peer], args.peer_workers) for peer in peers]
+    settings = {
+        "size": args.size,
+        "global_batch_size": args.global_batch_size,
+        "scale": tuple(args.scale),
+        "epochs": args.epochs,
+    }
     folder = str(Path(args.data) / args.split)
-    settings = (folder, args.size, args.global_batch_size, tuple(args.scale), args.epochs)
-    return [Reading(road, workers, *settings) for road, workers in roads]
-
-
-def run(reading: Reading) -> dict[str, float]:
-    """Measure in a fresh process."""
-    command = [sys.executable, str(Path(__file__).with_name("measure_loader.py"))]
-    done = subprocess.run(
-        [*command, json.dumps(dataclasses.asdict(reading))], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def run_rounds(every: list[Reading], rounds: int) -> dict[Reading, list[dict[str, float]]]:
-    """Measure all roads in turns; the first to go changes from round to round."""
-    results: dict[Reading, list[dict[str, float]]] = {reading: [] for reading in every}
-    with tqdm(total=(rounds + 1) * len(every), unit="run", disable=None) as bar:
-        for reading in every:  # thrown away: fills the page cache and numba's cache of compiled code
-            run(dataclasses.replace(reading, epochs=1))
-            bar.update()
-        for number in range(rounds):
-            first = number % len(every)
-            for reading in every[first:] + every[:first]:
-                results[reading].append(run(reading))
-                bar.update()
-    return results
-
-
-def cost_table(results: dict[Reading, list[dict[str, float]]]) -> str:
-    """Lay out what every road does and costs."""
-    columns = ("images_per_second", "cpu_us", "first_batch_ms", "pss_mb", "own_mb")
-    header = ("road", "images/s", "CPU us/image", "first batch ms", "peak memory MB", "own memory MB")
-    rows = [
-        (reading.name, *(spread([one[column] for one in measured]) for column in columns))
-        for reading, measured in results.items()
-    ]
-    return table(header, rows)
-
-
-def ratio_table(results: dict[Reading, list[dict[str, float]]]) -> str:
-    """Lay out images/s and CPU time of each tarmac reading over those of each peer."""
-    rows = []
-    for ours, measured in results.items():
-        for peer, measured_peer in results.items():
-            if ours.road != "tarmac" or peer.road == "tarmac":
-                continue
-            both = [
-                ratios([one[column] for one in measured], [one[column] for one in measured_peer])
-                for column in ("images_per_second", "cpu_us")
-            ]
-            rows.append((ours.name, peer.name, *(spread(values, 2) for values in both)))
-    return table(("tarmac", "over", "images/s, ratio", "CPU time, ratio"), rows) if rows else ""
+    return [Reading(road, folder, workers, num_classes, **settings) for road, workers in roads]
 
 
 def main() -> None:
     """Measure and tell."""
     args = parse()
     index = open_split(args.data, args.split)
-    every = readings(args)
     lines = circumstances(PACKAGES)
-    results = run_rounds(every, args.rounds)
+    results = run_rounds(readings(args, index.num_classes), args.rounds)
     width, height = (index.samples[side].mean() for side in ("width", "height"))
     settings = (
         f"- data: {Path(args.data).name}/{args.split}, {index.num_samples} JPEGs, on average {width:.0f} x "

@@ -1,4 +1,4 @@
-"""Measure one way of reading shards in this process, which does nothing else: `bench_loader.py` starts it.
+"""Measure one road in this process, which does nothing else: `rounds.py` starts it.
 
 Memory is proportional set size (PSS) of this process and its workers, sampled from /proc/PID/smaps_rollup. VmHWM
 would miss no peak, but adding the resident sizes of forked workers counts the pages that they share several times.
@@ -7,56 +7,20 @@ Sampling costs time, so memory gets an epoch of its own after the timed ones.
 
 import importlib
 import json
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-
-from shards.index import DatasetIndex
+from reading import Reading
 
 SAMPLING_SECONDS = 0.02
 MB = 1e6
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What to read and how. `workers` counts threads of tarmac, processes of the others; `scale` is of the crops."""
-
-    road: str  # tarmac, torchvision or webdataset
-    workers: int
-    folder: str
-    size: int
-    global_batch_size: int
-    scale: tuple[float, float]
-    epochs: int
-
-    @property
-    def name(self) -> str:
-        unit = "thread" if self.road == "tarmac" else "worker process"
-        plural = "es" if unit.endswith("ss") else "s"
-        return f"{self.road}, {self.workers} {unit}{plural if self.workers != 1 else ''}"
-
-
-def prepare(reading: Reading) -> Callable[[], Iterable[Any]]:
-    """Import what a road needs; calling the result opens it, and each iteration of that is an epoch of batches."""
-    if reading.road == "tarmac":
-        loader = importlib.import_module("shards.loader")
-        return lambda: loader.Loader(
-            DatasetIndex.open(reading.folder),
-            reading.global_batch_size,
-            reading.size,
-            num_threads=reading.workers,
-            scale=tuple(reading.scale),
-        )
-    opener = getattr(importlib.import_module("peers"), f"{reading.road}_batches")
-    settings = (reading.workers, reading.global_batch_size, reading.size, tuple(reading.scale))
-    return lambda: opener(DatasetIndex.open(reading.folder), *settings)
 
 
 def num_images(batch: Any) -> int:
@@ -64,10 +28,25 @@ def num_images(batch: Any) -> int:
     return int(batch.valid.sum()) if hasattr(batch, "valid") else len(batch[0])
 
 
+def check(batch: Any, reading: Reading) -> float:
+    """Raise RuntimeError unless a batch is what every road has to deliver; return how many labels are set in it."""
+    images, labels = (batch.images, batch.labels[batch.valid]) if hasattr(batch, "valid") else batch[:2]
+    shape = (len(images), 3, reading.size, reading.size)
+    if images.shape != shape or images.dtype != torch.uint8 or labels.dtype != torch.float32:
+        raise RuntimeError(f"{reading.name}: {images.dtype} {tuple(images.shape)}, {labels.dtype} labels")
+    if tuple(labels.shape) != (num_images(batch), reading.num_classes):
+        raise RuntimeError(f"{reading.name}: labels of shape {tuple(labels.shape)}")
+    return float(labels.sum())
+
+
 def cpu_seconds() -> float:
-    """Tell the CPU time of this process and its living workers (theirs in ticks of 10 ms)."""
-    workers = (child.cpu_times() for child in psutil.Process().children(recursive=True))
-    return time.process_time() + sum(times.user + times.system for times in workers)
+    """Tell the CPU time of this process, its workers and the workers that have ended (theirs in ticks of 10 ms)."""
+    ended = os.times()
+    total = time.process_time() + ended.children_user + ended.children_system
+    for child in psutil.Process().children(recursive=True):
+        times = child.cpu_times()
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def tree_memory() -> dict[str, float]:
@@ -109,26 +88,37 @@ class PeakMemory:
                 return
 
 
+def time_epochs(road: Iterable[Any], reading: Reading) -> tuple[int, int, float, float]:
+    """Read whole epochs until there are enough: (epochs, images, seconds, CPU seconds)."""
+    epochs, images, cpu, started = 0, 0, cpu_seconds(), time.perf_counter()
+    while epochs < reading.epochs or time.perf_counter() - started < reading.seconds:
+        images += sum(map(num_images, road))
+        epochs += 1
+    return epochs, images, time.perf_counter() - started, cpu_seconds() - cpu
+
+
 def measure(reading: Reading) -> dict[str, float]:
     """Time the first batch, then whole epochs after a warm-up one, then watch memory over one more."""
-    open_road = prepare(reading)
-    idle = tree_memory()
+    idle = tree_memory()  # torch is imported, nothing else
+    open_road = importlib.import_module(f"roads.{reading.module}").batches
     started = time.perf_counter()
-    road = open_road()
+    road = open_road(reading)
     batches = iter(road)
-    warmed = num_images(next(batches))
+    first = next(batches)
     first_batch = time.perf_counter() - started
-    warmed += sum(map(num_images, batches))
-    counted, cpu, started = 0, cpu_seconds(), time.perf_counter()
-    for _ in range(reading.epochs):
-        counted += sum(map(num_images, road))
-    seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
+    warmed, labels = num_images(first), check(first, reading)
+    del first
+    for batch in batches:
+        warmed, labels = warmed + num_images(batch), labels + check(batch, reading)
+        del batch
+    epochs, counted, seconds, cpu = time_epochs(road, reading)
     with PeakMemory() as peak:
         watched = sum(map(num_images, road))
-    if counted != warmed * reading.epochs or watched != warmed:
-        raise RuntimeError(f"{reading.name}: epochs of different lengths, {warmed}, {counted} and {watched} images")
+    if counted != warmed * epochs or watched != warmed:
+        raise RuntimeError(f"{reading.name}: epochs of different lengths, {warmed}, {counted} / {epochs} and {watched}")
     return {
-        "images": counted,
+        "images": warmed,
+        "labels": labels,
         "images_per_second": counted / seconds,
         "cpu_us": 1e6 * cpu / counted,
         "first_batch_ms": 1e3 * first_batch,
@@ -141,7 +131,7 @@ def measure(reading: Reading) -> dict[str, float]:
 def main() -> None:
     """Take a `Reading` as JSON on the command line and print what was measured as JSON."""
     torch.set_num_threads(1)  # nobody here computes with tensors
-    print(json.dumps(measure(Reading(**json.loads(sys.argv[1])))))
+    print(json.dumps(measure(Reading.from_json(sys.argv[1]))), flush=True)
 
 
 if __name__ == "__main__":
