@@ -14,6 +14,7 @@ from preprocess.geometry import ImageOptions
 from preprocess.image import BadImage, Packed, pack_image
 from preprocess.record import Record
 from shards.errors import DataError
+from shards.machine import num_cores
 
 CHUNK = 8  # images per task: a task's overhead is about 0.2 ms, an image costs 2 to 20
 TASKS_PER_WORKER = 4
@@ -25,7 +26,7 @@ class Pool:
     """Worker processes that pack images; with one worker the work is done in this process."""
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers or num_cores()
         self._executor: ProcessPoolExecutor | None = None
         if self.workers > 1:
             context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")

@@ -1,6 +1,5 @@
 """Tell how fast a packed dataset is read here and where the time goes: `python -m shards.bench data/voc`."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +15,11 @@ from shards.crops import CROP_SHARE
 from shards.errors import DataError
 from shards.index import open_split
 from shards.loader import Loader
+from shards.machine import num_cores
 from shards.resident import bounded
 from shards.stages import STAGES, stage_times
 
 MB, GB = 1e6, 1e9
-
-
-def num_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -62,8 +63,12 @@ def run(main: Callable[[], None]) -> None:
     """Run a command: a user's mistake becomes one line on stderr and exit status 2, Ctrl-C status 130."""
     try:
         main()
+        sys.stdout.flush()
     except DataError as error:
         _leave(str(error), 2)
+    except BrokenPipeError:  # whoever read our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
             where = f" while writing {error.filename}" if error.filename else ""

@@ -1,0 +1,47 @@
+"""Small pictures of packed samples, decoded at a fraction of their size."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import simplejpeg
+from tqdm import tqdm
+
+from shards.errors import SampleError
+from shards.index import DatasetIndex
+from shards.page import LONG_SIDE, data_uri
+from shards.reader import ShardReader
+
+Sample = tuple[int, int]  # number of the split, number of the sample in it
+
+
+def decode_small(reader: ShardReader, row: np.void, min_width: int, min_height: int, colours: str) -> np.ndarray:
+    """Decode a sample halved as often as its sides allow: uint8 [H, W, 3], or [H, W, 1] for colours "GRAY".
+
+    Raises SampleError naming shard and key where it cannot be decoded.
+    """
+    data = reader.member(row, 0)
+    try:
+        return simplejpeg.decode_jpeg(data, colours, fastdct=True, min_height=min_height, min_width=min_width)
+    except ValueError as error:
+        path, key = reader.index.shard_path(int(row["shard"])), row["key"].decode()
+        raise SampleError(f"{path}: sample {key}: damaged JPEG ({error}); pack this shard again") from error
+
+
+def thumbnails(indexes: Sequence[DatasetIndex], samples: Iterable[Sample], num_threads: int) -> dict[Sample, str]:
+    """Make a data URI of each sample, once however often it is asked for."""
+    wanted = sorted(set(samples))
+    readers = [ShardReader(index) for index in indexes]
+
+    def uri(sample: Sample) -> str:
+        split, number = sample
+        row = indexes[split].samples[number]
+        width, height = int(row["width"]), int(row["height"])
+        scale = min(1.0, LONG_SIDE / max(width, height))
+        sides = max(1, round(width * scale)), max(1, round(height * scale))
+        return data_uri(decode_small(readers[split], row, *sides, "RGB"))
+
+    with ThreadPoolExecutor(num_threads) as threads:
+        made = threads.map(uri, wanted)
+        bar = tqdm(made, total=len(wanted), desc="drawing pictures", unit="image", leave=False, disable=None)
+        return dict(zip(wanted, bar, strict=True))
