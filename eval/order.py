@@ -1,53 +1,51 @@
-"""Integers that sort as scores do: what average precision and rankings both stand on."""
+"""Integers that sort as scores do, and the sorting of them: what every metric of this package stands on."""
 
-from collections.abc import Iterator
-
+import numpy as np
 import torch
 from torch import Tensor
 
-# A block of classes holds at most this many scores (one class at the least), which bounds the extra
-# memory of the metrics to about 60 bytes a score in the block, 130 MB, whatever the number of classes.
-BLOCK_SCORES = 1 << 21
-
-
-def class_blocks(num_samples: int, num_classes: int) -> Iterator[slice]:
-    """Yield slices of classes that together hold about `BLOCK_SCORES` scores each."""
-    step = max(1, BLOCK_SCORES // max(1, num_samples))
-    for first in range(0, num_classes, step):
-        yield slice(first, min(first + step, num_classes))
-
-
-def class_rows(matrix: Tensor, part: slice) -> Tensor:
-    """Copy a block of classes of [N, K] to contiguous rows [k, N]: along a stride, sorting takes 3x."""
-    return matrix[:, part].T.contiguous()
+INTEGERS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
 def sortable(scores: Tensor) -> Tensor:
     """Map scores, any shape and real dtype, to integers of the same order: equal for equal scores only.
 
     A positive IEEE float's bits sort as an integer; of a negative one the other bits are flipped. -0 becomes
-    +0 first, since the two are equal, and every NaN becomes one value above +inf. int32 comes back for floats
-    of at most 32 bits (float16 and bfloat16 fit exactly), else int64: there integer scores above 2**53 tie.
+    +0 first, since the two are equal, and every NaN becomes one value above +inf. The integers are as wide as
+    the floats: int16, int32 or int64. Integer scores go by way of float64, so those above 2**53 may tie.
     Neither extreme of the integer dtype is ever taken, so they can mean "before" and "after everything".
     """
-    wide = scores.dtype == torch.float64 or not scores.is_floating_point()
-    floats = scores.to(torch.float64 if wide else torch.float32) + 0.0
-    bits = floats.masked_fill(floats.isnan(), float("nan")).view(torch.int64 if wide else torch.int32)
-    return bits ^ ((bits >> (63 if wide else 31)) & torch.iinfo(bits.dtype).max)
+    floats = (scores if scores.is_floating_point() else scores.to(torch.float64)) + 0.0
+    floats.masked_fill_(floats.isnan(), float("nan"))
+    return _flip_negative(floats.view(INTEGERS.get(floats.dtype, torch.int64)))
 
 
-def check_shapes(scores: Tensor, labels: Tensor | None, known: Tensor | None) -> None:
-    """Raise ValueError unless `scores` is [N, K] and what else is given has its shape."""
-    if scores.ndim != 2:
-        raise ValueError(f"scores must be [N, K] (samples x classes), got shape {tuple(scores.shape)}")
-    for name, tensor in (("labels", labels), ("known", known)):
-        if tensor is not None and tensor.shape != scores.shape:
-            shapes = f"{tuple(scores.shape)}, got {tuple(tensor.shape)}"
-            raise ValueError(f"{name} must have the shape of scores, {shapes}")
+def score_of(order: Tensor, dtype: torch.dtype) -> Tensor:
+    """Map the integers that `sortable` made of scores of `dtype` back to those scores, as float64."""
+    floats = dtype if dtype in INTEGERS else torch.float64
+    return _flip_negative(order.to(INTEGERS.get(dtype, torch.int64))).view(floats).to(torch.float64)
 
 
-def known_or_all(scores: Tensor, known: Tensor | None) -> Tensor:
-    """Return `known` as bool [N, K]; all True, as a view of one element, where it is None."""
-    if known is None:
-        return torch.ones((1, 1), dtype=torch.bool, device=scores.device).expand(scores.shape)
-    return known.bool()
+def _flip_negative(bits: Tensor) -> Tensor:
+    info = torch.iinfo(bits.dtype)
+    return bits ^ ((bits >> (info.bits - 1)) & info.max)
+
+
+def sort_rows(keys: Tensor) -> Tensor:
+    """Sort each row of integers [k, N] in rising order, in place on a CPU: keep what is returned.
+
+    There NumPy's vectorised sort takes a sixth of the time of torch's (AVX-512; 8 against 50 ms a million).
+    """
+    if keys.device.type != "cpu":
+        return keys.sort(dim=1).values
+    keys.numpy().sort(axis=1)
+    return keys
+
+
+def argsort_rows(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort each row of integers [k, N] in rising order: return (sorted, places), equal ones in any order."""
+    if keys.device.type != "cpu":
+        values, places = keys.sort(dim=1)
+        return values, places
+    places = torch.from_numpy(np.argsort(keys.numpy(), axis=1))
+    return keys.gather(1, places), places

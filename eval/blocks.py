@@ -1,0 +1,76 @@
+"""The door of the metrics, and their way through a matrix: blocks of classes, which bounds the memory."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+# Of the classes of a matrix one in eight is worked on at a time, by all threads together: that takes up to 40 bytes
+# a score in work, so 5 a score of the matrix, and as much again that malloc holds back.
+SHARE_AT_ONCE = 8
+SMALL_SCORES = 1 << 14  # a block up to this size costs more in calls than in memory: it may be more than its share
+BLOCK_SCORES = 1 << 21  # no block is larger, unless a single class is
+THREADED_SCORES = 1 << 18  # in a matrix up to this size threads would wait for Python more than they work
+
+
+def checked(scores: Tensor, labels: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the three as [N, K] with N >= 1 and `known` bool, or raise ValueError for shapes that do not fit.
+
+    `known` None means all, as a view of one element. No samples become one that is not known.
+    """
+    if scores.ndim != 2:
+        raise ValueError(f"scores must be [N, K] (samples x classes), got shape {tuple(scores.shape)}")
+    for name, tensor in (("labels", labels), ("known", known)):
+        if tensor is not None and tensor.shape != scores.shape:
+            shapes = f"{tuple(scores.shape)}, got {tuple(tensor.shape)}"
+            raise ValueError(f"{name} must have the shape of scores, {shapes}")
+    shape = (max(1, scores.shape[0]), scores.shape[1])
+    if scores.shape[0] == 0:
+        nothing = scores.new_zeros(shape)
+        return nothing, nothing, nothing.bool()
+    if known is None:
+        known = torch.ones((1, 1), dtype=torch.bool, device=scores.device).expand(shape)
+    return scores, labels, known.bool()
+
+
+def over_classes(function: Callable[..., Tensor], scores: Tensor, *others: Tensor) -> Tensor:
+    """Concatenate `function(scores [k, N], *others [k, M])` of all blocks of k classes, as [K, ...].
+
+    `scores` [N, K] and `others`, each [M, K], reach the function transposed and contiguous: along a stride
+    sorting takes 3 times as long. On a CPU threads take the blocks, as many as torch would use inside an
+    operator; while they run its operators use one thread each, in the whole process. Results must not depend
+    on what else is in a block.
+    """
+    num_samples, num_classes = scores.shape
+    at_once = max(1, num_classes // SHARE_AT_ONCE, SMALL_SCORES // max(1, num_samples))
+    threaded = scores.device.type == "cpu" and scores.numel() > THREADED_SCORES
+    num_threads = min(torch.get_num_threads(), at_once) if threaded else 1
+    step = max(1, min(at_once // num_threads, BLOCK_SCORES // max(1, num_samples)))
+    parts = [slice(first, min(first + step, num_classes)) for first in range(0, max(1, num_classes), step)]
+
+    @torch.no_grad()  # in the thread that runs it
+    def block(part: slice) -> Tensor:
+        return function(*(matrix[:, part].T.contiguous() for matrix in (scores, *others)))
+
+    num_threads = min(num_threads, len(parts))
+    if num_threads == 1:
+        return torch.cat([block(part) for part in parts])
+    with _serial_operators(), ThreadPoolExecutor(num_threads) as pool:
+        return torch.cat(list(pool.map(block, parts)))
+
+
+@contextmanager
+def _serial_operators() -> Iterator[None]:
+    """Let torch's operators use one thread each: threads of this package share the cores out by blocks.
+
+    Threads inside an operator wait for each other at its end, some thirty times a block; beside another busy
+    process that costs up to 20 times the work itself.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
