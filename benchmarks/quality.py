@@ -11,7 +11,7 @@ from note import table
 from PIL import Image
 
 from shards.crops import random_resized_crops
-from shards.decode import Decoder, resize_into
+from shards.decode import Decoder
 from shards.index import DatasetIndex
 from shards.reader import ShardReader
 
@@ -54,7 +54,7 @@ def compare_crops(folder: Path, ffcv_python: str, size: int) -> dict[str, np.nda
     reference = np.stack([crop_pillow(one, box, size) for one, box in zip(data, boxes.tolist(), strict=True)])
     ours = np.empty_like(reference)
     for out, one, (width, height), box in zip(ours, data, extents.tolist(), boxes.tolist(), strict=True):
-        resize_into(out, decoder.box(one, width, height, box), False)
+        decoder.crop_into(out, one, width, height, box, False)
     roads = {"tarmac": psnr(ours, reference)}
     if ffcv_python:
         roads["ffcv jpg"] = psnr(crop_ffcv(ffcv_python, data, boxes, extents, size), reference)

@@ -72,17 +72,24 @@ def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def centre_crops(widths: np.ndarray, heights: np.ndarray, size: int, share: float) -> np.ndarray:
-    """Find the source box of "resize the short side to size / share, cut the middle size x size": float64 [B, 4].
-
-    Follows torchvision's Resize and CenterCrop to the pixel: the resized long side is truncated, offsets are rounded
-    half to even; then both are mapped back through the two scale factors.
-    """
+def resized_sizes(widths: np.ndarray, heights: np.ndarray, size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find the sizes of images whose short side becomes size / share, int64; the long side is truncated."""
     short = round(size / share)
     widths, heights = widths.astype(np.int64), heights.astype(np.int64)
     landscape = widths >= heights
-    resized_w = np.where(landscape, short * widths // heights, short)
-    resized_h = np.where(landscape, short, short * heights // widths)
+    return (
+        np.where(landscape, short * widths // heights, short),
+        np.where(landscape, short, short * heights // widths),
+    )
+
+
+def centre_crops(widths: np.ndarray, heights: np.ndarray, size: int, share: float) -> np.ndarray:
+    """Find the source box of "resize the short side to size / share, cut the middle size x size": float64 [B, 4].
+
+    Follows torchvision's Resize and CenterCrop to the pixel: offsets are rounded half to even; then they are mapped
+    back through the two scale factors.
+    """
+    resized_w, resized_h = resized_sizes(widths, heights, size, share)
     left = np.rint((resized_w - size) / 2.0)
     top = np.rint((resized_h - size) / 2.0)
     x_scale, y_scale = widths / resized_w, heights / resized_h

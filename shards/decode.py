@@ -11,6 +11,7 @@ from PIL import Image
 
 from shards.errors import SampleError
 from shards.jpeg import MISMATCH, WHOLE, cut_tiles
+from shards.tiles.decoder import TileDecoder
 
 # Shrink factors. Up to the first a linear filter alone is as near to an antialiased one as OpenCV's area filter; up to
 # the second a short blur before it is nearer and a third of area's cost; above, area's cost per pixel is the lower one.
@@ -24,6 +25,26 @@ class Decoder:
     def __init__(self) -> None:
         self._bytes = np.empty(1 << 17, np.uint8)
         self._pixels = np.empty(1 << 20, np.uint8)
+        self._tiles: TileDecoder | None = None
+
+    def crop_into(
+        self, out: np.ndarray, data: np.ndarray, width: int, height: int, box: Sequence[int], mirror: bool
+    ) -> None:
+        """Decode a box and resize it into `out` uint8 [size, size, 3], mirrored if asked: for training.
+
+        A file that the tile decoder refuses, damaged or not of the packer's making, takes the way of evaluation: cut,
+        libjpeg, OpenCV. Raises SampleError as `box` does.
+        """
+        if not self.crop_tiles_into(out, data, width, height, box, mirror):
+            resize_into(out, self.box(data, width, height, box), mirror)
+
+    def crop_tiles_into(
+        self, out: np.ndarray, data: np.ndarray, width: int, height: int, box: Sequence[int], mirror: bool
+    ) -> bool:
+        """Do so with the tile decoder, or tell that it refuses the file."""
+        if self._tiles is None or self._tiles.size != len(out):
+            self._tiles = TileDecoder(len(out))
+        return self._tiles.crop_into(out, data, width, height, box, mirror)
 
     def box(self, data: np.ndarray, width: int, height: int, box: Sequence[int]) -> np.ndarray:
         """Decode box (x, y, w, h) of a JPEG `width` x `height`: uint8 [h, w, 3] RGB.

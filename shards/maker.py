@@ -11,6 +11,7 @@ from shards.batch import Batch
 from shards.crops import centre_crops, random_resized_crops
 from shards.decode import Decoder, resize_box_into, resize_into
 from shards.errors import SampleError
+from shards.fivecrop import NUM_CROPS, five_crops_into
 from shards.index import DatasetIndex
 from shards.reader import ShardReader
 from shards.resident import Resident, bounded
@@ -20,12 +21,20 @@ from shards.sampler import Plan
 
 @dataclass(frozen=True)
 class View:
-    """What is seen of each image: in training a random-resized crop, in evaluation the centre; `size` pixels across."""
+    """What is seen of each image, `size` pixels across.
+
+    In training a random-resized crop, in evaluation the centre, or with `five_crops` the centre and the four corners.
+    """
 
     size: int
     train: bool
     scale: tuple[float, float]
     crop_share: float
+    five_crops: bool = False
+
+    @property
+    def num_crops(self) -> int:
+        return NUM_CROPS if self.five_crops else 1
 
 
 class BatchMaker:
@@ -36,7 +45,7 @@ class BatchMaker:
     def __init__(self, index: DatasetIndex, plan: Plan, view: View, resident: Resident | None = None) -> None:
         self.index, self.plan, self.view, self.resident = index, plan, view, resident
         self._reader = ShardReader(index)
-        shape = (plan.local_batch_size, view.size, view.size, 3)
+        shape = (view.num_crops * plan.local_batch_size, view.size, view.size, 3)
         self.ring = Ring(shape, pinned=torch.cuda.is_available())
         self._local = threading.local()
 
@@ -82,7 +91,8 @@ class BatchMaker:
         else:
             boxes, flips = centre_crops(widths, heights, view.size, view.crop_share), np.zeros(len(ids), bool)
         places = zip(ids.tolist(), boxes.tolist(), flips.tolist(), strict=True)
-        for row, out, (number, box, flip) in zip(rows, slot, places, strict=True):
+        outs = slot.reshape(view.num_crops, len(ids), *slot.shape[1:]).swapaxes(0, 1) if view.five_crops else slot
+        for row, out, (number, box, flip) in zip(rows, outs, places, strict=True):
             try:
                 self._show(out, decoder, row, number, box, flip)
             except SampleError as error:
@@ -93,27 +103,29 @@ class BatchMaker:
                 ) from error
 
     def _show(self, out: np.ndarray, decoder: Decoder, row: np.void, number: int, box: list[Any], flip: bool) -> None:
-        """Write what is seen of one image to `out`, uint8 [size, size, 3]."""
+        """Write what is seen of one image to `out`, uint8 [size, size, 3], or [5, size, size, 3] of five crops."""
         width, height, resident = int(row["width"]), int(row["height"]), self.resident
 
-        def centre_into(pixels: np.ndarray) -> None:
-            resize_box_into(pixels, decoder, self.read(row), width, height, box)
+        def view_into(pixels: np.ndarray) -> None:
+            if self.view.five_crops:
+                crops = pixels.reshape(out.shape)
+                five_crops_into(crops, decoder, self.read(row), width, height, self.view.crop_share)
+            else:
+                resize_box_into(pixels, decoder, self.read(row), width, height, box)
 
         def whole_into(pixels: np.ndarray) -> None:
             whole = decoder.box(self.read(row), width, height, (0, 0, width, height))
             resize_into(pixels, whole, False)
 
-        if self.view.train:
-            if resident is None:
-                pixels = decoder.box(self.read(row), width, height, box)
-            else:
-                x, y, w, h = box
-                pixels = resident.image(number, whole_into)[y : y + h, x : x + w]
-            resize_into(out, pixels, flip)
+        if self.view.train and resident is None:
+            decoder.crop_into(out, self.read(row), width, height, box, flip)
+        elif self.view.train and resident is not None:
+            x, y, w, h = box
+            resize_into(out, resident.image(number, whole_into)[y : y + h, x : x + w], flip)
         elif resident is None:
-            centre_into(out)
+            view_into(out)
         else:
-            out[:] = resident.image(number, centre_into)
+            out[:] = resident.image(number, view_into).reshape(out.shape)
 
 
 def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:
@@ -122,6 +134,7 @@ def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers:
     if view.train:
         widths, heights = bounded(widths, heights, short_side)
     else:
-        widths = heights = np.full(index.num_samples, view.size)
+        widths = np.full(index.num_samples, view.size)
+        heights = view.num_crops * widths
     checksums = "".join(shard.sha256 for shard in index.shards)
     return Resident(widths, heights, f"{index.root} {view} {checksums}", num_sharers)

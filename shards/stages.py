@@ -14,9 +14,10 @@ from shards.maker import BatchMaker
 
 STAGES = {
     "read": "find the bytes and bring them in from page cache or disk",
-    "splice": "cut the tiles of the crop out of the JPEG",
-    "decode": "JPEG to pixels",
-    "resize": "crop, resize, mirror",
+    "tiles": "training: JPEG to resized crop in one, by the tile decoder",
+    "splice": "evaluation: cut the tiles of the crop out of the JPEG",
+    "decode": "evaluation: JPEG to pixels",
+    "resize": "evaluation, or cache ram: crop and resize",
     "collate": "order, crop boxes, labels, slots, tensors",
 }
 PAGE = 4096
@@ -46,6 +47,10 @@ def stage_times(loader: Loader, num_steps: int) -> dict[str, float]:
     clock = _Clock()
 
     class TimedDecoder(Decoder):
+        def crop_tiles_into(self, *what: Any) -> bool:
+            with clock("tiles"):
+                return super().crop_tiles_into(*what)
+
         def cut(self, *where: Any) -> tuple[np.ndarray, int, int, int, int]:
             with clock("splice"):
                 return super().cut(*where)
@@ -66,7 +71,8 @@ def stage_times(loader: Loader, num_steps: int) -> dict[str, float]:
         def _show(
             self, out: np.ndarray, decoder: Decoder, row: np.void, number: int, box: list[Any], flip: bool
         ) -> None:
-            with clock("resize"):
+            fused = self.view.train and self.resident is None  # there the tile decoder resizes
+            with clock("collate" if fused else "resize"):
                 super()._show(out, decoder, row, number, box, flip)
 
     maker = TimedMaker(loader.maker.index, loader.maker.plan, loader.maker.view, loader.maker.resident)

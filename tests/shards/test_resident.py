@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from shards.decode import Decoder
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
@@ -28,6 +29,13 @@ def assert_same(a, b):
             assert torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])), name
 
 
+@pytest.fixture
+def without_tile_decoder(monkeypatch):
+    """Let all images take the road of those that the tile decoder refuses, which is that of cached ones, too."""
+    monkeypatch.setattr(Decoder, "crop_tiles_into", lambda *_: False)
+
+
+@pytest.mark.usefixtures("without_tile_decoder")
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_the_cache_changes_no_pixel(index, train, num_threads):
@@ -38,6 +46,7 @@ def test_the_cache_changes_no_pixel(index, train, num_threads):
         assert_same(kept, plain)
 
 
+@pytest.mark.usefixtures("without_tile_decoder")
 @pytest.mark.parametrize("train", [True, False])
 def test_later_epochs_touch_no_shard(packed, tmp_path, train):
     root = tmp_path / "train"

@@ -1,0 +1,180 @@
+"""Read the headers of a baseline JPEG, with Huffman tables that yield a run and a value in one lookup.
+
+Sections named are those of ITU-T T.81: B.2 (markers), C.2 (codes), F.2.2 (decoding).
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from shards.format import TILES_MARKER, TILES_NAME
+from shards.tiles.compiled import OPTIONS
+
+LOOK = 11  # bits looked up at once: 10 and 12 are slower
+MAX_BLOCKS = 10  # of one MCU (B.2.3)
+
+# A lookup entry: bits to consume, or RARE; zeros to skip; the value. An entry is RARE if its value (the number of whose
+# bits stands in its place) or even its code (no bits to consume then) is longer than the lookup.
+RARE = 32
+RUN_SHIFT, VALUE_SHIFT = 8, 16
+END_OF_BLOCK = 128  # as a run: leads to k > 128, which tells it from a block that is too long
+BAD = 64  # as a run: leads to 64 < k <= 128
+
+# Fields of `frame`
+SCAN, LUMA_H, LUMA_V, INTERVAL, LIST, LISTED = range(6)  # LIST: where the lengths of the LISTED tiles stand
+
+_SOF0, _SOF1, _DHT, _SOI, _SOS = 0xC0, 0xC1, 0xC4, 0xD8, 0xDA
+_DQT, _DRI, _APP0, _APP14, _APP15, _COM = 0xDB, 0xDD, 0xE0, 0xEE, 0xEF, 0xFE
+_TILES_NAME = tuple(TILES_NAME)
+_MAX_BITS_DC, _MAX_BITS_AC = 11, 10  # of a value of 8-bit baseline (F.1.2)
+
+
+@numba.njit(**OPTIONS)
+def u16(data: Any, at: int) -> Any:
+    """Read a big-endian number of 16 bits."""
+    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+
+
+@numba.njit(**OPTIONS)
+def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols: Any) -> int:
+    """Read a Huffman table that starts at `at` with its 16 counts: the position after it, or -1 if it is not valid.
+
+    lookup int32 [2**LOOK]. For codes beyond it: longest int64 [17, 2], the last code of each length (or -1) and the
+    difference from code to position in symbols uint8 [256].
+    """
+    lookup[:] = RARE | BAD << RUN_SHIFT
+    code, number, start = 0, 0, at + 16
+    for length in range(1, 17):
+        count = np.int64(data[at + length - 1])
+        if number + count > 256 or start + number + count > len(data) or code + count > 1 << length:
+            return -1
+        longest[length, 0], longest[length, 1] = code + count - 1 if count > 0 else -1, number - code
+        for _ in range(count):
+            symbol = np.int64(data[start + number])
+            symbols[number] = data[start + number]
+            run, bits = (0, symbol) if dc else (symbol >> 4, symbol & 15)
+            if bits > (_MAX_BITS_DC if dc else _MAX_BITS_AC):
+                return -1
+            if not dc and bits == 0 and run != 15:
+                run = END_OF_BLOCK
+            if length <= LOOK:
+                first, spare = code << (LOOK - length), LOOK - length - bits
+                if spare < 0:
+                    lookup[first : first + (1 << (LOOK - length))] = (
+                        length | RARE | run << RUN_SHIFT | bits << VALUE_SHIFT
+                    )
+                else:
+                    for raw in range(1 << bits):
+                        value = raw if raw >= (1 << bits) >> 1 else raw - (1 << bits) + 1
+                        entry = (length + bits) | run << RUN_SHIFT | value << VALUE_SHIFT
+                        for i in range(first + (raw << spare), first + ((raw + 1) << spare)):
+                            lookup[i] = entry
+            code, number = code + 1, number + 1
+        code <<= 1
+    return start + number
+
+
+@numba.njit(**OPTIONS)
+def _read_frame(data: Any, at: int, width: int, height: int, frame: Any, components: Any) -> bool:
+    """Read the frame header at `at`: three components of 8 bits, chroma 1x1. components int64 [3, 2]: id, quantiser."""
+    if data[at] != 8 or data[at + 5] != 3 or u16(data, at + 1) != height or u16(data, at + 3) != width:
+        return False
+    for i in range(3):
+        components[i, 0], components[i, 1] = data[at + 6 + 3 * i], data[at + 8 + 3 * i]
+        if components[i, 1] > 3:
+            return False
+    luma = np.int64(data[at + 7])
+    frame[LUMA_H], frame[LUMA_V] = luma >> 4, luma & 15
+    return (
+        1 <= frame[LUMA_H] <= 2 and 1 <= frame[LUMA_V] <= 2 and data[at + 10] == 0x11 and data[at + 13] == 0x11
+    )  # fmt: skip
+
+
+@numba.njit(**OPTIONS)
+def read_header(
+    data: Any, width: int, height: int, frame: Any, components: Any, raw: Any, scales: Any, quants: Any, lookups: Any,
+    longest: Any, symbols: Any,
+) -> bool:  # fmt: skip
+    """Read everything before the scan; False for a file of another kind, which is left to the ordinary road.
+
+    Accepted: 8-bit Huffman-coded sequential, one scan of YCbCr, chroma 1x1 and luma 1x1, 2x1, 1x2 or 2x2, Huffman
+    tables 0 for luma and 1 for chroma, `width` x `height`. Fills frame int64 [6]; quants float32 [3, 64], a component's
+    quantisers in zigzag order times `scales` [64]; and of the tables DC 0, DC 1, AC 0, AC 1: lookups
+    int32 [4, 2**LOOK], longest int64 [4, 17, 2], symbols uint8 [4, 256]. raw, components: scratch.
+    """
+    if len(data) < 4 or data[0] != 0xFF or data[1] != _SOI:
+        return False
+    frame[:] = 0
+    found_codes, found_quants = np.int64(0), np.int64(0)
+    framed, jfif, adobe = False, False, False
+    at = 2
+    while at + 4 <= len(data):
+        marker, length = np.int64(data[at + 1]), u16(data, at + 2)
+        end = at + 2 + length
+        if data[at] != 0xFF or length < 2 or end > len(data):
+            return False
+        at += 4
+        if marker == _DQT:
+            while at < end:
+                table = np.int64(data[at])
+                if table > 3 or at + 65 > end:  # above 3: also 16-bit quantisers
+                    return False
+                for k in range(64):
+                    raw[table, k] = data[at + 1 + k]
+                found_quants |= np.int64(1) << table
+                at += 65
+        elif marker == _DHT:
+            while at < end:
+                kind = np.int64(data[at])
+                if at + 17 > end or kind & 0xEE != 0:
+                    return False
+                table = 2 * (kind >> 4) + (kind & 1)
+                at = _read_codes(data, at + 1, kind < 16, lookups[table], longest[table], symbols[table])
+                if at < 0 or at > end:
+                    return False
+                found_codes |= np.int64(1) << table
+        elif marker in (_SOF0, _SOF1):
+            if framed or length != 17 or not _read_frame(data, at, width, height, frame, components):
+                return False
+            framed = True
+        elif marker == _DRI:
+            if length != 4:
+                return False
+            frame[INTERVAL] = u16(data, at)
+        elif marker == _APP0:
+            if length >= 16 and u16(data, at) == 0x4A46 and u16(data, at + 2) == 0x4946 and data[at + 4] == 0:
+                jfif = True
+                if data[at + 5] != 1:
+                    return False
+        elif marker == _APP14:
+            adobe = True
+        elif marker == TILES_MARKER and length >= 2 + len(_TILES_NAME):
+            named = True
+            for i in range(len(_TILES_NAME)):
+                named = named and data[at + i] == _TILES_NAME[i]
+            if named:
+                frame[LIST] = at + len(_TILES_NAME)
+                frame[LISTED] = (end - frame[LIST]) // 2
+        elif marker == _SOS:
+            if not framed or length != 12 or data[at] != 3 or found_codes != 15:
+                return False
+            if data[at + 7] != 0 or data[at + 8] != 63 or data[at + 9] != 0:
+                return False
+            by_number = components[0, 0] == 1 and components[1, 0] == 2 and components[2, 0] == 3
+            if not jfif and (adobe or not by_number):  # the colours may be RGB
+                return False
+            for i in range(3):
+                table = components[i, 1]
+                if data[at + 1 + 2 * i] != components[i, 0] or data[at + 2 + 2 * i] != (0x11 if i > 0 else 0):
+                    return False
+                if found_quants >> table & 1 == 0:
+                    return False
+                for k in range(64):
+                    quants[i, k] = raw[table, k] * scales[k]
+            frame[SCAN] = end
+            return True
+        elif marker != _COM and not _APP0 < marker <= _APP15:
+            return False
+        at = end
+    return False
