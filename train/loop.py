@@ -282,7 +282,7 @@ def train(config: TrainConfig) -> bool:
 
 def _accelerator(config: TrainConfig) -> Accelerator:
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=config.precision,
             log_with="tensorboard" if config.tensorboard else None,
             project_dir=config.out,
@@ -290,3 +290,6 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         )
     except ValueError as error:
         raise DataError(f"precision {config.precision!r} does not work here ({error}); try bf16 or no") from error
+    if config.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in fp32 unsaid
+        raise DataError("precision 'fp16' does not work here (it needs a GPU); try bf16 or no")
+    return accelerator

@@ -204,6 +204,7 @@ def test_a_finished_run_resumed_says_so_and_changes_nothing(whole_run, train_arg
         (["--weights", "nowhere.pth"], "nowhere.pth: no such weights file"),
         (["--lr", "-1"], "lr is -1.0: give a number above 0"),
         (["--lr", "much"], "much"),
+        (["--precision", "fp16"], "precision 'fp16' does not work here (it needs a GPU)"),
         (["--learning-rate", "1"], "--learning-rate"),
         (["--lr", "1e9"], "the loss is"),
     ],
