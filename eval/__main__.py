@@ -1,13 +1,13 @@
-"""Evaluate a checkpoint: `python -m eval --ckpt runs/digits/best`.
+"""Evaluate a checkpoint, or the mean of several: `python -m eval --ckpt runs/digits/best`.
 
-Writes metrics.json, predictions.npz, per_class.csv and report.html into RUN/eval-SPLIT.
+Writes metrics.json, predictions.npz, per_class.csv and report.html into RUN/eval-SPLIT; what is predicted otherwise
+than the run was validated has a folder of its own, such as RUN/eval-SPLIT-tencrop-max.
 """
 
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,14 +15,20 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from eval.evaluate import Outputs, predict
-from eval.files import write_metrics, write_per_class, write_predictions, write_report
+from eval import baseline
+from eval.config import EvalConfig, joined, names, results_name
+from eval.ensemble import Ensembled, Member, check_sizes, predict_ensemble
+from eval.export import check_voc_names, export_kinds, write_export
+from eval.figures import figures, on_paper
+from eval.files import write_metrics, write_per_class, write_plots, write_predictions, write_report
+from eval.gallery import choose_classes
 from eval.launch import check_world, spread
-from eval.report import RunRecord, choose_classes, render
+from eval.report import RunRecord, render
 from eval.results import Predictions, measure
 from eval.summary import summary
-from shards.batch import on_device
-from shards.commandline import folder, option, parse, run
+from eval.tta import Look
+from shards.batch import Batch, on_device
+from shards.commandline import folder, parse, run
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
@@ -46,68 +52,102 @@ PACKAGES = (
 )
 
 
-@dataclass(frozen=True)
-class EvalConfig:
-    """The command line of the evaluator."""
-
-    ckpt: str = option("runs/digits/best", "checkpoint folder of a run: best or last")
-    data: str = option("", "packed dataset; the one that the checkpoint names where not given")
-    split: str = option("val", "split to evaluate")
-    out: str = option("", "folder of the results; RUN/eval-SPLIT where not given")
-    classes: str = option("", "classes to show images of, separated by commas; 5 random ones where not given")
-    seed: int = option(0, "seed of the choice of random classes")
-    batch_size: int = option(64, "samples per rank and step")
-    num_threads: int = option(2, "loader threads per rank")
-
-
 def main() -> None:
-    """Rebuild the model, predict the split once, measure, write, summarise."""
-    config = parse(EvalConfig, prog="python -m eval", description=__doc__ or "", epilog=EXAMPLES)
+    """Rebuild the networks, predict the split once, measure, write, summarise."""
+    argv = joined(sys.argv[1:], "--ckpt")
+    config = parse(EvalConfig, argv, prog="python -m eval", description=__doc__ or "", epilog=EXAMPLES)
     spread("eval")
-    ckpt = folder(config.ckpt)
-    opened = checkpoint.read(ckpt)
-    data = config.data or opened.config.data
+    kinds = export_kinds(config.export)
+    opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
+    data = config.data or opened[0].config.data
     index = open_split(data, config.split)
-    _check_classes(opened, index)
-    shown = choose_classes(index.class_names, _names(config.classes), config.seed)
-    accelerator = Accelerator(mixed_precision=opened.config.precision, cpu=torch.backends.mps.is_available())
+    for each in opened:
+        _check_classes(each, index)
+    if "voc" in kinds:
+        check_voc_names(index.class_names, index.keys().tolist())
+        _check_competition(config, opened)
+    shown = choose_classes(index.class_names, names(config.classes) or None, config.seed)
+    compared = baseline.find(config.baseline, config.split) if config.baseline else None
+    chosen = baseline.find(config.thresholds, config.split, "--thresholds") if config.thresholds else None
+    accelerator = _accelerator(config, opened)
     check_world(accelerator.num_processes)
     outputs = _predict(config, opened, index, accelerator)
     if not accelerator.is_main_process:
         return
-    out = Path(config.out) if config.out else ckpt.parent / f"eval-{config.split}"
+    run_folder = opened[0].path.parent
+    out = Path(config.out) if config.out else run_folder / results_name(config)
     predictions = Predictions(
-        outputs.scores, outputs.labels, outputs.known, index.keys().tolist(), index.class_names, config.split
+        outputs.scores,
+        outputs.labels,
+        outputs.known,
+        index.keys().tolist(),
+        index.class_names,
+        config.split,
+        index.task,
     )
-    metrics = {"checkpoint": config.ckpt, "data": data, **measure(predictions)}
-    record = _record(config, opened, index, data)
-    history = read_metrics(ckpt.parent)
+    settings = _settings(config, opened)
+    measured = measure(predictions, thresholds=baseline.thresholds(chosen) if chosen else None)
+    metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
+    record = _record(config, opened, index, {"data": data, **settings})
+    history = read_metrics(run_folder)
+    if chosen:
+        metrics["thresholds_from"] = str(chosen)
+    if compared:
+        metrics["baseline"] = baseline.compare(metrics, predictions, compared)
     page = render(metrics, predictions, record, history, shown, ShardDataset(index).image)
+    plots = on_paper(figures(metrics, predictions, history))
     out.mkdir(parents=True, exist_ok=True)
     write_metrics(out / "metrics.json", metrics)
     write_predictions(out / "predictions.npz", predictions)
     write_per_class(out / "per_class.csv", metrics)
     write_report(out / "report.html", page)
-    names = ("report.html", "metrics.json", "predictions.npz", "per_class.csv")
-    print(summary(metrics, [str(out / name) for name in names]))
+    write_plots(out / "plots", plots)
+    written = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
+    exported = [write_export(kind, out, predictions, config.voc_competition, index.command) for kind in kinds]
+    print(summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
 
 
-def _predict(config: EvalConfig, opened: Checkpoint, index: DatasetIndex, accelerator: Accelerator) -> Outputs:
-    world = World(accelerator.process_index, accelerator.num_processes)
+def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> Accelerator:
+    precision = opened[0].config.precision if config.precision == "run" else config.precision
+    try:
+        accelerator = Accelerator(mixed_precision=precision, cpu=torch.backends.mps.is_available())
+    except ValueError as error:
+        raise DataError(f"precision {precision!r} does not work here ({error}); give --precision bf16 or no") from error
+    if precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in fp32 and not say so
+        raise DataError("precision 'fp16' does not work here (it needs a GPU); give --precision bf16 or no")
+    return accelerator
+
+
+def _predict(
+    config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, accelerator: Accelerator
+) -> Ensembled:
+    world, device = World(accelerator.process_index, accelerator.num_processes), accelerator.device
+    members = [_member(each, config.size, device) for each in opened]
+
+    def batches(look: Look) -> Iterable[Batch]:
+        loader = Loader(
+            index,
+            config.batch_size * world.num_ranks,
+            look.size,
+            train=False,
+            world=world,
+            num_threads=config.num_threads,
+            five_crops=look.five_crops,
+        )
+        quiet = None if accelerator.is_main_process else True
+        what = f"evaluate {config.split}, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
+        return on_device(tqdm(loader, what, unit="step", disable=quiet), device)
+
+    with accelerator.autocast():
+        check_sizes(members, config.tta, device)
+        return predict_ensemble(members, config.tta, config.tta_reduce, batches, index.num_samples, accelerator.gather)
+
+
+def _member(opened: Checkpoint, size: int, device: torch.device) -> Member:
     network = build_network(opened.config.model, len(opened.meta.class_names), opened.config.size)
     network.load_state_dict(opened.weights(averaged=opened.has_average))
-    model = Classifier(network, opened.meta.mean, opened.meta.std).to(accelerator.device).eval()
-    loader = Loader(
-        index,
-        config.batch_size * world.num_ranks,
-        opened.config.size,
-        train=False,
-        world=world,
-        num_threads=config.num_threads,
-    )
-    bar = tqdm(loader, f"evaluate {config.split}", unit="step", disable=None if accelerator.is_main_process else True)
-    with accelerator.autocast():
-        return predict(model, on_device(bar, accelerator.device), index.num_samples, accelerator.gather)
+    model = Classifier(network, opened.meta.mean, opened.meta.std).to(device).eval()
+    return Member(str(opened.path), model, size or opened.config.size)
 
 
 def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
@@ -117,37 +157,59 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
             f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on {len(trained)} "
             f"({_few(trained)}); give the dataset of the run with --data"
         )
+    if opened.meta.task != index.task:
+        raise DataError(
+            f"{index.root}: its task is {index.task}, {opened.path} was trained on {opened.meta.task} data; "
+            "give the dataset of the run with --data"
+        )
+
+
+def _check_competition(config: EvalConfig, opened: Sequence[Checkpoint]) -> None:
+    for each in opened:
+        if config.voc_competition == "comp1" and each.config.pretrained:
+            raise DataError(
+                f"voc_competition is comp1, for systems trained on VOC's own data alone, but {each.path} started from "
+                "pretrained weights: give comp2"
+            )
 
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _names(classes: str) -> Sequence[str] | None:
-    return [name.strip() for name in classes.split(",") if name.strip()] or None
-
-
-def _record(config: EvalConfig, opened: Checkpoint, index: DatasetIndex, data: str) -> RunRecord:
-    run_folder = folder(config.ckpt).parent
-    epoch = opened.meta.progress.epoch
+def _record(config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, facts: dict[str, str]) -> RunRecord:
+    first = opened[0]
     return RunRecord(
-        title=run_folder.resolve().name,
+        title=first.path.parent.resolve().name,
         commands=[
-            f"{index.command} --out {shlex.quote(data)}",
-            f"accelerate launch -m train --config {shlex.quote(str(run_folder / 'config.yaml'))}",
+            f"{index.command} --out {shlex.quote(facts['data'])}",
+            *(
+                f"accelerate launch -m train --config {shlex.quote(str(run / 'config.yaml'))}"
+                for run in dict.fromkeys(each.path.parent for each in opened)
+            ),
             shlex.join(["python", "-m", "eval", *sys.argv[1:]]),
         ],
-        config_yaml=opened.config.to_yaml(),
+        config_yaml=first.config.to_yaml(),
         checkpoint=config.ckpt,
-        epoch=epoch,
+        epoch=first.meta.progress.epoch,
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         facts={
-            "data": data,
-            "precision": opened.config.precision,
-            "weights": "averaged (EMA)" if opened.has_average else "as trained",
+            **facts,
+            "weights": "averaged (EMA)" if first.has_average else "as trained",
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         },
     )
+
+
+def _settings(config: EvalConfig, opened: Sequence[Checkpoint]) -> dict[str, str]:
+    """Say how the scores were made, for the report and metrics.json."""
+    sizes = {config.size or each.config.size for each in opened}
+    return {
+        "checkpoints": str(len(opened)),
+        "size": " and ".join(map(str, sorted(sizes))),
+        "precision": opened[0].config.precision if config.precision == "run" else config.precision,
+        "test-time augmentation": "none" if config.tta == "none" else f"{config.tta}, {config.tta_reduce}",
+    }
 
 
 if __name__ == "__main__":

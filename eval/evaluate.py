@@ -15,7 +15,8 @@ Gather = Callable[[torch.Tensor], torch.Tensor]
 class Outputs:
     """Logits and truth of a whole split, on the device: N samples in the index's order, K classes.
 
-    `logits` float32, `labels` and `known` bool, all [N, K]; `scores` are probabilities, the sigmoid of the logits.
+    `logits` float32 [N, K], or [N, V, K] of a `forward` that gives V views of each image; `labels` and `known` bool
+    [N, K]; `scores` are probabilities, the sigmoid of the logits.
     """
 
     logits: torch.Tensor
@@ -29,7 +30,7 @@ class Outputs:
 
 @torch.inference_mode()
 def predict(forward: Forward, batches: Iterable[Batch], num_samples: int, gather: Gather) -> Outputs:
-    """Run `forward` (images uint8 [B, C, H, W] -> logits [B, K]) over all batches of this rank.
+    """Run `forward` (images uint8 [B, C, H, W] -> logits [B, K] or [B, V, K]) over all batches of this rank.
 
     `gather` concatenates tensors of equal shape from all ranks along dimension 0; on one rank it is the identity.
     Padding is dropped by its mask, so every sample counts exactly once on any number of ranks.
@@ -41,7 +42,7 @@ def predict(forward: Forward, batches: Iterable[Batch], num_samples: int, gather
     rows = torch.where(ids < 0, num_samples, ids)
 
     def ordered(values: torch.Tensor) -> torch.Tensor:
-        out = values.new_zeros((num_samples + 1, values.shape[1]))
+        out = values.new_zeros((num_samples + 1, *values.shape[1:]))
         return out.index_copy_(0, rows, values)[:num_samples]
 
     return Outputs(ordered(logits), ordered(labels), ordered(known))

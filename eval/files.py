@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,29 @@ import torch
 from eval.results import Predictions
 from shards.format import write_atomically
 
+NUMBER = r"(?:null|[-\d.eE+]+)"
+NUMBERS = re.compile(rf"\[\n\s*{NUMBER}(?:,\n\s*{NUMBER})*\n\s*\]")  # strings of JSON hold no newline
+CSV_COLUMNS = (
+    "ap",
+    "positives",
+    "ignored",
+    "roc_auc",
+    "f1",
+    "best_f1",
+    "best_f1_threshold",
+    "ece",
+    "ap_11_points",
+    "ap_interpolated",
+)
+
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics.json: strict JSON, so a NaN that slipped in is refused rather than written."""
+    """Write metrics.json: strict JSON, so a NaN that slipped in is refused rather than written.
+
+    A list of numbers stands on one line.
+    """
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+    text = NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
     write_atomically(path, (text + "\n").encode())
 
 
@@ -37,16 +58,22 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def write_per_class(path: Path, metrics: dict[str, Any]) -> None:
-    """Write per_class.csv, a line per class in their order; `ap` is empty without positives."""
+    """Write per_class.csv, a line per class in their order; a number that does not exist is left empty."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["class", "ap", "positives", "ignored"])
+    writer.writerow(["class", *CSV_COLUMNS])
     for name, entry in metrics["per_class"].items():
-        ap = "" if entry["ap"] is None else repr(entry["ap"])
-        writer.writerow([name, ap, entry["positives"], entry["ignored"]])
+        writer.writerow([name, *("" if entry[key] is None else repr(entry[key]) for key in CSV_COLUMNS)])
     write_atomically(path, buffer.getvalue().encode())
 
 
 def write_report(path: Path, html: str) -> None:
     """Write report.html as UTF-8."""
     write_atomically(path, html.encode())
+
+
+def write_plots(folder: Path, plots: Mapping[str, bytes]) -> None:
+    """Write each plot as NAME.png into `folder`, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, png in plots.items():
+        write_atomically(folder / f"{name}.png", png)

@@ -1,22 +1,32 @@
-"""report.html: one file without scripts or network that says how good a model is and shows what it does."""
+"""report.html: one file, nothing fetched, that says how good a model is and shows what it does."""
 
-import random
+import base64
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from importlib.resources import files
 from typing import Any
 
-import jinja2
+import torch
+from markupsafe import Markup
 
-from eval.plots import History, loss_plot, map_plot, tail_plot
-from eval.ranking import rank
+from eval.figures import figures, on_page
+from eval.gallery import NUM_IMAGES, Gallery, Shown, build_galleries, true_labels
+from eval.plots import History
 from eval.results import CLASSIFICATION_THRESHOLD, Predictions
 from eval.summary import by_ap, number
-from eval.thumbnails import Thumbnail, ThumbnailCache
-from shards.errors import DataError
+from eval.thresholds import count_above
+from eval.thumbnails import Thumbnail, fetch
+from shards.page import content_policy, environment, stylesheet
 
-NUM_IMAGES = 50  # highest, and lowest, per class
-NUM_CLASSES = 5  # chosen at random where none is named
+FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above MANY_CLASSES
+MANY_CLASSES = 100
+NUM_PRINTED = 40  # classes of the table on paper: the best and the worst
+NUM_PAIRS = 8
+HISTORY_FIGURES = ("loss", "map", "lr")
+
+Pair = tuple[str, str, int, int]  # class, other class, images of both, of how many
 
 
 @dataclass(frozen=True)
@@ -36,70 +46,12 @@ class RunRecord:
 class Tile:
     """One picture of a gallery."""
 
+    sample: int
     key: str
     score: float
-    is_positive: bool
-    is_wrong: bool  # among the highest but not positive, or among the lowest but positive
+    labels: Sequence[str]  # all that it shows
+    is_wrong: bool  # not positive where positive is expected, or the reverse
     uri: str
-
-
-@dataclass(frozen=True)
-class ClassGallery:
-    """The pictures of one class: highest scores first, and lowest first."""
-
-    name: str
-    entry: Mapping[str, Any]  # the class's numbers as in metrics["per_class"]
-    highest: Sequence[Tile]
-    lowest: Sequence[Tile]
-
-
-def choose_classes(
-    class_names: Sequence[str], names: Sequence[str] | None, seed: int, num: int = NUM_CLASSES
-) -> list[int]:
-    """Return the classes to show: those named, in that order, each once; else `num` drawn by `seed`."""
-    if names is None:
-        return sorted(random.Random(seed).sample(range(len(class_names)), min(num, len(class_names))))
-    numbers = {name: index for index, name in enumerate(class_names)}
-    unknown = [name for name in names if name not in numbers]
-    if unknown:
-        raise DataError(f"no class named {', '.join(map(repr, unknown))}; the classes are: {', '.join(class_names)}")
-    return [numbers[name] for name in dict.fromkeys(names)]
-
-
-def build_galleries(
-    predictions: Predictions,
-    metrics: Mapping[str, Any],
-    class_ids: Sequence[int],
-    thumbnail: Thumbnail,
-    k: int,
-) -> list[ClassGallery]:
-    """Rank the chosen classes and fetch their pictures, each sample's once, in rising order."""
-    columns = list(class_ids)
-    scores, labels = predictions.scores[:, columns], predictions.labels[:, columns] > 0
-    top, bottom = (ids.tolist() for ids in rank(scores, k, predictions.known[:, columns]))
-    pictures = ThumbnailCache(thumbnail)
-    for index in sorted({i for row in (*top, *bottom) for i in row if i >= 0}):
-        pictures.data_uri(index)  # ascending: the reader walks through the shards once
-    score_rows, label_rows = scores.T.double().tolist(), labels.T.tolist()
-
-    def tiles(column: int, ids: Sequence[int], expected: bool) -> list[Tile]:
-        return [
-            Tile(
-                key=str(predictions.keys[i]),
-                score=score_rows[column][i],
-                is_positive=label_rows[column][i],
-                is_wrong=label_rows[column][i] != expected,
-                uri=pictures.data_uri(i),
-            )
-            for i in ids
-            if i >= 0
-        ]
-
-    names = [predictions.class_names[c] for c in columns]
-    return [
-        ClassGallery(name, metrics["per_class"][name], tiles(n, top[n], True), tiles(n, bottom[n], False))
-        for n, name in enumerate(names)
-    ]
 
 
 def render(
@@ -114,43 +66,141 @@ def render(
     """Return the report as one HTML page.
 
     Args:
-        metrics: what `eval.results.measure` returned for `predictions`.
+        metrics: what `eval.results.measure` returned for `predictions`; with `baseline` from `eval.baseline.compare`.
         predictions: the scores that the galleries rank.
         run: the settings to print.
-        history: one mapping per epoch: `epoch` and any of `train_loss`, `val_loss`, `val_mAP`; may be empty.
-        class_ids: classes to show galleries of, from `choose_classes`.
-        thumbnail: sample number -> uint8 [H, W, 3] RGB; asked once for each sample shown, in rising order.
+        history: one mapping per epoch: `epoch` and any of `train_loss`, `val_loss`, `val_mAP`, `lr`; may be empty.
+        class_ids: classes whose galleries stand on the page, from `choose_classes`; the others open on demand.
+        thumbnail: sample number -> uint8 [H, W, 3] RGB; asked once for each sample shown, from two threads.
         num_images: pictures per gallery.
     """
-    rows, tail = by_ap(metrics), metrics["tail_accuracy"]
-    tail_rows = list(zip(tail["thresholds"], tail["mean"], tail["num_classes"], strict=True))
+    galleries = build_galleries(predictions, class_ids, num_images) if class_ids else []
+    pictures = fetch(thumbnail, set().union(*(gallery.samples() for gallery in galleries)))
+    labels = true_labels(predictions, list(pictures))
+    names = list(predictions.class_names)
+
+    def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[Tile]:
+        return [
+            Tile(
+                sample,
+                str(predictions.keys[sample]),
+                score,
+                [names[label] for label in labels[sample]],
+                (class_id in labels[sample]) != expected,
+                pictures[sample],
+            )
+            for sample, score in shown
+        ]
+
+    script = files("eval").joinpath("report.js").read_text(encoding="utf-8")
+    rows = by_ap(metrics)
+    plots = on_page(figures(metrics, predictions, history))
     return (
-        _environment()
+        environment("eval")
         .get_template("report.html")
         .render(
             metrics=metrics,
             run=run,
+            baseline=metrics.get("baseline"),
             rows=rows,
+            middle=range(NUM_PRINTED // 2, max(0, len(rows) - NUM_PRINTED // 2)),
+            names=names,
             measured=[row for row in rows if row[1]["ap"] is not None],
-            curves=[plot for plot in (loss_plot(history), map_plot(history)) if plot],
-            tail=tail,
-            tail_plot=tail_plot(tail),
-            tail_rows=tail_rows[:: max(1, len(tail_rows) // 10)],
-            galleries=build_galleries(predictions, metrics, class_ids, thumbnail, num_images),
+            plots=plots,
+            training=[plots[name] for name in HISTORY_FIGURES if name in plots],
+            **_pairs(metrics),
+            class_ids=class_ids,
+            galleries=galleries,
+            tiles=tiles,
             threshold=CLASSIFICATION_THRESHOLD,
+            counts=_data(_counts(metrics, predictions)),
+            pictures=_data(_on_demand(predictions, galleries, class_ids, pictures, labels)),
+            styles=Markup(stylesheet()),
+            script=Markup(script),
+            policy=content_policy([_hash(script)]),
+            number=number,
+            class_note=_class_note,
         )
     )
 
 
-@cache
-def _environment() -> jinja2.Environment:
-    """Templates lie in this package. Autoescape is on: class names, keys and configs come from strangers."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("eval", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    return environment
+def _counts(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, Any]:
+    """What the slider needs: per class how many known entries, and positives, score from one threshold to the next."""
+    steps = FINE_STEPS if len(predictions.class_names) <= MANY_CLASSES else COARSE_STEPS
+    counts = count_above(predictions.scores, predictions.labels, predictions.known, steps)
+    bins = [torch.diff(-values, dim=0, append=torch.zeros_like(values[:1])).T.tolist() for values in counts]
+    columns = zip(metrics["per_class"].items(), *bins, strict=True)
+    classes = [
+        {
+            "name": name,
+            "note": _class_note(entry),
+            "best": entry["best_f1_threshold"],
+            "predicted": predicted,
+            "positive": positive,
+        }
+        for (name, entry), predicted, positive in columns
+    ]
+    return {"steps": steps, "classes": classes}
+
+
+def _class_note(entry: Mapping[str, Any]) -> str:
+    return f"AP {number(entry['ap'])}, {entry['positives']:,} positive"
+
+
+def _on_demand(
+    predictions: Predictions,
+    galleries: Sequence[Gallery],
+    class_ids: Sequence[int],
+    pictures: Mapping[int, str],
+    labels: Mapping[int, Sequence[int]],
+) -> dict[str, Any]:
+    """The galleries that do not stand on the page, and what their pictures need that is not on it already."""
+    others = {number: gallery for number, gallery in enumerate(galleries) if number not in class_ids}
+    on_page = set().union(*(galleries[number].samples() for number in class_ids)) if galleries else set()
+    needed = sorted(set().union(*(gallery.samples() for gallery in others.values())))
+    return {
+        "galleries": {
+            number: [gallery.highest, gallery.lowest, gallery.false_positives, gallery.false_negatives]
+            for number, gallery in others.items()
+        },
+        "samples": {sample: [str(predictions.keys[sample]), labels[sample]] for sample in needed},
+        "pictures": {sample: pictures[sample] for sample in needed if sample not in on_page},
+    }
+
+
+def _top_pairs(names: Sequence[str], counts: Sequence[Sequence[int]], of: Sequence[Sequence[int]]) -> list[Pair]:
+    """The most frequent pairs of different classes."""
+    pairs = [
+        (label, other, count, of[row][column])
+        for row, label in enumerate(names)
+        for column, other in enumerate(names)
+        if row != column and (count := counts[row][column])
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[3], pair[:2]))[:NUM_PAIRS]
+
+
+def _pairs(metrics: Mapping[str, Any]) -> dict[str, list[Pair]]:
+    """Which labels come together, each pair once and from its rarer class, and which are taken for each other."""
+    if "confusion" not in metrics:
+        return {"together": [], "confusions": []}
+    names, counts, wrong = list(metrics["per_class"]), metrics["co_occurrence"], metrics["confusion"]
+    shown = [row[number] for number, row in enumerate(counts)]
+    from_rarer = [
+        [n * ((shown[row], row) < (shown[column], column)) for column, n in enumerate(line)]
+        for row, line in enumerate(counts)
+    ]
+    of = [[number] * len(names) for number in shown]
+    return {
+        "together": _top_pairs(names, from_rarer, of),
+        "confusions": _top_pairs(names, wrong["predicted"], wrong["of"]),
+    }
+
+
+def _data(values: Mapping[str, Any]) -> Markup:
+    """JSON for a <script> element: without the character that could end it."""
+    text = json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -1,93 +1,26 @@
 """The report in headless Chromium: all is there, nothing is fetched, nothing a stranger wrote comes alive."""
 
+import json
 import re
-import shutil
 from collections import Counter
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from eval.files import write_report
-from eval.report import RunRecord, choose_classes, render
-from eval.results import Predictions, measure
-from eval.thumbnails import encode
-from shards.errors import DataError
-
-HOSTILE = "<script>alert(1)</script>"
-NUM_SAMPLES = 40
-HISTORY = [{"epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "val_mAP": 1 - 1 / e, "lr": 0.1} for e in range(1, 6)]
+from eval.results import Predictions
+from tests.eval.reports import ARTICLE, HOSTILE, NUM_SAMPLES, make_report, open_page, picture
 
 
-@pytest.fixture
-def predictions():
-    generator = torch.Generator().manual_seed(3)
-    labels = torch.rand((NUM_SAMPLES, 3), generator=generator) < 0.4
-    scores = torch.sigmoid(torch.randn(labels.shape, generator=generator) + 3 * labels - 1)
-    known = torch.rand(labels.shape, generator=generator) < 0.9
-    known[8:, 2] = False
-    keys = [f'k"{i}<img src=x onerror=alert(2)>' for i in range(NUM_SAMPLES)]
-    return Predictions(scores, labels, known, keys, [HOSTILE, "dog", "cat"], "val")
-
-
-def picture(index):
-    """A flat picture whose red says which sample it is."""
-    return np.full((60, 90, 3), (index * 6, 120, 40), np.uint8)
-
-
-def make_report(predictions, class_ids=(0, 1, 2), history=HISTORY, num_images=12, thumbnail=picture, **record):
-    fields = {
-        "title": "digits & <b>more</b>",
-        "commands": ["python -m eval --ckpt 'a<b>'"],
-        "config_yaml": "seed: 0\nnote: </pre><script>alert(3)</script>\n",
-        "checkpoint": "runs/digits/best",
-        "epoch": 4,
-        "versions": {"torch": torch.__version__},
-    }
-    run = RunRecord(**{**fields, **record})
-    return render(measure(predictions), predictions, run, history, class_ids, thumbnail, num_images)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on the PATH to open the report with")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(browser, predictions, tmp_path):
-    """The report in a browser, with what it asked for and complained about."""
-    path = Path(tmp_path) / "report.html"
-    write_report(path, make_report(predictions))
-    page = browser.new_page()
-    trouble = []
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "request",
-        lambda request: None if request.url.startswith(("data:", "file:")) else trouble.append(request.url),
-    )
-    page.goto(path.as_uri(), wait_until="load")
-    yield page, trouble
-    page.close()
-
-
-def test_a_browser_shows_it_without_error_request_or_script(opened):
+def test_a_browser_shows_it_without_error_or_request_and_runs_no_strangers_script(opened):
     page, trouble = opened
     assert page.locator("h1").inner_text().startswith("0.")
-    assert page.locator("script").count() == 0
+    assert "95% interval 0." in page.locator("header").inner_text()
     assert page.locator("#classes tbody tr").count() == 3
     assert HOSTILE in page.locator("#classes").inner_text()
+    assert HOSTILE in page.locator("#class").inner_text()
     assert "</pre><script>" in page.locator("#repeat").inner_text()
-    assert page.locator("svg.plot").count() == 3
+    assert page.locator("svg.plot").count() == 9
+    assert page.locator("script").count() == 3
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
     assert trouble == []
@@ -95,56 +28,110 @@ def test_a_browser_shows_it_without_error_request_or_script(opened):
 
 def test_galleries_show_the_ranked_images(opened, predictions):
     page, _ = opened
-    # 12 highest and 12 lowest of each class; of the last one only what is known of its 8 first samples.
-    expected = [min(12, int(n)) for n in predictions.known.sum(0)]
-    assert expected[2] < 12
-    galleries = page.locator("details.gallery")
-    assert [galleries.nth(i).locator("img").count() for i in range(6)] == [n for n in expected for _ in range(2)]
     images = "[...document.querySelectorAll('.tile img')]"
     assert page.evaluate(f"{images}.every(i => i.complete && i.naturalWidth == 90)")
-    shown = page.evaluate(f"{images}.slice(0, 12).map(i => i.title)")
-    scores = predictions.scores[:, 0].masked_fill(~predictions.known[:, 0], -1)
-    assert shown == [predictions.keys[i] for i in scores.argsort(descending=True, stable=True)[:12]]
+    for number in (0, 1):
+        highest, lowest, false_positives, false_negatives = page.evaluate(ARTICLE, number)
+        scores, known = predictions.scores[:, number], predictions.known[:, number]
+        positive = predictions.labels[:, number] & known
+
+        def keys(values, keep, falling):
+            order = values.argsort(descending=falling, stable=True).tolist()
+            return [predictions.keys[i] for i in order if keep[i]][:12]
+
+        assert [tile[0] for tile in highest] == keys(scores, known, True)
+        assert [tile[0] for tile in lowest] == keys(scores, known, False)
+        assert [tile[0] for tile in false_positives] == keys(scores, known & ~positive, True)
+        assert [tile[0] for tile in false_negatives] == keys(scores, positive, False)
+        for shown, expected in ((highest, True), (lowest, False), (false_positives, True), (false_negatives, False)):
+            for key, _, words, names in shown:
+                row = predictions.keys.index(key)
+                right = bool(positive[row]) == expected
+                assert words.split()[1] == ("✓" if right else "✗")
+                assert names == ("tile" if right else "tile wrong")
+                labels = (predictions.labels & predictions.known)[row]
+                true = [name for name, shows in zip(predictions.class_names, labels, strict=True) if shows]
+                assert words.endswith(", ".join(true) or "no label")
 
 
-def test_wrong_images_are_marked_in_words(opened, predictions):
-    page, _ = opened
-    tiles = page.evaluate(
-        "[...document.querySelectorAll('.class-gallery')].map(c => [...c.querySelectorAll('.gallery')].map("
-        "g => [...g.querySelectorAll('.tile')].map(t => [t.querySelector('img').title,"
-        " t.querySelector('.truth').innerText, t.classList.contains('wrong')])))"
-    )
-    for column, (highest, lowest) in enumerate(tiles):
-        for expected, gallery in ((True, highest), (False, lowest)):
-            for key, words, wrong in gallery:
-                positive = bool(predictions.labels[predictions.keys.index(key), column])
-                right = positive == expected
-                assert words == f"{'✓' if right else '✗'} {'positive' if positive else 'negative'}"
-                assert wrong is not right
-
-
-@pytest.mark.parametrize("width", [340, 768, 1400])
+@pytest.mark.parametrize("width", [340, 390, 768, 1400])
 def test_no_sideways_scrolling_on_any_screen(opened, width):
     page, _ = opened
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_dark_and_light_differ_in_page_and_plots(opened):
+def test_dark_and_light_differ_in_page_and_plots_but_paper_is_always_light(opened):
     page, _ = opened
-    colours = set()
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        colours.add(
-            page.evaluate(
-                "getComputedStyle(document.body).backgroundColor + "
-                "getComputedStyle(document.querySelector('svg.plot text')).fill"
+    colours = {"screen": set(), "print": set()}
+    for media, seen in colours.items():
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, media=media)
+            seen.add(
+                page.evaluate(
+                    "getComputedStyle(document.body).backgroundColor + "
+                    "getComputedStyle(document.querySelector('svg.plot text')).fill"
+                )
             )
-        )
-    assert len(colours) == 2
+    assert len(colours["screen"]) == 2
+    assert len(colours["print"]) == 1
+    assert "rgb(255, 255, 255)" in colours["print"].pop()
 
 
-def test_each_picture_is_fetched_once_in_rising_order(predictions):
+@pytest.mark.parametrize("num_classes", [3, 20, 80])
+def test_it_prints_on_two_to_five_pages_without_controls(browser, tmp_path, num_classes):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.rand((300, num_classes), generator=generator) < 0.2
+    scores = torch.sigmoid(torch.randn(labels.shape, generator=generator) + 2 * labels - 2)
+    names = [f"a kind of thing {c}" for c in range(num_classes)]
+    many = Predictions(scores, labels, labels | True, [f"k{i}" for i in range(300)], names, "val")
+    config = "\n".join(f"option_{i}: {i}" for i in range(45))
+    html = make_report(
+        many, range(min(5, num_classes)), num_images=50, thumbnail=lambda i: picture(i % 40), config_yaml=config
+    )
+    page, _ = open_page(browser, html, tmp_path)
+    pdf = page.pdf(format="A4")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page[^s]", pdf)) <= 5
+    page.emulate_media(media="print")
+    assert not page.is_visible("#explorer")
+    assert page.locator("#classes tbody tr:visible").count() == min(num_classes, 40)
+    page.close()
+
+
+def test_the_baseline_is_named_with_its_difference_and_tone(browser, predictions, tmp_path):
+    baseline = {
+        "path": "runs/<old>",
+        "split": "test",
+        "num_samples": 7,
+        "num_classes": 2,
+        "mAP": 0.7,
+        "baseline_mAP": 0.65,
+        "difference": 0.05,
+        "interval": [0.01, 0.09],
+        "per_class": {
+            "dog": {"difference": -0.1, "interval": [-0.2, -0.05]},
+            HOSTILE: {"difference": 0.2, "interval": [-0.1, 0.3]},
+        },
+    }
+    page, trouble = open_page(browser, make_report(predictions, baseline=baseline), tmp_path)
+    words = page.inner_text("#baseline")
+    assert words.startswith(
+        "+0.0500 against 0.6500 of runs/<old> interval of the difference +0.0100 to +0.0900, paired"
+    )
+    assert "over the 2 classes that both have" in words
+    assert "measured on test, 7 images" in words
+    cells = page.locator("#classes tbody tr > :nth-child(4)")
+    shown = dict(zip(page.locator("#classes tbody th").all_inner_texts(), cells.all_inner_texts(), strict=True))
+    assert shown == {"dog": "\u22120.1000", HOSTILE: "+0.2000", "cat$x$": "\u2013"}
+    assert page.locator("#classes td.bad").all_inner_texts() == ["\u22120.1000"]
+    assert page.locator("#classes td.good").count() == 0
+    page.locator("#classes thead th").nth(3).locator("button").click()
+    assert cells.all_inner_texts() == ["+0.2000", "\u22120.1000", "\u2013"]
+    assert trouble == []
+    page.close()
+
+
+def test_each_picture_is_fetched_once(predictions):
     asked = []
 
     def thumbnail(index):
@@ -152,16 +139,19 @@ def test_each_picture_is_fetched_once_in_rising_order(predictions):
         return picture(index)
 
     html = make_report(predictions, thumbnail=thumbnail)
-    assert asked == sorted(set(asked))
-    uses = Counter(re.findall(r'src="(data:[^"]*)"', html))
-    assert max(uses.values()) > 1
+    assert len(asked) == len(set(asked))
+    static = Counter(re.findall(r'src="(data:[^"]*)"', html))
+    assert max(static.values()) > 1
+    held = json.loads(re.search(r'id="pictures">(.*?)</script>', html)[1])
+    assert set(held["pictures"].values()).isdisjoint(static)  # what stands on the page is not held again
+    assert len(held["pictures"]) + len(static) == len(asked)
 
 
 def test_same_input_same_page(predictions):
     assert make_report(predictions) == make_report(predictions)
 
 
-def test_no_history_no_galleries_no_tail(predictions):
+def test_no_history_no_galleries_no_tail(browser, predictions, tmp_path):
     low = Predictions(
         predictions.scores * 0.4,
         predictions.labels & False,
@@ -171,31 +161,32 @@ def test_no_history_no_galleries_no_tail(predictions):
         "test",
     )
     html = make_report(low, class_ids=(), history=[], epoch=None)
-    assert "<svg" not in html
+    assert html.count("<svg") == 3  # confusion, scores and calibration
     assert "<img" not in html
     assert "there is no tail to measure" in html
     assert "epoch" not in html
+    page, trouble = open_page(browser, html, tmp_path)
+    assert page.inner_text("#tn") == str(int(predictions.known[:, 0].sum()))
+    assert trouble == []
+    page.close()
+
+
+def test_one_label_a_sample_shows_top_1_and_no_pairs(browser, predictions, tmp_path):
+    labels = torch.nn.functional.one_hot(torch.arange(NUM_SAMPLES) % 3, 3) > 0
+    single = Predictions(
+        predictions.scores, labels, labels | True, predictions.keys, ["a", "b", "c"], "val", "multiclass"
+    )
+    page, trouble = open_page(browser, make_report(single), tmp_path)
+    expected = (predictions.scores.argmax(1) == torch.arange(NUM_SAMPLES) % 3).double().mean().item()
+    assert f"Top-1, top-5 accuracy\n{expected:.4f}, 1.0000" in page.inner_text(".facts")
+    assert page.locator("#labels svg").count() == 1
+    assert "Most frequent confusions" in page.inner_text("#labels")
+    assert trouble == []
+    page.close()
 
 
 def test_history_with_gaps_draws_what_it_has(predictions):
     history = [{"epoch": 1, "train_loss": 0.5, "val_mAP": None}, {"epoch": 2, "train_loss": 0.4}]
-    assert make_report(predictions, history=history).count("<svg") == 2  # loss and tail accuracy
-
-
-def test_thumbnails_are_small_and_never_enlarged():
-    noise = np.random.default_rng(0).integers(0, 256, (500, 375, 3), dtype=np.uint8)
-    assert len(encode(noise)) < 30_000
-    with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\], got float64"):
-        encode(noise / 255)
-
-
-def test_choose_classes():
-    names = [f"c{i}" for i in range(30)]
-    drawn = choose_classes(names, None, seed=0)
-    assert drawn == choose_classes(names, None, seed=0)
-    assert len(set(drawn)) == 5
-    assert drawn != choose_classes(names, None, seed=1)
-    assert choose_classes(names[:3], None, seed=0) == [0, 1, 2]
-    assert choose_classes(names, ["c7", "c2", "c7"], seed=0) == [7, 2]
-    with pytest.raises(DataError, match="no class named 'dog'; the classes are: c0, c1"):
-        choose_classes(names, ["c1", "dog"], seed=0)
+    html = make_report(predictions, history=history)
+    assert 'aria-label="Loss per epoch"' in html
+    assert "Validation mAP per epoch" not in html

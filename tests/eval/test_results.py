@@ -7,9 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import average_precision_score
 
-from eval.files import write_metrics, write_per_class, write_predictions
+from eval.figures import TITLES, figures, on_paper
+from eval.files import write_metrics, write_per_class, write_plots, write_predictions
+from eval.gallery import build_galleries
 from eval.results import Predictions, measure
 from eval.summary import summary
 from shards.errors import DataError
@@ -52,6 +56,106 @@ def test_map_is_the_mean_over_the_classes_with_a_positive():
     assert metrics["mAP"] == pytest.approx(np.mean(list(expected.values())), abs=1e-9)
     assert metrics["per_class"]["class 2"]["ap"] is None
     assert metrics["classes_without_positives"] == ["class 2"]
+
+
+def test_the_other_measures_are_scikit_learns():
+    predictions = make(known=torch.ones(60, 4, dtype=torch.bool))
+    found = measure(predictions)
+    scores, labels = predictions.scores.double().numpy(), predictions.labels.numpy()
+    expected = {
+        "mAP_micro": average_precision_score(labels, scores, average="micro"),
+        "mAP_weighted": average_precision_score(labels, scores, average="weighted"),
+        "mean_roc_auc": sklearn_metrics.roc_auc_score(labels, scores, average="macro"),
+        "mean_f1": sklearn_metrics.f1_score(labels, scores >= 0.5, average="macro"),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+    assert found["label_ranking"] == pytest.approx(
+        {
+            "average_precision": sklearn_metrics.label_ranking_average_precision_score(labels, scores),
+            "coverage_error": sklearn_metrics.coverage_error(labels, scores),
+            "loss": sklearn_metrics.label_ranking_loss(labels, scores),
+        },
+        abs=1e-9,
+    )
+    for c, entry in enumerate(found["per_class"].values()):
+        predicted = scores[:, c] >= entry["best_f1_threshold"]
+        assert entry["best_f1"] == pytest.approx(sklearn_metrics.f1_score(labels[:, c], predicted), abs=1e-12)
+        assert entry["best_f1"] == pytest.approx(
+            max(sklearn_metrics.f1_score(labels[:, c], scores[:, c] >= t) for t in scores[:, c]), abs=1e-12
+        )
+        low, high = entry["ap_interval"]
+        assert low < entry["ap"] < high
+    assert found["mAP_interval"][0] < found["mAP"] < found["mAP_interval"][1]
+
+
+def test_thresholds_chosen_elsewhere_give_a_further_f1():
+    predictions = make()
+    found = measure(predictions, thresholds={"class 0": 0.25, "class 2": 0.75, "class 3": None, "stranger": 0.1})
+    for c, limit in ((0, 0.25), (2, 0.75)):
+        keep = predictions.known[:, c]
+        predicted = predictions.scores[keep, c] >= limit
+        expected = sklearn_metrics.f1_score(predictions.labels[keep, c], predicted)
+        entry = found["per_class"][f"class {c}"]
+        assert entry["f1_at_given"] == pytest.approx(expected, abs=1e-12)
+        assert entry["given_threshold"] == limit
+    assert [found["per_class"][name]["f1_at_given"] for name in ("class 1", "class 3")] == [None, None]
+    values = [found["per_class"][name]["f1_at_given"] for name in ("class 0", "class 2")]
+    assert found["mean_f1_at_given"] == pytest.approx(np.mean(values))
+    assert "mean_f1_at_given" not in measure(predictions)
+
+
+def test_histogram_counts_every_known_label_once():
+    scores = make().scores
+    scores[0, 0], scores[1, 0], scores[2, 0] = 0, 1, 0.02
+    predictions = make(scores=scores)
+    histogram = measure(predictions)["score_histogram"]
+    for name, keep in (("positives", predictions.labels), ("negatives", ~predictions.labels)):
+        values = scores[keep & predictions.known].double().numpy()
+        np.testing.assert_array_equal(histogram[name], np.histogram(values, 50, (0, 1))[0])
+
+
+def test_one_label_a_sample_has_top_1_and_top_5_and_a_confusion_matrix():
+    targets = torch.randint(8, (60,), generator=torch.Generator().manual_seed(1))
+    scores = make(num_classes=8).scores
+    labels = torch.nn.functional.one_hot(targets, 8) > 0
+    names = [f"class {c}" for c in range(8)]
+    predictions = make(scores=scores, labels=labels, known=labels | True, class_names=names, task="multiclass")
+    found = measure(predictions)
+    assert found["top1"] == pytest.approx((scores.argmax(1) == targets).double().mean().item())
+    assert found["top5"] == pytest.approx(sklearn_metrics.top_k_accuracy_score(targets, scores, k=5))
+    confusion = sklearn_metrics.confusion_matrix(targets, scores.argmax(1), labels=range(8))
+    np.testing.assert_array_equal(found["confusion"]["predicted"], confusion)
+    assert found["confusion"]["of"][3] == [int((targets == 3).sum())] * 8
+    assert "top1" not in measure(make())
+
+
+def test_many_classes_have_no_matrices():
+    predictions = make(num_classes=201)
+    found = measure(predictions)
+    assert not {"confusion", "co_occurrence"} & set(found)
+    assert "confusion" not in figures(found, predictions, [])
+
+
+def test_every_figure_is_a_png_for_paper(tmp_path):
+    predictions = make(class_names=["$a_1$", "b" * 40, "<c>", "d"])
+    history = [{"epoch": 1, "train_loss": 1.0, "val_mAP": 0.3, "lr": 0.1}]
+    write_plots(tmp_path / "plots", on_paper(figures(measure(predictions), predictions, history)))
+    files = sorted((tmp_path / "plots").iterdir())
+    assert [path.stem for path in files] == sorted(TITLES)
+    for path in files:
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.shape[1] >= 400
+        assert pixels[0, 0] == 255
+        assert 0.001 < (pixels < 128).mean() < 0.5  # something is drawn in dark ink
+
+
+def test_a_list_of_numbers_is_one_line_and_strings_are_left_alone(tmp_path):
+    values = {"a": [1, 2.5, None, -3e-7], "b": [[1, 2], [3]], "c": "[\n1,\n2\n]", "d": [], "e": ["1", "2"], "f": [True]}
+    write_metrics(tmp_path / "metrics.json", values)
+    text = (tmp_path / "metrics.json").read_text()
+    assert strict_json(text) == values
+    assert '"a": [1, 2.5, null, -3e-07]' in text
+    assert "    [1, 2],\n" in text
 
 
 def test_tail_accuracy_agrees_with_a_loop_over_its_own_grids():
@@ -177,3 +281,18 @@ def test_summary_sorts_by_ap_and_disarms_terminal_escapes():
     assert "\x1b" not in text
     shown = [float(line.split()[-3]) for line in text.splitlines()[3:7]]
     assert shown == sorted(shown, reverse=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_measures_the_same():
+    on_cpu = make(num_samples=200)
+    moved = {name: getattr(on_cpu, name).cuda() for name in ("scores", "labels", "known")}
+    on_gpu = make(num_samples=200, **moved)
+    given = dict.fromkeys(on_cpu.class_names, 0.4)
+    expected, found = measure(on_cpu, thresholds=given), measure(on_gpu, thresholds=given)
+    for name in ("mAP", "mAP_interval", "mean_f1_at_given"):
+        assert found[name] == pytest.approx(expected[name], abs=1e-12)
+    for name in ("confusion", "co_occurrence", "score_histogram", "precision_recall"):
+        assert found[name] == expected[name]
+    assert build_galleries(on_gpu, [0]) == build_galleries(on_cpu, [0])

@@ -1,0 +1,132 @@
+"""Compare with another evaluation: by its metrics.json, and sample by sample where its predictions lie beside it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eval.bootstrap import NUM_RESAMPLES, interval, resampled_average_precision
+from eval.results import Predictions, finite_list
+from shards.errors import DataError
+
+METRICS_NAME = "metrics.json"
+PREDICTIONS_NAME = "predictions.npz"
+
+
+def find(path: str, split: str, flag: str = "--baseline") -> Path:
+    """Return the metrics.json that `path` means: the file, or that of a results folder or of a run's split.
+
+    Raises DataError where there is none that can be read.
+    """
+    given = Path(path)
+    choices = [given] if given.is_file() else [given / METRICS_NAME, given / f"eval-{split}" / METRICS_NAME]
+    found = next((choice for choice in choices if choice.is_file()), None)
+    if found is None:
+        raise DataError(
+            f"{flag} {path}: no such file as {' or '.join(map(str, choices))}; evaluate that run first, or name "
+            "its metrics.json"
+        )
+    read(found, flag)
+    return found
+
+
+def read(path: Path, flag: str = "--baseline") -> dict[str, Any]:
+    """Read a metrics.json. Raises DataError for what is none."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [metrics["mAP"], *(entry["ap"] for entry in metrics["per_class"].values())]
+        if not all(value is None or isinstance(value, (int, float)) for value in numbers):
+            raise TypeError("mAP or an ap is no number")
+        return metrics
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{flag} {path}: is no metrics.json of this evaluator ({error!r})") from error
+
+
+def thresholds(path: Path) -> dict[str, float | None]:
+    """Return by class name the thresholds at which F1 was best there."""
+    return {name: entry.get("best_f1_threshold") for name, entry in read(path)["per_class"].items()}
+
+
+def compare(metrics: Mapping[str, Any], predictions: Predictions, path: Path) -> dict[str, Any]:
+    """Return mAP and AP minus those of the baseline, over the classes that both have a value for.
+
+    `per_class` maps a class name to {"difference", "interval"}; `mAP`, `baseline_mAP` and `difference` are over
+    those classes. An interval is None unless the baseline's predictions lie beside its metrics and are of the same
+    samples with the same labels: then it is from resamples that both models share, which is sharper than comparing
+    two intervals.
+    """
+    other = read(path)
+    ours, theirs = metrics["per_class"], other["per_class"]
+    shared = [name for name in ours if _value(ours, name) is not None and _value(theirs, name) is not None]
+    if not shared:
+        raise DataError(f"--baseline {path}: shares no class that has an average precision with this data")
+    differences = {name: ours[name]["ap"] - theirs[name]["ap"] for name in shared}
+    paired = _paired(predictions, shared, list(theirs), path.with_name(PREDICTIONS_NAME), metrics["bootstrap"])
+    values = torch.tensor(list(differences.values()), dtype=torch.float64)
+    edges: list[Any] = [None] * len(shared)
+    if paired is not None:
+        edges = [finite_list(row) for row in interval(paired.cpu(), values).T]
+    mean = sum(ours[name]["ap"] for name in shared) / len(shared)
+    return {
+        "path": str(path),
+        "split": other.get("split"),
+        "num_samples": other.get("num_samples"),
+        "num_classes": len(shared),
+        "mAP": mean,
+        "baseline_mAP": mean - float(values.mean()),
+        "difference": float(values.mean()),
+        "interval": None if paired is None else finite_list(interval(paired.cpu().nanmean(1), values.mean())),
+        "per_class": {
+            name: {"difference": differences[name], "interval": edge} for name, edge in zip(shared, edges, strict=True)
+        },
+    }
+
+
+def _value(per_class: Mapping[str, Any], name: str) -> float | None:
+    return per_class.get(name, {}).get("ap")
+
+
+def _paired(
+    predictions: Predictions, shared: Sequence[str], names: Sequence[str], path: Path, bootstrap: Mapping[str, Any]
+) -> Tensor | None:
+    """Resampled differences of AP, float64 [resamples, shared classes]; None where samples or labels differ."""
+    other = _read_predictions(path, predictions.split, names) if path.is_file() else None
+    if other is None or sorted(other.keys) != sorted(map(str, predictions.keys)):
+        return None
+    place = {key: row for row, key in enumerate(other.keys)}
+    rows = torch.tensor([place[str(key)] for key in predictions.keys])
+    mine = torch.tensor([list(predictions.class_names).index(name) for name in shared])
+    its = torch.tensor([names.index(name) for name in shared])
+    device = predictions.scores.device
+
+    def ours(matrix: Tensor) -> Tensor:
+        return matrix[:, mine.to(device)]
+
+    def theirs(matrix: Tensor) -> Tensor:
+        return matrix[rows][:, its].to(device)
+
+    known, labels = ours(predictions.known.bool()), ours(predictions.labels) > 0
+    same_known = torch.equal(known, theirs(other.known))
+    if not same_known or not torch.equal(labels & known, theirs(other.labels) & known):
+        return None
+    num, seed = bootstrap.get("resamples", NUM_RESAMPLES), bootstrap.get("seed", 0)
+    our_ap, their_ap = (
+        resampled_average_precision(scores, labels, known, num, seed)
+        for scores in (ours(predictions.scores), theirs(other.scores))
+    )
+    return our_ap - their_ap
+
+
+def _read_predictions(path: Path, split: str, names: Sequence[str]) -> Predictions | None:
+    """Read predictions.npz; None for a file of other shapes or arrays than the evaluator writes."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            scores, labels, known = (torch.from_numpy(arrays[name]) for name in ("scores", "labels", "known"))
+            return Predictions(scores, labels, known, arrays["keys"].tolist(), names, split)
+    except (ValueError, KeyError, TypeError, OSError, BadZipFile):
+        return None

@@ -1,0 +1,104 @@
+"""The command line of the evaluator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from shards.commandline import option
+from shards.errors import DataError
+
+MIN_SIZE = 16  # pixels that can be asked for
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What to evaluate and how. The names are the flags, with dashes."""
+
+    ckpt: str = option(
+        "runs/digits/best",
+        "checkpoint folder of a run: best or last. Of several, separated by commas or each with a --ckpt of its own, "
+        "the probabilities are averaged",
+    )
+    data: str = option("", "packed dataset; the one that the checkpoint names where not given")
+    split: str = option("val", "split to evaluate")
+    out: str = option("", "folder of the results; in the run's folder, the first run's of several, where not given")
+    size: int = option(0, "side of the network's input in pixels; 0 is the size that the run was trained with")
+    precision: Literal["run", "no", "bf16", "fp16"] = option(
+        "run", "mixed precision; run is that of the run, the first one of several; bf16 also works on a CPU"
+    )
+    tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
+        "none",
+        "test-time augmentation. flip: the centre and its mirror image; fivecrop: the centre and the four corners; "
+        "tencrop: those five and their mirror images; multiscale: the centre at 1, 1.25 and 1.5 times the size",
+    )
+    tta_reduce: Literal["mean", "max"] = option("mean", "how the probabilities of an image's views become one")
+    export: str = option(
+        "",
+        "write the scores also as voc (files for the PASCAL VOC server), csv or parquet; several separated by commas",
+    )
+    voc_competition: Literal["comp1", "comp2"] = option(
+        "comp2",
+        "of export voc: comp1 if all that was learnt was learnt from VOC's own trainval, comp2 with any other data, "
+        "such as pretrained weights",
+    )
+    classes: str = option("", "classes to show images of, separated by commas; 5 random ones where not given")
+    baseline: str = option(
+        "",
+        "an evaluation to compare with: a run (its results of the same split), a folder of results or a metrics.json",
+    )
+    thresholds: str = option(
+        "",
+        "an evaluation of other data, as for baseline, whose best thresholds per class give a further F1 here",
+    )
+    seed: int = option(0, "seed of the choice of random classes")
+    batch_size: int = option(64, "samples per rank and step")
+    num_threads: int = option(2, "loader threads per rank")
+
+    def __post_init__(self) -> None:
+        if self.size != 0 and self.size < MIN_SIZE:
+            raise DataError(f"size is {self.size}: give at least {MIN_SIZE} pixels, or 0 for the size of training")
+        if not names(self.ckpt):
+            raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
+        if self.tta_reduce == "max" and self.tta == "none":
+            raise DataError("tta_reduce is max, but there is one view of each image: choose a --tta too")
+
+
+def names(text: str) -> list[str]:
+    """Split a flag's value at its commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def joined(argv: Sequence[str], flag: str) -> list[str]:
+    """Turn a flag that is given several times into one with commas: `--ckpt a --ckpt b` -> `--ckpt=a,b`.
+
+    Parsers take the last one and say nothing.
+    """
+    values: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name != flag:
+            rest.append(word)
+            continue
+        given = value if equals else next(words, None)
+        if given is None:
+            return list(argv)  # no value: the parser says so
+        values.append(given)
+    return [*rest, f"{flag}={','.join(values)}"] if values else rest
+
+
+def results_name(config: EvalConfig) -> str:
+    """Name the folder of the results after what differs from the validation of a run."""
+    parts = [f"eval-{config.split}"]
+    if (num := len(names(config.ckpt))) > 1:
+        parts.append(f"{num}-checkpoints")
+    if config.tta != "none":
+        parts.append(config.tta)
+    if config.tta_reduce == "max":
+        parts.append("max")
+    if config.size:
+        parts.append(f"{config.size}px")
+    if config.precision != "run":
+        parts.append("fp32" if config.precision == "no" else config.precision)
+    return "-".join(parts)

@@ -1,0 +1,59 @@
+"""What a fixed grid of thresholds finds: the counts behind the report's slider, and its curves."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eval.blocks import checked, over_classes
+from eval.curve import curve
+
+NAN = float("nan")
+
+
+class Counts(NamedTuple):
+    """Known samples that score at or above each of T rising thresholds, int64 [T, K]."""
+
+    predicted: Tensor
+    true_positives: Tensor
+
+    def precision(self) -> Tensor:
+        """Share of positives among what is predicted, float64 [T, K]; NaN where nothing is."""
+        return self.true_positives.double() / self.predicted
+
+
+def count_above(scores: Tensor, labels: Tensor, known: Tensor | None, steps: int) -> Counts:
+    """Count the samples of each class that score at or above 0, 1/steps, ..., 1, compared exactly as float64."""
+    limits = torch.arange(steps + 1, dtype=torch.float64, device=scores.device) / steps
+
+    def block(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+        reached = torch.bucketize(scores.double(), limits, right=True)  # how many thresholds it is at or above
+        bins = torch.zeros((len(scores), 2, steps + 2), dtype=torch.int64, device=scores.device)
+        bins[:, 0].scatter_add_(1, reached, known.long())
+        bins[:, 1].scatter_add_(1, reached, ((labels > 0) & known).long())
+        return bins.flip(2).cumsum(2).flip(2)[:, :, 1:]
+
+    counts = over_classes(block, *checked(scores, labels, known))
+    return Counts(counts[:, 0].T, counts[:, 1].T)
+
+
+def precision_at_recall(scores: Tensor, labels: Tensor, known: Tensor | None = None, num: int = 101) -> Tensor:
+    """Return the precision of each class where recall first reaches each of `num` values from 0 to 1.
+
+    Float64 [num, K], tied scores as one threshold; NaN for a class without a known positive. At recall 0 stands
+    the precision at the first positive.
+    """
+
+    def block(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+        found = curve(scores, labels, known)
+        positives = found.num_positives[:, None]
+        steps = torch.arange(num, device=scores.device)
+        needed = ((positives * steps + num - 2) // (num - 1)).clamp_(min=1)
+        places = torch.searchsorted(found.true_positives.long(), needed).clamp_(max=scores.shape[1] - 1)
+        every = torch.arange(scores.shape[1], device=scores.device)
+        run_end = every.masked_fill(~found.is_last, scores.shape[1]).flip(1).cummin(1).values.flip(1)
+        at = run_end.gather(1, places).clamp_(max=scores.shape[1] - 1)
+        precision = found.true_positives.gather(1, at).double() / (at + 1)
+        return precision.masked_fill(positives == 0, NAN)
+
+    return over_classes(block, *checked(scores, labels, known)).T
