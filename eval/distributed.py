@@ -6,7 +6,7 @@ same results to the last bit, and `gather_classes` puts the few numbers a class 
 process group the same calls work on one rank. Works with gloo and NCCL; waits for the device, to learn sizes.
 
     shard = class_sharded(logits, labels, known, ids, num_samples)
-    ap = gather_classes(average_precision(shard.scores, shard.labels, shard.known), shard)  # [K] on every rank
+    auc = gather_classes(roc_auc(shard.scores, shard.labels, shard.known), shard)  # [K] on every rank
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from itertools import pairwise
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from eval.metrics import average_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,14 @@ def class_sharded(
 
     mine = slice(bounds[rank], bounds[rank + 1])
     return ClassShard(columns(scores), columns(labels > 0), columns(known.bool()), mine, num_classes)
+
+
+def sharded_average_precision(
+    scores: Tensor, labels: Tensor, known: Tensor, ids: Tensor, num_samples: int, group: dist.ProcessGroup | None = None
+) -> Tensor:
+    """Average precision [K] over the samples of all ranks, on every rank; arguments as for `class_sharded`."""
+    shard = class_sharded(scores, labels, known, ids, num_samples, group)
+    return gather_classes(average_precision(shard.scores, shard.labels, shard.known), shard, group)
 
 
 def gather_classes(values: Tensor, shard: ClassShard, group: dist.ProcessGroup | None = None) -> Tensor:

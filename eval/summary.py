@@ -30,7 +30,7 @@ def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     half = MAX_TWO_COLUMNS // 2
     shown = rows if len(rows) <= MAX_TWO_COLUMNS else rows[:half] + rows[-half:]
     lines = [
-        f"mAP {number(metrics['mAP'])}   {metrics['split']}: {metrics['num_samples']:,} images, "
+        f"mAP {number(metrics['mAP'])}{_interval(metrics)}   {metrics['split']}: {metrics['num_samples']:,} images, "
         f"{metrics['num_classes']} classes",
         "",
         *_columns(shown),
@@ -43,6 +43,11 @@ def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     tail = metrics["tail_accuracy"]
     lines += ["", f"mean tail accuracy {number(tail['mean_over_all'])}   {_tail_points(tail)}"]
     return "\n".join([*lines, *(f"  {path}" for path in paths)])
+
+
+def _interval(metrics: Mapping[str, Any]) -> str:
+    low, high = metrics["mAP_interval"]
+    return "" if low is None or high is None else f" ({number(low)} to {number(high)})"
 
 
 def number(value: float | None) -> str:

@@ -171,7 +171,7 @@ def _map_samples(path: Path, num_samples: int, num_classes: int, num_members: in
             f"{path}: {samples.shape} rows of {samples.dtype}, the index says {num_samples} rows "
             f"of {num_classes} classes; pack this split again"
         )
-    return samples
+    return np.asarray(samples)  # still mapped; indexing np.memmap itself goes through Python
 
 
 def _check_files(index: DatasetIndex) -> None:

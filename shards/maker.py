@@ -82,50 +82,80 @@ class BatchMaker:
         if not hasattr(self._local, "decoder"):
             self._local.decoder = self.decoder_class()
         decoder: Decoder = self._local.decoder
-        rows, view = self.index.samples[ids], self.view
-        widths, heights = rows["width"], rows["height"]
-        if view.train:
-            if self.resident is not None:
-                widths, heights = self.resident.widths[ids], self.resident.heights[ids]
-            boxes, flips = random_resized_crops(ids, widths, heights, self.plan.seed, epoch, view.scale)
+        rows = self.index.samples[ids]
+        if self.resident is not None:
+            for number, row in zip(ids.tolist(), rows, strict=True):
+                if not self.resident.has(number):
+                    with self._naming(row):
+                        self._keep(decoder, row, number)
+        if self.view.train:
+            self._fill_random(slot, decoder, ids, rows, epoch)
         else:
-            boxes, flips = centre_crops(widths, heights, view.size, view.crop_share), np.zeros(len(ids), bool)
-        places = zip(ids.tolist(), boxes.tolist(), flips.tolist(), strict=True)
-        outs = slot.reshape(view.num_crops, len(ids), *slot.shape[1:]).swapaxes(0, 1) if view.five_crops else slot
-        for row, out, (number, box, flip) in zip(rows, outs, places, strict=True):
-            try:
-                self._show(out, decoder, row, number, box, flip)
-            except SampleError as error:
-                shard = self.index.shard_path(int(row["shard"]))
-                raise SampleError(
-                    f"{shard}: sample {row['key'].decode()}: {error}; "
-                    "run the same preprocess.shard command again to restore the shard"
-                ) from error
+            self._fill_views(slot, decoder, ids, rows)
 
-    def _show(self, out: np.ndarray, decoder: Decoder, row: np.void, number: int, box: list[Any], flip: bool) -> None:
-        """Write what is seen of one image to `out`, uint8 [size, size, 3], or [5, size, size, 3] of five crops."""
-        width, height, resident = int(row["width"]), int(row["height"]), self.resident
+    def _fill_random(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int) -> None:
+        kept = self.resident
+        widths, heights = (rows["width"], rows["height"]) if kept is None else (kept.widths[ids], kept.heights[ids])
+        boxes, flips = random_resized_crops(ids, widths, heights, self.plan.seed, epoch, self.view.scale)
+        if kept is not None:
+            for out, pixels, flip in zip(slot, kept.crops(ids, boxes), flips.tolist(), strict=True):
+                resize_into(out, pixels, flip)
+            return
+        for out, row, box, flip in zip(slot, rows, boxes.tolist(), flips.tolist(), strict=True):
+            with self._naming(row):
+                decoder.crop_into(out, self.read(row), int(row["width"]), int(row["height"]), box, flip)
 
-        def view_into(pixels: np.ndarray) -> None:
-            if self.view.five_crops:
-                crops = pixels.reshape(out.shape)
-                five_crops_into(crops, decoder, self.read(row), width, height, self.view.crop_share)
-            else:
-                resize_box_into(pixels, decoder, self.read(row), width, height, box)
+    def _fill_views(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray) -> None:
+        views = slot.reshape(self.view.num_crops, len(ids), *slot.shape[1:]).swapaxes(0, 1)
+        if self.resident is not None:
+            for out, number in zip(views, ids.tolist(), strict=True):
+                out[:] = self.resident.image(number).reshape(out.shape)
+            return
+        boxes = centre_crops(rows["width"], rows["height"], self.view.size, self.view.crop_share)
+        for out, row, box in zip(views, rows, boxes, strict=True):
+            with self._naming(row):
+                self._view_into(out, decoder, row, box)
 
-        def whole_into(pixels: np.ndarray) -> None:
-            whole = decoder.box(self.read(row), width, height, (0, 0, width, height))
-            resize_into(pixels, whole, False)
-
-        if self.view.train and resident is None:
-            decoder.crop_into(out, self.read(row), width, height, box, flip)
-        elif self.view.train and resident is not None:
-            x, y, w, h = box
-            resize_into(out, resident.image(number, whole_into)[y : y + h, x : x + w], flip)
-        elif resident is None:
-            view_into(out)
+    def _keep(self, decoder: Decoder, row: np.void, number: int) -> None:
+        """Decode an image into memory: whole, to crop from, or the evaluation's view of it."""
+        assert self.resident is not None
+        pixels = self.resident.image(number)
+        if self.view.train:
+            width, height = int(row["width"]), int(row["height"])
+            resize_into(pixels, decoder.box(self.read(row), width, height, (0, 0, width, height)), False)
         else:
-            out[:] = resident.image(number, view_into).reshape(out.shape)
+            size, share = self.view.size, self.view.crop_share
+            (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
+            self._view_into(pixels.reshape(self.view.num_crops, size, size, 3), decoder, row, box)
+        self.resident.keep(number)
+
+    def _view_into(self, out: np.ndarray, decoder: Decoder, row: np.void, box: np.ndarray) -> None:
+        """Write what evaluation sees of one image: uint8 [1 or 5, size, size, 3]. `box` is the single view's."""
+        data, width, height = self.read(row), int(row["width"]), int(row["height"])
+        if self.view.five_crops:
+            five_crops_into(out, decoder, data, width, height, self.view.crop_share)
+        else:
+            resize_box_into(out[0], decoder, data, width, height, box.tolist())
+
+    def _naming(self, row: np.void) -> "_Naming":
+        return _Naming(self.index, row)
+
+
+class _Naming:
+    """Adds shard, key and remedy to what is wrong with a sample."""
+
+    def __init__(self, index: DatasetIndex, row: np.void) -> None:
+        self._index, self._row = index, row
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, SampleError):
+            shard, key = self._index.shard_path(int(self._row["shard"])), self._row["key"].decode()
+            raise SampleError(
+                f"{shard}: sample {key}: {error}; run the same preprocess.shard command again to restore the shard"
+            ) from error
 
 
 def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:

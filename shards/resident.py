@@ -1,6 +1,6 @@
 """Decoded images that stay in memory: each is decoded when it is first asked for, by whichever process that is."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -29,15 +29,28 @@ class Resident:
         self._pixels = memory
         self._ends = ends
 
-    def image(self, number: int, decode: Callable[[np.ndarray], None]) -> np.ndarray:
-        """Give the pixels of an image, uint8 [h, w, 3]; `decode` fills such an array where they are not there yet."""
-        shape = (int(self.heights[number]), int(self.widths[number]), 3)
-        end = int(self._ends[number])
-        pixels = self._pixels[end - shape[0] * shape[1] * 3 : end].reshape(shape)
-        if not self._is_there[number]:
-            decode(pixels)
-            self._is_there[number] = 1
-        return pixels
+    def has(self, number: int) -> bool:
+        """Tell whether the pixels of an image are there."""
+        return bool(self._is_there[number])
+
+    def image(self, number: int) -> np.ndarray:
+        """Give the pixels of an image, uint8 [h, w, 3]; where they are not there yet, write them, then `keep`."""
+        height, width, end = int(self.heights[number]), int(self.widths[number]), int(self._ends[number])
+        return self._pixels[end - 3 * height * width : end].reshape(height, width, 3)
+
+    def keep(self, number: int) -> None:
+        """Tell everybody that the pixels of an image are whole."""
+        self._is_there[number] = 1
+
+    def crops(self, numbers: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
+        """Give crops uint8 [h, w, 3] of images that are there: numbers int64 [B], boxes (x, y, w, h) int64 [B, 4].
+
+        Boxes must lie inside their images.
+        """
+        widths, (x, y, w, h) = self.widths[numbers], boxes.T
+        starts = self._ends[numbers] - 3 * self.heights[numbers] * widths + 3 * (y * widths + x)
+        for start, width, across, down in zip(starts.tolist(), widths.tolist(), w.tolist(), h.tolist(), strict=True):
+            yield np.ndarray((down, across, 3), np.uint8, self._pixels, start, (3 * width, 3, 1))
 
 
 def bounded(widths: np.ndarray, heights: np.ndarray, short_side: int) -> tuple[np.ndarray, ...]:

@@ -68,12 +68,13 @@ def stage_times(loader: Loader, num_steps: int) -> dict[str, float]:
                 data[::PAGE].max()
                 return data
 
-        def _show(
-            self, out: np.ndarray, decoder: Decoder, row: np.void, number: int, box: list[Any], flip: bool
-        ) -> None:
-            fused = self.view.train and self.resident is None  # there the tile decoder resizes
-            with clock("collate" if fused else "resize"):
-                super()._show(out, decoder, row, number, box, flip)
+        def _fill_random(self, *what: Any) -> None:
+            with clock("collate" if self.resident is None else "resize"):  # without it the tile decoder resizes
+                super()._fill_random(*what)
+
+        def _fill_views(self, *what: Any) -> None:
+            with clock("resize"):
+                super()._fill_views(*what)
 
     maker = TimedMaker(loader.maker.index, loader.maker.plan, loader.maker.view, loader.maker.resident)
     maker.make(0, 0)

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,9 +12,9 @@ from accelerate.utils import broadcast, gather_object, set_seed
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
-from eval.evaluate import Outputs, predict
+from eval.distributed import sharded_average_precision
+from eval.evaluate import predict_own
 from eval.launch import check_world
-from eval.metrics import average_precision
 from shards.batch import Batch, on_device
 from shards.commandline import folder
 from shards.errors import DataError
@@ -175,16 +175,22 @@ class Session:
             return False
         return bool(self.accelerator.reduce(torch.tensor(float(stop.asked), device=self.device)))
 
-    def validate(self) -> tuple[Outputs, torch.Tensor]:
-        """Predict the validation split with the averaged weights, where there are any: outputs and AP [K]."""
+    def validate(self) -> tuple[float, torch.Tensor]:
+        """Predict the validation split with the averaged weights, where there are any: mean loss and AP [K].
+
+        Each rank keeps what it predicts, and measures some classes on all samples.
+        """
         model = self.classifier if self.ema is None else self.ema.module
         model.eval()
         broadcast(list(model.buffers()))  # running statistics of batch norms are each rank's own: take the first's
-        context: AbstractContextManager[Any] = self.accelerator.autocast()
         batches = with_bar(on_device(self.val_loader, self.device), self._bar("validate", len(self.val_loader)))
-        with context:
-            outputs = predict(model, batches, self.val_index.num_samples, self.accelerator.gather)
-        return outputs, average_precision(outputs.scores, outputs.labels, outputs.known)
+        with self.accelerator.autocast():
+            own = predict_own(model, batches)
+        total = masked_bce_sum(own.logits, own.labels.float(), own.known).double()
+        loss, num_known = self.accelerator.reduce(torch.stack([total, own.known.sum()])).tolist()
+        num_samples = self.val_index.num_samples
+        precisions = sharded_average_precision(own.scores, own.labels, own.known, own.ids, num_samples)
+        return loss / max(1.0, num_known), precisions
 
     # -- records -------------------------------------------------------------------------------------------------
 
@@ -223,8 +229,7 @@ class Session:
         train_loss = progress.loss_sum / max(1, progress.loss_count)
         if not math.isfinite(train_loss):
             raise DataError(f"epoch {progress.epoch + 1}: the loss is {train_loss}; {DIVERGED}")
-        outputs, precisions = self.validate()
-        val_loss = float(masked_bce_sum(outputs.logits, outputs.labels.float(), outputs.known))
+        val_loss, precisions = self.validate()
         if not math.isfinite(val_loss):  # the last steps of the epoch diverged: `last` stays as it was before
             raise DataError(f"epoch {progress.epoch + 1}: the validation loss is {val_loss}; {DIVERGED}")
         mAP = float(precisions.nanmean())
@@ -232,7 +237,7 @@ class Session:
         metrics = {
             "epoch": progress.epoch + 1,
             "train_loss": train_loss,
-            "val_loss": val_loss / max(1, int(outputs.known.sum())),
+            "val_loss": val_loss,
             "val_mAP": mAP if math.isfinite(mAP) else None,
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             **cost,

@@ -52,7 +52,7 @@ def test_statistics_are_those_of_the_decoded_pixels(index):
 
 
 def test_samples_are_mapped_not_read(index):
-    assert isinstance(index.samples, np.memmap)
+    assert isinstance(index.samples.base, np.memmap)
 
 
 def test_pickled_as_a_path(index):
