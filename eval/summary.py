@@ -47,7 +47,7 @@ def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
 
 def _interval(metrics: Mapping[str, Any]) -> str:
     low, high = metrics["mAP_interval"]
-    return "" if low is None or high is None else f" ({number(low)} to {number(high)})"
+    return "" if low is None or high is None else f", 95% interval {number(low)} to {number(high)}"
 
 
 def number(value: float | None) -> str:

@@ -11,6 +11,9 @@ from shards.errors import FormatError
 from shards.index import DatasetIndex
 
 MAX_OPEN_SHARDS = 512  # each costs a file descriptor; 1,024 is the usual limit of a process
+# After so many bytes handed out the mapped pages are let go: they stay in the page cache, but no longer count as this
+# process's memory, which would otherwise grow to the size of the dataset. Costs under 1% to map them again.
+MAPPED_BYTES = 32_000_000
 
 
 class ShardReader:
@@ -19,13 +22,14 @@ class ShardReader:
 
     def __init__(self, index: DatasetIndex) -> None:
         self.index = index
-        self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._maps: OrderedDict[int, tuple[np.ndarray, mmap.mmap]] = OrderedDict()
+        self._handed_out = 0
         self._lock = Lock()
 
     def member(self, row: np.void, member: int) -> np.ndarray:
         """View the bytes of image member number `member` of a row of samples.npy: uint8 [length], read-only."""
         number, start, length = int(row["shard"]), int(row["offset"][member]), int(row["length"][member])
-        shard = self._map(number)
+        shard = self._map(number, length)
         if start + length > len(shard):
             raise FormatError(
                 f"{self.index.shard_path(number)}: {row['key'].decode()} lies beyond its end; "
@@ -33,21 +37,29 @@ class ShardReader:
             )
         return shard[start : start + length]
 
-    def _map(self, number: int) -> np.ndarray:
+    def _map(self, number: int, length: int) -> np.ndarray:
         with self._lock:
+            self._handed_out += length
+            if self._handed_out > MAPPED_BYTES:
+                self._let_go()
             mapped = self._maps.get(number)
-            if mapped is None:
-                if number >= len(self.index.shards):
-                    raise FormatError(f"{self.index.root}: samples.npy names shard {number}, which is not there")
-                with open(self.index.shard_path(number), "rb") as file:
-                    whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                mapped = np.frombuffer(whole, np.uint8)
-                self._maps[number] = mapped
-                if len(self._maps) > MAX_OPEN_SHARDS:
-                    self._maps.popitem(last=False)  # unmapped when the last view of it goes
-            else:
+            if mapped is not None:
                 self._maps.move_to_end(number)
-            return mapped
+                return mapped[0]
+            if number >= len(self.index.shards):
+                raise FormatError(f"{self.index.root}: samples.npy names shard {number}, which is not there")
+            with open(self.index.shard_path(number), "rb") as file:
+                whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._maps[number] = np.frombuffer(whole, np.uint8), whole
+            if len(self._maps) > MAX_OPEN_SHARDS:
+                self._maps.popitem(last=False)  # unmapped when the last view of it goes
+            return self._maps[number][0]
+
+    def _let_go(self) -> None:
+        self._handed_out = 0
+        if hasattr(mmap, "MADV_DONTNEED"):  # views stay good: their pages are mapped again when touched
+            for _, whole in self._maps.values():
+                whole.madvise(mmap.MADV_DONTNEED)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"index": self.index}

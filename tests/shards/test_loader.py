@@ -3,7 +3,9 @@
 import gc
 import random
 import shutil
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import BATCHES_AHEAD, Loader
+from shards.reader import ShardReader
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
 
@@ -253,3 +256,28 @@ def test_an_iteration_that_its_own_thread_collects_does_not_wait_for_itself(inde
     thread.start()
     assert ended.wait(5)
     iterator.close()
+
+
+def mapped_bytes(name: str) -> int:
+    """Sum the resident bytes of all maps of files whose path holds `name`."""
+    lines, total, inside = Path("/proc/self/smaps").read_text().splitlines(), 0, False
+    for line in lines:
+        if not line.split()[0].endswith(":"):
+            inside = name in line
+        elif inside and line.startswith("Rss:"):
+            total += 1024 * int(line.split()[1])
+    return total
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_mapped_pages_are_bounded_and_views_stay_good(packed, tmp_path, monkeypatch):
+    monkeypatch.setattr("shards.reader.MAPPED_BYTES", 50_000)
+    root = tmp_path / "bounded-pages"
+    shutil.copytree(packed, root)
+    reader = ShardReader(DatasetIndex.open(root))
+    held = [(reader.member(row, 0), bytes(reader.member(row, 0))) for row in reader.index.samples]
+    assert sum(len(copy) for _, copy in held) > 150_000
+    assert 0 < mapped_bytes("bounded-pages/train") < 50_000 + 16 * 4096 * 20  # what is read ahead around a touched page
+    reader._let_go()
+    assert mapped_bytes("bounded-pages/train") == 0
+    assert all(bytes(view) == copy for view, copy in held)
