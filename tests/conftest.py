@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,16 @@ def voc2012_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no real photographs at {root}; set TARMAC_TEST_DATA to the folder that holds VOCdevkit")
     return root
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One for all tests: a second one in the same process would not start."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH to open pages with")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shutil
 from itertools import combinations
 
 import pytest
@@ -63,18 +62,6 @@ def test_many_classes_share_the_pictures_of_a_page(inspection, monkeypatch):
     page = render(inspection, 12, 0, 1)
     assert "Only the first 6 classes are shown." in page
     assert "the 4 commonest classes" in page
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on the PATH to open the page with")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
