@@ -75,7 +75,7 @@ def main() -> None:
     if not accelerator.is_main_process:
         return
     run_folder = opened[0].path.parent
-    out = Path(config.out) if config.out else run_folder / results_name(config)
+    out = Path(config.out) if config.out else run_folder / results_name(config, opened[0].config.data)
     predictions = Predictions(
         outputs.scores,
         outputs.labels,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.bootstrap import NUM_RESAMPLES, interval, resampled_average_precision
+from eval.bootstrap import NUM_RESAMPLES, interval, mean_interval, resampled_average_precision
 from eval.results import Predictions, finite_list
 from shards.errors import DataError
 
@@ -76,15 +76,22 @@ def compare(metrics: Mapping[str, Any], predictions: Predictions, path: Path) ->
         "path": str(path),
         "split": other.get("split"),
         "num_samples": other.get("num_samples"),
+        "predicted_otherwise": _otherwise(metrics.get("prediction", {}), other.get("prediction", {})),
         "num_classes": len(shared),
         "mAP": mean,
         "baseline_mAP": mean - float(values.mean()),
         "difference": float(values.mean()),
-        "interval": None if paired is None else finite_list(interval(paired.cpu().nanmean(1), values.mean())),
+        "interval": None if paired is None else finite_list(mean_interval(paired.cpu().nanmean(1), values.mean())),
         "per_class": {
             name: {"difference": differences[name], "interval": edge} for name, edge in zip(shared, edges, strict=True)
         },
     }
+
+
+def _otherwise(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Tell which settings of prediction differ: name -> [theirs, ours]. The device is no setting."""
+    both = [name for name in ours if name in theirs and name != "device"]
+    return {name: [theirs[name], ours[name]] for name in both if theirs[name] != ours[name]}
 
 
 def _value(per_class: Mapping[str, Any], name: str) -> float | None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from shards.commandline import option
+from shards.commandline import folder, option
 from shards.errors import DataError
 
 MIN_SIZE = 16  # pixels that can be asked for
@@ -59,6 +60,10 @@ class EvalConfig:
             raise DataError(f"size is {self.size}: give at least {MIN_SIZE} pixels, or 0 for the size of training")
         if not names(self.ckpt):
             raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
+        if len(set(names(self.ckpt))) < len(names(self.ckpt)):
+            raise DataError(f"ckpt is {self.ckpt}: names a checkpoint twice")
+        if self.batch_size < 1:
+            raise DataError(f"batch_size is {self.batch_size}: give at least 1")
         if self.tta_reduce == "max" and self.tta == "none":
             raise DataError("tta_reduce is max, but there is one view of each image: choose a --tta too")
 
@@ -82,17 +87,21 @@ def joined(argv: Sequence[str], flag: str) -> list[str]:
             rest.append(word)
             continue
         given = value if equals else next(words, None)
-        if given is None:
+        if given is None or (not equals and given.startswith("--")):
             return list(argv)  # no value: the parser says so
         values.append(given)
     return [*rest, f"{flag}={','.join(values)}"] if values else rest
 
 
-def results_name(config: EvalConfig) -> str:
-    """Name the folder of the results after what differs from the validation of a run."""
+def results_name(config: EvalConfig, trained_on: str) -> str:
+    """Name the folder of the results after what differs from the validation of a run's best checkpoint."""
     parts = [f"eval-{config.split}"]
-    if (num := len(names(config.ckpt))) > 1:
-        parts.append(f"{num}-checkpoints")
+    if config.data and Path(config.data).resolve() != Path(trained_on).resolve():
+        parts.append(f"of-{folder(config.data).name}")
+    first, *others = (folder(path) for path in names(config.ckpt))
+    if first.name != "best":
+        parts.append(first.name)
+    parts += [f"with-{each.parent.name}" + ("" if each.name == "best" else f"-{each.name}") for each in others]
     if config.tta != "none":
         parts.append(config.tta)
     if config.tta_reduce == "max":

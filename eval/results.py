@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eval.bootstrap import LEVEL, NUM_RESAMPLES, interval, resampled_average_precision
+from eval.bootstrap import LEVEL, NUM_RESAMPLES, interval, mean_interval, resampled_average_precision
 from eval.calibration import reliability
 from eval.devkit import average_precision_11_points, interpolated_average_precision
 from eval.labels import co_occurrence, label_confusion
@@ -81,7 +81,7 @@ def measure(
         "num_samples": len(predictions.keys),
         "num_classes": len(predictions.class_names),
         "mAP": finite(ap.nanmean().item()),
-        "mAP_interval": finite_list(interval(resampled.nanmean(1), ap.nanmean())),
+        "mAP_interval": finite_list(mean_interval(resampled.nanmean(1), ap.nanmean())),
         "bootstrap": {"resamples": num_resamples, "seed": seed, "level": LEVEL, "unit": "sample"},
         "mAP_micro": finite(micro_average_precision(scores, labels, known).item()),
         "mAP_weighted": finite(weighted_class_mean(ap, labels, known).item()),

@@ -32,6 +32,7 @@ def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     lines = [
         f"mAP {number(metrics['mAP'])}{_interval(metrics)}   {metrics['split']}: {metrics['num_samples']:,} images, "
         f"{metrics['num_classes']} classes",
+        *_compared(metrics),
         "",
         *_columns(shown),
     ]
@@ -43,6 +44,19 @@ def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     tail = metrics["tail_accuracy"]
     lines += ["", f"mean tail accuracy {number(tail['mean_over_all'])}   {_tail_points(tail)}"]
     return "\n".join([*lines, *(f"  {path}" for path in paths)])
+
+
+def _compared(metrics: Mapping[str, Any]) -> list[str]:
+    """Say how far mAP lies from the baseline's, if there is one, on the classes of both."""
+    found = metrics.get("baseline")
+    if not found:
+        return []
+    low, high = found["interval"] or (None, None)
+    sure = "" if low is None or high is None else f", 95% interval {low:+.4f} to {high:+.4f}"
+    lines = [f"{found['difference']:+.4f}{sure} against {number(found['baseline_mAP'])} of {found['path']}"]
+    for name, (theirs, ours) in found["predicted_otherwise"].items():
+        lines.append(f"  which was predicted otherwise: {name} {theirs} there, {ours} here")
+    return lines
 
 
 def _interval(metrics: Mapping[str, Any]) -> str:

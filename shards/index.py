@@ -130,6 +130,8 @@ def open_split(data: str | Path, split: str) -> DatasetIndex:
     root = Path(data)
     if not (root / split).is_dir():
         there = list_splits(root)
+        if (root / INDEX_NAME).is_file():
+            raise FormatError(f"{root}: is one split; give the folder of the whole dataset, {root.parent}")
         remedy = f"it has {', '.join(there)}" if there else "pack it first: python -m preprocess.shard"
         raise FormatError(f"{root}: no split {split!r} here; {remedy}")
     return DatasetIndex.open(root / split)

@@ -10,7 +10,7 @@ import torch
 from shards.batch import Batch
 from shards.crops import centre_crops, random_resized_crops
 from shards.decode import Decoder, resize_box_into, resize_into
-from shards.errors import SampleError
+from shards.errors import DataError, SampleError
 from shards.fivecrop import NUM_CROPS, five_crops_into
 from shards.index import DatasetIndex
 from shards.reader import ShardReader
@@ -167,4 +167,7 @@ def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers:
         widths = np.full(index.num_samples, view.size)
         heights = view.num_crops * widths
     checksums = "".join(shard.sha256 for shard in index.shards)
-    return Resident(widths, heights, f"{index.root} {view} {checksums}", num_sharers)
+    try:
+        return Resident(widths, heights, f"{index.root} {view} {checksums}", num_sharers)
+    except DataError as error:
+        raise DataError(f"{index.root}: {error}") from error

@@ -8,6 +8,7 @@ removes the notice. Elsewhere every process has pages of its own.
 import contextlib
 import hashlib
 import json
+import math
 import mmap
 import os
 import sys
@@ -81,9 +82,20 @@ def _reserve(num_bytes: int) -> int:
 
 
 def _check_room(num_bytes: int) -> None:
-    available = psutil.virtual_memory().available
+    available = min(psutil.virtual_memory().available, _left_to_container())
     if num_bytes > available:
-        raise DataError(f"{num_bytes / 1e9:.1f} GB of memory are needed, {available / 1e9:.1f} GB are available")
+        raise DataError(f"{num_bytes / 1e9:.2f} GB of memory are needed, {available / 1e9:.2f} GB are available")
+
+
+def _left_to_container(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    """Tell the bytes that a container's limit leaves (cgroup, version 2 or 1); infinity without one."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # not there, or `max`
+            return max(0, int((folder / limit).read_text()) - int((folder / used).read_text()))
+    return math.inf
 
 
 def _mapped(handle: int, num_bytes: int) -> np.ndarray:

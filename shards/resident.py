@@ -22,8 +22,7 @@ class Resident:
             memory = shared_memory(int(ends[-1]), name, num_sharers)
         except DataError as error:
             raise DataError(
-                f"cache ram cannot hold the {len(widths)} images of {name}: {error}; "
-                "give a smaller cache_short_side, or cache none"
+                f"cache ram cannot hold {len(widths):,} images: {error}; give a smaller cache_short_side, or cache none"
             ) from error
         self._is_there = memory[: len(widths)]
         self._pixels = memory

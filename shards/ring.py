@@ -1,10 +1,13 @@
 """Memory of batches: allocated once, lent out, reused when nobody looks at it any more."""
 
+import math
 import weakref
 from collections import deque
 
 import numpy as np
 import torch
+
+from shards.errors import DataError
 
 
 class _Lease(np.ndarray):
@@ -30,8 +33,16 @@ class Ring:
         try:
             return self._free.popleft()
         except IndexError:
+            try:
+                slot = torch.empty(self._shape, dtype=torch.uint8, pin_memory=self._pinned).numpy()
+            except (RuntimeError, MemoryError) as error:
+                batch, size, *_ = self._shape
+                raise DataError(
+                    f"no memory for one more batch of {batch} images of {size} pixels "
+                    f"({math.prod(self._shape) / 1e9:.1f} GB): give a smaller size or batch size"
+                ) from error
             self.num_slots += 1
-            return torch.empty(self._shape, dtype=torch.uint8, pin_memory=self._pinned).numpy()
+            return slot
 
     def give_back(self, slot: np.ndarray) -> None:
         """Return a slot that was never lent."""

@@ -118,7 +118,8 @@ def read(path: Path) -> Checkpoint:
     path = _whole(path)
     described_path = path / "checkpoint.json"
     if not described_path.is_file():
-        raise DataError(f"{path}: no checkpoint here; give a folder such as runs/digits/best")
+        example = path / "best" if exists(path / "best") else "a folder such as runs/digits/best"
+        raise DataError(f"{path}: no checkpoint here; give {example}")
     try:
         described = json.loads(described_path.read_bytes())
         if described.pop("version") != VERSION:

@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 from sklearn.metrics import average_precision_score
 
 from eval.__main__ import main
-from eval.config import joined
+from eval.config import EvalConfig, joined, results_name
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import pack, write_photographs
@@ -71,7 +71,7 @@ def evaluate(monkeypatch):
 def test_several_checkpoints_are_the_mean_of_their_probabilities(evaluate, runs, capsys):
     one, other = (evaluate("--ckpt", run, out=run.parent / "eval-val")[1]["scores"] for run in runs)
     assert np.abs(one - other).mean() > 0.1
-    out = runs[0].parent / "eval-val-2-checkpoints"
+    out = runs[0].parent / f"eval-val-with-{runs[1].parent.name}"
     metrics, predictions = evaluate("--ckpt", f"{runs[0]},{runs[1]}", out=out)
     np.testing.assert_allclose(predictions["scores"], (one + other) / 2, rtol=1e-6)
     assert metrics["prediction"]["checkpoints"] == "2"
@@ -169,3 +169,26 @@ def test_a_system_with_pretrained_weights_is_no_comp1(evaluate, data, tmp_path):
     run = make_run(tmp_path / "run", data, pretrained=True)
     args = ["--export", "voc", "--voc-competition", "comp1"]
     refused(evaluate, "run/best started from pretrained weights: give comp2", "--ckpt", run, *args)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"ckpt": "runs/a/best"}, "eval-val"),
+        ({"ckpt": "runs/a/best", "data": "data/./voc"}, "eval-val"),
+        ({"ckpt": "runs/a/best", "data": "data/other", "split": "test"}, "eval-test-of-other"),
+        ({"ckpt": "runs/a/last"}, "eval-val-last"),
+        ({"ckpt": "runs/a/best,runs/b/best,runs/c/last"}, "eval-val-with-b-with-c-last"),
+    ],
+)
+def test_no_two_evaluations_share_a_folder(options, name):
+    assert results_name(EvalConfig(**options), "data/voc") == name
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"ckpt": "runs/a/best,runs/a/best"}, "names a checkpoint twice"), ({"batch_size": 0}, "batch_size is 0")],
+)
+def test_settings_that_make_no_sense_are_refused(options, says):
+    with pytest.raises(DataError, match=says):
+        EvalConfig(**options)

@@ -129,3 +129,8 @@ def test_pickled_rows_are_not_loaded(copied):
 def test_rows_of_another_dataset(copied):
     np.save(copied / "samples.npy", np.zeros(70, [("key", "S3")]))
     refused(copied, r"samples\.npy: \(70,\) rows of")
+
+
+def test_a_split_in_the_place_of_a_dataset_is_named(index):
+    with pytest.raises(FormatError, match="is one split; give the folder of the whole dataset"):
+        open_split(index.root, "train")

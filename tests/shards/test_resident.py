@@ -15,7 +15,7 @@ from shards.decode import Decoder
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
-from shards.memory import shared_memory
+from shards.memory import _left_to_container, shared_memory
 from shards.resident import bounded
 
 
@@ -86,7 +86,7 @@ def test_bounded_sizes():
 
 
 def test_more_than_there_is_is_refused_in_one_line(index):
-    with pytest.raises(DataError, match=r"^1000000\.0 GB of memory are needed, \d+\.\d GB are available$"):
+    with pytest.raises(DataError, match=r"^1000000\.00 GB of memory are needed, \d+\.\d+ GB are available$"):
         shared_memory(10**15, "huge")
     with pytest.raises(DataError, match="cache is 'disk': give none or ram"):
         loader(index, cache="disk")
@@ -97,7 +97,7 @@ def test_more_than_there_is_is_refused_in_one_line(index):
 SHARER = """
 import sys
 import time
-from shards.memory import shared_memory
+from shards.memory import _left_to_container, shared_memory
 memory = shared_memory(1 << 20, "test", int(sys.argv[1]))
 print(memory[:4].tolist(), flush=True)
 memory[int(sys.argv[2])] = 7
@@ -157,3 +157,17 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="remove it, or set TMPDIR"):
         shared_memory(64, "test", 2)
     assert victim.read_text() == "precious"
+
+
+def test_what_a_container_leaves_counts(tmp_path):
+    assert _left_to_container(tmp_path) == float("inf")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("5\n")
+    assert _left_to_container(tmp_path) == float("inf")
+    (tmp_path / "memory.max").write_text("1005\n")
+    assert _left_to_container(tmp_path) == 1000
+
+
+def test_a_batch_that_is_too_large_gets_one_line(index):
+    with pytest.raises(DataError, match=r"no memory for one more batch of 16 images of 2000000 pixels .*smaller size"):
+        next(iter(loader(index, size=2_000_000, train=False)))
