@@ -70,14 +70,7 @@ def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
 
 def inputs(records: Sequence[Record]) -> str:
     """Hash what goes into a shard: names, labels and file sizes; reading the images would cost as much as packing."""
-    return digest([(r.name, r.labels, r.ignored, _size_bytes(r.path)) for r in records])
-
-
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # a missing image is rejected, its shard is finished all the same
-        return -1
+    return digest([(r.name, r.labels, r.ignored, r.num_bytes()) for r in records])
 
 
 def holds(path: Path, content: bytes) -> bool:

@@ -40,6 +40,7 @@ from shards.format import (
     unpack_labels,
     write_atomically,
 )
+from shards.index import Task
 from shards.writer import Row, Sample, ShardWriter, read_rows
 
 REJECTED_NAME = "rejected.jsonl"
@@ -57,10 +58,11 @@ class Job:
     shard_samples: int  # 0: no limit
     max_rejects: int
     command: str
+    task: Task = "multilabel"
 
     def identity(self) -> str:
         """Hash what makes this dataset this one and not another: names, labels and options, not the pixels."""
-        content = [self.split, self.class_names, asdict(self.image), self.shard_bytes, self.shard_samples]
+        content = [self.split, self.task, self.class_names, asdict(self.image), self.shard_bytes, self.shard_samples]
         records = [(r.name, r.source, r.labels, r.ignored) for r in self.records]
         return digest([FORMAT_VERSION, *content, records])
 
@@ -215,7 +217,7 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
         "split": job.split,
-        "task": "multilabel",
+        "task": job.task,
         "class_names": job.class_names,
         "num_samples": len(samples),
         "num_rejected": sum(len(entry.rejected) for entry in entries),

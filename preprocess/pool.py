@@ -87,7 +87,7 @@ def _follow_parent() -> None:
 
 def _pack(record: Record, options: ImageOptions) -> Result:
     try:
-        return pack_image(record.path.read_bytes(), options)
+        return pack_image(record.read(), options)
     except BadImage as error:
         return str(error)
     except OSError as error:

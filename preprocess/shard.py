@@ -84,6 +84,7 @@ def _pack(config: ShardConfig, source: Source, split: str, root: Path, pool: Poo
         shard_samples=config.shard_samples,
         max_rejects=config.max_rejects,
         command=config.command(),
+        task=source.task,
     )
     return pack_split(job, root, pool)
 

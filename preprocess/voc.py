@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from preprocess.record import Record
+from preprocess.record import Record, Source
 from shards.errors import DataError
 
 Difficult = Literal["ignore", "positive", "negative"]
@@ -32,8 +32,8 @@ class _Line:
     fields: list[str]
 
 
-class VOC:
-    """A `Source` over one VOC folder, such as VOCdevkit/VOC2012.
+class VOC(Source):
+    """A source over one VOC folder, such as VOCdevkit/VOC2012.
 
     A class list `ImageSets/Main/<class>_<split>.txt` says 1, 0 or -1 of each image; 0 means that every object
     of the class is difficult, and `difficult` says what becomes of it: an ignored label, a positive or a

@@ -94,6 +94,11 @@ class DatasetIndex:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def num_channels(self) -> int:
+        """Count the channels of an image: three of the first member, one of each further band."""
+        return 2 + len(self.members)
+
     def labels(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Unpack labels of the given samples (all by default) into bool [N, K]."""
         return unpack_labels(self.samples["labels"][ids], self.num_classes)
