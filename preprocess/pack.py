@@ -5,11 +5,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from preprocess.contents import samples_array, statistics
 from preprocess.geometry import ImageOptions
 from preprocess.image import Packed
 from preprocess.keys import sample_key
@@ -34,14 +34,11 @@ from shards.format import (
     INDEX_NAME,
     PROGRESS_NAME,
     SAMPLES_NAME,
-    pack_labels,
-    row_dtype,
     shard_name,
-    unpack_labels,
     write_atomically,
 )
 from shards.index import Task
-from shards.writer import Row, Sample, ShardWriter, read_rows
+from shards.writer import Sample, ShardWriter, read_rows
 
 REJECTED_NAME = "rejected.jsonl"
 
@@ -210,7 +207,7 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
     rows = [(number, row) for number, entry in enumerate(entries) for row in read_rows(root / entry.name)]
     if not rows:
         raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")
-    samples = _samples_array(rows, len(job.class_names))
+    samples = samples_array(rows, len(job.class_names))
     buffer = io.BytesIO()
     np.save(buffer, samples, allow_pickle=False)
     described = {
@@ -222,7 +219,7 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         "num_samples": len(samples),
         "num_rejected": sum(len(entry.rejected) for entry in entries),
         "image": {"members": ["jpg"], "mode": "RGB", **asdict(job.image)},
-        "statistics": _statistics(samples, entries, len(job.class_names)),
+        "statistics": statistics(samples, entries, len(job.class_names)),
         "command": job.command,
         "identity": identity,
         "shards": plain(entries),
@@ -234,31 +231,6 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         for name, content in contents.items():
             write_atomically(root / name, content)
     (root / PROGRESS_NAME).unlink(missing_ok=True)
-
-
-def _samples_array(rows: list[tuple[int, Row]], num_classes: int) -> np.ndarray:
-    samples = np.zeros(len(rows), row_dtype(num_classes, 1, max(len(row.key) for _, row in rows)))
-    samples["shard"] = [number for number, _ in rows]
-    samples["key"] = [row.key.encode() for _, row in rows]
-    for name in ("width", "height", "offset", "length"):
-        samples[name] = [getattr(row, name) for _, row in rows]
-    for name in ("labels", "ignored"):
-        samples[name] = [pack_labels(getattr(row, name), num_classes) for _, row in rows]
-    return samples
-
-
-def _statistics(samples: np.ndarray, entries: list[Entry], num_classes: int) -> dict[str, Any]:
-    """Per-channel mean and std of the packed pixels in units of 1/255, and counts per class."""
-    count = sum(entry.num_pixels for entry in entries)
-    sums = [sum(entry.pixel_sum[c] for entry in entries) for c in range(3)]
-    squares = [sum(entry.pixel_sum_squares[c] for entry in entries) for c in range(3)]
-    variances = [square / count - (total / count) ** 2 for total, square in zip(sums, squares, strict=True)]
-    return {
-        "mean": [round(total / count / 255, 6) for total in sums],
-        "std": [round(max(variance, 0.0) ** 0.5 / 255, 6) for variance in variances],
-        "positives": unpack_labels(samples["labels"], num_classes).sum(axis=0).tolist(),
-        "ignored": unpack_labels(samples["ignored"], num_classes).sum(axis=0).tolist(),
-    }
 
 
 def _check_keys(records: Sequence[Record]) -> None:

@@ -1,0 +1,37 @@
+"""What samples.npy and index.json say of the shards, made from the shards: for the packer and for repair."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from preprocess.ledger import Entry
+from shards.format import pack_labels, row_dtype, unpack_labels
+from shards.writer import Row
+
+
+def samples_array(rows: Sequence[tuple[int, Row]], num_classes: int) -> np.ndarray:
+    """Make samples.npy of (number of the shard, what its tar says of a sample), in this order; not of no rows."""
+    num_members = len(rows[0][1].offset)
+    samples = np.zeros(len(rows), row_dtype(num_classes, num_members, max(len(row.key) for _, row in rows)))
+    samples["shard"] = [number for number, _ in rows]
+    samples["key"] = [row.key.encode() for _, row in rows]
+    for name in ("width", "height", "offset", "length"):
+        samples[name] = [getattr(row, name) for _, row in rows]
+    for name in ("labels", "ignored"):
+        samples[name] = [pack_labels(getattr(row, name), num_classes) for _, row in rows]
+    return samples
+
+
+def statistics(samples: np.ndarray, entries: Sequence[Entry], num_classes: int) -> dict[str, Any]:
+    """Per-channel mean and std of the packed pixels in units of 1/255, and counts per class."""
+    count = sum(entry.num_pixels for entry in entries)
+    sums = [sum(channel) for channel in zip(*(entry.pixel_sum for entry in entries), strict=True)]
+    squares = [sum(channel) for channel in zip(*(entry.pixel_sum_squares for entry in entries), strict=True)]
+    variances = [square / count - (total / count) ** 2 for total, square in zip(sums, squares, strict=True)]
+    return {
+        "mean": [round(total / count / 255, 6) for total in sums],
+        "std": [round(max(variance, 0.0) ** 0.5 / 255, 6) for variance in variances],
+        "positives": unpack_labels(samples["labels"], num_classes).sum(axis=0).tolist(),
+        "ignored": unpack_labels(samples["ignored"], num_classes).sum(axis=0).tolist(),
+    }
