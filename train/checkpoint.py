@@ -23,23 +23,45 @@ from shards.errors import DataError, one_line
 from shards.format import sync_folder
 from train.config import TrainConfig
 
-VERSION = 1
+VERSION = 2  # 1 had `best_mAP` and `best_epoch` in place of `best`
 _NEW, _OLD = ".new", ".old"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far, counted from 1 like the lines of metrics.jsonl, and its value of the metric that chose it.
+
+    `value` is None as long as no epoch had one: then the first epoch stands as the best.
+    """
+
+    metric: str
+    value: float | None
+    epoch: int
+
+    def __str__(self) -> str:
+        value = "nan" if self.value is None else f"{self.value:.4f}"
+        return f"epoch {self.epoch}, {self.metric.removeprefix('val_')} {value}"
+
+
+def better(best: Best | None, new: Best) -> Best:
+    """Choose the better of two epochs; of equal ones the first."""
+    if best is None or (new.value is not None and (best.value is None or new.value > best.value)):
+        return new
+    return best
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands: `epoch` epochs and `step` batches of the next one are done.
 
-    The loss sums belong to the unfinished epoch; `best_epoch` counts from 1, like the lines of metrics.jsonl.
+    The loss sums belong to the unfinished epoch.
     """
 
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
-    best_mAP: float | None = None
-    best_epoch: int | None = None
+    best: Best | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +144,10 @@ def read(path: Path) -> Checkpoint:
         raise DataError(f"{path}: no checkpoint here; give {example}")
     try:
         described = json.loads(described_path.read_bytes())
-        if described.pop("version") != VERSION:
-            raise DataError(f"{described_path}: a checkpoint of another version; this release reads {VERSION}")
-        described["progress"] = Progress(**described["progress"])
+        version = described.pop("version")
+        if version not in (1, VERSION):
+            raise DataError(f"{described_path}: a checkpoint of another version; this release reads 1 and {VERSION}")
+        described["progress"] = _progress(described["progress"], version)
         for name in ("class_names", "mean", "std"):
             described[name] = tuple(described[name])
         meta = Meta(**described)
@@ -138,6 +161,14 @@ def read(path: Path) -> Checkpoint:
 def exists(path: Path) -> bool:
     """Tell whether there is a whole checkpoint at `path`."""
     return (_whole(path) / "checkpoint.json").is_file()
+
+
+def _progress(described: dict[str, Any], version: int) -> Progress:
+    if version == 1:
+        value, epoch = described.pop("best_mAP"), described.pop("best_epoch")
+        described["best"] = None if epoch is None else {"metric": "val_mAP", "value": value, "epoch": epoch}
+    best = described.pop("best")
+    return Progress(**described, best=None if best is None else Best(**best))
 
 
 def _whole(path: Path) -> Path:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import yaml
 
 from shards.commandline import option
-from shards.crops import check_scale
 from shards.errors import DataError
+from train.checks import check
 
 # What may differ between a run and its continuation without changing a single weight.
 FREE_ON_RESUME = ("data", "out", "resume", "num_threads", "eval_batch_size", "save_every_steps", "tensorboard")
@@ -60,40 +60,7 @@ class TrainConfig:
     tensorboard: bool = option(True, "write TensorBoard logs into the run folder")
 
     def __post_init__(self) -> None:
-        positive = (
-            "size",
-            "epochs",
-            "global_batch_size",
-            "accumulate",
-            "eval_batch_size",
-            "num_threads",
-            "step_epochs",
-        )
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}: give at least 1")
-        for name in ("lr", "head_lr_factor", "step_factor"):
-            if not getattr(self, name) > 0:
-                raise DataError(f"{name} is {getattr(self, name)}: give a number above 0")
-        for name in (
-            "momentum",
-            "weight_decay",
-            "warmup_epochs",
-            "clip_norm",
-            "save_every_steps",
-            "seed",
-            "cache_short_side",
-        ):
-            if not getattr(self, name) >= 0:
-                raise DataError(f"{name} is {getattr(self, name)}: give 0 or more")
-        for name in ("ema_decay", "drop_rate", "momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}: give a number from 0 to below 1")
-        if self.seed >= 2**31:
-            raise DataError(f"seed is {self.seed}: give a number below 2**31")
-        if self.pretrained and self.weights:
-            raise DataError(f"weights is {self.weights} and pretrained is set: choose one of the two")
-        check_scale(self.crop_scale)
+        check(self)
 
     def to_yaml(self) -> str:
         """Write the resolved configuration in the form of a recipe."""

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,24 +12,24 @@ from accelerate.utils import broadcast, gather_object, set_seed
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
-from eval.distributed import sharded_average_precision
 from eval.evaluate import predict_own
 from eval.launch import check_world
-from shards.batch import Batch, on_device
+from shards.batch import on_device
 from shards.commandline import folder
 from shards.errors import DataError
 from shards.sampler import World
 from train import checkpoint
-from train.checkpoint import Meta, Progress
+from train.checkpoint import Best, Meta, Progress, better
 from train.config import TrainConfig
 from train.data import open_loaders
-from train.loss import masked_bce_sum
 from train.meter import Meter, RunningLoss, epoch_line, with_bar
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder
 from train.state import generator_states, restore_generators
+from train.step import Hands, Step
 from train.stop import Stop, stop_on_signals
+from train.validation import METRIC, measure_validation
 
 DIVERGED = "try a lower --lr or --clip-norm 1"
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
@@ -65,6 +65,12 @@ class Session:
         optimizer = build_optimizer(self.classifier, head_parameters(self.classifier.network), config)
         set_lr(optimizer, 1.0)
         self.model, self.optimizer = self.accelerator.prepare(self.classifier, optimizer)
+        hands = Hands(
+            backward=self.accelerator.backward,
+            no_sync=partial(self.accelerator.no_sync, self.model),
+            clip=partial(self.accelerator.clip_grad_norm_, self.model.parameters()),
+        )
+        self.step = Step(self.model, self.optimizer, config, self.world.num_ranks, hands)
         set_seed(config.seed + self.world.rank)  # different dropout on every rank
 
     def say(self, line: str) -> None:
@@ -112,7 +118,7 @@ class Session:
         progress = last.meta.progress
         if self.accelerator.is_main_process:
             self.folder.forget_metrics_after(progress.epoch)
-            if progress.step == 0 and progress.best_epoch == progress.epoch:
+            if progress.step == 0 and progress.best is not None and progress.best.epoch == progress.epoch:
                 checkpoint.copy(last.path, self.folder.best)  # the run may have ended between the two
         self.say(f"resuming {self.folder.path} at epoch {progress.epoch + 1}, step {progress.step}")
         return progress
@@ -128,7 +134,9 @@ class Session:
         bar = self._bar(f"epoch {epoch + 1}/{self.config.epochs}", steps, first_step)
         for batch in with_bar(batches, bar, lambda: losses.mean(self.world.num_ranks)):
             set_lr(self.optimizer, lr_factor(self.config, epoch * steps + step, steps))
-            losses.add(self._step(batch, epoch * steps + step), batch.num_known)
+            losses.add(self.step(batch), batch.num_known)
+            if self.ema is not None:
+                self.ema.update(self.classifier, step=epoch * steps + step)
             step += 1
             if self._stop_agreed(stop, step):
                 break
@@ -148,26 +156,6 @@ class Session:
             progress, step=step, loss_sum=loss_sum, loss_count=progress.loss_count + losses.count
         )
 
-    def _step(self, batch: Batch, step: int) -> torch.Tensor:
-        """Take one optimiser step; return this rank's sum of losses, on the device."""
-        self.optimizer.zero_grad()
-        # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global count.
-        scale = self.world.num_ranks / max(1, batch.num_known)
-        chunks = (batch[name].chunk(self.config.accumulate) for name in ("images", "labels", "known"))
-        parts = list(zip(*chunks, strict=True))
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for number, (images, labels, known) in enumerate(parts, start=1):
-            with self.accelerator.no_sync(self.model) if number < len(parts) else nullcontext():
-                loss = masked_bce_sum(self.model(images).float(), labels, known)
-                self.accelerator.backward(loss * scale)
-            total += loss.detach()
-        if self.config.clip_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        if self.ema is not None:
-            self.ema.update(self.classifier, step=step)
-        return total
-
     def _stop_agreed(self, stop: Stop, step: int) -> bool:
         if self.world.num_ranks == 1:
             return stop.asked
@@ -175,22 +163,15 @@ class Session:
             return False
         return bool(self.accelerator.reduce(torch.tensor(float(stop.asked), device=self.device)))
 
-    def validate(self) -> tuple[float, torch.Tensor]:
-        """Predict the validation split with the averaged weights, where there are any: mean loss and AP [K].
-
-        Each rank keeps what it predicts, and measures some classes on all samples.
-        """
+    def validate(self) -> dict[str, float]:
+        """Validate with the averaged weights, where there are any."""
         model = self.classifier if self.ema is None else self.ema.module
         model.eval()
         broadcast(list(model.buffers()))  # running statistics of batch norms are each rank's own: take the first's
         batches = with_bar(on_device(self.val_loader, self.device), self._bar("validate", len(self.val_loader)))
         with self.accelerator.autocast():
             own = predict_own(model, batches)
-        total = masked_bce_sum(own.logits, own.labels.float(), own.known).double()
-        loss, num_known = self.accelerator.reduce(torch.stack([total, own.known.sum()])).tolist()
-        num_samples = self.val_index.num_samples
-        precisions = sharded_average_precision(own.scores, own.labels, own.known, own.ids, num_samples)
-        return loss / max(1.0, num_known), precisions
+        return measure_validation(own, self.val_index.num_samples, self.accelerator.reduce)
 
     # -- records -------------------------------------------------------------------------------------------------
 
@@ -229,31 +210,26 @@ class Session:
         train_loss = progress.loss_sum / max(1, progress.loss_count)
         if not math.isfinite(train_loss):
             raise DataError(f"epoch {progress.epoch + 1}: the loss is {train_loss}; {DIVERGED}")
-        val_loss, precisions = self.validate()
-        if not math.isfinite(val_loss):  # the last steps of the epoch diverged: `last` stays as it was before
-            raise DataError(f"epoch {progress.epoch + 1}: the validation loss is {val_loss}; {DIVERGED}")
-        mAP = float(precisions.nanmean())
-        is_best = progress.best_mAP is None or mAP > progress.best_mAP
+        validated = self.validate()
+        if not math.isfinite(validated["val_loss"]):  # the last steps diverged: `last` stays as it was before
+            raise DataError(f"epoch {progress.epoch + 1}: the validation loss is {validated['val_loss']}; {DIVERGED}")
         metrics = {
             "epoch": progress.epoch + 1,
             "train_loss": train_loss,
-            "val_loss": val_loss,
-            "val_mAP": mAP if math.isfinite(mAP) else None,
+            **{name: value if math.isfinite(value) else None for name, value in validated.items()},
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             **cost,
         }
-        done = Progress(
-            epoch=progress.epoch + 1,
-            best_mAP=mAP if is_best and math.isfinite(mAP) else progress.best_mAP,
-            best_epoch=progress.epoch + 1 if is_best else progress.best_epoch,
-        )
+        best = better(progress.best, Best(METRIC, metrics[METRIC], progress.epoch + 1))
+        is_best = best != progress.best
+        done = Progress(epoch=progress.epoch + 1, best=best)
         if self.accelerator.is_main_process:
             self.folder.append_metrics(metrics)
         self.accelerator.log({k: v for k, v in metrics.items() if v is not None}, step=progress.epoch + 1)
         self.save(done, metrics)
         if is_best and self.accelerator.is_main_process:
             checkpoint.copy(self.folder.last, self.folder.best)
-        self.say(epoch_line(metrics, self.config.epochs, is_best))
+        self.say(epoch_line(metrics, METRIC, self.config.epochs, is_best))
         return done
 
 
@@ -278,9 +254,8 @@ def train(config: TrainConfig) -> bool:
             progress = session.finish_epoch(progress, cost)
             session.train_loader.set_epoch(progress.epoch)
     finished = progress.epoch >= config.epochs
-    if finished and progress.best_epoch is not None:
-        best = math.nan if progress.best_mAP is None else progress.best_mAP
-        session.say(f"best: epoch {progress.best_epoch}, mAP {best:.4f}, {config.out}/best")
+    if finished and progress.best is not None:
+        session.say(f"best: {progress.best}, {config.out}/best")
     session.accelerator.end_training()
     return finished
 

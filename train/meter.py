@@ -88,12 +88,12 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def epoch_line(metrics: dict[str, Any], epochs: int, is_best: bool) -> str:
-    """Say on one line what an epoch brought and cost; a star marks the best mAP so far."""
-    mAP = math.nan if metrics["val_mAP"] is None else metrics["val_mAP"]
+def epoch_line(metrics: dict[str, Any], metric: str, epochs: int, is_best: bool) -> str:
+    """Say on one line what an epoch brought and cost; a star marks the best value of `metric` so far."""
+    value = math.nan if metrics[metric] is None else metrics[metric]
     return (
         f"epoch {metrics['epoch']:>{len(str(epochs))}}/{epochs}  loss {metrics['train_loss']:.4f}  "
-        f"val loss {metrics['val_loss']:.4f}  mAP {mAP:.4f}{'*' if is_best else ' '}  lr {metrics['lr']:.2g}  "
-        f"{metrics['images_per_second']:.0f} images/s  step {metrics['step_ms']:.0f} ms  "
+        f"val loss {metrics['val_loss']:.4f}  {metric.removeprefix('val_')} {value:.4f}{'*' if is_best else ' '}  "
+        f"lr {metrics['lr']:.2g}  {metrics['images_per_second']:.0f} images/s  step {metrics['step_ms']:.0f} ms  "
         f"data wait {metrics['data_wait']:.1%}  memory {metrics['peak_memory_mb']:.0f} MB"
     )

@@ -34,5 +34,5 @@ def test_trains_resumes_and_evaluates(precision, train_args, tmp_path):
     scaler = checkpoint.read(run / "last").trainer()["scaler"]
     assert (scaler is not None) == (precision == "fp16")
     assert "best: epoch" in on_gpu(*args, "--resume")
-    best = checkpoint.read(run / "best").meta.progress.best_mAP
+    best = checkpoint.read(run / "best").meta.progress.best.value
     assert f"mAP {best:.4f}" in on_gpu("eval", "--ckpt", str(run / "best"), "--out", str(tmp_path / "eval"))

@@ -16,13 +16,14 @@ from torch import nn
 
 from shards.errors import DataError
 from train import checkpoint
-from train.checkpoint import Meta, Progress
+from train.checkpoint import Best, Meta, Progress, better
 from train.config import TrainConfig
 from train.loss import masked_bce_sum
-from train.model import Classifier, build_network, head_parameters, load_weights
+from train.model import Classifier, build_network, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder, read_metrics
 from train.state import generator_states, restore_generators
+from train.weights import load_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -223,7 +224,7 @@ def test_hostile_weights_run_nothing(name, tmp_path):
 
 
 def meta(step: int) -> Meta:
-    progress = Progress(epoch=1, step=step, loss_sum=0.1, loss_count=3, best_mAP=0.5, best_epoch=1)
+    progress = Progress(epoch=1, step=step, loss_sum=0.1, loss_count=3, best=Best("val_mAP", 0.5, 1))
     return Meta(
         ("a", "b"), "multilabel", (0.1,) * 3, (0.2,) * 3, progress, {"epoch": 1, "step": step}, {"val_mAP": 0.5}
     )
@@ -241,6 +242,25 @@ def test_checkpoint_round_trip(tmp_path):
     assert opened.weights()["w"].tolist() == [5, 5]
     assert opened.trainer() == {"optimizer": {"x": 5}}
     assert not opened.has_average
+
+
+def test_a_checkpoint_of_the_first_version_is_read(tmp_path):
+    write(tmp_path / "last", 5)
+    path = tmp_path / "last/checkpoint.json"
+    described = json.loads(path.read_text())
+    del described["progress"]["best"]
+    described["progress"] |= {"best_mAP": 0.5, "best_epoch": 1}
+    path.write_text(json.dumps({**described, "version": 1}))
+    assert checkpoint.read(tmp_path / "last").meta == meta(5)
+
+
+def test_the_best_epoch_is_the_first_of_the_highest_value():
+    best = None
+    for epoch, value in enumerate([None, 0.2, None, 0.2, 0.3, 0.1], start=1):
+        best = better(best, Best("val_mAP", value, epoch))
+    assert best == Best("val_mAP", 0.3, 5)
+    assert better(None, Best("val_mAP", None, 1)) == Best("val_mAP", None, 1)
+    assert str(best) == "epoch 5, mAP 0.3000"
 
 
 def test_a_copy_does_not_change_with_its_source(tmp_path):

@@ -69,8 +69,8 @@ def test_a_run_folder_holds_what_repeats_the_run(whole_run):
     for name in ("train_loss", "val_loss", "val_mAP", "images_per_second", "data_wait", "step_ms", "peak_memory_mb"):
         assert metrics[0][name] > 0
     best = checkpoint.read(whole_run / "best")
-    assert best.meta.progress.best_mAP == max(line["val_mAP"] for line in metrics)
-    assert best.meta.progress.epoch == best.meta.progress.best_epoch
+    assert best.meta.progress.best.value == max(line["val_mAP"] for line in metrics)
+    assert best.meta.progress.epoch == best.meta.progress.best.epoch
     config = yaml.safe_load((whole_run / "config.yaml").read_text())
     assert config["model"] == "test_convnext"
     assert not list(whole_run.glob("*.tmp")) + list(whole_run.glob("*.new")) + list(whole_run.glob("*.old"))
@@ -146,7 +146,7 @@ def test_evaluation_on_two_processes_gives_the_same_bytes(whole_run, tmp_path):
 def test_evaluation_finds_what_training_reported(whole_run, tmp_path):
     output = succeed(command("eval", "--ckpt", str(whole_run / "best"), "--out", str(tmp_path), "--classes", "dark-1"))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    best = checkpoint.read(whole_run / "best").meta.progress.best_mAP
+    best = checkpoint.read(whole_run / "best").meta.progress.best.value
     assert metrics["mAP"] == pytest.approx(best, abs=1e-12)
     assert f"{best:.4f}" in output
     page = (tmp_path / "report.html").read_text()
@@ -177,7 +177,7 @@ def test_a_killed_bf16_run_with_averaged_weights_resumes_to_the_same_bits(train_
     assert same(*averages)
     assert not same(averages[0], weights(run))
     output = succeed(command("eval", "--ckpt", str(run / "best"), "--out", str(tmp_path / "eval")))
-    assert f"mAP {checkpoint.read(run / 'best').meta.progress.best_mAP:.4f}" in output
+    assert f"mAP {checkpoint.read(run / 'best').meta.progress.best.value:.4f}" in output
 
 
 def test_a_second_run_moves_the_first_aside(whole_run, train_args, tmp_path):

@@ -1,0 +1,51 @@
+"""What a configuration is refused for, before any data is opened."""
+
+from typing import TYPE_CHECKING
+
+from shards.crops import check_scale
+from shards.errors import DataError
+
+if TYPE_CHECKING:
+    from train.config import TrainConfig
+
+AT_LEAST_1 = (
+    "size",
+    "epochs",
+    "global_batch_size",
+    "accumulate",
+    "eval_batch_size",
+    "num_threads",
+    "step_epochs",
+)
+ABOVE_0 = ("lr", "head_lr_factor", "step_factor")
+NOT_BELOW_0 = (
+    "momentum",
+    "weight_decay",
+    "warmup_epochs",
+    "clip_norm",
+    "save_every_steps",
+    "seed",
+    "cache_short_side",
+)
+BELOW_1 = ("ema_decay", "drop_rate", "momentum")
+
+
+def check(config: "TrainConfig") -> None:
+    """Raise DataError for the first value that is out of bounds or contradicts another."""
+    for name in AT_LEAST_1:
+        if getattr(config, name) < 1:
+            raise DataError(f"{name} is {getattr(config, name)}: give at least 1")
+    for name in ABOVE_0:
+        if not getattr(config, name) > 0:
+            raise DataError(f"{name} is {getattr(config, name)}: give a number above 0")
+    for name in NOT_BELOW_0:
+        if not getattr(config, name) >= 0:
+            raise DataError(f"{name} is {getattr(config, name)}: give 0 or more")
+    for name in BELOW_1:
+        if not 0 <= getattr(config, name) < 1:
+            raise DataError(f"{name} is {getattr(config, name)}: give a number from 0 to below 1")
+    if config.seed >= 2**31:
+        raise DataError(f"seed is {config.seed}: give a number below 2**31")
+    if config.pretrained and config.weights:
+        raise DataError(f"weights is {config.weights} and pretrained is set: choose one of the two")
+    check_scale(config.crop_scale)

@@ -1,0 +1,69 @@
+"""Weights from a local file: what fits is loaded, the rest is reported."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from shards.errors import DataError, one_line
+
+MAX_NAMES = 6  # parameter names spelled out in a report of loaded weights
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of each tensor: in both and loaded, only in the model, only in the file, of another shape."""
+
+    loaded: list[str]
+    new: list[str]
+    unused: list[str]
+    unfit: list[str]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        for label, names in (
+            ("new", self.new),
+            ("not in the model", self.unused),
+            ("of another shape", self.unfit),
+        ):
+            if names:
+                shown = ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+                parts.append(f"{len(names)} {label} ({shown})")
+        return "; ".join(parts)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> LoadReport:
+    """Load what fits of a local state dict and report the rest. Raises DataError where nothing fits."""
+    given = read_state_dict(Path(path))
+    own = network.state_dict()
+    fits = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    report = LoadReport(
+        loaded=sorted(fits),
+        new=sorted(name for name in own if name not in given),
+        unused=sorted(name for name in given if name not in own),
+        unfit=sorted(name for name in given if name in own and name not in fits),
+    )
+    if not fits:
+        raise DataError(f"{path}: none of its {len(given)} tensors fits the model; is it of another architecture?")
+    network.load_state_dict(fits, strict=False)
+    return report
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Read a .safetensors file, or a .pth with nothing but tensors in it (`weights_only`)."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such weights file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # on hostile bytes the unpickler raises almost anything
+        raise DataError(f"{path}: not a state dict that can be read safely ({one_line(error)[:300]})") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+        raise DataError(f"{path}: holds no state dict of tensors")
+    return {name.removeprefix("module."): value for name, value in state.items()}
