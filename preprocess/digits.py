@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from preprocess.voc import VOC, Difficult
+from preprocess.voc import VOC
 from shards.errors import DataError
 
 INKS = ("dark", "light")
@@ -74,9 +74,14 @@ class Digits(VOC):
     VOC.
     """
 
-    def __init__(self, root: Path, difficult: Difficult = "ignore") -> None:
-        write_digits(root)
-        super().__init__(root, difficult)
+    @classmethod
+    def default_root(cls, out: Path) -> Path:
+        """Give the folder beside the dataset."""
+        return out.with_name(out.name + "-source")
+
+    def __post_init__(self) -> None:
+        write_digits(self.root)
+        super().__post_init__()
 
 
 def write_digits(root: Path, num_train: int = 4000, num_val: int = 1000, size: int = 64, seed: int = 0) -> None:

@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from preprocess.geometry import ImageOptions
+from shards.errors import DataError
 from shards.index import Task
 
 
@@ -51,17 +53,26 @@ class Record:
 
 
 class Source(ABC):
-    """A place where labelled photographs come from. Reading it must be cheap: images are opened later.
+    """A place where labelled photographs come from. docs/sources.md shows how to write one and use it.
 
-    `task` is multiclass where every photograph has exactly one label.
+    The class is called with the folder (or file) that `--root` names and with its options: where it is a dataclass,
+    each field declared by `shards.commandline.option` is a flag of `preprocess.shard`. Then `class_names` is set:
+    without a field of that name. `task` is multiclass where every photograph has exactly one label. Reading a source
+    must be cheap: images are opened later.
     """
 
     class_names: tuple[str, ...]
     task: Task = "multilabel"
+    root_holds: ClassVar[str] = "the folder of the photographs"  # told to a user who gave no --root
+
+    @classmethod
+    def default_root(cls, out: Path) -> Path | None:
+        """Tell where the source lies if the user does not, given the dataset's folder; None: the user must."""
+        return None
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Name the splits to pack when the user names none."""
+        """Name the splits to pack when the user names none; ("all",) where the source has none of its own."""
 
     @abstractmethod
     def records(self, split: str) -> Sequence[Record]:
@@ -70,3 +81,19 @@ class Source(ABC):
     def image_options(self, options: ImageOptions, train: Sequence[Record]) -> ImageOptions:
         """Adapt how images are packed to this source; `train` are the records of the training split."""
         return options
+
+
+def check(split: str, records: Sequence[Record], source: Source) -> None:
+    """Raise DataError where a record breaks the rules of `Record`: a mistake of whoever wrote the source."""
+    num_classes = len(source.class_names)
+    for record in records:
+        shown = (*record.labels, *record.ignored)
+        where = f"{split}: {record.source} ({record.name!r})"
+        if any(not 0 <= label < num_classes for label in shown):
+            raise DataError(f"{where} has labels {shown}, but there are {num_classes} classes; count from 0")
+        if list(record.labels) != sorted(record.labels) or list(record.ignored) != sorted(record.ignored):
+            raise DataError(f"{where} has labels {record.labels} and ignored {record.ignored}; sort them")
+        if len(set(shown)) < len(shown):
+            raise DataError(f"{where} has a class twice, in labels {record.labels} or ignored {record.ignored}")
+        if source.task == "multiclass" and (len(record.labels) != 1 or record.ignored):
+            raise DataError(f"{where} has {len(record.labels)} labels; with task multiclass give each exactly one")

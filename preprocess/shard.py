@@ -3,17 +3,16 @@
 import dataclasses
 import math
 import shlex
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from preprocess.digits import Digits
 from preprocess.geometry import ImageOptions
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import Pool, open_pool
-from preprocess.record import Source
-from preprocess.voc import VOC
+from preprocess.record import Source, check
+from preprocess.sources import SOURCES, find, named_source, open_source, options, refuse_foreign_flags, with_options
 from shards.commandline import option, parse, run
 from shards.errors import DataError
 
@@ -24,7 +23,11 @@ EXAMPLES = "example: python -m preprocess.shard --source voc --root VOCdevkit/VO
 class ShardConfig:
     """The command line of the packer."""
 
-    source: Literal["digits", "voc"] = option("digits", "where the photographs come from")
+    source: str = option(
+        "digits",
+        f"where the photographs come from: {', '.join(SOURCES)}, or a class of your own as module:Class; "
+        "--source NAME --help shows what flags it adds",
+    )
     root: str = option("", "the source's folder, such as VOCdevkit/VOC2012; digits writes its own: OUT-source")
     out: str = option("", "the dataset's folder, one folder per split inside; data/SOURCE where not given")
     splits: str = option("", "splits to pack, separated by commas; those that the source names where not given")
@@ -34,9 +37,6 @@ class ShardConfig:
     shard_mb: float = option(128.0, "start a new shard at this size in MB")
     shard_samples: int = option(0, "start a new shard after this many samples; 0 lets the size decide")
     workers: int = option(0, "packing processes; 0 means one per core")
-    difficult: Literal["ignore", "positive", "negative"] = option(
-        "ignore", "what becomes of a class that shows only difficult objects; ignored ones count in no loss or metric"
-    )
     max_rejects: int = option(0, "how many unreadable images per split are put up with; they are always listed")
 
     def command(self) -> str:
@@ -47,39 +47,58 @@ class ShardConfig:
             if field.name == "root" and value:
                 value = Path(value).resolve().name
             if value != field.default and field.name not in ("out", "workers"):
-                parts.append(f"--{field.name.replace('_', '-')} {shlex.quote(str(value))}")
+                flag = field.name.replace("_", "-")
+                if isinstance(value, bool):
+                    parts.append(f"--{flag}" if value else f"--no-{flag}")
+                else:
+                    parts.append(f"--{flag} {shlex.quote(str(value))}")
         return " ".join(parts)
 
 
 def main() -> None:
     """Pack every split asked for and say what was done."""
-    config = parse(ShardConfig, prog="python -m preprocess.shard", description=__doc__ or "", epilog=EXAMPLES)
+    config, source_class = _parse(sys.argv[1:])
     _check(config)
-    out = Path(config.out or f"data/{config.source}")
-    source = _open_source(config, out)
+    out = Path(config.out or f"data/{config.source.rpartition(':')[2].lower()}")
+    root = Path(config.root) if config.root else source_class.default_root(out)
+    source = open_source(
+        config.source, source_class, root, {name: getattr(config, name) for name in options(source_class)}
+    )
     splits = [name.strip() for name in config.splits.split(",") if name.strip()] or list(source.splits())
+    image = _image_options(config, source)
     with open_pool(config.workers) as pool:
         for split in splits:
             started = time.perf_counter()
-            packing = _pack(config, source, split, out / split, pool)
+            packing = _pack(config, source, split, image, out / split, pool)
             _tell(packing, out / split, time.perf_counter() - started)
 
 
-def _open_source(config: ShardConfig, out: Path) -> Source:
-    if config.source == "digits":
-        root = Path(config.root) if config.root else out.with_name(out.name + "-source")
-        return Digits(root, config.difficult)
-    if not config.root:
-        raise DataError(f"--source {config.source} needs --root, the folder that holds JPEGImages and ImageSets")
-    return VOC(Path(config.root), config.difficult)
+def _parse(argv: list[str]) -> tuple[ShardConfig, type[Source]]:
+    """Read the flags: those of every packing and those of the source that `--source` names."""
+    source_class = find(named_source(argv, ShardConfig.source))
+    config_class = with_options(ShardConfig, source_class)
+    refuse_foreign_flags(argv, config_class)
+    description = "Pack a source of labelled photographs into tar shards."
+    config = parse(config_class, argv, prog="python -m preprocess.shard", description=description, epilog=EXAMPLES)
+    return config, source_class
 
 
-def _pack(config: ShardConfig, source: Source, split: str, root: Path, pool: Pool) -> Packing:
+def _image_options(config: ShardConfig, source: Source) -> ImageOptions:
+    options = ImageOptions(config.max_side, config.short_side, config.quality)
+    if type(source).image_options is Source.image_options:
+        return options  # without listing a training split, which there may not be
+    splits = source.splits()
+    return source.image_options(options, source.records("train" if "train" in splits else splits[0]))
+
+
+def _pack(config: ShardConfig, source: Source, split: str, image: ImageOptions, root: Path, pool: Pool) -> Packing:
+    records = source.records(split)
+    check(split, records, source)
     job = Job(
         split=split,
         class_names=source.class_names,
-        records=source.records(split),
-        image=ImageOptions(config.max_side, config.short_side, config.quality),
+        records=records,
+        image=image,
         shard_bytes=int(config.shard_mb * 1e6),
         shard_samples=config.shard_samples,
         max_rejects=config.max_rejects,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from preprocess.record import Record, Source
+from shards.commandline import option
 from shards.errors import DataError
 
 Difficult = Literal["ignore", "positive", "negative"]
@@ -32,6 +33,7 @@ class _Line:
     fields: list[str]
 
 
+@dataclass
 class VOC(Source):
     """A source over one VOC folder, such as VOCdevkit/VOC2012.
 
@@ -42,13 +44,16 @@ class VOC(Source):
     Annotations. Raises DataError, here or from `records`, for everything that does not fit together.
     """
 
-    class_names: tuple[str, ...]
+    root_holds = "the folder that holds JPEGImages and ImageSets"
 
-    def __init__(self, root: Path, difficult: Difficult = "ignore") -> None:
-        if difficult not in get_args(Difficult):
-            raise DataError(f"difficult={difficult!r} is unknown; choose one of {', '.join(get_args(Difficult))}")
-        self.root = Path(root)
-        self.difficult = difficult
+    root: Path
+    difficult: Difficult = option(
+        "ignore", "what becomes of a class that shows only difficult objects; ignored ones count in no loss or metric"
+    )
+
+    def __post_init__(self) -> None:
+        if self.difficult not in get_args(Difficult):
+            raise DataError(f"difficult={self.difficult!r} is unknown; choose one of {', '.join(get_args(Difficult))}")
         _check_layout(self.root)
         self._lists = self.root / "ImageSets" / "Main"
         self._annotations: dict[str, dict[str, int]] = {}

@@ -1,0 +1,118 @@
+"""Which sources there are: from a name, or `module:Class` for a user's own, to an open source and its flags."""
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from preprocess.record import Source
+from shards.commandline import option
+from shards.errors import DataError, one_line
+
+SOURCES = {  # imported only when asked for: some need libraries that are slow to load
+    "digits": "preprocess.digits:Digits",
+    "voc": "preprocess.voc:VOC",
+}
+
+T = TypeVar("T")
+
+
+def find(name: str) -> type[Source]:
+    """Return the class of a built-in source, or of a user's own, `module:Class`. Raises DataError."""
+    address = SOURCES.get(name, name)
+    module_name, colon, class_name = address.partition(":")
+    if not (module_name and colon and class_name):
+        raise DataError(
+            f"--source {name} is unknown; choose one of {', '.join(SOURCES)}, or give your own as module:Class"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, but imports another one that is not: its author needs the traceback
+        raise DataError(
+            f"--source {name}: no module {error.name!r}; run from the folder that holds it, or set PYTHONPATH"
+        ) from None
+    return _checked(getattr(module, class_name, None), name, module)
+
+
+def options(source_class: type[Source]) -> dict[str, dataclasses.Field[Any]]:
+    """List the fields of a source's dataclass that are flags; none where it is no dataclass."""
+    if not dataclasses.is_dataclass(source_class):
+        return {}
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(source_class)
+    return {field.name: field for field in fields if "help" in field.metadata}
+
+
+def with_options(config_class: type[T], source_class: type[Source]) -> type[T]:
+    """Extend a dataclass of flags by those of a source. Raises DataError where both have one of the same name."""
+    hints = typing.get_type_hints(source_class)
+    taken = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+    added: list[tuple[str, Any, Any]] = []
+    for name, field in options(source_class).items():
+        if name in taken:
+            raise DataError(f"{source_class.__name__}.{name}: the packer itself has a flag of this name; rename it")
+        added.append((name, hints[name], option(field.default, field.metadata["help"])))
+    return dataclasses.make_dataclass(config_class.__name__, added, bases=(config_class,), frozen=True)
+
+
+def named_source(argv: Sequence[str], default: str) -> str:
+    """Look up `--source` alone: which other flags there are depends on it."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--source", nargs="?", default=default)
+    return parser.parse_known_args(argv)[0].source or default
+
+
+def refuse_foreign_flags(argv: Sequence[str], config_class: type) -> None:
+    """Raise DataError for a flag that only other sources have: it would do nothing here."""
+    taken = {field.name for field in dataclasses.fields(config_class)}
+    for arg in argv:
+        name = arg.partition("=")[0].removeprefix("--").replace("-", "_")
+        if not arg.startswith("--") or name in taken:
+            continue
+        owners = [source for source in SOURCES if name in options(find(source))]
+        if owners:
+            raise DataError(
+                f"{arg.partition('=')[0]} is a flag of --source {' or '.join(owners)}, not of the one chosen here; "
+                "leave it out"
+            )
+
+
+def open_source(name: str, source_class: type[Source], root: Path | None, values: dict[str, Any]) -> Source:
+    """Construct a source over `root` with its options. Raises DataError where the class does not fit."""
+    if root is None:
+        raise DataError(f"--source {name} needs --root, {source_class.root_holds}")
+    try:
+        inspect.signature(source_class).bind(root, **values)
+    except TypeError as error:
+        raise DataError(
+            f"--source {name}: {source_class.__name__}(root, ...) cannot be made ({one_line(error)})"
+        ) from None
+    source = source_class(root, **values)  # type: ignore[call-arg]
+    names = getattr(source, "class_names", None)
+    if not isinstance(names, tuple) or not names or not all(isinstance(n, str) and n for n in names):
+        raise DataError(f"--source {name}: class_names is {names!r}; set it to a tuple of the classes' names")
+    if len(set(names)) < len(names):
+        raise DataError(f"--source {name}: class_names holds {_first_repeated(names)!r} twice; name each class once")
+    return source
+
+
+def _checked(found: Any, name: str, module: Any) -> type[Source]:
+    if not (isinstance(found, type) and issubclass(found, Source)):
+        there = [
+            n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, Source) and c is not Source
+        ]
+        hint = f"it has {', '.join(there)}" if there else "it has none"
+        raise DataError(f"--source {name}: not a class that extends preprocess.record.Source; {hint}")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise DataError(f"--source {name}: {found.__name__} lacks {missing}; define what preprocess.record.Source asks")
+    return found
+
+
+def _first_repeated(names: tuple[str, ...]) -> str:
+    return next(name for name in names if names.count(name) > 1)

@@ -1,0 +1,198 @@
+"""The registry of sources: a user's own class, flags that belong to one source, and what does not fit."""
+
+import dataclasses
+import json
+import sys
+
+import pytest
+
+from preprocess.record import Record, Source, check
+from preprocess.shard import ShardConfig, main
+from preprocess.sources import SOURCES, find, open_source, options, with_options
+from shards.commandline import option, run
+from shards.errors import DataError
+from shards.index import DatasetIndex
+from tests.conftest import write_photographs
+
+MINE = """
+from dataclasses import dataclass
+from pathlib import Path
+from preprocess.record import Record, Source
+from shards.commandline import option
+
+@dataclass
+class Mine(Source):
+    root: Path
+    pattern: str = option("*.jpg", "which files")
+    upside_down: bool = option(False, "last first")
+
+    def __post_init__(self):
+        self.class_names = ("even", "odd")
+
+    def splits(self):
+        return ("train",)
+
+    def records(self, split):
+        paths = sorted(self.root.glob(self.pattern), reverse=self.upside_down)
+        return [Record(p.stem, p, p.name, (n % 2,), ()) for n, p in enumerate(paths)]
+
+class Plain(Source):
+    class_names = ("one",)
+    def __init__(self, root):
+        self.root = root
+    splits = Mine.splits
+    def records(self, split):
+        return [Record(p.stem, p, p.name, (), ()) for p in sorted(self.root.glob("*.jpg"))]
+
+class Unfinished(Source):
+    def splits(self): ...
+
+class Nameless(Plain):
+    class_names = None
+
+class Greedy(Plain):
+    def __init__(self, root, more): ...
+
+@dataclass
+class Twice(Plain):
+    root: Path
+    quality: int = option(90, "as the packer's")
+
+class Doubled(Plain):
+    class_names = ("a", "a")
+
+Number = 3
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A folder of six photographs, and a module of sources beside it."""
+    (tmp_path / "my_source.py").write_text(MINE)
+    (tmp_path / "my_broken_source.py").write_text("import no_such_library_at_all\n")
+    write_photographs(tmp_path / "photos", 6)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("my_source", None)
+
+
+def shard(monkeypatch, capsys, *args: str) -> tuple[int, str, str]:
+    """Run the packer inside this process: (exit status, stdout, stderr)."""
+    monkeypatch.setattr(sys, "argv", ["preprocess.shard", "--workers", "1", *args])
+    status = 0
+    try:
+        run(main)
+    except SystemExit as error:
+        status = int(error.code or 0)
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_a_users_own_source_with_flags_of_its_own(mine, monkeypatch, capsys):
+    args = ["--source", "my_source:Mine", "--root", str(mine / "photos"), "--out", str(mine / "out")]
+    status, _, errors = shard(monkeypatch, capsys, *args, "--pattern", "photo 00[1-4].jpg", "--upside-down")
+    assert status == 0, errors
+    index = DatasetIndex.open(mine / "out/train")
+    assert [index.key(n)[-1] for n in range(4)] == list("4321")
+    assert index.labels()[:, 1].tolist() == [False, True, False, True]
+    told = json.loads((mine / "out/train/index.json").read_text())["command"]
+    assert "--pattern 'photo 00[1-4].jpg'" in told
+    assert told.endswith("--upside-down")
+    status, told, _ = shard(monkeypatch, capsys, "--source", "my_source:Mine", "--help")
+    assert (status, "which files" in told, "--difficult" in told) == (0, True, False)
+
+
+def test_a_source_without_options_is_any_class(mine, monkeypatch, capsys):
+    args = ["--source=my_source:Plain", "--root", str(mine / "photos"), "--out", str(mine / "out")]
+    assert shard(monkeypatch, capsys, *args)[0] == 0
+    assert DatasetIndex.open(mine / "out/train").num_samples == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("moon", "--source moon is unknown; choose one of digits, voc"),
+        ("my_source:", "is unknown"),
+        ("no_module_here:Mine", "no module 'no_module_here'; run from the folder"),
+        ("my_source.deeper:Mine", "no module 'my_source.deeper'"),
+        ("my_source:Number", "not a class that extends preprocess.record.Source; it has Mine, Plain"),
+        ("my_source:Absent", "it has Mine, Plain"),
+        ("my_source:Unfinished", "Unfinished lacks records"),
+        ("my_source:Nameless", "class_names is None"),
+        ("my_source:Doubled", "'a' twice"),
+        ("my_source:Greedy", "Greedy(root, ...) cannot be made (missing a required argument: 'more')"),
+        ("my_source:Twice", "Twice.quality: the packer itself has a flag of this name"),
+    ],
+)
+def test_what_does_not_fit_gets_one_line(mine, monkeypatch, capsys, name, says):
+    args = ["--source", name, "--root", str(mine / "photos"), "--out", str(mine / "out")]
+    status, _, errors = shard(monkeypatch, capsys, *args)
+    assert (status, errors.count("\n")) == (2, 1), errors
+    assert says in errors
+    assert not (mine / "out").exists()
+
+
+def test_a_library_missing_inside_a_users_module_keeps_its_traceback(mine):
+    with pytest.raises(ModuleNotFoundError, match="no_such_library_at_all"):
+        find("my_broken_source:Mine")
+
+
+def test_a_flag_of_another_source_is_refused(mine, monkeypatch, capsys):
+    args = ["--source", "my_source:Plain", "--root", str(mine / "photos"), "--out", str(mine / "out")]
+    status, _, errors = shard(monkeypatch, capsys, *args, "--difficult=positive")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "--difficult is a flag of --source digits or voc" in errors
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_built_in_source_fits(name, tmp_path):
+    source_class = find(name)
+    config_class = with_options(ShardConfig, source_class)
+    flags = {field.name for field in dataclasses.fields(config_class)}
+    assert set(options(source_class)) <= flags
+    assert source_class.__doc__
+    if source_class.default_root(tmp_path / "out") is None:
+        with pytest.raises(DataError, match=f"--source {name} needs --root, the "):
+            open_source(name, source_class, None, {})
+
+
+class Fixed(Source):
+    class_names = ("a", "b", "c")
+
+    def splits(self):
+        return ("all",)
+
+    def records(self, split):
+        return []
+
+
+@pytest.mark.parametrize(
+    ("labels", "ignored", "task", "says"),
+    [
+        ((0, 3), (), "multilabel", "has labels (0, 3), but there are 3 classes"),
+        ((-1,), (), "multilabel", "count from 0"),
+        ((1, 0), (), "multilabel", "sort them"),
+        ((0, 1), (1,), "multilabel", "a class twice"),
+        ((0, 1), (), "multiclass", "has 2 labels; with task multiclass"),
+        ((), (), "multiclass", "has 0 labels"),
+    ],
+)
+def test_records_that_break_the_rules(tmp_path, labels, ignored, task, says):
+    source = Fixed()
+    source.task = task
+    good = Record("good", tmp_path / "good.jpg", "good.jpg", (1,), ())
+    check("all", [good], source)
+    with pytest.raises(DataError) as caught:
+        check("all", [good, Record("bad", tmp_path / "bad.jpg", "bad.jpg", labels, ignored)], source)
+    assert says in str(caught.value)
+    assert "bad.jpg" in str(caught.value)
+
+
+def test_an_option_keeps_default_and_help():
+    @dataclasses.dataclass
+    class Optional(Fixed):
+        root: str
+        depth: int = option(3, "how deep")
+
+    (field,) = (f for f in dataclasses.fields(with_options(ShardConfig, Optional)) if f.name == "depth")
+    assert (field.default, field.metadata["help"]) == (3, "how deep")
