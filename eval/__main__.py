@@ -21,10 +21,12 @@ from eval.ensemble import Ensembled, Member, check_sizes, predict_ensemble
 from eval.export import check_voc_names, export_kinds, write_export
 from eval.figures import figures, on_paper
 from eval.files import write_metrics, write_per_class, write_plots, write_predictions, write_report
-from eval.gallery import choose_classes
+from eval.gallery import build_galleries, choose_classes
+from eval.grids import grids
 from eval.launch import check_world, spread
+from eval.predictions import Predictions
 from eval.report import RunRecord, render
-from eval.results import Predictions, measure
+from eval.results import measure
 from eval.summary import summary
 from eval.tta import Look
 from shards.batch import Batch, on_device
@@ -86,7 +88,7 @@ def main() -> None:
         index.task,
     )
     settings = _settings(config, opened)
-    measured = measure(predictions, thresholds=baseline.thresholds(chosen) if chosen else None)
+    measured = measure(predictions, config.tail_grid(), thresholds=baseline.thresholds(chosen) if chosen else None)
     metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
     record = _record(config, opened, index, {"data": data, **settings})
     history = read_metrics(run_folder)
@@ -94,8 +96,10 @@ def main() -> None:
         metrics["thresholds_from"] = str(chosen)
     if compared:
         metrics["baseline"] = baseline.compare(metrics, predictions, compared)
-    page = render(metrics, predictions, record, history, shown, ShardDataset(index).image)
-    plots = on_paper(figures(metrics, predictions, history))
+    galleries = build_galleries(predictions, shown, config.num_images)
+    thumbnail = ShardDataset(index).image
+    page = render(metrics, predictions, record, history, shown, galleries, thumbnail)
+    plots = on_paper(figures(metrics, predictions, history)) | grids(predictions, shown, galleries, thumbnail)
     out.mkdir(parents=True, exist_ok=True)
     write_metrics(out / "metrics.json", metrics)
     write_predictions(out / "predictions.npz", predictions)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eval.bootstrap import NUM_RESAMPLES, interval, mean_interval, resampled_average_precision
-from eval.results import Predictions, finite_list
+from eval.predictions import Predictions, finite_list
 from shards.errors import DataError
 
 METRICS_NAME = "metrics.json"

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from eval.tail import TailGrid
 from shards.commandline import folder, option
 from shards.errors import DataError
 
 MIN_SIZE = 16  # pixels that can be asked for
+MAX_IMAGES = 500  # per gallery
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class EvalConfig:
         "",
         "an evaluation of other data, as for baseline, whose best thresholds per class give a further F1 here",
     )
+    num_images: int = option(50, "images with the highest, and with the lowest, scores to show of each class")
+    tail_min: float = option(0.5, "lowest threshold t of the tail accuracy, from where a score says the class")
+    tail_max: float = option(0.0, "highest threshold of the tail accuracy; 0 is max f(x), the highest score")
+    tail_steps: int = option(20, "number of thresholds of the tail accuracy, evenly spaced from tail_min to tail_max")
     seed: int = option(0, "seed of the choice of random classes")
     batch_size: int = option(64, "samples per rank and step")
     num_threads: int = option(2, "loader threads per rank")
@@ -62,10 +68,17 @@ class EvalConfig:
             raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
         if len(set(names(self.ckpt))) < len(names(self.ckpt)):
             raise DataError(f"ckpt is {self.ckpt}: names a checkpoint twice")
+        if not 1 <= self.num_images <= MAX_IMAGES:
+            raise DataError(f"num_images is {self.num_images}: give from 1 to {MAX_IMAGES} images")
+        self.tail_grid()
         if self.batch_size < 1:
             raise DataError(f"batch_size is {self.batch_size}: give at least 1")
         if self.tta_reduce == "max" and self.tta == "none":
             raise DataError("tta_reduce is max, but there is one view of each image: choose a --tta too")
+
+    def tail_grid(self) -> TailGrid:
+        """Return the thresholds of the tail accuracy. Raises DataError for what makes none."""
+        return TailGrid(self.tail_min, self.tail_max, self.tail_steps)
 
 
 def names(text: str) -> list[str]:

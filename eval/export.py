@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from eval.results import Predictions
+from eval.predictions import Predictions
 from shards.errors import DataError
 from shards.format import write_atomically
 

@@ -1,5 +1,6 @@
 """Every figure of an evaluation by its name, ready to be drawn on the page or on paper."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from eval.plots import (
     history_figures,
     matrix_classes,
 )
-from eval.results import CLASSIFICATION_THRESHOLD, Predictions
+from eval.predictions import Predictions
 from eval.thresholds import count_above, precision_at_recall
 from shards.figures import PAGE, PAPER, png, svg
 
@@ -70,9 +71,9 @@ def _curves(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, D
     points = [(t, v) for t, v in zip(tail["thresholds"], tail["mean"], strict=True) if v is not None]
     if points:
         shares = count_above(scores, labels, known, TAIL_STEPS).precision().cpu().numpy()
-        first = round(CLASSIFICATION_THRESHOLD * TAIL_STEPS)
-        thresholds = np.arange(first, TAIL_STEPS) / TAIL_STEPS
-        found["tail_accuracy"] = partial(draw_tail, thresholds, shares[first:-1], points)
+        limits = (tail["t_min"], tail["t_max"] or 1.0)
+        drawn = np.arange(math.ceil(limits[0] * TAIL_STEPS), min(math.floor(limits[1] * TAIL_STEPS) + 1, TAIL_STEPS))
+        found["tail_accuracy"] = partial(draw_tail, drawn / TAIL_STEPS, shares[drawn], points, limits)
     return found
 
 

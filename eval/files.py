@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.results import Predictions
+from eval.predictions import Predictions
 from shards.format import write_atomically
 
 NUMBER = r"(?:null|[-\d.eE+]+)"
@@ -73,7 +73,13 @@ def write_report(path: Path, html: str) -> None:
 
 
 def write_plots(folder: Path, plots: Mapping[str, bytes]) -> None:
-    """Write each plot as NAME.png into `folder`, which is made."""
+    """Write each plot as NAME.png into `folder`, which is made.
+
+    Grids of images that an earlier evaluation left of other classes go: they are of other scores.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    for path in (*folder.glob("top-*.png"), *folder.glob("bottom-*.png")):
+        if path.stem not in plots:
+            path.unlink()
     for name, png in plots.items():
         write_atomically(folder / f"{name}.png", png)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from eval.predictions import Predictions
 from eval.ranking import rank
-from eval.results import Predictions
 from shards.errors import DataError
 
-NUM_IMAGES = 50  # highest, and lowest, per class
 NUM_WRONG = 20  # highest without the class, and lowest with it
 NUM_CLASSES = 5  # chosen at random where none is named
 MAX_PICTURES = 3000  # in one report: some 9 MB of photographs
@@ -46,7 +45,7 @@ def choose_classes(
     return [numbers[name] for name in dict.fromkeys(names)]
 
 
-def build_galleries(predictions: Predictions, chosen: Sequence[int], num_images: int = NUM_IMAGES) -> list[Gallery]:
+def build_galleries(predictions: Predictions, chosen: Sequence[int], num_images: int) -> list[Gallery]:
     """Return the gallery of every class, those of `chosen` of full length.
 
     The others are shortened together where all of them would show more than `MAX_PICTURES` samples.

@@ -89,14 +89,18 @@ def draw_precision_recall(recall: np.ndarray, precision: np.ndarray, mean: np.nd
 
 
 def draw_tail(
-    thresholds: np.ndarray, values: np.ndarray, mean: Sequence[tuple[float, float]], palette: Palette
+    thresholds: np.ndarray,
+    values: np.ndarray,
+    mean: Sequence[tuple[float, float]],
+    limits: tuple[float, float],
+    palette: Palette,
 ) -> Figure:
-    """Tail accuracy [T, K] at thresholds [T] of each class, thin, and the (threshold, mean) points."""
+    """Tail accuracy [T, K] at thresholds [T] of each class, thin, and the (threshold, mean) points, between limits."""
     figure = empty_figure(palette, "threshold t", "tail accuracy", height=3.4)
     _draw_class_lines(figure, thresholds, values, mean=None, palette=palette)
     axes = figure.axes[0]
     axes.plot(*zip(*mean, strict=True), "o-", color=palette.first, linewidth=2.2, markersize=3, label="mean")
-    axes.set_xlim(thresholds[0], 1.005)
+    axes.set_xlim(limits[0], limits[1] + 0.005)
     axes.set_ylim(0, 1.03)
     add_legend(axes, palette, loc="lower left")
     return figure

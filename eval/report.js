@@ -42,7 +42,7 @@
 
   // The slider: counts at or above each threshold are sums of the bins from there on.
   function explorer() {
-    const { steps, classes } = read("counts");
+    const { steps, tail, classes } = read("counts");
     const plots = ["precision_recall", "tail_accuracy"].map((name) => at(`${name}-figure_1`)?.closest("svg"));
     const dots = plots.map((plot) => {
       const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
@@ -80,7 +80,7 @@
       }
       at("t-value").textContent = (step / steps).toFixed(3);
       mark(0, recall, precision);
-      mark(1, step / steps >= 0.5 ? step / steps : NaN, precision);
+      mark(1, step / steps >= tail[0] && step / steps <= tail[1] ? step / steps : NaN, precision);
     }
 
     function mark(number, x, y) {

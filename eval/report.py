@@ -12,13 +12,13 @@ import torch
 from markupsafe import Markup
 
 from eval.figures import figures, on_page
-from eval.gallery import NUM_IMAGES, Gallery, Shown, build_galleries, true_labels
+from eval.gallery import Gallery, Shown, true_labels
 from eval.plots import History
-from eval.results import CLASSIFICATION_THRESHOLD, Predictions
+from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions
 from eval.summary import by_ap, number
 from eval.thresholds import count_above
 from eval.thumbnails import Thumbnail, fetch
-from shards.page import content_policy, environment, stylesheet
+from shards.page import content_policy, data_uri, environment, stylesheet
 
 FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above MANY_CLASSES
 MANY_CLASSES = 100
@@ -60,8 +60,8 @@ def render(
     run: RunRecord,
     history: History,
     class_ids: Sequence[int],
+    galleries: Sequence[Gallery],
     thumbnail: Thumbnail,
-    num_images: int = NUM_IMAGES,
 ) -> str:
     """Return the report as one HTML page.
 
@@ -71,11 +71,10 @@ def render(
         run: the settings to print.
         history: one mapping per epoch: `epoch` and any of `train_loss`, `val_loss`, `val_mAP`, `lr`; may be empty.
         class_ids: classes whose galleries stand on the page, from `choose_classes`; the others open on demand.
+        galleries: of every class, from `build_galleries`; empty for a page without images.
         thumbnail: sample number -> uint8 [H, W, 3] RGB; asked once for each sample shown, from two threads.
-        num_images: pictures per gallery.
     """
-    galleries = build_galleries(predictions, class_ids, num_images) if class_ids else []
-    pictures = fetch(thumbnail, set().union(*(gallery.samples() for gallery in galleries)))
+    pictures = fetch(thumbnail, set().union(*(gallery.samples() for gallery in galleries)), data_uri)
     labels = true_labels(predictions, list(pictures))
     names = list(predictions.class_names)
 
@@ -140,7 +139,8 @@ def _counts(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, A
         }
         for (name, entry), predicted, positive in columns
     ]
-    return {"steps": steps, "classes": classes}
+    tail = metrics["tail_accuracy"]
+    return {"steps": steps, "tail": [tail["t_min"], tail["t_max"] or 1], "classes": classes}
 
 
 def _class_note(entry: Mapping[str, Any]) -> str:

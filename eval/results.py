@@ -1,12 +1,10 @@
 """The numbers of one evaluation as a plain dict, which becomes metrics.json."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from eval.bootstrap import LEVEL, NUM_RESAMPLES, interval, mean_interval, resampled_average_precision
 from eval.calibration import reliability
@@ -16,47 +14,23 @@ from eval.metrics import (
     average_precision,
     macro_mean,
     micro_average_precision,
-    tail_accuracy,
-    tail_thresholds,
     weighted_class_mean,
 )
 from eval.multiclass import confusion_matrix, top_k_accuracy
 from eval.multilabel import label_ranking
+from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions, check_scores, finite, finite_list
 from eval.roc import best_f1_thresholds, f1, roc_auc
+from eval.tail import TailGrid, measure_tail
 from eval.thresholds import count_above, precision_at_recall
-from shards.errors import DataError
 
-CLASSIFICATION_THRESHOLD = 0.5  # of a probability: f(x) is positive from here
-NUM_TAIL_THRESHOLDS = 20
-NUM_KEYS_SHOWN = 5
 NUM_HISTOGRAM_BINS = 50
 MEAN_OF = ("ap_11_points", "ap_interpolated", "roc_auc", "f1", "best_f1", "f1_at_given", "ece")
 MAX_MATRIX_CLASSES = 200  # of more, K x K numbers are left out of metrics.json
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model said about a split, a row per sample. N = samples, K = classes; tensors on one device."""
-
-    scores: Tensor  # [N, K] probabilities, any float dtype
-    labels: Tensor  # [N, K], positive where > 0
-    known: Tensor  # [N, K] bool; False where the label is ignored
-    keys: Sequence[str]  # N sample keys
-    class_names: Sequence[str]  # K
-    split: str
-    task: str = "multilabel"  # or multiclass: one positive label a sample
-
-    def __post_init__(self) -> None:
-        shape = (len(self.keys), len(self.class_names))
-        for name in ("scores", "labels", "known"):
-            if tuple(getattr(self, name).shape) != shape:
-                got = tuple(getattr(self, name).shape)
-                raise ValueError(f"{name} must be [samples, classes] = {shape}, got {got}")
-
-
 def measure(
     predictions: Predictions,
-    num_thresholds: int = NUM_TAIL_THRESHOLDS,
+    tail: TailGrid = TailGrid(),  # noqa: B008 (frozen)
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     thresholds: Mapping[str, float | None] | None = None,
@@ -90,7 +64,7 @@ def measure(
         "calibration": measure_calibration(predictions),
         "classes_without_positives": [name for name, entry in per_class.items() if entry["positives"] == 0],
         "per_class": per_class,
-        "tail_accuracy": measure_tail(predictions, num_thresholds),
+        "tail_accuracy": measure_tail(predictions, tail),
         "precision_recall": measure_precision_recall(predictions),
         "score_histogram": measure_histogram(predictions),
         **measure_labels(predictions),
@@ -188,70 +162,3 @@ def measure_labels(predictions: Predictions) -> dict[str, Any]:
     else:
         matrix, shown = label_confusion(scores, labels, known, CLASSIFICATION_THRESHOLD)
     return measured | {"confusion": {"predicted": matrix.tolist(), "of": shown.tolist()}}
-
-
-def measure_tail(predictions: Predictions, num_thresholds: int) -> dict[str, Any]:
-    """Tail accuracy from the classification threshold to just below the highest score, in two ways.
-
-    `thresholds`, `mean`, `num_classes`: one grid of T thresholds for all classes, up to the highest score of
-    any; at each the mean over the classes, `num_classes` of them, that still score above it. High on the grid
-    few classes are left. `mean_over_all` is the mean of that curve.
-    `per_class` gives every class its own grid, up to its own highest score, and `mean_by_step` averages those
-    step by step: every class that scores above the classification threshold at all counts in every step.
-    """
-    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
-    start = CLASSIFICATION_THRESHOLD
-    common = tail_thresholds(scores.reshape(-1, 1), known.reshape(-1, 1), num_thresholds, start)[:, 0]
-    values = tail_accuracy(scores, labels, common, known)
-    mean = values.nanmean(1)
-    own = tail_thresholds(scores, known, num_thresholds, start)
-    own_values = tail_accuracy(scores, labels, own, known)
-    columns = zip(predictions.class_names, own.T.tolist(), own_values.T.tolist(), strict=True)
-    return {
-        "classification_threshold": start,
-        "thresholds": finite_list(common),
-        "mean": finite_list(mean),
-        "num_classes": (~values.isnan()).sum(1).tolist(),
-        "mean_over_all": finite(mean.nanmean().item()),
-        "mean_by_step": finite_list(own_values.nanmean(1)),
-        "per_class": {
-            name: {"thresholds": [finite(t) for t in grid], "values": [finite(v) for v in curve]}
-            for name, grid, curve in columns
-        },
-    }
-
-
-def check_scores(predictions: Predictions) -> None:
-    """Refuse what cannot be evaluated: no samples, a class name twice, scores outside [0, 1] or NaN."""
-    if not len(predictions.keys):
-        raise DataError(f"split {predictions.split!r} holds no samples: there is nothing to evaluate")
-    names = list(predictions.class_names)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(f"class names must differ, repeated: {', '.join(map(repr, repeated))}")
-    scores, known = predictions.scores, predictions.known.bool()
-    nan = scores.isnan() & known
-    if nan.any():
-        rows = nan.any(1).nonzero()[:, 0].tolist()
-        shown = ", ".join(repr(str(predictions.keys[row])) for row in rows[:NUM_KEYS_SHOWN])
-        raise DataError(
-            f"{int(nan.sum())} scores are NaN, in {len(rows)} of {len(predictions.keys)} samples "
-            f"(first keys: {shown}): the model diverged or its weights are damaged"
-        )
-    outside = ((scores < 0) | (scores > 1)) & known
-    if outside.any():
-        low, high = scores[outside].aminmax()
-        raise DataError(
-            f"scores must be probabilities in [0, 1], got values from {float(low):g} to {float(high):g}: "
-            "apply a sigmoid to logits first"
-        )
-
-
-def finite(value: float) -> float | None:
-    """Return the value, or None for NaN and infinity, which JSON does not have."""
-    return value if math.isfinite(value) else None
-
-
-def finite_list(values: Tensor) -> list[float | None]:
-    """Return a tensor [T] as a list of finite floats or None."""
-    return [finite(value) for value in values.to(torch.float64).tolist()]

@@ -101,6 +101,6 @@ def _tail_points(tail: Mapping[str, Any]) -> str:
     """Name the curve at a few of its thresholds."""
     points = [(t, v) for t, v in zip(tail["thresholds"], tail["mean"], strict=True) if v is not None]
     if not points:
-        return f"(nothing scores above {tail['classification_threshold']})"
+        return f"(nothing scores above {tail['t_min']})"
     chosen = points[:: max(1, len(points) // 4)][:5]
     return "  ".join(f"t>{t:.2f}: {v:.3f}" for t, v in chosen)

@@ -1,21 +1,26 @@
-"""The pictures of a report: each fetched from the shards once, shrunk, as a data URI."""
+"""The pictures of a report: each fetched from the shards once, and shrunk at once."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from shards.page import data_uri
-
+T = TypeVar("T")
 Thumbnail = Callable[[int], np.ndarray]  # sample number -> uint8 [H, W, 3] RGB; called from several threads
 NUM_THREADS = 2
 
 
-def fetch(thumbnail: Thumbnail, samples: Iterable[int]) -> dict[int, str]:
-    """Return the picture of each sample; the shards are read in rising order, with a progress bar on a terminal."""
+def fetch(
+    thumbnail: Thumbnail, samples: Iterable[int], shrink: Callable[[np.ndarray], T], what: str = "thumbnails"
+) -> dict[int, T]:
+    """Return what `shrink` makes of each sample's picture; the shards are read in rising order.
+
+    A progress bar on a terminal calls it `what`.
+    """
     numbers = sorted(set(samples))
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        pictures = pool.map(lambda number: data_uri(thumbnail(number)), numbers)
-        shown = tqdm(pictures, "thumbnails", total=len(numbers), unit="image", disable=None, leave=False)
+        pictures = pool.map(lambda number: shrink(thumbnail(number)), numbers)
+        shown = tqdm(pictures, what, total=len(numbers), unit="image", disable=None, leave=False)
         return dict(zip(numbers, shown, strict=True))

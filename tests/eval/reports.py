@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from eval.files import write_report
+from eval.gallery import build_galleries
+from eval.predictions import Predictions
 from eval.report import RunRecord, render
-from eval.results import Predictions, measure
+from eval.results import measure
 
 HOSTILE = "</script><script>alert(1)</script>"
 NUM_SAMPLES = 40
@@ -36,7 +38,8 @@ def make_report(
     }
     run = RunRecord(**{**fields, **record})
     metrics = measure(predictions) | ({"baseline": baseline} if baseline else {})
-    return render(metrics, predictions, run, history, class_ids, thumbnail, num_images)
+    galleries = build_galleries(predictions, class_ids, num_images) if class_ids else []
+    return render(metrics, predictions, run, history, class_ids, galleries, thumbnail)
 
 
 def open_page(browser, html, folder, **context):

@@ -7,7 +7,8 @@ import torch
 
 from eval.baseline import compare, find
 from eval.files import write_metrics, write_predictions
-from eval.results import Predictions, measure
+from eval.predictions import Predictions
+from eval.results import measure
 from shards.errors import DataError
 
 NAMES = ["a", "b", "c"]

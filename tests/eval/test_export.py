@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from eval.export import check_voc_names, export_kinds, voc_year, write_csv, write_export, write_parquet
 from eval.metrics import average_precision
-from eval.results import Predictions
+from eval.predictions import Predictions
 from shards.errors import DataError
 
 CLASSES = ("aeroplane", "tv monitor", 'a "b", c')

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from eval.gallery import build_galleries, choose_classes, true_labels
-from eval.results import Predictions
+from eval.predictions import Predictions
 from shards.errors import DataError
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from eval.results import Predictions
+from eval.predictions import Predictions
 from tests.eval.reports import ARTICLE, HOSTILE, NUM_SAMPLES, make_report, open_page, picture
 
 

@@ -14,8 +14,10 @@ from sklearn.metrics import average_precision_score
 from eval.figures import TITLES, figures, on_paper
 from eval.files import write_metrics, write_per_class, write_plots, write_predictions
 from eval.gallery import build_galleries
-from eval.results import Predictions, measure
+from eval.predictions import Predictions
+from eval.results import measure
 from eval.summary import summary
+from eval.tail import TailGrid
 from shards.errors import DataError
 
 
@@ -160,7 +162,7 @@ def test_a_list_of_numbers_is_one_line_and_strings_are_left_alone(tmp_path):
 
 def test_tail_accuracy_agrees_with_a_loop_over_its_own_grids():
     predictions = make()
-    tail = measure(predictions, num_thresholds=7)["tail_accuracy"]
+    tail = measure(predictions, TailGrid(num_steps=7))["tail_accuracy"]
     scores, labels, known = (
         t.numpy().astype(float) for t in (predictions.scores, predictions.labels, predictions.known)
     )
@@ -295,4 +297,4 @@ def test_a_gpu_measures_the_same():
         assert found[name] == pytest.approx(expected[name], abs=1e-12)
     for name in ("confusion", "co_occurrence", "score_histogram", "precision_recall"):
         assert found[name] == expected[name]
-    assert build_galleries(on_gpu, [0]) == build_galleries(on_cpu, [0])
+    assert build_galleries(on_gpu, [0], 50) == build_galleries(on_cpu, [0], 50)
