@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.geometry import ImageOptions
+from preprocess.holdout import Division, Holdout
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import Pool, open_pool
 from preprocess.record import Source, check
@@ -31,6 +32,13 @@ class ShardConfig:
     root: str = option("", "the source's folder, such as VOCdevkit/VOC2012; digits writes its own: OUT-source")
     out: str = option("", "the dataset's folder, one folder per split inside; data/SOURCE where not given")
     splits: str = option("", "splits to pack, separated by commas; those that the source names where not given")
+    val_fraction: float = option(
+        0.0, "hold out this share of the images as split val, such as 0.2, where the source has no val of its own"
+    )
+    split_by: Division = option(
+        "stratified", "with --val-fraction: keep every class's share, or draw at random as scikit-learn does"
+    )
+    split_seed: int = option(0, "with --val-fraction: draws which images are held out")
     max_side: int = option(0, "shrink to this longer side in pixels; 0 keeps the size")
     short_side: int = option(0, "shrink to this shorter side in pixels; 0 keeps the size")
     quality: int = option(90, "JPEG quality of what has to be encoded anew; untouched JPEGs keep their own")
@@ -64,13 +72,18 @@ def main() -> None:
     source = open_source(
         config.source, source_class, root, {name: getattr(config, name) for name in options(source_class)}
     )
-    splits = [name.strip() for name in config.splits.split(",") if name.strip()] or list(source.splits())
+    if config.val_fraction:
+        source = Holdout(source, config.val_fraction, config.split_seed, config.split_by)
+    named = [name.strip() for name in config.splits.split(",") if name.strip()]
+    splits = named or list(source.splits())
     image = _image_options(config, source)
     with open_pool(config.workers) as pool:
         for split in splits:
             started = time.perf_counter()
             packing = _pack(config, source, split, image, out / split, pool)
             _tell(packing, out / split, time.perf_counter() - started)
+    if not named and not {"train", "val"} <= set(splits):
+        print(f"training needs train and val, this source has {', '.join(splits)}: --val-fraction 0.2 divides it")
 
 
 def _parse(argv: list[str]) -> tuple[ShardConfig, type[Source]]:
@@ -111,6 +124,11 @@ def _pack(config: ShardConfig, source: Source, split: str, image: ImageOptions, 
 def _check(config: ShardConfig) -> None:
     if not 0 < config.shard_mb < math.inf:
         raise DataError(f"--shard-mb is {config.shard_mb}: give a size above 0")
+    if not config.val_fraction and (config.split_seed, config.split_by) != (
+        ShardConfig.split_seed,
+        ShardConfig.split_by,
+    ):
+        raise DataError("--split-seed and --split-by say how --val-fraction divides: give it too, or leave them out")
     for name in ("shard_samples", "workers", "max_rejects"):
         if getattr(config, name) < 0:
             raise DataError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give 0 or more")

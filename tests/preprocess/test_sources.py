@@ -7,12 +7,13 @@ import sys
 import pytest
 
 from preprocess.record import Record, Source, check
-from preprocess.shard import ShardConfig, main
+from preprocess.shard import ShardConfig
 from preprocess.sources import SOURCES, find, open_source, options, with_options
-from shards.commandline import option, run
+from shards.commandline import option
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import write_photographs
+from tests.preprocess.commands import shard
 
 MINE = """
 from dataclasses import dataclass
@@ -74,18 +75,6 @@ def mine(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     sys.modules.pop("my_source", None)
-
-
-def shard(monkeypatch, capsys, *args: str) -> tuple[int, str, str]:
-    """Run the packer inside this process: (exit status, stdout, stderr)."""
-    monkeypatch.setattr(sys, "argv", ["preprocess.shard", "--workers", "1", *args])
-    status = 0
-    try:
-        run(main)
-    except SystemExit as error:
-        status = int(error.code or 0)
-    told = capsys.readouterr()
-    return status, told.out, told.err
 
 
 def test_a_users_own_source_with_flags_of_its_own(mine, monkeypatch, capsys):
