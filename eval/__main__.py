@@ -97,7 +97,7 @@ def main() -> None:
     if compared:
         metrics["baseline"] = baseline.compare(metrics, predictions, compared)
     galleries = build_galleries(predictions, shown, config.num_images)
-    thumbnail = ShardDataset(index).image
+    thumbnail = ShardDataset(index, bands="rgb").image
     page = render(metrics, predictions, record, history, shown, galleries, thumbnail)
     plots = on_paper(figures(metrics, predictions, history)) | grids(predictions, shown, galleries, thumbnail)
     out.mkdir(parents=True, exist_ok=True)

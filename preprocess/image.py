@@ -1,17 +1,18 @@
-"""Turn the bytes of any photograph into the JPEG of a shard: 8-bit RGB, upright, baseline, tiled."""
+"""Turn the bytes of any photograph into what a shard holds: 8-bit RGB, upright, a tiled baseline JPEG or a PNG."""
 
 import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
 from PIL import Image, JpegImagePlugin
 
-from preprocess.geometry import MAX_SIDE, ImageOptions, packed_size, tile_interval
+from preprocess.geometry import ImageOptions, packed_size, tile_interval
+from preprocess.members import BadImage, JpegEncoding, Packed, pack_bands, pack_pixels, with_sums
 from preprocess.retile import retile
+from preprocess.tiff import read_tiff, scale_bands
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
@@ -27,26 +28,8 @@ _UPRIGHT = {  # EXIF orientation -> what makes it upright
 }
 
 
-class BadImage(ValueError):
-    """The bytes are no usable photograph; the message is the reason, in one line."""
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A packed image and the exact sums of its pixels, which are the statistics' raw material.
-
-    The sums run over the RGB pixels (R, G, B; values 0 to 255): of an image that is encoded anew, just before that.
-    """
-
-    data: bytes
-    width: int
-    height: int
-    pixel_sum: tuple[int, ...]
-    pixel_sum_squares: tuple[int, ...]
-
-
 def pack_image(data: bytes, options: ImageOptions) -> Packed:
-    """Decode a photograph and encode it as a tiled baseline JPEG, without any metadata.
+    """Decode a photograph and encode it as a tiled baseline JPEG, or a PNG, without any metadata.
 
     EXIF orientation is applied, then the size, then everything becomes 8-bit RGB: 16-bit grey by its high
     byte, alpha composed onto white (what is under transparent pixels is arbitrary, and who labelled the image
@@ -54,11 +37,15 @@ def pack_image(data: bytes, options: ImageOptions) -> Packed:
     do. An upright JPEG at its original size, a progressive one too, keeps its coefficients, so that it loses
     nothing (retile); one that cannot be rewritten, such as a damaged one, keeps its quantisation tables and
     subsampling; the rest is encoded at `options.quality`.
+    With encoding png the decoded pixels are kept. Of a multispectral set (`options.bands`) the TIFF's bands are
+    scaled to 8 bits and encoded, colours first.
     Raises BadImage with the reason.
     """
     with _quiet():
         try:
-            tiled = _retiled(data, options)
+            if options.bands:
+                return pack_bands(scale_bands(read_tiff(data), options.bands), options)
+            tiled = _retiled(data, options) if options.encoding == "jpg" else None
             if tiled is not None:
                 return tiled
             rgb, encoding = _decode(data, options)
@@ -68,14 +55,7 @@ def pack_image(data: bytes, options: ImageOptions) -> Packed:
             raise BadImage(f"more than {MAX_PIXELS:,} pixels by its header") from None
         except Exception as error:  # on hostile bytes Pillow's parsers raise almost anything
             raise BadImage(_one_line(error)) from error
-    return _encode(rgb, encoding)
-
-
-@dataclass(frozen=True)
-class _Encoding:
-    quality: int  # -1: the tables say it
-    subsampling: int  # Pillow's: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0
-    tables: list[list[int]] | None
+    return pack_pixels(rgb, options, encoding)
 
 
 @contextmanager
@@ -119,23 +99,24 @@ def _retiled(data: bytes, options: ImageOptions) -> Packed | None:
         pixels = simplejpeg.decode_jpeg(tiled, "RGB")
     except ValueError:
         return None
-    return _packed(tiled, Image.fromarray(pixels))
+    return with_sums({"jpg": tiled}, Image.fromarray(pixels))
 
 
-def _decode(data: bytes, options: ImageOptions) -> tuple[Image.Image, _Encoding]:
-    """Return the upright RGB pixels at their packed size and how to encode them."""
+def _decode(data: bytes, options: ImageOptions) -> tuple[Image.Image, JpegEncoding | None]:
+    """Return the upright RGB pixels at their packed size and, where they keep their encoding, which that is."""
     image = _open(data)
-    encoding = _own_encoding(image) if packed_size(image.size, options) == image.size else None
+    keeps = options.encoding == "jpg" and packed_size(image.size, options) == image.size
+    encoding = _own_encoding(image) if keeps else None
     if encoding is not None:
         return _load_as_stored(image, data), encoding
     rgb, full_size = _load_upright(image, options)
     target = packed_size(full_size, options)
     if rgb.size != target:
         rgb = rgb.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return rgb, _Encoding(options.quality, 2, None)
+    return rgb, None
 
 
-def _own_encoding(image: Image.Image) -> _Encoding | None:
+def _own_encoding(image: Image.Image) -> JpegEncoding | None:
     """Return the encoding that keeps an upright YCbCr JPEG as it is, or None where that is not possible."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode != "RGB" or _orientation(image) != 1:
         return None
@@ -145,7 +126,7 @@ def _own_encoding(image: Image.Image) -> _Encoding | None:
     if stored_rgb or subsampling not in (0, 1, 2):  # others, such as 4:4:0, Pillow cannot write
         return None
     per_component = [list(image.quantization[c[3]]) for c in components]
-    return _Encoding(-1, subsampling, per_component[: 2 if per_component[1] == per_component[2] else 3])
+    return JpegEncoding(-1, subsampling, per_component[: 2 if per_component[1] == per_component[2] else 3])
 
 
 def _orientation(image: Image.Image) -> int:
@@ -200,29 +181,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def _encode(rgb: Image.Image, encoding: _Encoding) -> Packed:
-    width, height = rgb.size
-    if max(width, height) > MAX_SIDE:
-        raise BadImage(f"{width} x {height} has a side over {MAX_SIDE} pixels, JPEG's limit; use max_side")
-    buffer = io.BytesIO()
-    rgb.save(
-        buffer,
-        "JPEG",
-        quality=encoding.quality,
-        subsampling=encoding.subsampling,
-        qtables=encoding.tables,
-        progressive=False,
-        comment=b"",
-    )
-    tiled = retile(buffer.getvalue(), tile_interval)
-    assert tiled is not None  # a baseline JPEG, just written
-    return _packed(tiled, rgb)
-
-
-def _packed(data: bytes, rgb: Image.Image) -> Packed:
-    counts = np.asarray(rgb.histogram(), np.int64).reshape(3, 256)
-    values = np.arange(256)
-    sums, squares = counts @ values, counts @ values**2
-    return Packed(data, *rgb.size, tuple(sums.tolist()), tuple(squares.tolist()))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ class Entry:
     first_record: int
     num_records: int
     inputs: str
-    num_pixels: int = 0
-    pixel_sum: list[int] = field(default_factory=lambda: [0, 0, 0])
-    pixel_sum_squares: list[int] = field(default_factory=lambda: [0, 0, 0])
-    rejected: list[dict[str, str]] = field(default_factory=list)
+    num_pixels: int
+    pixel_sum: list[int]  # one per channel
+    pixel_sum_squares: list[int]
+    rejected: list[dict[str, str]]
 
 
 def previous_entries(root: Path, identity: str) -> list[Entry]:

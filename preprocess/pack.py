@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from preprocess.contents import samples_array, statistics
 from preprocess.geometry import ImageOptions
-from preprocess.image import Packed
 from preprocess.keys import sample_key
 from preprocess.ledger import (
     Entry,
@@ -25,6 +24,7 @@ from preprocess.ledger import (
     to_json,
     write_progress,
 )
+from preprocess.members import Packed
 from preprocess.pool import Pool, Result
 from preprocess.record import Record
 from shards.errors import DataError
@@ -155,7 +155,7 @@ class _Ahead:
 def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -> Entry:
     writer = ShardWriter(path)
     rejected: list[dict[str, str]] = []
-    num_pixels, sums, squares = 0, [0, 0, 0], [0, 0, 0]
+    num_pixels, sums, squares = 0, [0] * job.image.num_channels, [0] * job.image.num_channels
     at = first
     try:
         # What is rejected right behind a full shard is still told with it: no shard is left without a sample.
@@ -183,7 +183,7 @@ def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -
 def _sample(record: Record, packed: Packed) -> Sample:
     return Sample(
         key=sample_key(record.name),
-        images={"jpg": packed.data},
+        images=packed.images,
         labels=record.labels,
         ignored=record.ignored,
         width=packed.width,
@@ -218,7 +218,7 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         "class_names": job.class_names,
         "num_samples": len(samples),
         "num_rejected": sum(len(entry.rejected) for entry in entries),
-        "image": {"members": ["jpg"], "mode": "RGB", **asdict(job.image)},
+        "image": {"members": job.image.members, "mode": "RGB", **asdict(job.image)},
         "statistics": statistics(samples, entries, len(job.class_names)),
         "command": job.command,
         "identity": identity,

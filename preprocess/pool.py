@@ -11,7 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 from preprocess.geometry import ImageOptions
-from preprocess.image import BadImage, Packed, pack_image
+from preprocess.image import pack_image
+from preprocess.members import BadImage, Packed
 from preprocess.record import Record
 from shards.errors import DataError
 from shards.machine import num_cores

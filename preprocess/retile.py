@@ -51,12 +51,12 @@ class _Headers:
     scan: int = 0  # where the entropy-coded bytes start
 
 
-def retile(data: bytes, interval_of: Callable[[int, int], int]) -> bytes | None:
+def retile(data: bytes, interval_of: Callable[[int, int], int], keep_grey: bool = False) -> bytes | None:
     """Rewrite a JPEG as baseline with restart markers, optimised codes and no metadata; None where not possible.
 
     `interval_of(MCUs of a row, rows)` chooses the restart interval. The coefficients stay the same, so every decoder
-    gives the same pixels. A grey image gets two empty chroma planes: an RGB one of equal pixels. Arithmetic,
-    12-bit and CMYK files are not rewritten, nor damaged ones or progressive ones that lack scans.
+    gives the same pixels. A grey image gets two empty chroma planes, unless `keep_grey`: an RGB one of equal pixels.
+    Arithmetic, 12-bit and CMYK files are not rewritten, nor damaged ones or progressive ones that lack scans.
     """
     headers = _Headers()
     try:
@@ -66,13 +66,13 @@ def retile(data: bytes, interval_of: Callable[[int, int], int]) -> bytes | None:
     if read is None:
         return None
     levels, counts, tokens = read
-    grey = len(headers.components) == 1
+    grey = len(headers.components) == 1 and not keep_grey
     blocks, mcus_per_row, num_mcus = _layout(headers)
     interval = interval_of(mcus_per_row, num_mcus // mcus_per_row)
     lengths, codes, described = _codes(count_symbols(levels, counts, tokens, blocks, interval, grey))
     out = np.empty(8 * (len(tokens) + 2 * len(levels)) + 64, np.uint8)
     size = write_tiles(levels, counts, tokens, blocks, interval, grey, codes, lengths, out)
-    start = _write_headers(headers, described, interval, _tile_lengths(out[:size]))
+    start = _write_headers(headers, described, interval, _tile_lengths(out[:size]), grey)
     return start + out[:size].tobytes() + b"\xff\xd9"
 
 
@@ -231,10 +231,13 @@ def _tables(headers: _Headers, kind: str, members: list[int]) -> np.ndarray:
 
 
 def _codes(frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
-    """Make optimal codes: lengths and codes int64 [4, 256], and each table's DHT payload without its class byte."""
+    """Make optimal codes: lengths and codes int64 [4, 256], and each table's DHT payload without its class byte.
+
+    Tables of chroma that is not there are left out of the payloads.
+    """
     lengths, codes = np.zeros((2, 4, 256), np.int64)
     described = []
-    for table in range(4):
+    for table in range(4 if frequencies[2].any() else 2):
         size = optimal_lengths(frequencies[table])
         bits = limited_bits(size)
         symbols = np.lexsort((np.arange(256), size[:256]))
@@ -256,21 +259,19 @@ def _tile_lengths(scan: np.ndarray) -> np.ndarray:
     return np.diff(np.concatenate([[-2], markers, [len(scan)]])) - 2
 
 
-def _write_headers(headers: _Headers, described: list[bytes], interval: int, lengths: np.ndarray) -> bytes:
+def _write_headers(
+    headers: _Headers, described: list[bytes], interval: int, lengths: np.ndarray, add_chroma: bool
+) -> bytes:
     def segment(marker: int, payload: bytes) -> bytes:
         return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
-    components = list(headers.components)
-    if len(components) == 1:
-        grey = components[0]
-        components = [_Component(i + 1, 1, 1, grey.quantisation) for i in range(3)]
-    else:
-        components = [_Component(i + 1, c.horizontal, c.vertical, c.quantisation) for i, c in enumerate(components)]
+    components = headers.components * 3 if add_chroma else headers.components
+    components = [_Component(i + 1, c.horizontal, c.vertical, c.quantisation) for i, c in enumerate(components)]
     used = sorted({c.quantisation for c in components})
     wide = any(headers.quantisation[number][0] >= 16 for number in used)  # 16-bit tables need SOF1
-    frame = struct.pack(">BHHB", 8, headers.height, headers.width, 3)
+    frame = struct.pack(">BHHB", 8, headers.height, headers.width, len(components))
     frame += b"".join(bytes([c.identifier, c.horizontal << 4 | c.vertical, c.quantisation]) for c in components)
-    scan = bytes([3]) + b"".join(bytes([c.identifier, 0x00 if i == 0 else 0x11]) for i, c in enumerate(components))
+    scan = b"".join(bytes([c.identifier, 0x00 if i == 0 else 0x11]) for i, c in enumerate(components))
     classes = (0x00, 0x10, 0x01, 0x11)
     listed = len(lengths) <= MAX_TILES and lengths.max() <= 0xFFFF  # otherwise a reader decodes the whole image
     tiles = segment(TILES_MARKER, TILES_NAME + lengths.astype(">u2").tobytes()) if listed else b""
@@ -281,8 +282,8 @@ def _write_headers(headers: _Headers, described: list[bytes], interval: int, len
             tiles,
             *(segment(0xDB, headers.quantisation[number]) for number in used),
             segment(0xC1 if wide else 0xC0, frame),
-            *(segment(0xC4, bytes([number]) + table) for number, table in zip(classes, described, strict=True)),
+            *(segment(0xC4, bytes([number]) + table) for number, table in zip(classes, described, strict=False)),
             segment(0xDD, struct.pack(">H", interval)),
-            segment(0xDA, scan + b"\x00\x3f\x00"),
+            segment(0xDA, bytes([len(components)]) + scan + b"\x00\x3f\x00"),
         ]
     )

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess.geometry import ImageOptions
+from preprocess.geometry import Encoding, ImageOptions
 from preprocess.holdout import Division, Holdout
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import Pool, open_pool
@@ -42,6 +42,7 @@ class ShardConfig:
     max_side: int = option(0, "shrink to this longer side in pixels; 0 keeps the size")
     short_side: int = option(0, "shrink to this shorter side in pixels; 0 keeps the size")
     quality: int = option(90, "JPEG quality of what has to be encoded anew; untouched JPEGs keep their own")
+    encoding: Encoding = option("jpg", "png stores the pixels without loss: for images too small for JPEG")
     shard_mb: float = option(128.0, "start a new shard at this size in MB")
     shard_samples: int = option(0, "start a new shard after this many samples; 0 lets the size decide")
     workers: int = option(0, "packing processes; 0 means one per core")
@@ -97,7 +98,7 @@ def _parse(argv: list[str]) -> tuple[ShardConfig, type[Source]]:
 
 
 def _image_options(config: ShardConfig, source: Source) -> ImageOptions:
-    options = ImageOptions(config.max_side, config.short_side, config.quality)
+    options = ImageOptions(config.max_side, config.short_side, config.quality, config.encoding)
     if type(source).image_options is Source.image_options:
         return options  # without listing a training split, which there may not be
     splits = source.splits()

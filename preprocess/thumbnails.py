@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import simplejpeg
 from tqdm import tqdm
@@ -10,21 +11,27 @@ from tqdm import tqdm
 from shards.errors import SampleError
 from shards.index import DatasetIndex
 from shards.page import LONG_SIDE, data_uri
+from shards.png import decode_png, is_png
 from shards.reader import ShardReader
 
 Sample = tuple[int, int]  # number of the split, number of the sample in it
 
 
 def decode_small(reader: ShardReader, row: np.void, min_width: int, min_height: int, colours: str) -> np.ndarray:
-    """Decode a sample halved as often as its sides allow: uint8 [H, W, 3], or [H, W, 1] for colours "GRAY".
+    """Decode a sample's red, green and blue: uint8 [H, W, 3], or [H, W, 1] for colours "GRAY".
 
-    Raises SampleError naming shard and key where it cannot be decoded.
+    A JPEG is halved as often as its sides allow. Raises SampleError naming shard and key where it cannot be decoded.
     """
     data = reader.member(row, 0)
+    path, key = reader.index.shard_path(int(row["shard"])), row["key"].decode()
     try:
+        if is_png(data):
+            pixels = decode_png(data, int(row["width"]), int(row["height"]), 3)
+            return pixels if colours == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
         return simplejpeg.decode_jpeg(data, colours, fastdct=True, min_height=min_height, min_width=min_width)
+    except SampleError as error:
+        raise SampleError(f"{path}: sample {key}: {error}; pack this shard again") from error
     except ValueError as error:
-        path, key = reader.index.shard_path(int(row["shard"])), row["key"].decode()
         raise SampleError(f"{path}: sample {key}: damaged JPEG ({error}); pack this shard again") from error
 
 

@@ -9,7 +9,8 @@ import torch
 class Batch(dict[str, Any]):
     """A batch as a mapping, its entries also attributes. B = local batch size, K = classes.
 
-    images     uint8 [B, 3, size, size], channels_last memory, RGB; of five crops [5 B, ...], first all centres
+    images     uint8 [B, C, size, size], channels_last memory, RGB, then further bands; of five crops [5 B, ...], first
+               all centres
     labels     float32 [B, K], 0 or 1
     known      bool [B, K], False where the annotation says to ignore the class, and on padding
     valid      bool [B], False on the padding of a short batch: its pixels repeat samples of the same batch

@@ -1,6 +1,7 @@
 """The map-style drop-in: whole images for anybody's own DataLoader, workers and transforms."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -11,10 +12,14 @@ from shards.reader import ShardReader
 
 
 class ShardDataset:
-    """`ds[i]` is (image uint8 HWC RGB, labels float32 [K], known bool [K], key) of sample `i`, in the index's order."""
+    """`ds[i]` is (image uint8 HWC, labels float32 [K], known bool [K], key) of sample `i`, in the index's order.
 
-    def __init__(self, index: DatasetIndex | str | Path) -> None:
+    Channels are red, green and blue, then the further bands of a multispectral set, unless `bands` is rgb.
+    """
+
+    def __init__(self, index: DatasetIndex | str | Path, bands: Literal["all", "rgb"] = "all") -> None:
         self.index = index if isinstance(index, DatasetIndex) else DatasetIndex.open(index)
+        self._num_members = self.index.num_members(bands)
         self._reader = ShardReader(self.index)
 
     def __len__(self) -> int:
@@ -29,11 +34,12 @@ class ShardDataset:
         return self.image(sample), labels, known, self.index.key(sample)
 
     def image(self, sample: int) -> np.ndarray:
-        """Decode the image of one sample: uint8 [height, width, 3] RGB, the caller's own."""
+        """Decode the image of one sample: uint8 [height, width, C], the caller's own."""
         row = self.index.samples[sample]
         width, height = int(row["width"]), int(row["height"])
         try:
-            return Decoder().box(self._reader.member(row, 0), width, height, (0, 0, width, height))
+            members = [self._reader.member(row, member) for member in range(self._num_members)]
+            return Decoder().bands(members, width, height, (0, 0, width, height))
         except SampleError as error:
             path = self.index.shard_path(int(row["shard"]))
             raise SampleError(f"{path}: sample {self.index.key(sample)}: {error}; pack this shard again") from error

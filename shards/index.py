@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shards.errors import FormatError
+from shards.errors import DataError, FormatError
 from shards.format import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -98,6 +98,12 @@ class DatasetIndex:
     def num_channels(self) -> int:
         """Count the channels of an image: three of the first member, one of each further band."""
         return 2 + len(self.members)
+
+    def num_members(self, bands: str) -> int:
+        """Count the image members to read for `bands`, all or rgb. Raises DataError for anything else."""
+        if bands not in ("all", "rgb"):
+            raise DataError(f"bands is {bands!r}: give all or rgb")
+        return len(self.members) if bands == "all" else 1
 
     def labels(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Unpack labels of the given samples (all by default) into bool [N, K]."""

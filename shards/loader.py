@@ -101,13 +101,15 @@ class Loader(DataLoader[Batch]):
 
     `train=True` shuffles all samples anew each epoch and draws random-resized crops and flips; `train=False` keeps the
     index's order and takes the centre, or with `five_crops` the centre and the four corners: `images` is then
-    [5 B, 3, size, size], first the centres of all samples. Every rank makes `len(self)` steps. Both order and crops are
+    [5 B, C, size, size], first the centres of all samples. Every rank makes `len(self)` steps. Both order and crops are
     pure functions of (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. An epoch
     that was read to its end moves the loader on to the next one; one that was left starts again, unless
     `load_state_dict` says where.
 
     `cache="ram"` decodes each image once, at a short side of at most `cache_short_side` pixels (0: size / 0.875), and
     takes all later crops from memory, which the ranks of a machine share; evaluation keeps its finished views.
+
+    Of a multispectral set `images` have C channels, red, green and blue first; `bands="rgb"` reads these alone.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Loader(DataLoader[Batch]):
         cache: Literal["none", "ram"] = "none",
         cache_short_side: int = 0,
         five_crops: bool = False,
+        bands: Literal["all", "rgb"] = "all",
     ) -> None:
         for name, value in (
             ("global_batch_size", global_batch_size),
@@ -144,7 +147,7 @@ class Loader(DataLoader[Batch]):
             raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
         plan = Plan(index.num_samples, global_batch_size, train, seed, world)
         self.index, self.plan, self.num_threads = index, plan, num_threads
-        view = View(size, train, check_scale(scale), crop_share, five_crops and not train)
+        view = View(size, train, check_scale(scale), crop_share, five_crops and not train, index.num_members(bands))
         short_side = cache_short_side or round(size / CROP_SHARE)
         resident = make_resident(index, view, short_side, world.num_local) if cache == "ram" else None
         self.maker = BatchMaker(index, plan, view, resident)

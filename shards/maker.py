@@ -9,7 +9,7 @@ import torch
 
 from shards.batch import Batch
 from shards.crops import centre_crops, random_resized_crops
-from shards.decode import Decoder, resize_box_into, resize_into
+from shards.decode import Decoder, channels_of, resize_box_into, resize_into
 from shards.errors import DataError, SampleError
 from shards.fivecrop import NUM_CROPS, five_crops_into
 from shards.index import DatasetIndex
@@ -23,7 +23,8 @@ from shards.sampler import Plan
 class View:
     """What is seen of each image, `size` pixels across.
 
-    In training a random-resized crop, in evaluation the centre, or with `five_crops` the centre and the four corners.
+    In training a random-resized crop, in evaluation the centre, or with `five_crops` the centre and the four corners;
+    of all bands or of the first `num_members` members.
     """
 
     size: int
@@ -31,6 +32,11 @@ class View:
     scale: tuple[float, float]
     crop_share: float
     five_crops: bool = False
+    num_members: int = 1
+
+    @property
+    def num_channels(self) -> int:
+        return 2 + self.num_members
 
     @property
     def num_crops(self) -> int:
@@ -45,7 +51,7 @@ class BatchMaker:
     def __init__(self, index: DatasetIndex, plan: Plan, view: View, resident: Resident | None = None) -> None:
         self.index, self.plan, self.view, self.resident = index, plan, view, resident
         self._reader = ShardReader(index)
-        shape = (view.num_crops * plan.local_batch_size, view.size, view.size, 3)
+        shape = (view.num_crops * plan.local_batch_size, view.size, view.size, view.num_channels)
         self.ring = Ring(shape, pinned=torch.cuda.is_available())
         self._local = threading.local()
 
@@ -74,9 +80,9 @@ class BatchMaker:
             num_known=int(self.index.known(global_ids).sum()),
         )
 
-    def read(self, row: np.void) -> np.ndarray:
-        """View the JPEG of one sample: uint8 [length]."""
-        return self._reader.member(row, 0)
+    def read(self, row: np.void) -> list[np.ndarray]:
+        """View the image members of one sample that are looked at: uint8 [length] each."""
+        return [self._reader.member(row, member) for member in range(self.view.num_members)]
 
     def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> None:
         if not hasattr(self._local, "decoder"):
@@ -103,7 +109,7 @@ class BatchMaker:
             return
         for out, row, box, flip in zip(slot, rows, boxes.tolist(), flips.tolist(), strict=True):
             with self._naming(row):
-                decoder.crop_into(out, self.read(row), int(row["width"]), int(row["height"]), box, flip)
+                decoder.crop_bands_into(out, self.read(row), int(row["width"]), int(row["height"]), box, flip)
 
     def _fill_views(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray) -> None:
         views = slot.reshape(self.view.num_crops, len(ids), *slot.shape[1:]).swapaxes(0, 1)
@@ -122,20 +128,21 @@ class BatchMaker:
         pixels = self.resident.image(number)
         if self.view.train:
             width, height = int(row["width"]), int(row["height"])
-            resize_into(pixels, decoder.box(self.read(row), width, height, (0, 0, width, height)), False)
+            resize_into(pixels, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False)
         else:
             size, share = self.view.size, self.view.crop_share
             (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
-            self._view_into(pixels.reshape(self.view.num_crops, size, size, 3), decoder, row, box)
+            self._view_into(pixels.reshape(self.view.num_crops, size, size, -1), decoder, row, box)
         self.resident.keep(number)
 
     def _view_into(self, out: np.ndarray, decoder: Decoder, row: np.void, box: np.ndarray) -> None:
-        """Write what evaluation sees of one image: uint8 [1 or 5, size, size, 3]. `box` is the single view's."""
-        data, width, height = self.read(row), int(row["width"]), int(row["height"])
-        if self.view.five_crops:
-            five_crops_into(out, decoder, data, width, height, self.view.crop_share)
-        else:
-            resize_box_into(out[0], decoder, data, width, height, box.tolist())
+        """Write what evaluation sees of one image: uint8 [1 or 5, size, size, C]. `box` is the single view's."""
+        members, width, height = self.read(row), int(row["width"]), int(row["height"])
+        for part, data in zip(channels_of(out, len(members)), members, strict=True):
+            if self.view.five_crops:
+                five_crops_into(part, decoder, data, width, height, self.view.crop_share)
+            else:
+                resize_box_into(part[0], decoder, data, width, height, box.tolist())
 
     def _naming(self, row: np.void) -> "_Naming":
         return _Naming(self.index, row)
@@ -168,6 +175,6 @@ def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers:
         heights = view.num_crops * widths
     checksums = "".join(shard.sha256 for shard in index.shards)
     try:
-        return Resident(widths, heights, f"{index.root} {view} {checksums}", num_sharers)
+        return Resident(widths, heights, view.num_channels, f"{index.root} {view} {checksums}", num_sharers)
     except DataError as error:
         raise DataError(f"{index.root}: {error}") from error

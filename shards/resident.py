@@ -1,5 +1,6 @@
 """Decoded images that stay in memory: each is decoded when it is first asked for, by whichever process that is."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,15 +10,16 @@ from shards.memory import shared_memory
 
 
 class Resident:
-    """Pixels uint8 [h, w, 3] of N images of known sizes, one copy for all processes of a job on a machine.
+    """Pixels uint8 [h, w, C] of N images of known sizes, one copy for all processes of a job on a machine.
 
     Invariant: an image whose flag is set is whole. Two processes may decode the same one at the same time: both write
     the same bytes.
     """
 
-    def __init__(self, widths: np.ndarray, heights: np.ndarray, name: str, num_sharers: int) -> None:
+    def __init__(self, widths: np.ndarray, heights: np.ndarray, channels: int, name: str, num_sharers: int) -> None:
         self.widths, self.heights = widths.astype(np.int64), heights.astype(np.int64)
-        ends = np.cumsum(3 * self.widths * self.heights) + len(widths)
+        self.channels = channels
+        ends = np.cumsum(channels * self.widths * self.heights) + len(widths)
         try:
             memory = shared_memory(int(ends[-1]), name, num_sharers)
         except DataError as error:
@@ -33,23 +35,24 @@ class Resident:
         return bool(self._is_there[number])
 
     def image(self, number: int) -> np.ndarray:
-        """Give the pixels of an image, uint8 [h, w, 3]; where they are not there yet, write them, then `keep`."""
+        """Give the pixels of an image, uint8 [h, w, C]; where they are not there yet, write them, then `keep`."""
         height, width, end = int(self.heights[number]), int(self.widths[number]), int(self._ends[number])
-        return self._pixels[end - 3 * height * width : end].reshape(height, width, 3)
+        shape = (height, width, self.channels)
+        return self._pixels[end - math.prod(shape) : end].reshape(shape)
 
     def keep(self, number: int) -> None:
         """Tell everybody that the pixels of an image are whole."""
         self._is_there[number] = 1
 
     def crops(self, numbers: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
-        """Give crops uint8 [h, w, 3] of images that are there: numbers int64 [B], boxes (x, y, w, h) int64 [B, 4].
+        """Give crops uint8 [h, w, C] of images that are there: numbers int64 [B], boxes (x, y, w, h) int64 [B, 4].
 
         Boxes must lie inside their images.
         """
-        widths, (x, y, w, h) = self.widths[numbers], boxes.T
-        starts = self._ends[numbers] - 3 * self.heights[numbers] * widths + 3 * (y * widths + x)
+        widths, (x, y, w, h), channels = self.widths[numbers], boxes.T, self.channels
+        starts = self._ends[numbers] - channels * (self.heights[numbers] * widths - (y * widths + x))
         for start, width, across, down in zip(starts.tolist(), widths.tolist(), w.tolist(), h.tolist(), strict=True):
-            yield np.ndarray((down, across, 3), np.uint8, self._pixels, start, (3 * width, 3, 1))
+            yield np.ndarray((down, across, channels), np.uint8, self._pixels, start, (channels * width, channels, 1))
 
 
 def bounded(widths: np.ndarray, heights: np.ndarray, short_side: int) -> tuple[np.ndarray, ...]:

@@ -16,7 +16,7 @@ STAGES = {
     "read": "find the bytes and bring them in from page cache or disk",
     "tiles": "training: JPEG to resized crop in one, by the tile decoder",
     "splice": "evaluation: cut the tiles of the crop out of the JPEG",
-    "decode": "evaluation: JPEG to pixels",
+    "decode": "evaluation, or PNG: file to pixels",
     "resize": "evaluation, or cache ram: crop and resize",
     "collate": "order, crop boxes, labels, slots, tensors",
 }
@@ -55,18 +55,19 @@ def stage_times(loader: Loader, num_steps: int) -> dict[str, float]:
             with clock("splice"):
                 return super().cut(*where)
 
-        def decode(self, data: np.ndarray, width: int, height: int) -> np.ndarray:
+        def decode(self, *what: Any) -> np.ndarray:
             with clock("decode"):
-                return super().decode(data, width, height)
+                return super().decode(*what)
 
     class TimedMaker(BatchMaker):
         decoder_class = TimedDecoder
 
-        def read(self, row: np.void) -> np.ndarray:
+        def read(self, row: np.void) -> list[np.ndarray]:
             with clock("read"):
-                data = super().read(row)
-                data[::PAGE].max()
-                return data
+                members = super().read(row)
+                for data in members:
+                    data[::PAGE].max()
+                return members
 
         def _fill_random(self, *what: Any) -> None:
             with clock("collate" if self.resident is None else "resize"):  # without it the tile decoder resizes

@@ -1,7 +1,8 @@
 """Decode a box of a tiled JPEG straight to a square of training pixels: compiled, without the GIL, inside its bounds.
 
-Only tiles that the box needs are decoded. Two MCU rows, a strip, go through Huffman decoding, inverse DCT and resizing
-across while they are in the cache; resizing down and the conversion to RGB are done at the size of the output.
+RGB or grey. Only tiles that the box needs are decoded. Two MCU rows, a strip, go through Huffman decoding, inverse DCT
+and resizing across while they are in the cache; resizing down and the conversion to RGB are done at the size of the
+output.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from shards.tiles.transform import (
     inverse_dct,
     max_taps,
     resize,
+    to_grey,
     to_rgb,
     triangle_weights,
     turn,
@@ -64,7 +66,7 @@ class Scratch(NamedTuple):
 
 
 @numba.njit(**OPTIONS)
-def _lay_out(luma_h: int, luma_v: int, layout: Any) -> int:
+def _lay_out(luma_h: int, luma_v: int, num_components: int, layout: Any) -> int:
     """Say where each block of an MCU goes in a strip (see entropy.decode_pair): the number of blocks."""
     number = 0
     for row in range(luma_v):
@@ -72,7 +74,7 @@ def _lay_out(luma_h: int, luma_v: int, layout: Any) -> int:
             layout[number, 0], layout[number, 1] = 0, 0
             layout[number, 2], layout[number, 3] = column * _BLOCK + row * 8, luma_h * _BLOCK
             number += 1
-    for component in range(1, 3):
+    for component in range(1, num_components):
         layout[number, 0], layout[number, 1] = component, 1
         layout[number, 2], layout[number, 3] = (component - 1) * 16, _BLOCK
         number += 1
@@ -147,6 +149,16 @@ def _finish(s: Any, down: int, blue: int, red: int, stride: int, out: Any) -> No
 
 
 @numba.njit(**OPTIONS)
+def _finish_grey(s: Any, stride: int, out: Any) -> None:
+    """Resize down: out uint8 [size, padded size]."""
+    for row in range(len(out)):
+        first, count, weights, line = s.spans[2, row, 0] * LANES, s.spans[2, row, 1], s.weights[2, row], out[row]
+        for panel in range(len(line) // LANES):
+            weigh(s.lines, panel * stride + first, count, weights, s.planes, 0)
+            to_grey(s.planes, line, panel * LANES)
+
+
+@numba.njit(**OPTIONS)
 def _find_tiles(data: Any, frame: Any, num_tiles: int, offsets: Any) -> bool:
     """Add up the listed lengths; False where the list is not of `num_tiles`, or does not fit the file."""
     if frame[LISTED] != num_tiles or num_tiles >= len(offsets):
@@ -161,13 +173,16 @@ def _find_tiles(data: Any, frame: Any, num_tiles: int, offsets: Any) -> bool:
 
 @numba.njit(**OPTIONS)
 def _decode_crop(
-    data: Any, width: int, height: int, box: Any, mirror: bool, out: Any, scales: Any, places: Any, s: Any
-) -> bool:
+    data: Any, width: int, height: int, num_components: int, box: Any, mirror: bool, out: Any, scales: Any, places: Any,
+    s: Any,
+) -> bool:  # fmt: skip
     """See TileDecoder.crop_into."""
     if not read_header(
-        data, width, height, s.frame, s.components, s.raw_quants, scales, s.quants, s.lookups, s.longest, s.symbols
-    ):
+        data, width, height, num_components, s.frame, s.components, s.raw_quants, scales, s.quants, s.lookups,
+        s.longest, s.symbols,
+    ):  # fmt: skip
         return False
+    grey = num_components == 1
     x, y, w, h = box
     interval, luma_h, luma_v = s.frame[INTERVAL], s.frame[LUMA_H], s.frame[LUMA_V]
     tile_w, tile_h = interval * 8 * luma_h, 8 * luma_v
@@ -185,13 +200,14 @@ def _decode_crop(
     row0, row1 = max(y - 1, 0) // tile_h, min((y + h + tile_h) // tile_h, rows)
 
     num_strips, num_mcus = (row1 - row0 + 1) // 2, (column1 - column0) * interval
-    chroma_at, num_coefs = num_mcus * luma_h * _BLOCK, num_mcus * (luma_h + 1) * _BLOCK
-    luma_lines, chroma_lines = num_strips * luma_v * 16, num_strips * 16
+    blocks_across = luma_h if grey else luma_h + 1
+    chroma_at, num_coefs = num_mcus * luma_h * _BLOCK, num_mcus * blocks_across * _BLOCK
+    luma_lines, chroma_lines = num_strips * luma_v * 16, 0 if grey else num_strips * 16
     blue, red, stride = luma_lines * LANES, (luma_lines + chroma_lines) * LANES, (luma_lines + 2 * chroma_lines) * LANES
     if num_coefs > len(s.coefs) or stride * (len(s.resized) // _SQUARE) > len(s.lines):
         return False
 
-    num_blocks = _lay_out(luma_h, luma_v, s.layout)
+    num_blocks = _lay_out(luma_h, luma_v, num_components, s.layout)
     left, top, across, down = column0 * tile_w, row0 * tile_h, luma_h - 1, 1 + luma_v
     triangle_weights(x, w, mirror, left, s.weights[0], s.spans[0])
     triangle_weights(y, h, False, top, s.weights[2], s.spans[2])
@@ -208,13 +224,18 @@ def _decode_crop(
             chroma_at, num_blocks, places, s,
         ):  # fmt: skip
             return False
-        inverse_dct(s.coefs, 0, num_mcus * (luma_h + 1))
+        inverse_dct(s.coefs, 0, num_mcus * blocks_across)
         resize(s.coefs, 0, s.weights[0], s.spans[0], s.resized)
         _to_panels(s.resized, 0, luma_v * 16, s.lines, strip * luma_v * 16 * LANES, stride)
+        if grey:
+            continue
         resize(s.coefs, chroma_at, s.weights[across], s.spans[across], s.resized)
         _to_panels(s.resized, 0, 16, s.lines, blue + strip * 16 * LANES, stride)
         _to_panels(s.resized, 16, 16, s.lines, red + strip * 16 * LANES, stride)
-    _finish(s, down, blue, red, stride, out)
+    if grey:
+        _finish_grey(s, stride, out)
+    else:
+        _finish(s, down, blue, red, stride, out)
     return True
 
 
@@ -225,7 +246,7 @@ class TileDecoder:
         self.size, self._padded = size, -(-size // LANES) * LANES
         self._scales = dct_scales().ravel()[_ZIGZAG].astype(np.float32)
         self._places = ((_ZIGZAG & 7) * LANES + (_ZIGZAG >> 3)).astype(np.uint64)
-        self._pixels = np.zeros((size, 3 * self._padded), np.uint8)
+        self._pixels = np.zeros(size * 3 * self._padded, np.uint8)
         self._room = (1 << 17, 512, 512, 512)
         self._scratch = self._make_scratch(*self._room)
 
@@ -257,19 +278,22 @@ class TileDecoder:
     def crop_into(
         self, out: np.ndarray, data: np.ndarray, width: int, height: int, box: Sequence[int], mirror: bool
     ) -> bool:
-        """Decode box (x, y, w, h) of a JPEG `width` x `height` and resize it into `out` uint8 [size, size, 3].
+        """Decode box (x, y, w, h) of a JPEG `width` x `height` and resize it into `out` uint8 [size, size, 3 or 1].
 
-        False, with `out` undefined, for a damaged file or one of a kind that the packer does not write: ask the
-        ordinary decoder.
+        False, with `out` undefined, for a damaged file or one of a kind that the packer does not write, or of other
+        colours than RGB or grey, as the shape of `out` says: ask the ordinary decoder.
         """
         room = (len(data), width, box[2], box[3])
         if room[0] > self._room[0] or room[1] > self._room[1] or room[2] > self._room[2] or room[3] > self._room[3]:
             self._room = tuple(max(pair) for pair in zip(room, self._room, strict=True))  # type: ignore[assignment]
             self._scratch = self._make_scratch(*self._room)
-        direct = self._padded == self.size and out.flags.c_contiguous
-        pixels = out.reshape(self.size, -1) if direct else self._pixels
+        direct, channels = self._padded == self.size and out.flags.c_contiguous, out.shape[2]
+        line = channels * self._padded
+        pixels = out.reshape(self.size, -1) if direct else self._pixels[: self.size * line].reshape(self.size, line)
         corners = (int(box[0]), int(box[1]), int(box[2]), int(box[3]))
-        done = _decode_crop(data, width, height, corners, mirror, pixels, self._scales, self._places, self._scratch)
+        done = _decode_crop(
+            data, width, height, channels, corners, mirror, pixels, self._scales, self._places, self._scratch
+        )
         if not direct:
-            out[:] = pixels[:, : 3 * self.size].reshape(out.shape)
+            out[:] = pixels[:, : channels * self.size].reshape(out.shape)
         return bool(done)

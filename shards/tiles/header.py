@@ -76,14 +76,17 @@ def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols
 
 
 @numba.njit(**OPTIONS)
-def _read_frame(data: Any, at: int, width: int, height: int, frame: Any, components: Any) -> bool:
-    """Read the frame header at `at`: three components of 8 bits, chroma 1x1. components int64 [3, 2]: id, quantiser."""
-    if data[at] != 8 or data[at + 5] != 3 or u16(data, at + 1) != height or u16(data, at + 3) != width:
+def _read_frame(data: Any, at: int, width: int, height: int, num: int, frame: Any, components: Any) -> bool:
+    """Read the frame header at `at`: `num` components of 8 bits, chroma 1x1. components int64 [3, 2]: id, quantiser."""
+    if data[at] != 8 or data[at + 5] != num or u16(data, at + 1) != height or u16(data, at + 3) != width:
         return False
-    for i in range(3):
+    for i in range(num):
         components[i, 0], components[i, 1] = data[at + 6 + 3 * i], data[at + 8 + 3 * i]
         if components[i, 1] > 3:
             return False
+    if num == 1:  # not interleaved: an MCU is one block whatever the factors say
+        frame[LUMA_H], frame[LUMA_V] = 1, 1
+        return True
     luma = np.int64(data[at + 7])
     frame[LUMA_H], frame[LUMA_V] = luma >> 4, luma & 15
     return (
@@ -93,15 +96,15 @@ def _read_frame(data: Any, at: int, width: int, height: int, frame: Any, compone
 
 @numba.njit(**OPTIONS)
 def read_header(
-    data: Any, width: int, height: int, frame: Any, components: Any, raw: Any, scales: Any, quants: Any, lookups: Any,
-    longest: Any, symbols: Any,
+    data: Any, width: int, height: int, num: int, frame: Any, components: Any, raw: Any, scales: Any, quants: Any,
+    lookups: Any, longest: Any, symbols: Any,
 ) -> bool:  # fmt: skip
     """Read everything before the scan; False for a file of another kind, which is left to the ordinary road.
 
-    Accepted: 8-bit Huffman-coded sequential, one scan of YCbCr, chroma 1x1 and luma 1x1, 2x1, 1x2 or 2x2, Huffman
-    tables 0 for luma and 1 for chroma, `width` x `height`. Fills frame int64 [6]; quants float32 [3, 64], a component's
-    quantisers in zigzag order times `scales` [64]; and of the tables DC 0, DC 1, AC 0, AC 1: lookups
-    int32 [4, 2**LOOK], longest int64 [4, 17, 2], symbols uint8 [4, 256]. raw, components: scratch.
+    Accepted: 8-bit Huffman-coded sequential, one scan of YCbCr (`num` is 3), chroma 1x1 and luma 1x1, 2x1, 1x2 or 2x2,
+    or of grey (1), Huffman tables 0 for luma and 1 for chroma, `width` x `height`. Fills frame int64 [6]; quants
+    float32 [3, 64], a component's quantisers in zigzag order times `scales` [64]; and of the tables DC 0, DC 1, AC 0,
+    AC 1: lookups int32 [4, 2**LOOK], longest int64 [4, 17, 2], symbols uint8 [4, 256]. raw, components: scratch.
     """
     if len(data) < 4 or data[0] != 0xFF or data[1] != _SOI:
         return False
@@ -135,7 +138,7 @@ def read_header(
                     return False
                 found_codes |= np.int64(1) << table
         elif marker in (_SOF0, _SOF1):
-            if framed or length != 17 or not _read_frame(data, at, width, height, frame, components):
+            if framed or length != 8 + 3 * num or not _read_frame(data, at, width, height, num, frame, components):
                 return False
             framed = True
         elif marker == _DRI:
@@ -157,14 +160,15 @@ def read_header(
                 frame[LIST] = at + len(_TILES_NAME)
                 frame[LISTED] = (end - frame[LIST]) // 2
         elif marker == _SOS:
-            if not framed or length != 12 or data[at] != 3 or found_codes != 15:
+            needed = 5 if num == 1 else 15  # DC 0 and AC 0, or all
+            if not framed or length != 6 + 2 * num or data[at] != num or found_codes & needed != needed:
                 return False
-            if data[at + 7] != 0 or data[at + 8] != 63 or data[at + 9] != 0:
+            if data[end - 3] != 0 or data[end - 2] != 63 or data[end - 1] != 0:
                 return False
             by_number = components[0, 0] == 1 and components[1, 0] == 2 and components[2, 0] == 3
-            if not jfif and (adobe or not by_number):  # the colours may be RGB
+            if num == 3 and not jfif and (adobe or not by_number):  # the colours may be RGB
                 return False
-            for i in range(3):
+            for i in range(num):
                 table = components[i, 1]
                 if data[at + 1 + 2 * i] != components[i, 0] or data[at + 2 + 2 * i] != (0x11 if i > 0 else 0):
                     return False

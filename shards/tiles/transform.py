@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from shards.tiles.compiled import ARITHMETIC, INLINE, OPTIONS
-from shards.tiles.vectors import LANES, add_weighed, store_rgb, turn8, weigh2, weigh3, weigh4
+from shards.tiles.vectors import LANES, add_weighed, store_grey, store_rgb, turn8, weigh2, weigh3, weigh4
 
 _F = np.float32
 _ROOT2, _C1, _C2, _C3 = _F(1.414213562), _F(1.847759065), _F(1.082392200), _F(2.613125930)
@@ -133,6 +133,13 @@ def turn(lines: Any, at: int, num_lanes: int, out: Any, to: int) -> None:
     for i in range(0, num_lanes, 8):
         for j in range(0, LANES, 8):
             turn8(lines, at + j * LANES + i, out, to + i * LANES + j)
+
+
+@numba.njit(**INLINE)
+def to_grey(planes: Any, out: Any, to: int) -> None:
+    """Convert a line of luma, float32 [LANES], to the bytes of grey pixels at out[to:]."""
+    if len(planes) >= LANES and to >= 0 and to + LANES <= len(out):
+        store_grey(planes, out, to)
 
 
 @numba.njit(**INLINE)

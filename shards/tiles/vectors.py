@@ -109,6 +109,30 @@ def turn8(context: Any, lines: Any, at: Any, out: Any, to: Any) -> Any:
     return types.void(lines, types.int64, out, types.int64), generate
 
 
+def _to_bytes(builder: Any, value: Any) -> Any:
+    """Cut floats off to bytes, clamped."""
+    whole = builder.fptosi(value, _WHOLES)
+    low, high = _same(_WHOLES, 0), _same(_WHOLES, 255)
+    whole = builder.select(builder.icmp_signed(">", whole, low), whole, low)
+    whole = builder.select(builder.icmp_signed("<", whole, high), whole, high)
+    return builder.trunc(whole, _BYTES)
+
+
+@intrinsic
+def store_grey(context: Any, planes: Any, out: Any, to: Any) -> Any:
+    """out[to:] = the bytes of the line at planes[0:], which is centred on 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, zero = _data(context, builder, signature.args[0], args[0]), ir.Constant(ir.IntType(64), 0)
+        line = builder.load(_place(builder, source, zero, 0, _LINE), align=4)
+        values = _to_bytes(builder, builder.fadd(line, _same(_LINE, 128.5)))
+        target = builder.gep(_data(context, builder, signature.args[1], args[1]), [args[2]])
+        builder.store(values, builder.bitcast(target, _BYTES.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(planes, out, types.int64), generate
+
+
 @intrinsic
 def store_rgb(context: Any, planes: Any, out: Any, to: Any) -> Any:
     """out[to:] = the bytes of RGB pixels from three lines of YCbCr at planes[0:], all centred on 0."""
@@ -125,17 +149,12 @@ def store_rgb(context: Any, planes: Any, out: Any, to: Any) -> Any:
             return builder.fadd(a, b, flags=("contract",))
 
         luma = plus(luma, _same(_LINE, 128.5))
-        channels = []
-        for value in (
+        colours = (
             plus(luma, times(red, 1.402)),
             plus(plus(luma, times(blue, -0.344136)), times(red, -0.714136)),
             plus(luma, times(blue, 1.772)),
-        ):
-            whole = builder.fptosi(value, _WHOLES)
-            low, high = _same(_WHOLES, 0), _same(_WHOLES, 255)
-            whole = builder.select(builder.icmp_signed(">", whole, low), whole, low)
-            whole = builder.select(builder.icmp_signed("<", whole, high), whole, high)
-            channels.append(builder.trunc(whole, _BYTES))
+        )
+        channels = [_to_bytes(builder, colour) for colour in colours]
         everything = ir.Constant(ir.VectorType(_INT, 2 * LANES), list(range(2 * LANES)))
         first = builder.shuffle_vector(channels[0], channels[1], everything)
         second = builder.shuffle_vector(channels[2], ir.Constant(_BYTES, ir.Undefined), everything)

@@ -58,7 +58,7 @@ def segments(data):
 
 
 def check_tiled(packed, mcu=(16, 16)):
-    found, restarts, size = segments(packed.data)
+    found, restarts, size = segments(packed.images["jpg"])
     markers = [marker for marker, _ in found]
     assert set(markers) <= {0xE0, 0xE9, 0xDB, 0xC0, 0xC4, 0xDD, 0xDA}  # baseline, and no metadata but JFIF and tiles
     across, down = -(-packed.width // mcu[0]), -(-packed.height // mcu[1])
@@ -71,14 +71,14 @@ def check_tiled(packed, mcu=(16, 16)):
     assert dict(found)[0xE9] == b"TILES\0" + struct.pack(f">{len(lengths)}H", *lengths)
     height, width = struct.unpack(">HH", dict(found)[0xC0][1:5])
     assert (width, height) == (packed.width, packed.height)
-    np.testing.assert_array_equal(pixels(opened(packed.data)), simplejpeg.decode_jpeg(packed.data))
+    np.testing.assert_array_equal(pixels(opened(packed.images["jpg"])), simplejpeg.decode_jpeg(packed.images["jpg"]))
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_jpeg_at_its_size_keeps_tables_and_subsampling(subsampling):
     data = saved(scene(500, 375), quality=83, subsampling=subsampling, progressive=True, comment=b"hello")
     packed = pack_image(data, ImageOptions(quality=20))
-    before, after = opened(data), opened(packed.data)
+    before, after = opened(data), opened(packed.images["jpg"])
     assert after.quantization == before.quantization
     assert [layer[1:3] for layer in after.layer] == [layer[1:3] for layer in before.layer]
     np.testing.assert_array_equal(pixels(after), pixels(before))
@@ -87,9 +87,9 @@ def test_jpeg_at_its_size_keeps_tables_and_subsampling(subsampling):
 
 def test_packing_twice_changes_nothing_more():
     once = pack_image(saved(scene(320, 240), quality=75), KEEP)
-    twice = pack_image(once.data, KEEP)
-    assert np.abs(pixels(opened(once.data)) - pixels(opened(twice.data))).max() <= 2
-    assert abs(len(twice.data) - len(once.data)) < 0.01 * len(once.data)
+    twice = pack_image(once.images["jpg"], KEEP)
+    assert np.abs(pixels(opened(once.images["jpg"])) - pixels(opened(twice.images["jpg"]))).max() <= 2
+    assert abs(len(twice.images["jpg"]) - len(once.images["jpg"])) < 0.01 * len(once.images["jpg"])
 
 
 @pytest.mark.parametrize("options", [KEEP, ImageOptions(short_side=48), ImageOptions(max_side=50)])
@@ -97,7 +97,9 @@ def test_packing_twice_changes_nothing_more():
 def test_formats(file_format, options):
     packed = pack_image(saved(scene(), file_format), options)
     assert (packed.width, packed.height) == packed_size((96, 64), options)
-    assert np.abs(pixels(opened(packed.data)) - pixels(scene().resize((packed.width, packed.height)))).mean() < 8
+    assert (
+        np.abs(pixels(opened(packed.images["jpg"])) - pixels(scene().resize((packed.width, packed.height)))).mean() < 8
+    )
     check_tiled(packed)
 
 
@@ -106,7 +108,7 @@ def test_sums_are_exact_and_near_those_of_the_decoded_image():
     expected = pixels(scene()).reshape(-1, 3)
     assert packed.pixel_sum == tuple(expected.sum(axis=0).tolist())
     assert packed.pixel_sum_squares == tuple((expected**2).sum(axis=0).tolist())
-    decoded = pixels(opened(packed.data)).reshape(-1, 3).mean(axis=0)
+    decoded = pixels(opened(packed.images["jpg"])).reshape(-1, 3).mean(axis=0)
     np.testing.assert_allclose(np.array(packed.pixel_sum) / len(expected), decoded, atol=1)
 
 
@@ -122,7 +124,7 @@ def test_exif_orientation(orientation, file_format, options):
     packed = pack_image(data, options)
     size = packed_size(expected.size, options)
     assert (packed.width, packed.height) == size
-    assert np.abs(pixels(opened(packed.data)) - pixels(expected.resize(size))).mean() < 6
+    assert np.abs(pixels(opened(packed.images["jpg"])) - pixels(expected.resize(size))).mean() < 6
 
 
 def test_damaged_exif_is_no_reason_to_lose_a_photograph():
@@ -151,7 +153,7 @@ GREY = np.tile(np.linspace(0, 65535, 96).astype(np.uint16), (64, 1))
 )
 def test_modes(data, expected):
     packed = pack_image(data, ImageOptions(quality=95))
-    decoded = opened(packed.data)
+    decoded = opened(packed.images["jpg"])
     assert decoded.mode == "RGB"
     tolerance = 12 if expected.mode in ("1", "P") else 5
     assert np.abs(pixels(decoded) - pixels(expected)).mean() < tolerance
@@ -164,7 +166,7 @@ def test_transparent_is_white(mode):
     image = Image.new("RGBA", (64, 64), (10, 10, 10, 255))
     image.paste((0, 0, 0, 0), (0, 0, 32, 64))
     data = saved(image.quantize(4) if mode == "P" else image.convert(mode), "PNG")
-    decoded = pixels(opened(pack_image(data, KEEP).data))
+    decoded = pixels(opened(pack_image(data, KEEP).images["jpg"]))
     assert decoded[:, :24].min() > 245
     assert decoded[:, 40:].max() < 20
 
@@ -234,13 +236,13 @@ def test_hostile_bytes_are_bad_images_or_pack(noise, at):
         packed = pack_image(data[:at] + noise + data[at + len(noise) :], KEEP)
     except BadImage:
         return
-    opened(packed.data)
+    opened(packed.images["jpg"])
 
 
 def test_noise_at_full_quality_has_room():
     noise = np.random.default_rng(0).integers(0, 256, (900, 1600, 3), np.uint8)
     packed = pack_image(saved(Image.fromarray(noise), quality=100, subsampling=0), KEEP)
-    assert len(packed.data) > 1600 * 900 * 2
+    assert len(packed.images["jpg"]) > 1600 * 900 * 2
     check_tiled(packed, (8, 8))
 
 
@@ -313,7 +315,9 @@ def test_real_photographs(voc2012_root, options):
     for path in sorted((voc2012_root / "JPEGImages").iterdir())[::100]:
         data = path.read_bytes()
         packed = pack_image(data, options)
-        assert len(packed.data) < 1.03 * len(data)
-        found, *_ = segments(packed.data)
+        assert len(packed.images["jpg"]) < 1.03 * len(data)
+        found, *_ = segments(packed.images["jpg"])
         assert 0xDD in dict(found)
-        np.testing.assert_array_equal(pixels(opened(packed.data)), simplejpeg.decode_jpeg(packed.data))
+        np.testing.assert_array_equal(
+            pixels(opened(packed.images["jpg"])), simplejpeg.decode_jpeg(packed.images["jpg"])
+        )

@@ -155,7 +155,7 @@ def test_long_runs_of_zeros():
 def test_the_packer_keeps_progressive_originals():
     data = jpeg(photograph(200, 150), quality=77, progressive=True)
     packed = pack_image(data, ImageOptions())
-    np.testing.assert_array_equal(simplejpeg.decode_jpeg(packed.data), simplejpeg.decode_jpeg(data))
+    np.testing.assert_array_equal(simplejpeg.decode_jpeg(packed.images["jpg"]), simplejpeg.decode_jpeg(data))
 
 
 def test_real_photographs_keep_every_pixel(voc2012_root):

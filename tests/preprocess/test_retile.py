@@ -103,7 +103,7 @@ def test_damage_never_gives_other_pixels_silently(data):
 def test_the_packer_keeps_originals():
     data = jpeg(photograph(200, 150), quality=77, subsampling="4:2:2")
     packed = pack_image(data, ImageOptions())
-    np.testing.assert_array_equal(simplejpeg.decode_jpeg(packed.data), simplejpeg.decode_jpeg(data))
+    np.testing.assert_array_equal(simplejpeg.decode_jpeg(packed.images["jpg"]), simplejpeg.decode_jpeg(data))
     pixels = simplejpeg.decode_jpeg(data).reshape(-1, 3).astype(np.int64)
     assert packed.pixel_sum == tuple(pixels.sum(0))
     assert packed.pixel_sum_squares == tuple((pixels**2).sum(0))

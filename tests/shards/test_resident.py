@@ -99,15 +99,16 @@ import sys
 import time
 from shards.memory import _left_to_container, shared_memory
 memory = shared_memory(1 << 20, "test", int(sys.argv[1]))
-print(memory[:4].tolist(), flush=True)
+first = memory[:4].tolist()
 memory[int(sys.argv[2])] = 7
+print(first, flush=True)
 sys.stdin.readline()
 print(memory[:4].tolist(), flush=True)
 """
 
 
 class Sharer:
-    """A process that prints the memory's first bytes, sets one to 7, and on a line of input prints them again."""
+    """A process that sets a byte to 7, prints the first ones from before, and on a line of input prints them again."""
 
     def __init__(self, folder: Path, num_sharers: int, at: int, port: str = "4321") -> None:
         env = {**os.environ, "MASTER_PORT": port, "MASTER_ADDR": "x", "TMPDIR": str(folder), "PYTHONPATH": "."}

@@ -129,7 +129,7 @@ def test_real_photographs_come_nearer_to_pillow_than_half_a_grey_level(voc2012_r
             packed = pack_image(path.read_bytes(), options)
             sizes = np.array([packed.width]), np.array([packed.height])
             box = random_resized_crops(np.array([number]), *sizes, 0, 0, (0.08, 1.0))[0][0].tolist()
-            out, data = np.empty((224, 224, 3), np.uint8), as_array(packed.data)
+            out, data = np.empty((224, 224, 3), np.uint8), as_array(packed.images["jpg"])
             assert decoder.crop_into(out, data, packed.width, packed.height, box, False), path
             errors.append(np.abs(out - by_pillow(data, box, 224)).mean())
         assert np.mean(errors) < 0.5
