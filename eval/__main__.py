@@ -144,7 +144,9 @@ def _predict(
 
     with accelerator.autocast():
         check_sizes(members, config.tta, device)
-        return predict_ensemble(members, config.tta, config.tta_reduce, batches, index.num_samples, accelerator.gather)
+        return predict_ensemble(
+            members, config.tta, config.tta_reduce, batches, index.num_samples, accelerator.gather, index.task
+        )
 
 
 def _member(opened: Checkpoint, size: int, device: torch.device) -> Member:

@@ -1,7 +1,7 @@
 """Several networks and several views of each image, put together to one score per sample and class.
 
-Everything is combined as probabilities, after the sigmoid: first the views of one network, by their mean or maximum,
-then the networks, by their mean.
+Everything is combined as probabilities, after the sigmoid, or the softmax of multiclass data: first the views of one
+network, by their mean or maximum, then the networks, by their mean.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +13,7 @@ from eval.evaluate import Forward, Gather, predict
 from eval.tta import Augmentation, Look, Reduction, looks, views
 from shards.batch import Batch
 from shards.errors import DataError, one_line
+from shards.index import Task
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def predict_ensemble(
     batches: Callable[[Look], Iterable[Batch]],
     num_samples: int,
     gather: Gather,
+    task: Task = "multilabel",
 ) -> Ensembled:
     """Predict every view of every sample with every member.
 
@@ -50,13 +52,14 @@ def predict_ensemble(
             thus decoded once for all members.
         num_samples, gather: as in `eval.evaluate.predict`. Memory: the logits of one look, of all its views and
             members, beside one matrix [N, K] per member.
+        task: says what the logits are.
     """
     join = torch.maximum if reduction == "max" else torch.add
     scores = [torch.zeros(())] * len(members)  # no probability is below 0: it changes neither sum nor maximum
     num_views = [0] * len(members)
     for look, seeing in who_looks(members, augmentation).items():
         forward = _seen_by([members[number].forward for number in seeing], look, augmentation)
-        outputs = predict(forward, batches(look), num_samples, gather)
+        outputs = predict(forward, batches(look), num_samples, gather, task)
         for number, views_of_one in zip(seeing, outputs.scores.chunk(len(seeing), dim=1), strict=True):
             for view in views_of_one.unbind(1):
                 scores[number] = join(scores[number], view)

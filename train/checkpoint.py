@@ -54,13 +54,14 @@ def better(best: Best | None, new: Best) -> Best:
 class Progress:
     """Where a run stands: `epoch` epochs and `step` batches of the next one are done.
 
-    The loss sums belong to the unfinished epoch.
+    The sums belong to the unfinished epoch: of losses, of what they are divided by, of right answers.
     """
 
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    loss_count: int = 0
+    loss_count: float = 0.0
+    num_right: float = 0.0
     best: Best | None = None
 
 

@@ -1,5 +1,6 @@
 """What a configuration is refused for, before any data is opened."""
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from shards.crops import check_scale
@@ -26,8 +27,13 @@ NOT_BELOW_0 = (
     "save_every_steps",
     "seed",
     "cache_short_side",
+    "focal_gamma",
+    "asl_gamma_neg",
+    "asl_gamma_pos",
 )
-BELOW_1 = ("ema_decay", "drop_rate", "momentum")
+BELOW_1 = ("ema_decay", "drop_rate", "momentum", "label_smoothing", "asl_clip")
+# Options that mean something only where another has a certain value: prefix or name -> (that other, its value).
+ONLY_WITH = {"focal_": ("loss", "focal"), "asl_": ("loss", "asl")}
 
 
 def check(config: "TrainConfig") -> None:
@@ -44,6 +50,18 @@ def check(config: "TrainConfig") -> None:
     for name in BELOW_1:
         if not 0 <= getattr(config, name) < 1:
             raise DataError(f"{name} is {getattr(config, name)}: give a number from 0 to below 1")
+    for prefix, (other, value) in ONLY_WITH.items():
+        for field in dataclasses.fields(config):
+            given = getattr(config, field.name)
+            if field.name.startswith(prefix) and given != field.default and getattr(config, other) != value:
+                raise DataError(
+                    f"{field.name} is {given}, but {other} is {getattr(config, other)}: "
+                    f"leave it out, or give --{other} {value}"
+                )
+    if not 0 <= config.focal_alpha <= 1:
+        raise DataError(f"focal_alpha is {config.focal_alpha}: give a number from 0 to 1")
+    if config.pos_weight != 0 and not config.pos_weight >= 1:
+        raise DataError(f"pos_weight is {config.pos_weight}: give the highest weight, at least 1, or 0 for none")
     if config.seed >= 2**31:
         raise DataError(f"seed is {config.seed}: give a number below 2**31")
     if config.pretrained and config.weights:

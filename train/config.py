@@ -35,6 +35,20 @@ class TrainConfig:
     global_batch_size: int = option(64, "samples per optimiser step, over all ranks together")
     accumulate: int = option(1, "split each rank's part of a batch into this many passes, to save memory")
     eval_batch_size: int = option(64, "samples per rank and step of validation")
+    loss: Literal["auto", "bce", "focal", "asl", "cross_entropy"] = option(
+        "auto",
+        "auto: bce for several labels a sample, cross_entropy for one; focal (Lin et al. 2017); asl, the asymmetric "
+        "loss (Ridnik et al. 2021)",
+    )
+    pos_weight: float = option(
+        0.0, "weight positives by their class's negatives / positives, at most so much (such as 20); 0 does not"
+    )
+    label_smoothing: float = option(0.0, "move labels so far towards being undecided")
+    focal_alpha: float = option(0.25, "loss focal: weight of positives, 1 - alpha that of negatives")
+    focal_gamma: float = option(2.0, "loss focal: how much easy labels are played down")
+    asl_gamma_neg: float = option(4.0, "loss asl: how much easy negatives are played down")
+    asl_gamma_pos: float = option(1.0, "loss asl: how much easy positives are played down")
+    asl_clip: float = option(0.05, "loss asl: probability up to which a negative costs nothing")
     precision: Literal["no", "bf16", "fp16"] = option("no", "mixed precision; bf16 also works on a CPU")
     optimizer: Literal["sgd", "adamw"] = option(
         "sgd", "sgd (with momentum, not Nesterov's) or adamw, as timm makes them"

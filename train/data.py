@@ -1,7 +1,7 @@
 """The loaders of a run: training in the order of its seed, validation in the order of the index."""
 
 from shards.errors import DataError
-from shards.index import open_split
+from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
 from shards.sampler import World
 from train.config import TrainConfig
@@ -12,6 +12,13 @@ def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
     train_index, val_index = open_split(config.data, "train"), open_split(config.data, "val")
     if train_index.class_names != val_index.class_names:
         raise DataError(f"{val_index.root}: its classes differ from those of {train_index.root}; pack both alike")
+    if train_index.task != val_index.task:
+        raise DataError(
+            f"{val_index.root}: its task is {val_index.task}, that of {train_index.root} {train_index.task}; "
+            "pack both alike"
+        )
+    for index in (train_index, val_index):
+        _check_labels(index)
     train_loader = Loader(
         train_index,
         config.global_batch_size,
@@ -33,3 +40,13 @@ def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
         cache=config.cache,
     )
     return train_loader, val_loader
+
+
+def _check_labels(index: DatasetIndex) -> None:
+    """Refuse multiclass data whose samples do not have one known label each, as far as the counts of labels tell."""
+    num_labels, num_ignored = sum(index.statistics["positives"]), sum(index.statistics["ignored"])
+    if index.task == "multiclass" and (num_labels != index.num_samples or num_ignored):
+        raise DataError(
+            f"{index.root}: its task is multiclass, but {index.num_samples} samples have {num_labels} labels and "
+            f"{num_ignored} ignored ones; pack it as multi-label data, or with one label a sample"
+        )

@@ -22,14 +22,15 @@ from train import checkpoint
 from train.checkpoint import Best, Meta, Progress, better
 from train.config import TrainConfig
 from train.data import open_loaders
-from train.meter import Meter, RunningLoss, epoch_line, with_bar
+from train.loss import build_loss
+from train.meter import Meter, RunningSums, epoch_line, with_bar
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder
 from train.state import generator_states, restore_generators
 from train.step import Hands, Step
 from train.stop import Stop, stop_on_signals
-from train.validation import METRIC, measure_validation
+from train.validation import METRICS, measure_validation
 
 DIVERGED = "try a lower --lr or --clip-norm 1"
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
@@ -48,6 +49,8 @@ class Session:
         self.world = World(self.accelerator.process_index, self.accelerator.num_processes, num_local)
         self.train_loader, self.val_loader = open_loaders(config, self.world)
         self.train_index, self.val_index = self.train_loader.index, self.val_loader.index
+        self.metric = METRICS[self.train_index.task]
+        self.loss = build_loss(config, self.train_index, self.device)
         self.train_loader.warm_up()
         set_seed(config.seed)  # the same initial weights on every rank
         statistics = self.train_index.statistics if config.normalize == "dataset" else None
@@ -70,7 +73,7 @@ class Session:
             no_sync=partial(self.accelerator.no_sync, self.model),
             clip=partial(self.accelerator.clip_grad_norm_, self.model.parameters()),
         )
-        self.step = Step(self.model, self.optimizer, config, self.world.num_ranks, hands)
+        self.step = Step(self.model, self.optimizer, self.loss, config, self.world.num_ranks, hands)
         set_seed(config.seed + self.world.rank)  # different dropout on every rank
 
     def say(self, line: str) -> None:
@@ -129,31 +132,35 @@ class Session:
         """Train to the end of the epoch, or until asked to stop: the loader and `progress` tell how far it came."""
         epoch, steps = progress.epoch, len(self.train_loader)
         self.model.train()
-        losses, meter, first_step, step = RunningLoss(self.device), Meter(), progress.step, progress.step
+        sums, meter, first_step, step = RunningSums(self.device), Meter(), progress.step, progress.step
         batches = meter.watch(on_device(self.train_loader, self.device))
         bar = self._bar(f"epoch {epoch + 1}/{self.config.epochs}", steps, first_step)
-        for batch in with_bar(batches, bar, lambda: losses.mean(self.world.num_ranks)):
+        for batch in with_bar(batches, bar, lambda: sums.mean_loss(self.world.num_ranks)):
             set_lr(self.optimizer, lr_factor(self.config, epoch * steps + step, steps))
-            losses.add(self.step(batch), batch.num_known)
+            sums.add(self.step(batch), self.loss.count(batch.num_known, self.train_index.num_classes))
             if self.ema is not None:
                 self.ema.update(self.classifier, step=epoch * steps + step)
             step += 1
             if self._stop_agreed(stop, step):
                 break
             if self.config.save_every_steps and step % self.config.save_every_steps == 0 and step < steps:
-                self.save(self._advanced(progress, step, losses), {})
+                self.save(self._advanced(progress, step, sums), {})
         num_images = min(step * self.config.global_batch_size, self.train_index.num_samples)
         num_images -= first_step * self.config.global_batch_size
-        return self._advanced(progress, step, losses), meter.summary(num_images, self.device)
+        return self._advanced(progress, step, sums), meter.summary(num_images, self.device)
 
     def _bar(self, description: str, total: int, initial: int = 0) -> tqdm:
         disable = None if self.accelerator.is_main_process else True  # None: quiet where there is no terminal
         return tqdm(total=total, initial=initial, desc=description, unit="step", leave=False, disable=disable)
 
-    def _advanced(self, progress: Progress, step: int, losses: RunningLoss) -> Progress:
-        loss_sum = progress.loss_sum + float(self.accelerator.reduce(losses.sum.clone()))
+    def _advanced(self, progress: Progress, step: int, sums: RunningSums) -> Progress:
+        loss_sum, num_right = self.accelerator.reduce(sums.sums.clone()).tolist()
         return dataclasses.replace(
-            progress, step=step, loss_sum=loss_sum, loss_count=progress.loss_count + losses.count
+            progress,
+            step=step,
+            loss_sum=progress.loss_sum + loss_sum,
+            loss_count=progress.loss_count + sums.count,
+            num_right=progress.num_right + num_right,
         )
 
     def _stop_agreed(self, stop: Stop, step: int) -> bool:
@@ -170,8 +177,8 @@ class Session:
         broadcast(list(model.buffers()))  # running statistics of batch norms are each rank's own: take the first's
         batches = with_bar(on_device(self.val_loader, self.device), self._bar("validate", len(self.val_loader)))
         with self.accelerator.autocast():
-            own = predict_own(model, batches)
-        return measure_validation(own, self.val_index.num_samples, self.accelerator.reduce)
+            own = predict_own(model, batches, self.val_index.task)
+        return measure_validation(own, self.loss, self.val_index.num_samples, self.accelerator.reduce)
 
     # -- records -------------------------------------------------------------------------------------------------
 
@@ -207,20 +214,22 @@ class Session:
 
     def finish_epoch(self, progress: Progress, cost: dict[str, float]) -> Progress:
         """Validate, record and save; return where the next epoch starts."""
-        train_loss = progress.loss_sum / max(1, progress.loss_count)
-        if not math.isfinite(train_loss):
-            raise DataError(f"epoch {progress.epoch + 1}: the loss is {train_loss}; {DIVERGED}")
+        trained = {"train_loss": progress.loss_sum / max(1, progress.loss_count)}
+        if self.train_index.task == "multiclass":
+            trained["train_accuracy"] = progress.num_right / max(1, progress.loss_count)
+        if not math.isfinite(trained["train_loss"]):
+            raise DataError(f"epoch {progress.epoch + 1}: the loss is {trained['train_loss']}; {DIVERGED}")
         validated = self.validate()
         if not math.isfinite(validated["val_loss"]):  # the last steps diverged: `last` stays as it was before
             raise DataError(f"epoch {progress.epoch + 1}: the validation loss is {validated['val_loss']}; {DIVERGED}")
         metrics = {
             "epoch": progress.epoch + 1,
-            "train_loss": train_loss,
+            **trained,
             **{name: value if math.isfinite(value) else None for name, value in validated.items()},
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             **cost,
         }
-        best = better(progress.best, Best(METRIC, metrics[METRIC], progress.epoch + 1))
+        best = better(progress.best, Best(self.metric, metrics[self.metric], progress.epoch + 1))
         is_best = best != progress.best
         done = Progress(epoch=progress.epoch + 1, best=best)
         if self.accelerator.is_main_process:
@@ -229,7 +238,7 @@ class Session:
         self.save(done, metrics)
         if is_best and self.accelerator.is_main_process:
             checkpoint.copy(self.folder.last, self.folder.best)
-        self.say(epoch_line(metrics, METRIC, self.config.epochs, is_best))
+        self.say(epoch_line(metrics, self.metric, self.config.epochs, is_best))
         return done
 
 

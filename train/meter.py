@@ -49,20 +49,23 @@ class Meter:
         }
 
 
-class RunningLoss:
-    """Sum up losses on the device, where adding waits for nothing; `count` is of all ranks, `sum` of this one."""
+class RunningSums:
+    """Sum up losses and right answers on the device, where adding waits for nothing.
+
+    `sums` float64 [2] are this rank's; `count`, what they are divided by, is of all ranks.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.sum = torch.zeros((), dtype=torch.float64, device=device)
-        self.count = 0
+        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.count = 0.0
 
-    def add(self, loss_sum: torch.Tensor, count: int) -> None:
-        self.sum += loss_sum
+    def add(self, sums: torch.Tensor, count: float) -> None:
+        self.sums += sums
         self.count += count
 
-    def mean(self, num_ranks: int) -> float:
+    def mean_loss(self, num_ranks: int) -> float:
         """Estimate the mean over all ranks from this one's share; waits for the device."""
-        return float(self.sum) * num_ranks / max(1, self.count)
+        return float(self.sums[0]) * num_ranks / max(1, self.count)
 
 
 def with_bar(batches: Iterable[T], bar: tqdm, loss: Callable[[], float] | None = None) -> Iterator[T]:

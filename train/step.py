@@ -5,18 +5,18 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from shards.batch import Batch
 from train.config import TrainConfig
-from train.loss import masked_bce_sum
+from train.loss import Loss
 
 
 @dataclass(frozen=True)
 class Hands:
     """What a step has done by whoever distributes the run: gradients of a loss, without their exchange, clipped."""
 
-    backward: Callable[[torch.Tensor], None]
+    backward: Callable[[Tensor], None]
     no_sync: Callable[[], AbstractContextManager[None]]
     clip: Callable[[float], None]
 
@@ -25,25 +25,41 @@ class Step:
     """Take optimiser steps. A batch's loss is the same on any number of ranks and with any `accumulate`."""
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, num_ranks: int, hands: Hands
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        config: TrainConfig,
+        num_ranks: int,
+        hands: Hands,
     ) -> None:
-        self._model, self._optimizer, self._config, self._hands = model, optimizer, config, hands
-        self._num_ranks = num_ranks
+        self._model, self._optimizer, self._loss, self._config = model, optimizer, loss, config
+        self._num_ranks, self._hands = num_ranks, hands
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        """Take one step; return this rank's sum of losses, float64 [] on the device."""
+    def __call__(self, batch: Batch) -> Tensor:
+        """Take one step; return this rank's sum of losses and its right answers, float64 [2] on the device."""
         self._optimizer.zero_grad()
         # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global count.
-        scale = self._num_ranks / max(1, batch.num_known)
+        scale = self._num_ranks / max(1, self._loss.count(batch.num_known, batch.labels.shape[1]))
         chunks = (batch[name].chunk(self._config.accumulate) for name in ("images", "labels", "known"))
         parts = list(zip(*chunks, strict=True))
-        total = torch.zeros((), dtype=torch.float64, device=batch.images.device)
+        totals = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
         for number, (images, labels, known) in enumerate(parts, start=1):
             with self._hands.no_sync() if number < len(parts) else nullcontext():
-                loss = masked_bce_sum(self._model(images).float(), labels, known)
+                logits = self._model(images).float()
+                loss = self._loss(logits, labels, known)
                 self._hands.backward(loss * scale)
-            total += loss.detach()
+            totals += torch.stack([loss.detach(), right_answers(logits.detach(), labels, known)])
         if self._config.clip_norm:
             self._hands.clip(self._config.clip_norm)
         self._optimizer.step()
-        return total
+        return totals
+
+
+def right_answers(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """Count the samples, known in all classes, whose highest logit is at their label; [B, K] each -> float32 [].
+
+    Of a mixed image the label of the greater share counts. Means something where a sample has one label.
+    """
+    right = logits.argmax(1) == labels.argmax(1)
+    return (right & (known > 0).all(1)).sum().float()

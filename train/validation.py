@@ -1,24 +1,41 @@
 """What predictions of the validation split are worth, measured by all ranks together."""
 
+import math
 from collections.abc import Callable
 
 import torch
 
 from eval.distributed import sharded_average_precision
 from eval.evaluate import Outputs
-from train.loss import masked_bce_sum
+from eval.multiclass import top_k_accuracy
+from shards.index import Task
+from train.loss import Loss
 
-METRIC = "val_mAP"  # picks the best epoch
+METRICS: dict[Task, str] = {"multilabel": "val_mAP", "multiclass": "val_accuracy"}  # what picks the best epoch
 
 
 def measure_validation(
-    own: Outputs, num_samples: int, reduce: Callable[[torch.Tensor], torch.Tensor]
+    own: Outputs, loss: Loss, num_samples: int, reduce: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, float]:
-    """Return `val_loss` and the metric, NaN where there is nothing to measure.
+    """Return `val_loss` and the metric of the task, NaN where there is nothing to measure.
 
-    `own` is what this rank predicted; each rank measures some classes on all samples. `reduce` sums over ranks.
+    `own` is what this rank predicted of the `num_samples`; each rank measures some classes on all of them. `reduce`
+    sums over ranks. The loss is that of the training without smoothing and mixing.
     """
-    total = masked_bce_sum(own.logits, own.labels.float(), own.known).double()
-    loss, num_known = reduce(torch.stack([total, own.known.sum()])).tolist()
-    precisions = sharded_average_precision(own.scores, own.labels, own.known, own.ids, num_samples)
-    return {"val_loss": loss / max(1.0, num_known), METRIC: float(precisions.nanmean())}
+    total = loss.plain()(own.logits, own.labels.float(), own.known).double()
+    sums = [total, own.known.sum().double()]
+    if own.task == "multiclass":
+        sums += _accuracy_sums(own)
+        loss_sum, num_known, right, num = reduce(torch.stack(sums)).tolist()
+        value = right / num if num else math.nan
+    else:
+        loss_sum, num_known = reduce(torch.stack(sums)).tolist()
+        value = float(sharded_average_precision(own.scores, own.labels, own.known, own.ids, num_samples).nanmean())
+    return {"val_loss": loss_sum / max(1, loss.count(num_known, own.labels.shape[1])), METRICS[own.task]: value}
+
+
+def _accuracy_sums(own: Outputs) -> list[torch.Tensor]:
+    """Count right answers, and the samples that are known; ties are decided as the evaluation does."""
+    targets = torch.where(own.known.all(1), own.labels.int().argmax(1), -1)
+    num = (targets >= 0).sum().double()
+    return [(top_k_accuracy(own.scores, targets).nan_to_num(0) * num).round(), num]

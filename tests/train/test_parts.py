@@ -18,7 +18,6 @@ from shards.errors import DataError
 from train import checkpoint
 from train.checkpoint import Best, Meta, Progress, better
 from train.config import TrainConfig
-from train.loss import masked_bce_sum
 from train.model import Classifier, build_network, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder, read_metrics
@@ -149,27 +148,6 @@ def test_the_head_has_its_own_rate_and_norms_no_decay():
         assert group["momentum"] == 0.9
         assert not group["nesterov"]
     assert num_parameters == len(list(network.parameters()))
-
-
-def test_loss_counts_known_labels_only():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(7, 5, generator=generator, dtype=torch.float64)
-    labels = (torch.rand(7, 5, generator=generator) < 0.3).double()
-    known = torch.rand(7, 5, generator=generator) < 0.7
-    logits[0, 0], known[0, 0] = float("inf"), False  # what is not known may be anything
-    expected = 0.0
-    for row in range(7):
-        for k in range(5):
-            if known[row, k]:
-                p = 1 / (1 + np.exp(-float(logits[row, k])))
-                expected -= np.log(p) if labels[row, k] else np.log(1 - p)
-    assert float(masked_bce_sum(logits, labels, known)) == pytest.approx(expected, rel=1e-12)
-
-
-def test_loss_gradient_of_unknown_is_zero():
-    logits = torch.zeros(2, 2, requires_grad=True)
-    masked_bce_sum(logits, torch.ones(2, 2), torch.tensor([[True, False], [False, False]])).backward()
-    assert logits.grad.tolist() == [[-0.5, 0.0], [0.0, 0.0]]
 
 
 def test_normalisation_is_torchvisions():
