@@ -6,9 +6,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from preprocess.digits import write_digits
+from preprocess.geometry import ImageOptions
+from preprocess.pack import Job, pack_split
+from preprocess.pool import Pool
+from preprocess.record import Record
+from tests.conftest import jpeg
 
 ROOT = Path(__file__).parents[2]
 # A network without batch norm and with dropout; one torch thread, so that two ranks and one add up alike.
@@ -59,3 +66,26 @@ def whole_run(train_args, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "whole"
     succeed(command(*train_args, "--out", str(out)))
     return out
+
+
+@pytest.fixture(scope="session")
+def shades(tmp_path_factory) -> Path:
+    """Pictures of three shades, one label each: 100 to train on, 45 to validate."""
+    folder = tmp_path_factory.mktemp("shades")
+    rng = np.random.default_rng(5)
+    for split, num in (("train", 100), ("val", 45)):
+        records = []
+        for number in range(num):
+            shade = int(rng.integers(3))
+            tint = rng.normal(np.eye(3)[shade] * 40 + 100, 25)  # shades overlap: not all can be told apart
+            pixels = np.clip(rng.normal(tint, 45, (40, 40, 3)), 0, 255).astype(np.uint8)
+            data = jpeg(Image.fromarray(pixels), quality=90)
+            records.append(Record(f"{split}-{number}", folder, "made here", (shade,), (), data=data))
+        job = Job(split, ("red", "green", "blue"), records, command="test", shard_bytes=10**9, shard_samples=64,
+                  max_rejects=0, image=ImageOptions(), task="multiclass")  # fmt: skip
+        pool = Pool(1)
+        try:
+            pack_split(job, folder / "data" / split, pool)
+        finally:
+            pool.close()
+    return folder / "data"

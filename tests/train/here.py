@@ -1,0 +1,43 @@
+"""Train and evaluate in this process: seconds less than a process of its own."""
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+
+from eval.__main__ import main
+from train.config import TrainConfig
+from train.loop import train
+
+
+@contextmanager
+def cpu():
+    """Accelerate as it is in a fresh process without a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        AcceleratorState._reset_state(reset_partial_state=True)
+        yield patch
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def train_here(data: Path, out: Path, **options) -> TrainConfig:
+    """Train on `data` into `out`, a small network unless told otherwise."""
+    small = {"model": "test_convnext", "size": 32, "epochs": 1, "global_batch_size": 16, "tensorboard": False}
+    config = TrainConfig(data=str(data), out=str(out), **{**small, **options})
+    with cpu():
+        assert train(config)
+    return config
+
+
+def evaluate_here(run: Path, out: Path, *args: str) -> tuple[dict, dict[str, np.ndarray]]:
+    """Evaluate the best checkpoint: metrics.json and predictions.npz. The report has tests of its own."""
+    with cpu() as patch:
+        patch.setattr(sys, "argv", ["eval", "--ckpt", str(run / "best"), "--out", str(out), *args])
+        patch.setattr("eval.__main__.render", lambda *_, **__: "")
+        patch.setattr("eval.__main__.on_paper", lambda *_: {})
+        main()
+    return json.loads((out / "metrics.json").read_text()), dict(np.load(out / "predictions.npz"))

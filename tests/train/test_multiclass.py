@@ -1,0 +1,100 @@
+"""Training on data with one label a sample: cross-entropy, accuracy, and what the evaluation makes of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from eval.evaluate import Outputs
+from shards.errors import DataError
+from tests.train.conftest import SMALL, command, launch, succeed
+from tests.train.here import evaluate_here, train_here
+from train import checkpoint
+from train.loss import CrossEntropyLoss
+from train.run import read_metrics
+from train.step import right_answers
+from train.validation import measure_validation
+
+
+@pytest.fixture(scope="module")
+def run(shades, tmp_path_factory):
+    """Four epochs, of which the best is known by its accuracy."""
+    out = tmp_path_factory.mktemp("runs") / "shades"
+    train_here(shades, out, epochs=4, optimizer="adamw", lr=0.002)
+    return out
+
+
+def test_a_run_records_accuracy_and_keeps_the_best_epoch_by_it(run, shades, tmp_path, capsys):
+    metrics = read_metrics(run)
+    for line in metrics:
+        assert list(line)[:5] == ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+        assert 0 <= line["train_accuracy"] <= 1
+        assert round(line["val_accuracy"] * 45, 6) == round(line["val_accuracy"] * 45)
+    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
+    assert metrics[-1]["val_accuracy"] > 0.6  # a third would be chance
+    best = checkpoint.read(run / "best").meta.progress.best
+    values = [line["val_accuracy"] for line in metrics]
+    assert (best.metric, best.value, best.epoch) == ("val_accuracy", max(values), 1 + values.index(max(values)))
+    train_here(shades, tmp_path / "run")
+    output = capsys.readouterr().out
+    value = f"accuracy {read_metrics(tmp_path / 'run')[0]['val_accuracy']:.4f}"
+    assert f"  {value}*" in output
+    assert f"best: epoch 1, {value}, " in output
+
+
+@pytest.mark.parametrize("tta", ["none", "flip"])
+def test_the_evaluation_gives_softmax_probabilities_and_the_same_accuracy(run, tta, tmp_path):
+    metrics, predictions = evaluate_here(run, tmp_path, "--tta", tta)
+    np.testing.assert_allclose(predictions["scores"].sum(1), 1, atol=1e-5)
+    top1 = (predictions["scores"].argmax(1) == predictions["labels"].argmax(1)).mean()
+    assert metrics["top1"] == pytest.approx(top1)
+    if tta == "none":
+        assert metrics["top1"] == checkpoint.read(run / "best").meta.progress.best.value
+
+
+def test_validation_measures_loss_and_accuracy_of_what_is_known():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, 4, generator=generator)
+    labels = torch.eye(4, dtype=torch.bool)[torch.randint(4, (20,), generator=generator)]
+    known = torch.arange(20)[:, None].expand(20, 4) < 17  # three are padding
+    own = Outputs(logits, labels, known, torch.arange(20), "multiclass")
+    measured = measure_validation(own, CrossEntropyLoss(0.1), 17, lambda sums: sums)
+    targets = labels.int().argmax(1)[:17]
+    expected = torch.nn.functional.cross_entropy(logits[:17], targets)
+    assert measured["val_loss"] == pytest.approx(expected.item(), rel=1e-6)
+    assert measured["val_accuracy"] == (logits[:17].argmax(1) == targets).double().mean().item()
+    nothing = Outputs(logits, labels, torch.zeros_like(known), torch.arange(20), "multiclass")
+    assert np.isnan(measure_validation(nothing, CrossEntropyLoss(), 17, lambda sums: sums)["val_accuracy"])
+
+
+def test_right_answers_are_counted_at_the_greater_share_of_a_mixed_label():
+    logits = torch.tensor([[3.0, 1, 0], [0, 2, 1], [0, 1, 2], [5, 0, 0]])
+    labels = torch.tensor([[0.6, 0.4, 0], [0.6, 0.4, 0], [0, 0, 1], [1, 0, 0]])
+    known = torch.tensor([True, True, True, False])[:, None].expand(4, 3)
+    assert right_answers(logits, labels, known) == 2
+
+
+def test_labels_that_are_not_one_a_sample_are_refused(shades, tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir(parents=True)
+        for file in (shades / split).iterdir():
+            (tmp_path / split / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "train/index.json"
+    described = json.loads(path.read_text())
+    described["statistics"]["ignored"][0] = 3
+    path.write_text(json.dumps(described))
+    with pytest.raises(DataError, match="100 samples have 100 labels and 3 ignored ones"):
+        train_here(tmp_path, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_ranks_and_passes_give_the_same_losses_and_accuracies(shades, tmp_path):
+    args = ["train", "--data", str(shades), *SMALL, "--drop-rate", "0", "--epochs", "2", "--global-batch-size", "16"]
+    succeed(command(*args, "--out", str(tmp_path / "one")))
+    succeed(launch(2, *args, "--accumulate", "4", "--out", str(tmp_path / "two")))
+    one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
+    for name in ("train_loss", "val_loss"):
+        np.testing.assert_allclose([x[name] for x in one], [x[name] for x in two], rtol=1e-3)
+    for name in ("train_accuracy", "val_accuracy"):
+        np.testing.assert_allclose([x[name] for x in one], [x[name] for x in two], atol=0.03)
