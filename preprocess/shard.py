@@ -11,7 +11,7 @@ from pathlib import Path
 from preprocess.geometry import Encoding, ImageOptions
 from preprocess.holdout import Division, Holdout
 from preprocess.pack import Job, Packing, pack_split
-from preprocess.pool import Pool, open_pool
+from preprocess.pool import open_pool
 from preprocess.record import Source, check
 from preprocess.sources import SOURCES, find, named_source, open_source, options, refuse_foreign_flags, with_options
 from shards.commandline import option, parse, run
@@ -78,11 +78,12 @@ def main() -> None:
     named = [name.strip() for name in config.splits.split(",") if name.strip()]
     splits = named or list(source.splits())
     image = _image_options(config, source)
+    jobs = [_job(config, source, split, image) for split in splits]  # what is wrong with labels, before the first shard
     with open_pool(config.workers) as pool:
-        for split in splits:
+        for job in jobs:
             started = time.perf_counter()
-            packing = _pack(config, source, split, image, out / split, pool)
-            _tell(packing, out / split, time.perf_counter() - started)
+            packing = pack_split(job, out / job.split, pool)
+            _tell(packing, out / job.split, time.perf_counter() - started)
     if not named and not {"train", "val"} <= set(splits):
         print(f"training needs train and val, this source has {', '.join(splits)}: --val-fraction 0.2 divides it")
 
@@ -105,10 +106,10 @@ def _image_options(config: ShardConfig, source: Source) -> ImageOptions:
     return source.image_options(options, source.records("train" if "train" in splits else splits[0]))
 
 
-def _pack(config: ShardConfig, source: Source, split: str, image: ImageOptions, root: Path, pool: Pool) -> Packing:
+def _job(config: ShardConfig, source: Source, split: str, image: ImageOptions) -> Job:
     records = source.records(split)
     check(split, records, source)
-    job = Job(
+    return Job(
         split=split,
         class_names=source.class_names,
         records=records,
@@ -119,7 +120,6 @@ def _pack(config: ShardConfig, source: Source, split: str, image: ImageOptions, 
         command=config.command(),
         task=source.task,
     )
-    return pack_split(job, root, pool)
 
 
 def _check(config: ShardConfig) -> None:

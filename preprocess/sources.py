@@ -15,6 +15,7 @@ from shards.errors import DataError, one_line
 
 SOURCES = {  # imported only when asked for: some need libraries that are slow to load
     "digits": "preprocess.digits:Digits",
+    "imagefolder": "preprocess.imagefolder:ImageFolder",
     "voc": "preprocess.voc:VOC",
 }
 

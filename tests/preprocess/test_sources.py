@@ -100,7 +100,7 @@ def test_a_source_without_options_is_any_class(mine, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("moon", "--source moon is unknown; choose one of digits, voc"),
+        ("moon", "--source moon is unknown; choose one of "),
         ("my_source:", "is unknown"),
         ("no_module_here:Mine", "no module 'no_module_here'; run from the folder"),
         ("my_source.deeper:Mine", "no module 'my_source.deeper'"),
