@@ -23,7 +23,7 @@ from eval.figures import figures, on_paper
 from eval.files import write_metrics, write_per_class, write_plots, write_predictions, write_report
 from eval.gallery import build_galleries, choose_classes
 from eval.grids import grids
-from eval.launch import check_world, spread
+from eval.launch import check_world, one_line_where_a_rank_is_lost, spread
 from eval.predictions import Predictions
 from eval.report import RunRecord, render
 from eval.results import measure
@@ -73,7 +73,8 @@ def main() -> None:
     chosen = baseline.find(config.thresholds, config.split, "--thresholds") if config.thresholds else None
     accelerator = _accelerator(config, opened)
     check_world(accelerator.num_processes)
-    outputs = _predict(config, opened, index, accelerator)
+    with one_line_where_a_rank_is_lost("run the same command again"):
+        outputs = _predict(config, opened, index, accelerator)
     if not accelerator.is_main_process:
         return
     run_folder = opened[0].path.parent

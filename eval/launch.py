@@ -1,20 +1,31 @@
-"""Make `accelerate launch --cpu --num_processes N` start the N processes it was asked for.
+"""Ranks and what starts them: as many as were asked for, and none that outlives its launcher or waits for a dead one.
 
-accelerate (1.15) starts one process there, with MASTER_ADDR set and nothing else: every rank would be rank 0 of 1. So
-the command that finds itself in that place hands over to torchrun, with the number that the launcher was given.
+accelerate (1.15) starts one process for `accelerate launch --cpu --num_processes N`, with MASTER_ADDR set and nothing
+else: every rank would be rank 0 of 1. So the command that finds itself in that place hands over to torchrun, with the
+number that the launcher was given.
 """
 
+import ctypes
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import psutil
 
-from shards.errors import DataError
+from shards.errors import DataError, one_line
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def spread(module: str) -> None:
-    """Replace this process by N ranks of `python -m module` where accelerate should have; otherwise do nothing."""
+    """Replace this process by N ranks of `python -m module` where accelerate should have.
+
+    Here and in every rank, the launcher's end, in whatever way, becomes a SIGTERM.
+    """
+    _end_with_launcher()
     alone = "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ
     if not alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true":
         return
@@ -42,6 +53,40 @@ def asked_for(command: Sequence[str]) -> int | None:
             value = value if equals else (command[place + 1] if place + 1 < len(command) else "")
             return int(value) if value.isdigit() else None
     return None
+
+
+def _end_with_launcher() -> None:
+    """Ask for SIGTERM when the launcher that started this process is gone: Linux alone can; nobody else is followed."""
+    is_rank = "TORCHELASTIC_RUN_ID" in os.environ
+    if sys.platform != "linux" or not (is_rank or "ACCELERATE_MIXED_PRECISION" in os.environ):
+        return
+    parent = os.getppid()
+    with suppress(psutil.Error):
+        if not is_rank and not any("accelerate" in word for word in psutil.Process(parent).cmdline()):
+            return  # these variables were set by hand: the parent is a shell, which may end before its job
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # outlives execv
+    if is_rank and not _is_python(os.getppid()):
+        raise DataError("the launcher of this rank has ended")
+
+
+def _is_python(process: int) -> bool:
+    with suppress(OSError):  # gone, or of somebody else
+        return "python" in os.path.basename(os.readlink(f"/proc/{process}/exe"))
+    return False
+
+
+@contextmanager
+def one_line_where_a_rank_is_lost(remedy: str) -> Iterator[None]:
+    """Turn the errors of a collective whose other side is gone into one line that ends with `remedy`."""
+    from torch.distributed import DistError
+
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, DistError) or "gloo/transport" in str(error):
+            reason = re.sub(r"\[/\S+\] ", "", one_line(error)).partition(". ")[0]
+            raise DataError(f"another rank has ended or does not answer ({reason}); {remedy}") from error
+        raise
 
 
 def check_world(num_processes: int) -> None:

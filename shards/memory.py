@@ -23,6 +23,8 @@ import psutil
 
 from shards.errors import DataError
 
+PREFIX = "tarmac-"  # of the notices in the folder for temporary files
+
 
 def shared_memory(num_bytes: int, name: str, num_sharers: int = 1) -> np.ndarray:
     """Give zeros, uint8 [num_bytes]: the same pages to all `num_sharers` processes of this job that ask by one `name`.
@@ -37,9 +39,10 @@ def shared_memory(num_bytes: int, name: str, num_sharers: int = 1) -> np.ndarray
         return _mapped(_reserve(num_bytes), num_bytes)
     job = [os.environ.get(key) for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")]
     digest = hashlib.blake2b(json.dumps([*job, name, num_bytes, os.getuid()]).encode(), digest_size=12).hexdigest()
-    path = Path(tempfile.gettempdir()) / f"tarmac-{digest}"
+    path = Path(tempfile.gettempdir()) / f"{PREFIX}{digest}"
+    _remove_stale_notices(path)
     with _locked(path) as file:
-        handle, notice = _join(file.read(), num_bytes) or _lead(num_bytes)
+        handle, notice = _join(file.read()) or _lead(num_bytes)
         notice["num_met"] += 1
         if notice["num_met"] == num_sharers:
             path.unlink()
@@ -52,21 +55,39 @@ def shared_memory(num_bytes: int, name: str, num_sharers: int = 1) -> np.ndarray
 
 def _lead(num_bytes: int) -> tuple[int, dict[str, Any]]:
     handle = _reserve(num_bytes)
-    return handle, {"holder": os.getpid(), "handle": handle, "inode": os.fstat(handle).st_ino, "num_met": 0}
+    inode = os.fstat(handle).st_ino
+    return handle, {"holder": os.getpid(), "handle": handle, "inode": inode, "size": num_bytes, "num_met": 0}
 
 
-def _join(text: str, num_bytes: int) -> tuple[int, dict[str, Any]] | None:
+def _join(text: str) -> tuple[int, dict[str, Any]] | None:
     """Open what a notice tells of; None where there is none or its process is gone."""
     try:
         notice = json.loads(text)
         handle = os.open(f"/proc/{notice['holder']}/fd/{notice['handle']}", os.O_RDWR | os.O_CLOEXEC)
-    except (ValueError, OSError):
+    except (ValueError, KeyError, TypeError, OSError):
         return None
     status = os.fstat(handle)
-    if (status.st_ino, status.st_size) != (notice["inode"], num_bytes):  # another process by an old number
+    if (status.st_ino, status.st_size) != (notice["inode"], notice["size"]):  # another process by an old number
         os.close(handle)
         return None
     return handle, notice
+
+
+def _remove_stale_notices(ours: Path) -> None:
+    """Remove what jobs that were killed before all their processes had met left behind."""
+    import fcntl
+
+    for path in ours.parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # of another user, held by its job at this moment, or gone
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(handle) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                text = file.read()
+                joined = _join(text)
+                if joined is not None:
+                    os.close(joined[0])
+                elif text and path != ours:  # an empty one is about to be written
+                    path.unlink()
 
 
 def _reserve(num_bytes: int) -> int:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from eval.launch import spread
+from eval.launch import one_line_where_a_rank_is_lost, spread
 from shards.commandline import parse, run
 from train.config import TrainConfig
 
@@ -21,7 +21,9 @@ def main() -> None:
     spread("train")
     from train.loop import train  # seconds of imports: not before it is clear that this process trains
 
-    if not train(config):
+    with one_line_where_a_rank_is_lost("go on from the last checkpoint with the same command and --resume"):
+        finished = train(config)
+    if not finished:
         raise SystemExit(130)
 
 

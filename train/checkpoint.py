@@ -7,10 +7,13 @@ checkpoint.json      where the run stood, class names, normalisation, size, metr
 config.yaml          the run's configuration
 """
 
+import errno
 import json
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -111,29 +114,30 @@ def save(
     averaged: dict[str, torch.Tensor] | None,
     trainer: dict[str, Any],
 ) -> None:
-    """Write a checkpoint under a new name, sync it, then put it in the place of the one at `path`."""
-    new = _fresh(path.with_name(path.name + _NEW))
-    _write_tensors(new / "model.safetensors", weights)
-    if averaged is not None:
-        _write_tensors(new / "ema.safetensors", averaged)
-    torch.save(trainer, new / "trainer.pt")
-    for file in new.glob("*.safetensors"):
-        shutil.copymode(new / "trainer.pt", file)  # safetensors makes files that only their owner can read
-    (new / "config.yaml").write_text(config.to_yaml())
+    """Write a checkpoint under a new name, sync it, then put it in the place of the one at `path`.
+
+    Raises DataError where that is not possible, such as on a full disk; the one at `path` is then as it was.
+    """
     described = {"version": VERSION, **asdict(meta)}
-    (new / "checkpoint.json").write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
-    _put(new, path)
+    with _written_anew(path) as new:
+        _write_tensors(new / "model.safetensors", weights)
+        if averaged is not None:
+            _write_tensors(new / "ema.safetensors", averaged)
+        _write_trainer(new / "trainer.pt", trainer)
+        for file in new.glob("*.safetensors"):
+            shutil.copymode(new / "trainer.pt", file)  # safetensors makes files that only their owner can read
+        (new / "config.yaml").write_text(config.to_yaml())
+        (new / "checkpoint.json").write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
 
 
 def copy(source: Path, path: Path) -> None:
     """Make `path` the same checkpoint as `source`, at no cost of space where the disk knows hard links."""
-    new = _fresh(path.with_name(path.name + _NEW))
-    for file in source.iterdir():
-        try:
-            os.link(file, new / file.name)  # safe: no file of a checkpoint is ever changed in place
-        except OSError:
-            shutil.copy2(file, new / file.name)
-    _put(new, path)
+    with _written_anew(path) as new:
+        for file in source.iterdir():
+            try:
+                os.link(file, new / file.name)  # safe: no file of a checkpoint is ever changed in place
+            except OSError:
+                shutil.copy2(file, new / file.name)
 
 
 def read(path: Path) -> Checkpoint:
@@ -178,10 +182,23 @@ def _whole(path: Path) -> Path:
     return old if not path.exists() and old.exists() else path
 
 
-def _fresh(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+@contextmanager
+def _written_anew(path: Path) -> Iterator[Path]:
+    """Give an empty folder; what is written into it takes the place of `path`, or is removed where writing fails."""
+    new = path.with_name(path.name + _NEW)
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        yield new
+        _put(new, path)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        kept = f"the one before it is whole in {_whole(path)}" if exists(path) else "there is none before it"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise DataError(
+            f"{path}: this checkpoint could not be written ({reason}), {kept}; "
+            "make room, then run the same command with --resume"
+        ) from error
 
 
 def _put(new: Path, path: Path) -> None:
@@ -200,6 +217,15 @@ def _put(new: Path, path: Path) -> None:
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     safetensors.torch.save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+
+
+def _write_trainer(path: Path, trainer: dict[str, Any]) -> None:
+    try:
+        torch.save(trainer, path)
+    except RuntimeError as error:  # torch.save does not say that the disk is full, only that it lost count
+        if "inline_container" in str(error) or "iostream" in str(error):
+            raise OSError(errno.EIO, f"{path.name}: torch could not write it, as on a full disk", str(path)) from error
+        raise
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

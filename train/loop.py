@@ -27,7 +27,7 @@ from train.meter import Meter, RunningSums, epoch_line, with_bar
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder
-from train.state import generator_states, restore_generators
+from train.state import generator_states, joining_seed, restore_generators
 from train.step import Hands, Step
 from train.stop import Stop, stop_on_signals
 from train.validation import METRICS, measure_validation
@@ -91,7 +91,7 @@ class Session:
         if self.accelerator.is_main_process:
             if self.config.resume:
                 self.say(f"nothing to resume in {self.folder.path}: starting")
-            aside = self.folder.begin(self.config.to_yaml())
+            aside = self.folder.begin(self.config.to_yaml(), self.config.resume)
             if aside is not None:
                 self.say(f"{self.folder.path} held another run: moved to {aside}")
         self.accelerator.wait_for_everyone()
@@ -115,10 +115,12 @@ class Session:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
+        progress = last.meta.progress
         if self.world.rank < len(state["generators"]):
             restore_generators(state["generators"][self.world.rank], self.device)
+        else:
+            set_seed(joining_seed(self.config.seed, self.world.rank, progress.epoch, progress.step))
         self.train_loader.load_state_dict(last.meta.loader)
-        progress = last.meta.progress
         if self.accelerator.is_main_process:
             self.folder.forget_metrics_after(progress.epoch)
             if progress.step == 0 and progress.best is not None and progress.best.epoch == progress.epoch:

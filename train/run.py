@@ -27,9 +27,16 @@ class RunFolder:
         self.last = path / "last"
         self.best = path / "best"
 
-    def begin(self, config_yaml: str) -> Path | None:
-        """Make an empty folder; one that is there already is moved aside, and its new path returned."""
+    def begin(self, config_yaml: str, resume: bool = False) -> Path | None:
+        """Make an empty folder; one that is there already is moved aside, and its new path returned.
+
+        With `resume` one of the same configuration is begun again where it is: it never came to a checkpoint.
+        """
         aside = None
+        if resume and (self.path / CONFIG_NAME).is_file() and (self.path / CONFIG_NAME).read_text() == config_yaml:
+            self.lock()
+            (self.path / METRICS_NAME).unlink(missing_ok=True)
+            return None
         beginnings = {LOCK_NAME, CONFIG_NAME + ".tmp"}  # all that a start killed at once leaves behind
         if self.path.exists() and any(child.name not in beginnings for child in self.path.iterdir()):
             if not (self.path / CONFIG_NAME).exists():

@@ -26,6 +26,11 @@ def generator_states(device: torch.device) -> dict[str, Any]:
     return states
 
 
+def joining_seed(seed: int, rank: int, epoch: int, step: int) -> int:
+    """Seed the generators of a rank that joins a run of fewer ranks there: of its own, not those of its first epoch."""
+    return int(np.random.SeedSequence([seed, rank, epoch, step]).generate_state(1)[0])
+
+
 def restore_generators(states: dict[str, Any], device: torch.device) -> None:
     """Put the generators back; those of a device that is not there are left as they are."""
     version, internal, gauss = states["python"]

@@ -97,7 +97,7 @@ def test_more_than_there_is_is_refused_in_one_line(index):
 SHARER = """
 import sys
 import time
-from shards.memory import _left_to_container, shared_memory
+from shards.memory import shared_memory
 memory = shared_memory(1 << 20, "test", int(sys.argv[1]))
 first = memory[:4].tolist()
 memory[int(sys.argv[2])] = 7
@@ -143,6 +143,20 @@ def test_a_killed_first_process_is_not_waited_for(tmp_path):
     assert one.first == "[0, 0, 0, 0]"  # fresh memory, not half a cache
     assert list(tmp_path.iterdir()) == []
     assert [each.again() for each in (one, two)] == ["[0, 7, 7, 0]"] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
+def test_what_killed_jobs_left_is_removed_by_the_next(tmp_path):
+    gone, alive = Sharer(tmp_path, 2, at=0), Sharer(tmp_path, 2, at=0, port="4322")
+    gone.process.kill()
+    gone.process.communicate()
+    (tmp_path / "tarmac-strange").write_text("[]")
+    assert len(list(tmp_path.iterdir())) == 3
+    next_job = Sharer(tmp_path, 2, at=0, port="4323")
+    assert len(list(tmp_path.iterdir())) == 2  # those of the two that wait for others
+    others = [Sharer(tmp_path, 2, at=1, port=port) for port in ("4322", "4323")]
+    assert list(tmp_path.iterdir()) == []
+    assert [each.again() for each in (alive, next_job, *others)] == ["[7, 7, 0, 0]"] * 4
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")

@@ -21,7 +21,7 @@ from train.config import TrainConfig
 from train.model import Classifier, build_network, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder, read_metrics
-from train.state import generator_states, restore_generators
+from train.state import generator_states, joining_seed, restore_generators
 from train.weights import load_weights
 
 ROOT = Path(__file__).parents[2]
@@ -266,7 +266,7 @@ def test_a_failure_at_any_moment_leaves_a_whole_checkpoint(operation, moment, tm
     try:
         write(tmp_path / "last", 6)
         expected = {6}
-    except OSError:
+    except DataError:
         expected = {5, 6}
     monkeypatch.undo()
     assert checkpoint.exists(tmp_path / "last")
@@ -297,6 +297,23 @@ def test_generators_continue_where_they_stood():
     random.random(), np.random.rand(5), torch.rand(5)  # noqa: NPY002
     restore_generators(states, torch.device("cpu"))
     assert (random.random(), np.random.rand(), torch.rand(3).tolist()) == expected  # noqa: NPY002
+
+
+def test_a_rank_that_joins_has_generators_of_its_own():
+    """A pure function of where the run stands: neither those of its first epoch nor those of another rank."""
+    seeds = [joining_seed(7, rank, epoch, step) for rank in range(4) for epoch in range(3) for step in range(3)]
+    assert len({*seeds, *range(7, 11)}) == len(seeds) + 4
+    assert joining_seed(7, 2, 1, 3) == joining_seed(7, 2, 1, 3) < 2**32  # what NumPy takes
+
+
+def test_a_run_that_never_came_to_a_checkpoint_begins_again_in_its_place(tmp_path):
+    for _ in range(2):
+        folder = RunFolder(tmp_path / "run")
+        assert folder.begin("lr: 1", resume=True) is None
+        folder.append_metrics({"epoch": 1})
+        folder._lock.close()
+    assert read_metrics(tmp_path / "run") == [{"epoch": 1}]
+    assert RunFolder(tmp_path / "run").begin("lr: 2", resume=True) == tmp_path / "run.1"
 
 
 def test_metrics_file_forgets_and_survives_a_cut_line(tmp_path):
