@@ -1,5 +1,6 @@
 """What samples.npy and index.json say of the shards, made from the shards: for the packer and for repair."""
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,13 @@ def samples_array(rows: Sequence[tuple[int, Row]], num_classes: int) -> np.ndarr
     for name in ("labels", "ignored"):
         samples[name] = [pack_labels(getattr(row, name), num_classes) for _, row in rows]
     return samples
+
+
+def npy(samples: np.ndarray) -> bytes:
+    """Spell samples.npy."""
+    buffer = io.BytesIO()
+    np.save(buffer, samples, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def statistics(samples: np.ndarray, entries: Sequence[Entry], num_classes: int) -> dict[str, Any]:

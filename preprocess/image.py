@@ -13,8 +13,8 @@ from preprocess.geometry import ImageOptions, packed_size, tile_interval
 from preprocess.members import BadImage, JpegEncoding, Packed, pack_bands, pack_pixels, with_sums
 from preprocess.retile import retile
 from preprocess.tiff import read_tiff, scale_bands
+from shards.format import MAX_PIXELS
 
-MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 
 _UPRIGHT = {  # EXIF orientation -> what makes it upright

@@ -10,7 +10,7 @@ from typing import Any
 
 from preprocess.record import Record
 from shards.errors import DataError
-from shards.format import FORMAT_NAME, INDEX_NAME, PROGRESS_NAME, write_atomically
+from shards.format import DAMAGED_NAME, FORMAT_NAME, INDEX_NAME, PROGRESS_NAME, write_atomically
 from shards.writer import dali_index, file_sha256
 
 
@@ -40,7 +40,8 @@ def previous_entries(root: Path, identity: str) -> list[Entry]:
     path = next((root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None)
     if path is None:
         # packing.json is written before the first shard: a tar beside none of the two is somebody else's.
-        foreign = [child.name for child in root.iterdir() if child.name != PROGRESS_NAME + ".tmp"]
+        ours = (PROGRESS_NAME + ".tmp", DAMAGED_NAME)
+        foreign = [child.name for child in root.iterdir() if child.name not in ours]
         if foreign:
             raise DataError(f"{root}: holds files that are no dataset, such as {min(foreign)}; choose another --out")
         return []
@@ -93,6 +94,12 @@ def remove_surplus(root: Path, split: str, num_shards: int) -> None:
 def write_progress(root: Path, identity: str, entries: Iterable[Entry]) -> None:
     """Write packing.json: which shards are finished, so that a killed packing keeps them."""
     write_atomically(root / PROGRESS_NAME, to_json({"identity": identity, "shards": plain(entries)}))
+
+
+def rejected_lines(entries: Iterable[Entry]) -> bytes:
+    """Spell rejected.jsonl: what of all shards could not be packed."""
+    lines = [json.dumps(line, ensure_ascii=False) + "\n" for entry in entries for line in entry.rejected]
+    return "".join(lines).encode(errors="backslashreplace")
 
 
 def plain(entries: Iterable[Entry]) -> list[dict[str, Any]]:

@@ -1,15 +1,12 @@
 """Write one split: shards, then samples.npy, then index.json. What is finished is verified and kept."""
 
-import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from preprocess.contents import samples_array, statistics
+from preprocess.contents import npy, samples_array, statistics
 from preprocess.geometry import ImageOptions
 from preprocess.keys import sample_key
 from preprocess.ledger import (
@@ -20,6 +17,7 @@ from preprocess.ledger import (
     is_intact,
     plain,
     previous_entries,
+    rejected_lines,
     remove_surplus,
     to_json,
     write_progress,
@@ -33,14 +31,13 @@ from shards.format import (
     FORMAT_VERSION,
     INDEX_NAME,
     PROGRESS_NAME,
+    REJECTED_NAME,
     SAMPLES_NAME,
     shard_name,
     write_atomically,
 )
 from shards.index import Task
 from shards.writer import Sample, ShardWriter, read_rows
-
-REJECTED_NAME = "rejected.jsonl"
 
 
 @dataclass(frozen=True)
@@ -208,8 +205,6 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
     if not rows:
         raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")
     samples = samples_array(rows, len(job.class_names))
-    buffer = io.BytesIO()
-    np.save(buffer, samples, allow_pickle=False)
     described = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
@@ -224,7 +219,8 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         "identity": identity,
         "shards": plain(entries),
     }
-    contents = {SAMPLES_NAME: buffer.getvalue(), INDEX_NAME: to_json(described)}
+    described["checksum"] = digest(described)
+    contents = {SAMPLES_NAME: npy(samples), INDEX_NAME: to_json(described)}
     if not all(holds(root / name, content) for name, content in contents.items()):
         write_progress(root, identity, entries)
         (root / INDEX_NAME).unlink(missing_ok=True)
@@ -243,10 +239,9 @@ def _check_keys(records: Sequence[Record]) -> None:
 
 
 def _write_rejected(root: Path, entries: list[Entry]) -> int:
-    rejected = [line for entry in entries for line in entry.rejected]
-    if rejected:
-        lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in rejected)
-        write_atomically(root / REJECTED_NAME, lines.encode(errors="backslashreplace"))
+    lines = rejected_lines(entries)
+    if lines:
+        write_atomically(root / REJECTED_NAME, lines)
     else:
         (root / REJECTED_NAME).unlink(missing_ok=True)
-    return len(rejected)
+    return sum(len(entry.rejected) for entry in entries)

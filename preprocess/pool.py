@@ -1,14 +1,16 @@
-"""Pack images in parallel, results in order, memory bounded, a dead worker reported."""
+"""Work in parallel, results in order, memory bounded; a dead worker and a hung file system are reported."""
 
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import TypeVar
 
 from preprocess.geometry import ImageOptions
 from preprocess.image import pack_image
@@ -19,40 +21,51 @@ from shards.machine import num_cores
 
 CHUNK = 8  # images per task: a task's overhead is about 0.2 ms, an image costs 2 to 20
 TASKS_PER_WORKER = 4
+READ_TIMEOUT_S = 300.0  # so long may reading one image take
 
+T = TypeVar("T")
+R = TypeVar("R")
 Result = Packed | str  # the packed image, or why it was rejected
 
 
 class Pool:
-    """Worker processes that pack images; with one worker the work is done in this process."""
+    """Worker processes; with one worker the work is done in this process."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self.workers = workers or num_cores()
+        self._read_timeout_s = read_timeout_s
         self._executor: ProcessPoolExecutor | None = None
         if self.workers > 1:
             context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
             self._executor = ProcessPoolExecutor(self.workers, context, initializer=_prepare_worker)
 
     def pack(self, records: Sequence[Record], options: ImageOptions) -> Iterator[Result]:
-        """Pack the records' images in order. At most a few tasks per worker are ahead of the reader."""
+        """Pack the records' images in order. Raises DataError naming an image that cannot be read to its end."""
+        starts = range(0, len(records), CHUNK if self._executor is not None else 1)
+        chunks = ((list(records[start : start + starts.step]), options, self._read_timeout_s) for start in starts)
+        for results in self.run(_pack_chunk, chunks):
+            yield from results
+
+    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Call a function of a module with each task; results in order, a few tasks per worker ahead of the reader.
+
+        What it raises is raised here. Raises DataError where a worker process was killed.
+        """
         if self._executor is None:
-            for record in records:
-                yield _pack(record, options)
+            yield from map(function, tasks)
             return
-        waiting: deque[Future[list[Result]]] = deque()
-        starts = iter(range(0, len(records), CHUNK))
+        waiting: deque[Future[R]] = deque()
         try:
-            for start in starts:
-                chunk = list(records[start : start + CHUNK])
-                waiting.append(self._executor.submit(_pack_chunk, chunk, options))
+            for task in tasks:
+                waiting.append(self._executor.submit(function, task))
                 if len(waiting) >= TASKS_PER_WORKER * self.workers:
-                    yield from waiting.popleft().result()
+                    yield waiting.popleft().result()
             while waiting:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise DataError(
-                "a packing process was killed, perhaps for lack of memory; "
-                "finished shards are kept: run the same command again, with fewer --workers if memory is short"
+                "a worker process was killed, perhaps for lack of memory; what is finished is kept: "
+                "run the same command again, with fewer --workers if memory is short"
             ) from error
         finally:
             for future in waiting:
@@ -86,14 +99,42 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _pack(record: Record, options: ImageOptions) -> Result:
+def _pack_chunk(task: tuple[list[Record], ImageOptions, float]) -> list[Result]:
+    records, options, timeout_s = task
+    return [_pack(record, data, options) for record, data in zip(records, _read(records, timeout_s), strict=True)]
+
+
+def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | OSError]:
+    """Read images in a thread of its own, which can be left behind: a read that hangs cannot be ended."""
+    answers: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
+    wanted: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
+
+    def answer() -> None:
+        while (record := wanted.get()) is not None:
+            try:
+                answers.put(record.read())
+            except OSError as error:
+                answers.put(error)
+
+    threading.Thread(target=answer, daemon=True).start()
     try:
-        return pack_image(record.read(), options)
+        for record in records:
+            wanted.put(record)
+            try:
+                yield answers.get(timeout=timeout_s)
+            except queue.Empty:
+                raise DataError(
+                    f"{record.path}: reading it has not ended for {timeout_s:g} s: does its file system hang? "
+                    "What is finished is kept: run the same command again"
+                ) from None
+    finally:
+        wanted.put(None)
+
+
+def _pack(record: Record, data: bytes | OSError, options: ImageOptions) -> Result:
+    if isinstance(data, OSError):
+        return f"cannot be read ({data.strerror})"
+    try:
+        return pack_image(data, options)
     except BadImage as error:
         return str(error)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-
-
-def _pack_chunk(records: list[Record], options: ImageOptions) -> list[Result]:
-    return [_pack(record, options) for record in records]

@@ -1,5 +1,7 @@
 """What a source says of each photograph, and the interface of a source."""
 
+import errno
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +11,8 @@ from typing import ClassVar
 from preprocess.geometry import ImageOptions
 from shards.errors import DataError
 from shards.index import Task
+
+MAX_BYTES = 1 << 30  # of one encoded image: 100 million pixels of 16-bit RGB, uncompressed, have 0.6 GB
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,18 @@ class Record:
     data: bytes | None = None
 
     def read(self) -> bytes:
-        """Read the encoded image. Raises OSError where that is not possible."""
+        """Read the encoded image. Raises OSError where that is not possible, or where it is no regular file.
+
+        A pipe or a device among the photographs would block for ever or never end.
+        """
         if self.data is not None:
             return self.data
-        if self.span is None:
-            return self.path.read_bytes()
-        offset, length = self.span
+        status = self.path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(self.path))
+        offset, length = self.span or (0, status.st_size)
+        if length > MAX_BYTES:
+            raise OSError(errno.EFBIG, f"{length:,} bytes, more than {MAX_BYTES:,}", str(self.path))
         with self.path.open("rb") as file:
             file.seek(offset)
             return file.read(length)

@@ -9,6 +9,7 @@ import numpy as np
 
 from shards.errors import DataError, FormatError
 from shards.format import (
+    DAMAGED_NAME,
     FORMAT_NAME,
     FORMAT_VERSION,
     IMAGE_SUFFIXES,
@@ -69,7 +70,7 @@ class DatasetIndex:
         members = tuple(described["image"]["members"])
         if not members or any(suffix.rpartition(".")[2] not in IMAGE_SUFFIXES for suffix in members):
             raise FormatError(f"{root / INDEX_NAME}: image members {members!r} are not of a kind read here")
-        samples = _map_samples(root / SAMPLES_NAME, described["num_samples"], len(class_names), len(members))
+        samples = map_samples(root / SAMPLES_NAME, described["num_samples"], len(class_names), len(members))
         return cls(
             root=root,
             split=described["split"],
@@ -133,7 +134,7 @@ def list_splits(root: Path) -> list[str]:
     """Name the finished splits of a dataset folder."""
     if not root.is_dir():
         return []
-    return sorted(path.parent.name for path in root.glob(f"*/{INDEX_NAME}"))
+    return sorted(path.parent.name for path in root.glob(f"*/{INDEX_NAME}") if path.parent.name != DAMAGED_NAME)
 
 
 def open_split(data: str | Path, split: str) -> DatasetIndex:
@@ -170,7 +171,8 @@ def _read_json(root: Path) -> dict[str, Any]:
     return described
 
 
-def _map_samples(path: Path, num_samples: int, num_classes: int, num_members: int) -> np.ndarray:
+def map_samples(path: Path, num_samples: int, num_classes: int, num_members: int) -> np.ndarray:
+    """Map samples.npy, its type and length compared. Raises FormatError."""
     try:
         samples = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(samples, np.ndarray):

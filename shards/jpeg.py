@@ -27,7 +27,7 @@ def _u16(data: np.ndarray, at: int) -> Any:
 
 
 @numba.njit(nogil=True, cache=True)
-def _parse(data: np.ndarray, width: int, height: int) -> tuple[int, int, int, int, int, int, int, int]:
+def read_headers(data: np.ndarray, width: int, height: int) -> tuple[int, int, int, int, int, int, int, int]:
     """Read the headers: (status, scan start, SOF position, MCU width, MCU height, restart interval, list, listed).
 
     `list` is where the lengths of the `listed` tiles stand. Status is 1 for a baseline file of one scan, WHOLE for
@@ -93,7 +93,7 @@ def cut_tiles(
     chroma upsampling at the box's edge see the neighbours it sees in the whole image. Instead of a byte count stands
     WHOLE or MISMATCH where nothing was written. `width` and `height` given are the index's; `out` needs len(data) + 2.
     """
-    status, start, sof, mcu_w, mcu_h, interval, lengths, listed = _parse(data, width, height)
+    status, start, sof, mcu_w, mcu_h, interval, lengths, listed = read_headers(data, width, height)
     if status != 1:
         return status, 0, 0, 0, 0
     mcus = (width + mcu_w - 1) // mcu_w

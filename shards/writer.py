@@ -1,9 +1,9 @@
 """Write one tar shard with its DALI index beside it, and read back what a shard holds. No torch here."""
 
 import hashlib
-import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +15,8 @@ from shards.errors import FormatError
 from shards.format import sync_folder, write_atomically
 
 BLOCK = tarfile.BLOCKSIZE
+_KEY = re.compile(r"[A-Za-z0-9_%~-]{1,64}")  # preprocess.keys makes no others: nothing that leads out of a folder
+_MAX_JSON = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Row:
-    """Where a written sample lies: offsets and lengths in bytes, one per image member."""
+    """Where a written sample lies: suffixes, offsets and lengths in bytes, one per image member."""
 
     key: str
+    suffixes: tuple[str, ...]
     offset: tuple[int, ...]
     length: tuple[int, ...]
     labels: tuple[int, ...]
@@ -86,7 +89,7 @@ class ShardWriter:
         self._dali.append(_dali_line(sample.key, members))
         row = asdict(sample)
         row = {name: row[name] for name in ("key", "labels", "ignored", "width", "height")}
-        self.rows.append(Row(offset=tuple(offsets), length=tuple(lengths), **row))
+        self.rows.append(Row(suffixes=tuple(sample.images), offset=tuple(offsets), length=tuple(lengths), **row))
 
     def close(self) -> str:
         """Finish the shard and its `.idx`; return the tar's SHA-256 in hex."""
@@ -160,34 +163,53 @@ def _dali_text(lines: list[str]) -> bytes:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """List the samples of a finished shard from its tar headers and JSON members; image bytes are skipped."""
-    images: list[tuple[int, int]] = []
-    with tarfile.open(path, "r:") as tar:
-        for member in tar:
-            key, _, suffix = member.name.partition(".")
-            if suffix != "json":
-                images.append((member.offset_data, member.size))
-                continue
-            file = tar.extractfile(member)
-            assert file is not None, member.name
-            described = _described(file.read(), path, key)
-            yield Row(
-                key=key,
-                offset=tuple(start for start, _ in images),
-                length=tuple(size for _, size in images),
-                labels=tuple(described["labels"]),
-                ignored=tuple(described["ignored"]),
-                width=described["width"],
-                height=described["height"],
-            )
-            images = []
+    """List the samples of a finished shard from its tar headers and JSON members; image bytes are skipped.
+
+    Raises FormatError where the archive is damaged or holds something else than samples.
+    """
+    images: dict[str, tuple[int, int]] = {}
+    before = ""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                if not member.isreg() or not _KEY.fullmatch(key) or not suffix or suffix in images:
+                    raise FormatError(f"{path}: member {member.name!r} is part of no sample; pack this shard again")
+                if images and key != before:
+                    raise FormatError(f"{path}: sample {before} has no JSON; pack this shard again")
+                before = key
+                if suffix != "json":
+                    images[suffix] = (member.offset_data, member.size)
+                    continue
+                file = tar.extractfile(member)
+                assert file is not None, member.name
+                described = _described(file.read(_MAX_JSON), path, key)
+                offset, length = zip(*images.values(), strict=True) if images else ((), ())
+                yield Row(key=key, suffixes=tuple(images), offset=offset, length=length, **described)
+                images = {}
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{path}: is no intact tar ({error}); pack this shard again") from error
+    if images:
+        raise FormatError(f"{path}: sample {before} has no JSON; pack this shard again")
 
 
 def _described(data: bytes, path: Path, key: str) -> dict[str, Any]:
+    """Read what the JSON says of a sample, nothing but positive sizes and class indices."""
     try:
-        described = json.load(io.BytesIO(data))
-        return {name: described[name] for name in ("labels", "ignored", "width", "height")}
-    except (ValueError, KeyError, TypeError) as error:
+        described = json.loads(data)
+        numbers = {name: [described[name]] for name in ("width", "height")}
+        numbers |= {name: described[name] for name in ("labels", "ignored")}
+        if any(type(number) is not int or number < 0 for values in numbers.values() for number in values):
+            raise ValueError("numbers are expected")
+        return {
+            "labels": tuple(numbers["labels"]),
+            "ignored": tuple(numbers["ignored"]),
+            "width": described["width"],
+            "height": described["height"],
+        }
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(f"{path}: {key}.json is not a sample's JSON ({error}); pack this shard again") from error
 
 

@@ -1,0 +1,71 @@
+"""Check every byte of a packed dataset, and mend it: `python -m preprocess.verify data/voc --repair`."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from preprocess.pool import Pool, open_pool
+from preprocess.repair import repair_split
+from preprocess.verification import Finding, find_splits, verify_split
+from shards.commandline import folder, option, parse, run
+from shards.errors import DataError
+from shards.format import DAMAGED_NAME, write_atomically
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """The command line."""
+
+    data: str = option("", "packed dataset, such as data/voc, or one split of it", positional=True)
+    repair: bool = option(
+        False,
+        "write anew what follows from intact shards, move what is damaged into SPLIT/damaged; "
+        "nothing is deleted, and the same preprocess.shard command then packs what is missing",
+    )
+    json: str = option("", "also write the findings to this JSON file")
+    workers: int = option(0, "checking processes; 0 means one per core")
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise DataError(f"--workers is {self.workers}: give 0 or more")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check, tell, mend; leave with status 1 where something was found."""
+    config = parse(
+        VerifyConfig,
+        argv,
+        prog="python -m preprocess.verify",
+        description="Check shards, index and every image of a packed dataset; status 0: intact, 1: damaged.",
+        epilog="example: python -m preprocess.verify data/voc --repair",
+    )
+    splits = find_splits(folder(config.data))
+    with open_pool(config.workers) as pool:
+        findings = [finding for split in splits for finding in _verify(split, pool, config.repair)]
+    if config.json:
+        described = [dataclasses.asdict(finding) | {"line": finding.line()} for finding in findings]
+        write_atomically(Path(config.json), (json.dumps(described, indent=1) + "\n").encode())
+    if findings:
+        raise SystemExit(1)
+
+
+def _verify(split: Path, pool: Pool, repair: bool) -> list[Finding]:
+    verified = verify_split(split, pool)
+    findings = verified.findings
+    for finding in findings:
+        print(finding.line())
+    checked = f"{verified.num_samples:,} samples in {verified.num_shards:,} shards, {verified.num_bytes / 1e6:,.1f} MB"
+    state = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}" if findings else "all intact"
+    print(f"{split}: {checked}: {state}")
+    if repair and findings:
+        for line in repair_split(split, findings):
+            print(line)
+    elif (split / DAMAGED_NAME).exists():
+        print(f"{split / DAMAGED_NAME}: holds what an earlier repair has moved there; delete it when nobody needs it")
+    return findings
+
+
+if __name__ == "__main__":
+    run(main)

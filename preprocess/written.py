@@ -1,0 +1,169 @@
+"""What a split's folder says of itself: index.json, or packing.json of an unfinished one, and samples.npy."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess.contents import statistics
+from preprocess.ledger import Entry, digest
+from shards.errors import FormatError, one_line
+from shards.format import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    INDEX_NAME,
+    PROGRESS_NAME,
+    REJECTED_NAME,
+    SAMPLES_NAME,
+    shard_name,
+)
+from shards.index import map_samples
+
+CHECKSUM = "checksum"  # of all that index.json says besides
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What is written down of a split; `wrong` is what of it cannot be.
+
+    `name` is the file that was read, "" where there is none; `entries` are empty where it cannot be used. `samples` is
+    the array of samples.npy, why it cannot be used, or None in an unfinished folder, which need not have it.
+    """
+
+    split: str
+    name: str = ""
+    described: dict[str, Any] | None = None
+    entries: tuple[Entry, ...] = ()
+    samples: np.ndarray | str | None = None
+    wrong: tuple[str, ...] = ()
+    is_foreign: bool = False  # of another version: not to be touched
+
+    @property
+    def num_classes(self) -> int:
+        """Count the classes; 0 where that is not known."""
+        return len((self.described or {}).get("class_names", ()))
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """List the suffixes of a sample's images; none where they are not known."""
+        return tuple((self.described or {}).get("image", {}).get("members", ()))
+
+    @property
+    def task(self) -> str:
+        return (self.described or {}).get("task", "")
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Map checksums to names of shards."""
+        return {entry.sha256: entry.name for entry in self.entries}
+
+    def bare(self) -> "Written":
+        """Leave out what need not go to every worker."""
+        return replace(self, samples=None, wrong=())
+
+    def is_ours(self, name: str) -> bool:
+        """Tell whether a file belongs to a packed split."""
+        names = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, REJECTED_NAME)
+        return name in names or re.fullmatch(rf"{re.escape(self.split)}-\d{{6,}}\.(tar|idx)", name) is not None
+
+    def is_temporary(self, name: str) -> bool:
+        """Tell whether a file is one of ours that was never finished."""
+        return name.endswith(".tmp") and self.is_ours(name.removesuffix(".tmp"))
+
+    def is_surplus(self, name: str) -> bool:
+        """Tell whether a file is a shard, or a shard's index, that is not listed."""
+        stems = {Path(entry.name).stem for entry in self.entries}
+        return self.is_ours(name) and name.endswith((".tar", ".idx")) and Path(name).stem not in stems
+
+    def with_statistics(self, samples: np.ndarray) -> dict[str, Any]:
+        """Describe the split anew, with the counts and statistics that samples and shards have."""
+        assert self.described is not None
+        return {
+            **self.described,
+            "num_samples": len(samples),
+            "num_rejected": sum(len(entry.rejected) for entry in self.entries),
+            "statistics": statistics(samples, self.entries, self.num_classes),
+        }
+
+    def holds_together(self, described: dict[str, Any]) -> bool:
+        """Tell whether a description has the checksum that it names; an older one names none."""
+        rest = {name: value for name, value in described.items() if name != CHECKSUM}
+        return CHECKSUM not in described or described[CHECKSUM] == digest(rest)
+
+
+def read_written(root: Path) -> Written:
+    """Read what a split's folder says of itself; what is damaged is told, not raised."""
+    name = next((name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), "")
+    empty = Written(root.name, name)
+    if not name:
+        return replace(empty, wrong=(f"there is no {INDEX_NAME}",))
+    try:
+        described: Any = json.loads((root / name).read_bytes())
+        if not isinstance(described, dict):
+            raise ValueError("no mapping")
+        if name == INDEX_NAME and described.get("format") != FORMAT_NAME:
+            raise ValueError(f"not the index of a {FORMAT_NAME} dataset")
+        if name == INDEX_NAME and described.get("version") != FORMAT_VERSION:
+            version = described.get("version")
+            what = f"format version {version!r}, this code reads {FORMAT_VERSION}"
+            return replace(empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0)
+        entries = tuple(_entry(root.name, number, entry) for number, entry in enumerate(described["shards"]))
+        if name == PROGRESS_NAME:
+            return replace(empty, entries=entries)
+        _check_types(root.name, described)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return replace(empty, wrong=(f"cannot be read ({one_line(error)})",))
+    written = replace(empty, described=described, entries=entries)
+    return replace(written, samples=_samples(root, written), wrong=tuple(_records_wrong(written)))
+
+
+def _entry(split: str, number: int, values: dict[str, Any]) -> Entry:
+    """Make an entry of what JSON holds, its types checked: hashes and sums are compared later, numbers are used."""
+    entry = Entry(**values)
+    kinds: dict[Any, type] = {int: int, str: str}
+    for field in fields(Entry):
+        value: Any = getattr(entry, field.name)
+        kind = kinds.get(field.type, list)
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise ValueError(f"{field.name} of shard {number} is {value!r}")
+    if entry.name != shard_name(split, number):
+        raise ValueError(f"shard {number} is {entry.name!r}, not {shard_name(split, number)}")
+    return entry
+
+
+def _check_types(split: str, described: dict[str, Any]) -> None:
+    names = described["class_names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("class_names are no list of names")
+    if len(set(names)) < len(names):
+        raise ValueError("class_names has a name twice")
+    if described["split"] != split:
+        raise ValueError(f"split is {described['split']!r}, the folder {split!r}")
+    if described["task"] not in ("multilabel", "multiclass"):
+        raise ValueError(f"task is {described['task']!r}")
+    members = described["image"]["members"]
+    if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
+        raise ValueError("image members are no list of suffixes")
+    if not isinstance(described["statistics"], dict) or not re.fullmatch("[0-9a-f]{64}", described["identity"]):
+        raise ValueError("statistics or identity are missing")
+
+
+def _records_wrong(written: Written) -> Iterator[str]:
+    at = 0
+    for entry in written.entries:
+        if entry.first_record != at or entry.num_records != entry.num_samples + len(entry.rejected):
+            yield f"{entry.name} starts at record {entry.first_record} and has {entry.num_records}, that cannot be"
+            return
+        at += entry.num_records
+
+
+def _samples(root: Path, written: Written) -> np.ndarray | str:
+    count = sum(entry.num_samples for entry in written.entries)
+    try:
+        return map_samples(root / SAMPLES_NAME, count, written.num_classes, len(written.members))
+    except FormatError as error:
+        return str(error).removeprefix(f"{root / SAMPLES_NAME}: ").partition("; pack")[0]
