@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from eval import baseline
 from eval.config import EvalConfig, joined, names, results_name
-from eval.ensemble import Ensembled, Member, check_sizes, predict_ensemble
+from eval.ensemble import Ensembled, check_sizes, predict_ensemble
 from eval.export import check_voc_names, export_kinds, write_export
 from eval.figures import figures, on_paper
 from eval.files import write_metrics, write_per_class, write_plots, write_predictions, write_report
@@ -38,7 +38,7 @@ from shards.loader import Loader
 from shards.sampler import World
 from train import checkpoint
 from train.checkpoint import Checkpoint
-from train.model import Classifier, build_network
+from train.member import member
 from train.run import read_metrics
 
 EXAMPLES = "example: python -m eval --ckpt runs/voc-resnet18/best --data data/voc --classes dog,cat"
@@ -127,7 +127,7 @@ def _predict(
     config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, accelerator: Accelerator
 ) -> Ensembled:
     world, device = World(accelerator.process_index, accelerator.num_processes), accelerator.device
-    members = [_member(each, config.size, device) for each in opened]
+    members = [member(each, config.size, device) for each in opened]
 
     def batches(look: Look) -> Iterable[Batch]:
         loader = Loader(
@@ -148,13 +148,6 @@ def _predict(
         return predict_ensemble(
             members, config.tta, config.tta_reduce, batches, index.num_samples, accelerator.gather, index.task
         )
-
-
-def _member(opened: Checkpoint, size: int, device: torch.device) -> Member:
-    network = build_network(opened.config.model, len(opened.meta.class_names), opened.config.size)
-    network.load_state_dict(opened.weights(averaged=opened.has_average))
-    model = Classifier(network, opened.meta.mean, opened.meta.std).to(device).eval()
-    return Member(str(opened.path), model, size or opened.config.size)
 
 
 def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:

@@ -41,21 +41,44 @@ def pack_image(data: bytes, options: ImageOptions) -> Packed:
     scaled to 8 bits and encoded, colours first.
     Raises BadImage with the reason.
     """
+    with _reasons():
+        if options.bands:
+            return pack_bands(scale_bands(read_tiff(data), options.bands), options)
+        tiled = _retiled(data, options) if options.encoding == "jpg" else None
+        if tiled is not None:
+            return tiled
+        rgb, encoding = _decode(data, options)
+    return pack_pixels(rgb, options, encoding)
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode a photograph at its size by the rules of `pack_image`: uint8 [height, width, 3] RGB, upright.
+
+    They are the pixels that a shard of it decodes to, unless packing has to encode it anew as a JPEG.
+    Raises BadImage with the reason.
+    """
+    with _reasons():
+        image = _open(data)
+        if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in ("RGB", "L") and _orientation(image) == 1:
+            try:
+                return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+            except ValueError:  # Pillow tells files with harmless faults from truncated ones
+                pass
+        return np.asarray(_load_upright(image, ImageOptions())[0])
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn whatever decoding raises into BadImage."""
     with _quiet():
         try:
-            if options.bands:
-                return pack_bands(scale_bands(read_tiff(data), options.bands), options)
-            tiled = _retiled(data, options) if options.encoding == "jpg" else None
-            if tiled is not None:
-                return tiled
-            rgb, encoding = _decode(data, options)
+            yield
         except (BadImage, MemoryError):
             raise
         except Image.DecompressionBombError:
             raise BadImage(f"more than {MAX_PIXELS:,} pixels by its header") from None
         except Exception as error:  # on hostile bytes Pillow's parsers raise almost anything
             raise BadImage(_one_line(error)) from error
-    return pack_pixels(rgb, options, encoding)
 
 
 @contextmanager

@@ -41,7 +41,10 @@ def parse(
     fields = [field for field in dataclasses.fields(config_class) if "help" in field.metadata]  # type: ignore[arg-type]
     for field in fields:
         if field.metadata["positional"]:
-            parser.add_argument(field.name, type=hints[field.name], help=field.metadata["help"])
+            several = (
+                {"nargs": "+", "type": str} if hints[field.name] == tuple[str, ...] else {"type": hints[field.name]}
+            )
+            parser.add_argument(field.name, help=field.metadata["help"], **several)
             continue
         flag = "--" + field.name.replace("_", "-")
         kind = {"action": ActionYesNo(no_prefix="no-")} if hints[field.name] is bool else {"type": hints[field.name]}

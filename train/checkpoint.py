@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from shards.errors import DataError, one_line
 from shards.format import sync_folder
+from shards.index import Task
 from train.config import TrainConfig
 
 VERSION = 2  # 1 had `best_mAP` and `best_epoch` in place of `best`
@@ -73,7 +74,7 @@ class Meta:
     """What rebuilds the model and names its outputs. `mean` and `std` are in units of 1/255."""
 
     class_names: tuple[str, ...]
-    task: str
+    task: Task
     mean: tuple[float, ...]
     std: tuple[float, ...]
     progress: Progress

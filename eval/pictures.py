@@ -1,0 +1,145 @@
+"""Pictures that were never in a shard, seen as evaluation sees those of one: as batches for the same networks."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eval.tta import Look
+from shards.batch import Batch
+from shards.crops import CROP_SHARE, centre_crops
+from shards.decode import Decoder, resize_box_into
+from shards.errors import DataError, SampleError, one_line
+from shards.fivecrop import NUM_CROPS, five_crops_into
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
+MAX_FILE_BYTES = 1 << 30  # 100 million pixels of 16 bits and four channels are 0.8 GB
+
+Decode = Callable[[bytes], np.ndarray]  # encoded -> uint8 [height, width, 3] RGB; raises SampleError
+
+
+def find_pictures(given: Sequence[str]) -> list[Path]:
+    """List the files named, and those of the folders named, at any depth, whose suffix is a picture's.
+
+    Those of a folder are in the order of their paths; nothing is listed twice, hidden files and folders are left out,
+    links to folders are not followed. Raises DataError for what is not there.
+    """
+    found: list[Path] = []
+    for path in map(Path, given):
+        if path.is_dir():
+            inside = sorted(_inside(path))
+            if not inside:
+                raise DataError(f"{path}: holds no picture with one of the suffixes {' '.join(sorted(SUFFIXES))}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder")
+    if not found:
+        raise DataError("no picture named: give files or folders")
+    return list(dict.fromkeys(found))
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (
+            Path(parent, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        )
+
+
+class Pictures:
+    """Batches of pictures, made by threads, at most one batch ahead of their reader.
+
+    `unreadable` maps the number of a picture that could not be decoded to the reason, once its batch was made; its
+    place in the batch is padding.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], num_classes: int, batch_size: int, num_threads: int, decode: Decode
+    ) -> None:
+        self.paths, self.num_classes, self.batch_size, self.num_threads = paths, num_classes, batch_size, num_threads
+        self.unreadable: dict[int, str] = {}
+        self._decode = decode
+
+    def __len__(self) -> int:
+        return -(-len(self.paths) // self.batch_size)
+
+    def batches(self, look: Look) -> Iterator[Batch]:
+        """Yield the batches as `shards.loader.Loader` does of a split, without labels."""
+        with ThreadPoolExecutor(self.num_threads) as pool:
+            waiting: list[Future[np.ndarray | None]] = []
+            for first in range(0, len(self.paths), self.batch_size):
+                numbers = range(first, min(first + self.batch_size, len(self.paths)))
+                futures = [pool.submit(self._view, number, look) for number in numbers]
+                if waiting:
+                    yield self._batch(first - self.batch_size, waiting, look)
+                waiting = futures
+            yield self._batch(len(self.paths) - len(waiting), waiting, look)
+
+    def _view(self, number: int, look: Look) -> np.ndarray | None:
+        """See one picture: uint8 [1 or 5, size, size, 3], or None where it cannot be read."""
+        views = np.empty((NUM_CROPS if look.five_crops else 1, look.size, look.size, 3), np.uint8)
+        try:
+            view_into(views, self._decode(read(self.paths[number])), look.five_crops)
+            return views
+        except SampleError as error:
+            self.unreadable[number] = one_line(error)
+        except OSError as error:
+            self.unreadable[number] = error.strerror or one_line(error)
+        except MemoryError:
+            self.unreadable[number] = "not enough memory to decode it"
+        return None
+
+    def _batch(self, first: int, made: Iterable["Future[np.ndarray | None]"], look: Look) -> Batch:
+        views = [future.result() for future in made]
+        images = np.zeros((NUM_CROPS if look.five_crops else 1, len(views), look.size, look.size, 3), np.uint8)
+        for place, view in enumerate(views):
+            if view is not None:
+                images[:, place] = view
+        valid = torch.tensor([view is not None for view in views])
+        nothing = torch.zeros((len(views), self.num_classes))
+        return Batch(
+            images=torch.from_numpy(images.reshape(-1, *images.shape[2:])).permute(0, 3, 1, 2),
+            labels=nothing,
+            known=nothing.bool(),
+            valid=valid,
+            ids=torch.where(valid, torch.arange(first, first + len(views)), -1),
+            num_known=0,
+        )
+
+
+def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool) -> None:
+    """Write what evaluation sees of an image, uint8 [height, width, 3], into `views` [1 or 5, size, size, 3]."""
+    height, width = pixels.shape[:2]
+    decoded = _Decoded()
+    if five_crops:
+        five_crops_into(views, decoded, pixels, width, height, CROP_SHARE)
+    else:
+        (box,) = centre_crops(np.array([width]), np.array([height]), views.shape[1], CROP_SHARE)
+        resize_box_into(views[0], decoded, pixels, width, height, box.tolist())
+
+
+class _Decoded(Decoder):
+    """A decoder of what is decoded already: so pictures and shards are seen by the same code."""
+
+    def __init__(self) -> None:
+        pass
+
+    def box(self, data: np.ndarray, width: int, height: int, box: Sequence[int], channels: int = 3) -> np.ndarray:
+        x, y, w, h = box
+        return np.ascontiguousarray(data[y : y + h, x : x + w])
+
+
+def read(path: Path) -> bytes:
+    """Read a file of a bounded size. Raises SampleError for what is no file, such as a pipe, or too large."""
+    if not path.is_file():
+        raise SampleError("is no file")
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise SampleError(f"has more than {MAX_FILE_BYTES:,} bytes")
+    return data

@@ -1,0 +1,179 @@
+"""Tell what pictures show that were never in a shard: `python -m eval.predict --ckpt runs/digits/best photo.jpg`.
+
+A line for each picture: its labels with their probabilities. Pictures are decoded by the rules of packing and seen as
+evaluation sees them: the scores are those of `python -m eval` on the same pictures packed at their size, but for what
+is lost there where packing encodes a picture anew. Those that cannot be read are named on stderr; the others are
+predicted all the same, and the exit status is then 2.
+"""
+
+import csv
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from eval.config import MIN_SIZE, joined, names
+from eval.ensemble import check_sizes, predict_ensemble
+from eval.pictures import Pictures, find_pictures
+from eval.predictions import CLASSIFICATION_THRESHOLD
+from eval.summary import plain
+from eval.tta import Look
+from preprocess.image import BadImage, decode_image
+from shards.batch import Batch, on_device
+from shards.commandline import folder, option, parse, run
+from shards.errors import DataError, SampleError
+from shards.format import write_atomically
+from train import checkpoint
+from train.checkpoint import Checkpoint
+from train.member import member
+
+EXAMPLES = "example: python -m eval.predict --ckpt runs/voc-resnet18/best --csv scores.csv holiday.jpg albums/2026"
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """What to predict and how. The names are the flags, with dashes."""
+
+    pictures: tuple[str, ...] = option((), "picture files, and folders of them", positional=True)
+    ckpt: str = option(
+        "runs/digits/best",
+        "checkpoint folder of a run: best or last. Of several, separated by commas or each with a --ckpt of its own, "
+        "the probabilities are averaged",
+    )
+    threshold: float | None = option(
+        None,
+        "print the labels with at least this probability; where neither this nor top is given: 0.5, or with one label "
+        "a sample the likeliest class",
+    )
+    top: int = option(0, "print at most so many labels, the likeliest; 0 prints all that reach the threshold")
+    csv: str = option("", "write all scores into this CSV file: a line per picture, a column per class")
+    tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
+        "none", "test-time augmentation, as of python -m eval; the probabilities of an image's views are averaged"
+    )
+    size: int = option(0, "side of the network's input in pixels; 0 is the size that the run was trained with")
+    precision: Literal["run", "no", "bf16", "fp16"] = option(
+        "run", "mixed precision; run is that of the run, the first one of several; bf16 also works on a CPU"
+    )
+    batch_size: int = option(64, "pictures per step")
+    num_threads: int = option(2, "threads that decode")
+
+    def __post_init__(self) -> None:
+        if not names(self.ckpt):
+            raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise DataError(f"threshold is {self.threshold}: give a probability from 0 to 1")
+        if self.top < 0:
+            raise DataError(f"top is {self.top}: give the number of labels to print, or 0")
+        if self.size != 0 and self.size < MIN_SIZE:
+            raise DataError(f"size is {self.size}: give at least {MIN_SIZE} pixels, or 0 for the size of training")
+        for name in ("batch_size", "num_threads"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name} is {getattr(self, name)}: give at least 1")
+
+
+def main() -> None:
+    """Find the pictures, rebuild the networks, predict each picture once, print, write."""
+    argv = joined(sys.argv[1:], "--ckpt")
+    config = parse(PredictConfig, argv, prog="python -m eval.predict", description=__doc__ or "", epilog=EXAMPLES)
+    paths = find_pictures(config.pictures)
+    opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
+    _check_alike(opened)
+    class_names, task = opened[0].meta.class_names, opened[0].meta.task
+    pictures = Pictures(paths, len(class_names), config.batch_size, config.num_threads, _decode)
+    scores = _predict(config, opened, pictures)
+    readable = [number for number in range(len(paths)) if number not in pictures.unreadable]
+    if config.csv:
+        _write_csv(Path(config.csv), class_names, [(paths[number], scores[number]) for number in readable])
+    for number in readable:
+        print(f"{plain(str(paths[number]))}: {_labels(scores[number], config, class_names, task)}")
+    for number, reason in sorted(pictures.unreadable.items()):
+        print(f"{plain(str(paths[number]))}: {reason}", file=sys.stderr)
+    if pictures.unreadable:
+        sys.stdout.flush()
+        raise DataError(f"{len(pictures.unreadable)} of {len(paths)} pictures cannot be read, as named above")
+
+
+def choose(scores: np.ndarray, threshold: float | None, top: int, task: str) -> list[int]:
+    """Return the labels to print of scores [K], the likeliest first, equal ones in the order of the classes."""
+    if threshold is None and not top:
+        threshold, top = (0.0, 1) if task == "multiclass" else (CLASSIFICATION_THRESHOLD, 0)
+    order = np.argsort(-scores, kind="stable").tolist()
+    return [label for label in order if scores[label] >= (threshold or 0.0)][: top or None]
+
+
+def _labels(scores: np.ndarray, config: PredictConfig, class_names: Sequence[str], task: str) -> str:
+    """Spell the labels to print; where none reaches the threshold a dash, and which came nearest."""
+    chosen = choose(scores, config.threshold, config.top, task)
+    spelled = [f"{plain(class_names[label])} {scores[label]:.3f}" for label in chosen or [int(scores.argmax())]]
+    return ", ".join(spelled) if chosen else f"- (nearest: {spelled[0]})"
+
+
+def _check_alike(opened: Sequence[Checkpoint]) -> None:
+    first = opened[0].meta
+    for each in opened:
+        if (each.meta.class_names, each.meta.task) != (first.class_names, first.task):
+            raise DataError(
+                f"{each.path}: has other classes, or another task, than {opened[0].path}: give runs of one set"
+            )
+        if len(each.meta.mean) != 3:
+            raise DataError(
+                f"{each.path}: its network sees {len(each.meta.mean)} bands, whose ranges only a packed set knows; "
+                "pack the TIFFs with preprocess.shard and give python -m eval"
+            )
+
+
+def _decode(data: bytes) -> np.ndarray:
+    try:
+        return decode_image(data)
+    except BadImage as error:
+        raise SampleError(str(error)) from error
+
+
+def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pictures) -> np.ndarray:
+    """Return the probabilities of all pictures, float32 [N, K]; of an unreadable one they mean nothing."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    members, task = [member(each, config.size, device) for each in opened], opened[0].meta.task
+
+    def batches(look: Look) -> Iterable[Batch]:
+        what = f"predict, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
+        return on_device(tqdm(pictures.batches(look), what, len(pictures), unit="step", disable=None), device)
+
+    precision = opened[0].config.precision if config.precision == "run" else config.precision
+    with _autocast(precision, device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, on damaged metadata; threads cannot each have filters of their own
+        check_sizes(members, config.tta, device)
+        outputs = predict_ensemble(
+            members, config.tta, "mean", batches, len(pictures.paths), lambda values: values, task
+        )
+    return outputs.scores.cpu().numpy()
+
+
+def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    if precision == "no":
+        return nullcontext()
+    if precision == "fp16" and device.type == "cpu":
+        raise DataError("precision 'fp16' does not work here (it needs a GPU); give --precision bf16 or no")
+    return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16)
+
+
+def _write_csv(path: Path, class_names: Sequence[str], rows: Iterable[tuple[Path, np.ndarray]]) -> None:
+    """Write path and score of every class, nine digits each, which give back the same float32."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", *class_names])
+    writer.writerows([picture, *(f"{score:.9g}" for score in scores.tolist())] for picture, scores in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, os.fsencode(buffer.getvalue()))
+
+
+if __name__ == "__main__":
+    run(main)

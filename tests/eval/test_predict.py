@@ -1,0 +1,225 @@
+"""`python -m eval.predict`: pictures from anywhere score as in a shard; what cannot be read is told, not fatal."""
+
+import csv
+import os
+import struct
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from eval.__main__ import main as evaluate
+from eval.pictures import Pictures, find_pictures
+from eval.predict import PredictConfig, _decode, choose, main
+from eval.tta import Look
+from shards.commandline import run
+from shards.errors import DataError
+from shards.index import DatasetIndex
+from shards.loader import Loader
+from tests.conftest import jpeg, pack, photograph, write_photographs
+from tests.eval.test_prediction import make_run
+
+NUM = 40
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """JPEGs of odd sizes, every subsampling, some progressive or grey, in a folder and packed at their size."""
+    root = tmp_path_factory.mktemp("predict")
+    records = write_photographs(root / "photographs", NUM)
+    for number in range(0, NUM, 5):
+        image = photograph(150 + number, 90, number)
+        records[number].path.write_bytes(
+            jpeg(image.convert("L") if number % 2 else image, progressive=True, quality=70)
+        )
+    pack(records, root / "data" / "val")
+    return root, [str(record.path) for record in records]
+
+
+@pytest.fixture(scope="module")
+def ckpt(photographs):
+    root, _ = photographs
+    return make_run(root / "run", root / "data", model="test_resnet")
+
+
+@pytest.fixture
+def predict(monkeypatch, capsys):
+    """Run the command in this process: its arguments -> (exit status, stdout, stderr)."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["predict", *map(str, args)])
+        status = 0
+        try:
+            run(main)
+        except SystemExit as leaving:
+            status = leaving.code
+        return status, *capsys.readouterr()
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    return call
+
+
+@pytest.mark.parametrize("look", [Look(32), Look(57), Look(32, five_crops=True)])
+def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, look):
+    root, paths = photographs
+    loader = Loader(DatasetIndex.open(root / "data" / "val"), 16, look.size, train=False, five_crops=look.five_crops)
+    pictures = Pictures([*map(type(root), paths)], 3, 16, 2, _decode)
+    assert len(pictures) == len(loader)
+    seen = list(pictures.batches(look))
+    for ours, theirs in zip(seen, loader, strict=True):
+        num = int(theirs.valid.sum())
+        crops = [batch.images.reshape(-1, len(batch.valid), *batch.images.shape[1:]) for batch in (ours, theirs)]
+        assert torch.equal(crops[0], crops[1][:, :num])
+        assert torch.equal(ours.ids, theirs.ids[:num])
+        assert ours.images.is_contiguous(memory_format=torch.channels_last)
+    assert pictures.unreadable == {}
+
+
+@pytest.mark.parametrize("tta", ["none", "tencrop", "multiscale"])
+def test_scores_are_those_of_eval_on_the_packed_pictures(photographs, ckpt, predict, tmp_path, monkeypatch, tta):
+    _, paths = photographs
+    status, out, err = predict("--ckpt", ckpt, "--csv", tmp_path / "s.csv", "--tta", tta, "--batch-size", 16, *paths)
+    assert (status, err) == (0, "")
+    assert [line.partition(": ")[0] for line in out.splitlines()] == paths
+    with open(tmp_path / "s.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["path", *DatasetIndex.open(ckpt.parents[1] / "data" / "val").class_names]
+    assert [row[0] for row in rows] == paths
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr("eval.__main__.render", lambda *_, **__: "")
+    monkeypatch.setattr("eval.__main__.on_paper", lambda *_: {})
+    monkeypatch.setattr("eval.__main__.grids", lambda *_: {})
+    AcceleratorState._reset_state(reset_partial_state=True)
+    args = ["--ckpt", str(ckpt), "--tta", tta, "--out", str(tmp_path), "--batch-size", "16"]
+    monkeypatch.setattr(sys, "argv", ["eval", *args])
+    evaluate()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    expected = np.load(tmp_path / "predictions.npz")["scores"]
+    np.testing.assert_allclose(np.array([row[1:] for row in rows], float), expected, atol=1e-6)
+    assert expected.std() > 0.1
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds nothing."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return header + struct.pack(">I", 100) + b"IDAT"
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(ckpt, predict, tmp_path, monkeypatch):
+    monkeypatch.setattr("eval.pictures.MAX_FILE_BYTES", 50_000)
+    whole = jpeg(photograph(80, 60))
+    files = {
+        "a good.jpg": whole,
+        "bomb.png": png_header(60_000, 60_000),
+        "cut.jpg": whole[: len(whole) // 2],
+        "empty.png": b"",
+        "huge.jpg": whole + bytes(50_000),
+        "text\x1b[2J.jpg": b"GIF89a, they said",
+        "z.jpg": whole,
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / ".hidden.jpg").write_bytes(b"")
+    status, out, err = predict("--ckpt", ckpt, "--batch-size", 3, tmp_path, "--csv", tmp_path / "s" / "s.csv")
+    assert status == 2
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [f"{tmp_path}/a good.jpg", f"{tmp_path}/z.jpg"]
+    assert len({line.partition(": ")[2] for line in out.splitlines()}) == 1
+    *named, last = err.splitlines()
+    assert last == "error: 7 of 9 pictures cannot be read, as named above"
+    reasons = {line.partition(": ")[0].removeprefix(f"{tmp_path}/"): line.partition(": ")[2] for line in named}
+    says = {
+        "bomb.png": "more than 100,000,000 pixels by its header",
+        "cut.jpg": "truncated",
+        "empty.png": "empty file",
+        "gone.jpg": "is no file",
+        "huge.jpg": "more than 50,000 bytes",
+        "pipe.jpg": "is no file",
+        "text?[2J.jpg": "",
+    }
+    assert sorted(reasons) == sorted(says)
+    assert all(says[name] in reasons[name] for name in says), reasons
+    assert len((tmp_path / "s" / "s.csv").read_text().splitlines()) == 3
+
+
+def test_nothing_readable_is_no_traceback(ckpt, predict, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    status, out, err = predict("--ckpt", ckpt, "--tta", "multiscale", tmp_path / "a.jpg")
+    assert (status, out) == (2, "")
+    assert err.endswith("error: 1 of 1 pictures cannot be read, as named above\n")
+
+
+def test_files_and_folders_in_the_order_given_each_once(tmp_path):
+    for name in ("b/2.JPG", "b/1.png", "b/c/3.tiff", "b/notes.txt", "b/.git/4.jpg", "a.weird", "b/.5.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    given = [str(tmp_path / name) for name in ("b/c/3.tiff", "a.weird", "b", "a.weird")]
+    found = [str(path.relative_to(tmp_path)) for path in find_pictures(given)]
+    assert found == ["b/c/3.tiff", "a.weird", "b/1.png", "b/2.JPG"]
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        find_pictures([str(tmp_path / "nowhere")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: holds no picture with one of the suffixes \.bmp"):
+        find_pictures([str(tmp_path / "empty")])
+
+
+@pytest.mark.parametrize(
+    ("threshold", "top", "task", "labels"),
+    [
+        (None, 0, "multilabel", [2, 1]),
+        (None, 0, "multiclass", [2]),
+        (None, 3, "multilabel", [2, 1, 0]),
+        (None, 2, "multiclass", [2, 1]),
+        (0.3, 0, "multilabel", [2, 1, 0, 3]),
+        (0.3, 1, "multilabel", [2]),
+        (0.3, 0, "multiclass", [2, 1, 0, 3]),
+        (0.95, 0, "multilabel", []),
+        (0.0, 0, "multilabel", [2, 1, 0, 3, 4]),
+    ],
+)
+def test_which_labels_are_printed(threshold, top, task, labels):
+    scores = np.array([0.3, 0.5, 0.9, 0.3, 0.1])
+    assert choose(scores, threshold, top, task) == labels
+
+
+def test_a_picture_that_reaches_no_threshold_tells_what_came_nearest(ckpt, predict, photographs):
+    _, paths = photographs
+    _, out, _ = predict("--ckpt", ckpt, "--threshold", 1, paths[1])
+    _, first, _ = predict("--ckpt", ckpt, "--top", 1, paths[1])
+    assert out == first.replace(": class", ": - (nearest: class").replace("\n", ")\n")
+
+
+def test_several_checkpoints_are_averaged_and_others_refused(photographs, ckpt, predict, tmp_path):
+    root, paths = photographs
+    other = make_run(tmp_path / "other", root / "data", seed=1, model="test_resnet")
+    scores = []
+    for number, given in enumerate((ckpt, other, f"{ckpt},{other}")):
+        assert predict("--ckpt", given, "--csv", tmp_path / f"{number}.csv", *paths[:9])[0] == 0
+        scores.append(np.loadtxt(tmp_path / f"{number}.csv", delimiter=",", skiprows=1, usecols=range(1, 12)))
+    np.testing.assert_allclose(scores[2], (scores[0] + scores[1]) / 2, atol=1e-6)
+    single = make_run(tmp_path / "single", root / "data", task="multiclass")
+    status, _, err = predict("--ckpt", ckpt, "--ckpt", single, paths[0])
+    assert status == 2
+    assert "single/best: has other classes, or another task, than" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"threshold": 1.5}, "threshold is 1.5: give a probability"),
+        ({"top": -1}, "top is -1"),
+        ({"size": 3}, "size is 3"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"ckpt": ","}, "ckpt is empty"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options, says):
+    with pytest.raises(DataError, match=says):
+        PredictConfig(**options)
