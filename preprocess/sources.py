@@ -16,6 +16,7 @@ from shards.errors import DataError, one_line
 SOURCES = {  # imported only when asked for: some need libraries that are slow to load
     "digits": "preprocess.digits:Digits",
     "imagefolder": "preprocess.imagefolder:ImageFolder",
+    "cifar10": "preprocess.cifar10:Cifar10",
     "voc": "preprocess.voc:VOC",
 }
 

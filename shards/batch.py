@@ -42,7 +42,10 @@ class Batch(dict[str, Any]):
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield batches on `device`; on CUDA the next one crosses on a side stream while the current one is used."""
+    """Yield batches on `device`; on CUDA the next one crosses on a side stream while the current one is used.
+
+    A batch that was made there is handed on as it is.
+    """
     if device.type != "cuda":
         for batch in batches:
             yield batch if device.type == "cpu" else batch.to(device)
@@ -50,6 +53,9 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
     stream = torch.cuda.Stream(device)
     waiting: tuple[Batch, Batch, torch.cuda.Event] | None = None
     for batch in batches:
+        if batch.images.device.type == "cuda" and device.index in (None, batch.images.device.index):
+            yield batch
+            continue
         with torch.cuda.stream(stream):
             moved, event = batch.to(device), torch.cuda.Event()
             event.record(stream)

@@ -7,17 +7,21 @@ process boundary. Each thread makes a whole batch, so nothing is handed over per
 import dataclasses
 import threading
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from shards.augment import Augmentation, check_augmentation
 from shards.batch import Batch
 from shards.crops import CROP_SHARE, check_scale
+from shards.device import DeviceMaker, device_of
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.maker import BatchMaker, View, make_resident
 from shards.sampler import Plan, World
 
+Cache = Literal["none", "ram", "device"]
 BATCHES_AHEAD = 2  # beyond those being made: one to hand out at once, one as slack for a slow one
 
 
@@ -106,8 +110,15 @@ class Loader(DataLoader[Batch]):
     that was read to its end moves the loader on to the next one; one that was left starts again, unless
     `load_state_dict` says where.
 
+    `augment="pad"`, for small images, takes all of an image that is `size` pixels wide and high (of others the centre,
+    its short side resized to `size`): in training padded by `pad` reflected pixels, cropped and flipped, in evaluation
+    as it is. `cutout` cuts a square of so many pixels out of each training image. `crop_share` is the share of the
+    short side that evaluation sees: 0.875, or 1 with `augment="pad"`, where not given.
+
     `cache="ram"` decodes each image once, at a short side of at most `cache_short_side` pixels (0: size / 0.875), and
-    takes all later crops from memory, which the ranks of a machine share; evaluation keeps its finished views.
+    takes all later crops from memory, which the ranks of a machine share; evaluation and `augment="pad"` keep finished
+    views. `cache="device"` keeps them on `device`, to crop from as squares of `cache_short_side` pixels, and makes the
+    batches there.
 
     Of a multispectral set `images` have C channels, red, green and blue first; `bands="rgb"` reads these alone.
     """
@@ -122,12 +133,18 @@ class Loader(DataLoader[Batch]):
         world: World = World(),  # noqa: B008 (frozen)
         num_threads: int = 2,
         scale: tuple[float, float] = (0.08, 1.0),
-        crop_share: float = CROP_SHARE,
-        cache: Literal["none", "ram"] = "none",
+        crop_share: float | None = None,
+        cache: Cache = "none",
         cache_short_side: int = 0,
         five_crops: bool = False,
         bands: Literal["all", "rgb"] = "all",
+        augment: Augmentation = "crop",
+        pad: int = 4,
+        cutout: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
+        if crop_share is None:
+            crop_share = CROP_SHARE if augment == "crop" else 1.0
         for name, value in (
             ("global_batch_size", global_batch_size),
             ("size", size),
@@ -137,20 +154,28 @@ class Loader(DataLoader[Batch]):
                 raise DataError(f"{name} is {value}: give at least 1")
         if not 0 < crop_share <= 1:
             raise DataError(f"crop_share is {crop_share}: give a share of the short side, 0 < share <= 1")
-        if cache not in ("none", "ram"):
-            raise DataError(f"cache is {cache!r}: give none or ram")
+        if cache not in get_args(Cache):
+            raise DataError(f"cache is {cache!r}: give none, ram or device")
         if cache_short_side < 0:
             raise DataError(f"cache_short_side is {cache_short_side}: give pixels, or 0 for size / {CROP_SHARE}")
+        if cache_short_side and augment == "pad":
+            raise DataError(f"cache_short_side is {cache_short_side}: augment pad keeps images at their size; leave it")
+        check_augmentation(augment, size, pad, cutout)
         if index.num_samples == 0:
             raise DataError(f"{index.root}: holds no samples; pack the split again")
         if not 0 <= seed < 2**63:
             raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
         plan = Plan(index.num_samples, global_batch_size, train, seed, world)
         self.index, self.plan, self.num_threads = index, plan, num_threads
-        view = View(size, train, check_scale(scale), crop_share, five_crops and not train, index.num_members(bands))
+        what = five_crops and not train, index.num_members(bands), augment, pad, cutout
+        view = View(size, train, check_scale(scale), crop_share, *what)
         short_side = cache_short_side or round(size / CROP_SHARE)
         resident = make_resident(index, view, short_side, world.num_local) if cache == "ram" else None
-        self.maker = BatchMaker(index, plan, view, resident)
+        self.maker = (
+            DeviceMaker(index, plan, view, device_of(device), short_side, num_threads)
+            if cache == "device"
+            else BatchMaker(index, plan, view, resident)
+        )
         self._epoch, self._step, self._resume_step = 0, 0, 0
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
         super().__init__(_Steps(self), batch_size=None, num_workers=0)
@@ -162,6 +187,7 @@ class Loader(DataLoader[Batch]):
         """Iterate over the rest of the epoch (the whole of it, unless a state was loaded)."""
         epoch, step, self._resume_step = self._epoch, self._resume_step, 0
         self._step = step
+        self.maker.prepare()
         making = _Making(self.maker, epoch, step, self.num_threads)
         try:
             for number in range(step, self.plan.num_steps):
@@ -174,7 +200,8 @@ class Loader(DataLoader[Batch]):
             making.stop()
 
     def warm_up(self) -> None:
-        """Compile, or load, what the first batch would wait for, on two samples."""
+        """Compile, or load, what the first batch would wait for, on two samples; with cache device decode all."""
+        self.maker.prepare()
         maker, plan = self.maker, dataclasses.replace(self.plan, global_batch_size=2, world=World())
         BatchMaker(maker.index, plan, maker.view).make(0, 0)
 

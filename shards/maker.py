@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from shards.augment import Augmentation, cut_out, draw_holes, draw_windows, mean_colour, pad_crop_into
 from shards.batch import Batch
 from shards.crops import centre_crops, random_resized_crops
 from shards.decode import Decoder, channels_of, resize_box_into, resize_into
@@ -23,8 +24,9 @@ from shards.sampler import Plan
 class View:
     """What is seen of each image, `size` pixels across.
 
-    In training a random-resized crop, in evaluation the centre, or with `five_crops` the centre and the four corners;
-    of all bands or of the first `num_members` members.
+    In training a random-resized crop, or with `augment="pad"` the centre, padded by `pad` pixels and cropped; then a
+    square of `cutout` pixels is cut out. In evaluation the centre, or with `five_crops` the centre and the four
+    corners. Of all bands or of the first `num_members` members.
     """
 
     size: int
@@ -33,6 +35,9 @@ class View:
     crop_share: float
     five_crops: bool = False
     num_members: int = 1
+    augment: Augmentation = "crop"
+    pad: int = 0
+    cutout: int = 0
 
     @property
     def num_channels(self) -> int:
@@ -41,6 +46,11 @@ class View:
     @property
     def num_crops(self) -> int:
         return NUM_CROPS if self.five_crops else 1
+
+    @property
+    def is_fixed(self) -> bool:
+        """Tell whether one view of an image, always the same, is all that is needed of it."""
+        return not self.train or self.augment == "pad"
 
 
 class BatchMaker:
@@ -54,15 +64,14 @@ class BatchMaker:
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, view.num_channels)
         self.ring = Ring(shape, pinned=torch.cuda.is_available())
         self._local = threading.local()
+        self._colour = mean_colour(index)[: view.num_channels] if view.cutout else np.empty(0, np.uint8)
+
+    def prepare(self) -> None:
+        """Do what has to be done once before the first batch."""
 
     def make(self, epoch: int, step: int) -> Batch:
         """Decode this rank's part of a global batch."""
-        global_ids = self.plan.global_ids(epoch, step)
-        part = self.plan.local_part(len(global_ids))
-        num_valid, num_slots = part.stop - part.start, self.plan.local_batch_size
-        # Padding repeats samples of the same global batch, so that batch statistics see photographs, not zeros.
-        ids = np.resize(global_ids[part] if num_valid else global_ids, num_slots)
-        valid = np.arange(num_slots) < num_valid
+        ids, valid, num_known = self._share(epoch, step)
         known = self.index.known(ids)
         known[~valid] = False
         slot = self.ring.take()
@@ -77,27 +86,45 @@ class BatchMaker:
             known=torch.from_numpy(known),
             valid=torch.from_numpy(valid),
             ids=torch.from_numpy(np.where(valid, ids, -1)),
-            num_known=int(self.index.known(global_ids).sum()),
+            num_known=num_known,
         )
+
+    def _share(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Tell this rank's samples int64 [B] of a global batch, which are valid, and the global batch's known labels.
+
+        Padding repeats samples of the same global batch, so that batch statistics see photographs, not zeros.
+        """
+        global_ids = self.plan.global_ids(epoch, step)
+        part = self.plan.local_part(len(global_ids))
+        num_valid, num_slots = part.stop - part.start, self.plan.local_batch_size
+        ids = np.resize(global_ids[part] if num_valid else global_ids, num_slots)
+        return ids, np.arange(num_slots) < num_valid, int(self.index.known(global_ids).sum())
 
     def read(self, row: np.void) -> list[np.ndarray]:
         """View the image members of one sample that are looked at: uint8 [length] each."""
         return [self._reader.member(row, member) for member in range(self.view.num_members)]
 
     def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> None:
+        decoder, rows, view, seed = self._decoder(), self.index.samples[ids], self.view, self.plan.seed
+        if self.resident is not None:
+            for number in self.resident.missing(ids).tolist():
+                self._still_into(self.resident.image(number), decoder, self.index.samples[number])
+                self.resident.keep(number)
+        if not view.train:
+            self._fill_views(slot, decoder, ids, rows)
+        elif view.augment == "pad":
+            self._fill_windows(slot, decoder, ids, rows, epoch)
+        else:
+            self._fill_random(slot, decoder, ids, rows, epoch)
+        if view.train and view.cutout:
+            cut_out(slot, draw_holes(ids, view.size, view.cutout, seed, epoch), view.cutout, self._colour)
+
+    def _decoder(self) -> Decoder:
+        """Give this thread's decoder."""
         if not hasattr(self._local, "decoder"):
             self._local.decoder = self.decoder_class()
         decoder: Decoder = self._local.decoder
-        rows = self.index.samples[ids]
-        if self.resident is not None:
-            for number, row in zip(ids.tolist(), rows, strict=True):
-                if not self.resident.has(number):
-                    with self._naming(row):
-                        self._keep(decoder, row, number)
-        if self.view.train:
-            self._fill_random(slot, decoder, ids, rows, epoch)
-        else:
-            self._fill_views(slot, decoder, ids, rows)
+        return decoder
 
     def _fill_random(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int) -> None:
         kept = self.resident
@@ -111,29 +138,39 @@ class BatchMaker:
             with self._naming(row):
                 decoder.crop_bands_into(out, self.read(row), int(row["width"]), int(row["height"]), box, flip)
 
+    def _fill_windows(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int) -> None:
+        windows = draw_windows(ids, self.view.pad, self.plan.seed, epoch)
+        if self.resident is not None:
+            pad_crop_into(slot, self.resident.stack(), ids, windows)
+            return
+        if not hasattr(self._local, "whole"):
+            self._local.whole = np.empty_like(slot)
+        self._fill_views(self._local.whole, decoder, ids, rows)
+        pad_crop_into(slot, self._local.whole, np.arange(len(ids)), windows)
+
     def _fill_views(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray) -> None:
         views = slot.reshape(self.view.num_crops, len(ids), *slot.shape[1:]).swapaxes(0, 1)
         if self.resident is not None:
-            for out, number in zip(views, ids.tolist(), strict=True):
-                out[:] = self.resident.image(number).reshape(out.shape)
+            views[:] = self.resident.stack()[ids].reshape(views.shape)
             return
         boxes = centre_crops(rows["width"], rows["height"], self.view.size, self.view.crop_share)
         for out, row, box in zip(views, rows, boxes, strict=True):
             with self._naming(row):
                 self._view_into(out, decoder, row, box)
 
-    def _keep(self, decoder: Decoder, row: np.void, number: int) -> None:
-        """Decode an image into memory: whole, to crop from, or the evaluation's view of it."""
-        assert self.resident is not None
-        pixels = self.resident.image(number)
-        if self.view.train:
-            width, height = int(row["width"]), int(row["height"])
-            resize_into(pixels, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False)
-        else:
-            size, share = self.view.size, self.view.crop_share
-            (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
-            self._view_into(pixels.reshape(self.view.num_crops, size, size, -1), decoder, row, box)
-        self.resident.keep(number)
+    def _still_into(self, out: np.ndarray, decoder: Decoder, row: np.void) -> None:
+        """Decode what is kept of an image: the one view that is needed of it, or all of it, to crop from.
+
+        `out` is uint8 [num_crops * size, size, C], or [h, w, C] of the size to keep.
+        """
+        with self._naming(row):
+            if self.view.is_fixed:
+                size, share = self.view.size, self.view.crop_share
+                (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
+                self._view_into(out.reshape(self.view.num_crops, size, size, -1), decoder, row, box)
+            else:
+                width, height = int(row["width"]), int(row["height"])
+                resize_into(out, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False)
 
     def _view_into(self, out: np.ndarray, decoder: Decoder, row: np.void, box: np.ndarray) -> None:
         """Write what evaluation sees of one image: uint8 [1 or 5, size, size, C]. `box` is the single view's."""
@@ -166,13 +203,13 @@ class _Naming:
 
 
 def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:
-    """Make room for decoded images: of a short side of at most `short_side` in training, finished views otherwise."""
+    """Make room for decoded images: finished views, or to crop from, of a short side of at most `short_side`."""
     widths, heights = index.samples["width"], index.samples["height"]
-    if view.train:
-        widths, heights = bounded(widths, heights, short_side)
-    else:
+    if view.is_fixed:
         widths = np.full(index.num_samples, view.size)
         heights = view.num_crops * widths
+    else:
+        widths, heights = bounded(widths, heights, short_side)
     checksums = "".join(shard.sha256 for shard in index.shards)
     try:
         return Resident(widths, heights, view.num_channels, f"{index.root} {view} {checksums}", num_sharers)

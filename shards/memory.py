@@ -33,7 +33,7 @@ def shared_memory(num_bytes: int, name: str, num_sharers: int = 1) -> np.ndarray
     DataError where the machine has not so much memory left.
     """
     if sys.platform != "linux":
-        _check_room(num_bytes)
+        check_room(num_bytes)
         return np.frombuffer(mmap.mmap(-1, num_bytes), np.uint8)
     if num_sharers == 1 or "MASTER_PORT" not in os.environ:
         return _mapped(_reserve(num_bytes), num_bytes)
@@ -92,7 +92,7 @@ def _remove_stale_notices(ours: Path) -> None:
 
 def _reserve(num_bytes: int) -> int:
     """Make a memfd with all its pages, so that none is missing later."""
-    _check_room(num_bytes)
+    check_room(num_bytes)
     handle = os.memfd_create("tarmac")
     try:
         os.posix_fallocate(handle, 0, num_bytes)
@@ -102,7 +102,8 @@ def _reserve(num_bytes: int) -> int:
     return handle
 
 
-def _check_room(num_bytes: int) -> None:
+def check_room(num_bytes: int) -> None:
+    """Raise DataError where the machine, or the container, has not so much memory left."""
     available = min(psutil.virtual_memory().available, _left_to_container())
     if num_bytes > available:
         raise DataError(f"{num_bytes / 1e9:.2f} GB of memory are needed, {available / 1e9:.2f} GB are available")

@@ -30,9 +30,9 @@ class Resident:
         self._pixels = memory
         self._ends = ends
 
-    def has(self, number: int) -> bool:
-        """Tell whether the pixels of an image are there."""
-        return bool(self._is_there[number])
+    def missing(self, numbers: np.ndarray) -> np.ndarray:
+        """Name those of some images whose pixels are not there yet: int64 [B] -> int64 [<= B]."""
+        return np.unique(numbers[self._is_there[numbers] == 0])
 
     def image(self, number: int) -> np.ndarray:
         """Give the pixels of an image, uint8 [h, w, C]; where they are not there yet, write them, then `keep`."""
@@ -43,6 +43,11 @@ class Resident:
     def keep(self, number: int) -> None:
         """Tell everybody that the pixels of an image are whole."""
         self._is_there[number] = 1
+
+    def stack(self) -> np.ndarray:
+        """View all images, which must be of one size: uint8 [N, h, w, C]."""
+        shape = (len(self.widths), int(self.heights[0]), int(self.widths[0]), self.channels)
+        return self._pixels[len(self.widths) :].reshape(shape)
 
     def crops(self, numbers: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
         """Give crops uint8 [h, w, C] of images that are there: numbers int64 [B], boxes (x, y, w, h) int64 [B, 4].

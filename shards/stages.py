@@ -17,7 +17,7 @@ STAGES = {
     "tiles": "training: JPEG to resized crop in one, by the tile decoder",
     "splice": "evaluation: cut the tiles of the crop out of the JPEG",
     "decode": "evaluation, or PNG: file to pixels",
-    "resize": "evaluation, or cache ram: crop and resize",
+    "resize": "evaluation, cache ram or augment pad: crop and resize",
     "collate": "order, crop boxes, labels, slots, tensors",
 }
 PAGE = 4096
@@ -72,6 +72,10 @@ def stage_times(loader: Loader, num_steps: int) -> dict[str, float]:
         def _fill_random(self, *what: Any) -> None:
             with clock("collate" if self.resident is None else "resize"):  # without it the tile decoder resizes
                 super()._fill_random(*what)
+
+        def _fill_windows(self, *what: Any) -> None:
+            with clock("resize"):
+                super()._fill_windows(*what)
 
         def _fill_views(self, *what: Any) -> None:
             with clock("resize"):

@@ -91,15 +91,25 @@ def index(packed) -> DatasetIndex:
     return DatasetIndex.open(packed)
 
 
+def real_data(*parts: str) -> Path:
+    """Find a folder of TARMAC_TEST_DATA, or of shared/data beside the repository; skip the test without it."""
+    given = os.environ.get("TARMAC_TEST_DATA")
+    root = (Path(given) if given else Path(__file__).parents[2] / "shared" / "data").joinpath(*parts)
+    if not root.is_dir():
+        pytest.skip(f"no real photographs at {root}; set TARMAC_TEST_DATA to the folder that holds {parts[0]}")
+    return root
+
+
 @pytest.fixture(scope="session")
 def voc2012_root() -> Path:
-    """Real photographs: TARMAC_TEST_DATA, or shared/data beside the repository."""
-    given = os.environ.get("TARMAC_TEST_DATA")
-    data = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
-    root = data / "VOCdevkit" / "VOC2012"
-    if not root.is_dir():
-        pytest.skip(f"no real photographs at {root}; set TARMAC_TEST_DATA to the folder that holds VOCdevkit")
-    return root
+    """Real photographs."""
+    return real_data("VOCdevkit", "VOC2012")
+
+
+@pytest.fixture(scope="session")
+def cifar10_root() -> Path:
+    """Real small images."""
+    return real_data("cifar-10-batches-py")
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def test_bounded_sizes():
 def test_more_than_there_is_is_refused_in_one_line(index):
     with pytest.raises(DataError, match=r"^1000000\.00 GB of memory are needed, \d+\.\d+ GB are available$"):
         shared_memory(10**15, "huge")
-    with pytest.raises(DataError, match="cache is 'disk': give none or ram"):
+    with pytest.raises(DataError, match="cache is 'disk': give none, ram or device"):
         loader(index, cache="disk")
     with pytest.raises(DataError, match="cache_short_side is -1"):
         loader(index, cache_short_side=-1)
