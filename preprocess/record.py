@@ -1,6 +1,7 @@
 """What a source says of each photograph, and the interface of a source."""
 
 import errno
+import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -95,6 +96,8 @@ class Source(ABC):
 
 def check(split: str, records: Sequence[Record], source: Source) -> None:
     """Raise DataError where a record breaks the rules of `Record`: a mistake of whoever wrote the source."""
+    if not re.fullmatch(r"\w[\w.-]*", split):
+        raise DataError(f"split {split!r} cannot be the name of a folder; use letters, digits, _ and -")
     num_classes = len(source.class_names)
     for record in records:
         shown = (*record.labels, *record.ignored)

@@ -199,8 +199,9 @@ class VOC(Source):
 
 
 def _malformed(path: Path, line: _Line, num_fields: int) -> DataError:
+    table = ", or read a table by --source csv" if "," in "".join(line.fields) else ""
     form = "one image id" if num_fields == 1 else "an image id and 1, 0 or -1"
-    return DataError(f"{path}:{line.number}: expected {form}, got {' '.join(line.fields)!r}; correct the line")
+    return DataError(f"{path}:{line.number}: expected {form}, got {' '.join(line.fields)!r}; correct the line{table}")
 
 
 def _check_layout(root: Path) -> None:
@@ -212,7 +213,9 @@ def _check_layout(root: Path) -> None:
     inner = sorted(path.parent for pattern in ("*/ImageSets", "VOCdevkit/*/ImageSets") for path in root.glob(pattern))
     if inner:
         raise DataError(f"{root} is no VOC folder but holds {inner[-1].relative_to(root)}; use {inner[-1]} as the root")
-    raise DataError(f"{root / missing[0]} is missing; a VOC folder holds ImageSets/Main and JPEGImages")
+    tables = sorted(path.name for pattern in ("*.csv", "*.tsv") for path in root.glob(pattern))
+    hint = f"; a table such as {tables[0]} is read by --source csv" if tables else ""
+    raise DataError(f"{root / missing[0]} is missing; a VOC folder holds ImageSets/Main and JPEGImages{hint}")
 
 
 def _group_class_lists(stems: Iterable[str]) -> dict[str, list[str]]:
