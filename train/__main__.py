@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
+from eval.config import joined
 from eval.launch import one_line_where_a_rank_is_lost, spread
 from shards.commandline import parse, run
 from train.config import TrainConfig
+from train.grid import points
 
 DEFAULT_RECIPE = Path(__file__).parent.parent / "recipes" / "digits.yaml"
 EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.yaml --data data/voc"
@@ -13,14 +15,19 @@ EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.ya
 
 def main() -> None:
     """Read the configuration and train; without --config, the recipe of the embedded default."""
-    argv = config_first(sys.argv[1:])
+    argv = joined(config_first(sys.argv[1:]), "--sweep")
     description = f"{__doc__} Without --config it takes recipes/digits.yaml."
     config = parse(
         TrainConfig, argv, prog="python -m train", description=description, epilog=EXAMPLES, config_file=True
     )
+    if config.sweep:
+        points(config)  # refuses what cannot be swept
     spread("train")
-    from train.loop import train  # seconds of imports: not before it is clear that this process trains
-
+    # Seconds of imports: not before it is clear that this process trains.
+    if config.sweep:
+        from train.sweep import sweep as train
+    else:
+        from train.loop import train
     with one_line_where_a_rank_is_lost("go on from the last checkpoint with the same command and --resume"):
         finished = train(config)
     if not finished:

@@ -164,6 +164,15 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, TrainConfig.from_yaml(path / "config.yaml"), meta)
 
 
+def check_continues(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
+    """Raise DataError where `given` would make another run of the one whose configuration lies at `path`."""
+    for name, (before, now) in saved.differences(given).items():
+        raise DataError(
+            f"{path}: was trained with {name} {before!r}, now {now!r}: "
+            "resume with the same options, or give another --out"
+        )
+
+
 def exists(path: Path) -> bool:
     """Tell whether there is a whole checkpoint at `path`."""
     return (_whole(path) / "checkpoint.json").is_file()

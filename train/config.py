@@ -12,7 +12,16 @@ from shards.errors import DataError
 from train.checks import check
 
 # What may differ between a run and its continuation without changing a single weight.
-FREE_ON_RESUME = ("data", "out", "resume", "num_threads", "eval_batch_size", "save_every_steps", "tensorboard")
+FREE_ON_RESUME = (
+    "data",
+    "out",
+    "sweep",
+    "resume",
+    "num_threads",
+    "eval_batch_size",
+    "save_every_steps",
+    "tensorboard",
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,11 @@ class TrainConfig:
     )
     cache_short_side: int = option(0, "cache ram: shrink images to this short side first; 0 is size / 0.875")
     save_every_steps: int = option(0, "write last also every so many steps; 0 writes it once an epoch")
+    sweep: str = option(
+        "",
+        "train a run for each value of a numeric option, such as lr=0.01,0.005,0.001, in folders under the run folder; "
+        "several options make a grid",
+    )
     resume: bool = option(False, "go on from the run folder's last checkpoint, if there is one")
     tensorboard: bool = option(True, "write TensorBoard logs into the run folder")
 
@@ -81,6 +95,8 @@ class TrainConfig:
         values = dataclasses.asdict(self)
         values["crop_scale"] = list(values["crop_scale"])
         del values["resume"]  # how a run was continued is not what it is
+        if not self.sweep:
+            del values["sweep"]
         return yaml.safe_dump(values, sort_keys=False)
 
     @classmethod

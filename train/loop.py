@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object, set_seed
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from shards.commandline import folder
 from shards.errors import DataError
 from shards.sampler import World
 from train import checkpoint
-from train.checkpoint import Best, Meta, Progress, better
+from train.checkpoint import Best, Meta, Progress, better, check_continues
 from train.config import TrainConfig
 from train.data import open_loaders
 from train.loss import build_loss
@@ -30,9 +30,8 @@ from train.run import RunFolder
 from train.state import generator_states, joining_seed, restore_generators
 from train.step import Hands, Step
 from train.stop import Stop, stop_on_signals
-from train.validation import METRICS, measure_validation
+from train.validation import METRICS, Diverged, measure_validation
 
-DIVERGED = "try a lower --lr or --clip-norm 1"
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
 
 
@@ -42,7 +41,7 @@ class Session:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.folder = RunFolder(folder(config.out))
-        self.accelerator = _accelerator(config)
+        self.accelerator = open_accelerator(config)
         check_world(self.accelerator.num_processes)
         self.device = self.accelerator.device
         num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun and accelerate tell
@@ -101,11 +100,7 @@ class Session:
         if self.accelerator.is_main_process:
             self.folder.lock()
         last = checkpoint.read(self.folder.last)
-        for name, (saved, given) in last.config.differences(self.config).items():
-            raise DataError(
-                f"{self.folder.last}: was trained with {name} {saved!r}, now {given!r}: "
-                "resume with the same options, or give another --out"
-            )
+        check_continues(last.path, last.config, self.config)
         if last.meta.class_names != self.train_index.class_names:
             raise DataError(f"{self.folder.last}: was trained on other classes than {self.train_index.root} has")
         self.classifier.network.load_state_dict(last.weights())
@@ -182,12 +177,26 @@ class Session:
             own = predict_own(model, batches, self.val_index.task)
         return measure_validation(own, self.loss, self.val_index.num_samples, self.accelerator.reduce)
 
+    def run(self, progress: Progress) -> Progress:
+        """Train to the last epoch, or until asked to stop; return how far it came."""
+        with stop_on_signals() as stop:
+            while progress.epoch < self.config.epochs:
+                progress, cost = self.train_epoch(progress, stop)
+                if progress.step < len(self.train_loader):
+                    self.save(progress, {})
+                    where = f"epoch {progress.epoch + 1} after step {progress.step} of {len(self.train_loader)}"
+                    self.say(f"stopped in {where}; go on with the same command and --resume")
+                    break
+                progress = self.finish_epoch(progress, cost)
+                self.train_loader.set_epoch(progress.epoch)
+        return progress
+
     # -- records -------------------------------------------------------------------------------------------------
 
     def save(self, progress: Progress, metrics: dict[str, Any]) -> None:
         """Write `last`; every rank takes part. A diverged run leaves the one before it."""
         if not math.isfinite(progress.loss_sum):
-            raise DataError(f"epoch {progress.epoch + 1}: the loss is {progress.loss_sum}; {DIVERGED}")
+            raise Diverged(progress.epoch + 1, "loss", progress.loss_sum)
         generators = gather_object([generator_states(self.device)])
         if self.accelerator.is_main_process:
             position = {"epoch": progress.epoch, "step": progress.step}
@@ -220,10 +229,10 @@ class Session:
         if self.train_index.task == "multiclass":
             trained["train_accuracy"] = progress.num_right / max(1, progress.loss_count)
         if not math.isfinite(trained["train_loss"]):
-            raise DataError(f"epoch {progress.epoch + 1}: the loss is {trained['train_loss']}; {DIVERGED}")
+            raise Diverged(progress.epoch + 1, "loss", trained["train_loss"])
         validated = self.validate()
         if not math.isfinite(validated["val_loss"]):  # the last steps diverged: `last` stays as it was before
-            raise DataError(f"epoch {progress.epoch + 1}: the validation loss is {validated['val_loss']}; {DIVERGED}")
+            raise Diverged(progress.epoch + 1, "validation loss", validated["val_loss"])
         metrics = {
             "epoch": progress.epoch + 1,
             **trained,
@@ -246,32 +255,37 @@ class Session:
 
 def train(config: TrainConfig) -> bool:
     """Train a model; return False if it was asked to stop before the end."""
+    finished = train_one(config)
+    leave_ranks()
+    return finished
+
+
+def train_one(config: TrainConfig) -> bool:
+    """Train as `train` does, and leave the ranks together: another run can follow."""
     session = Session(config)
     progress = session.begin()
     ranks, device = session.world.num_ranks, session.device.type
     session.say(f"{config.model} on {ranks} process{'es' if ranks > 1 else ''}, {device}, precision {config.precision}")
     if config.tensorboard:
         session.accelerator.init_trackers("tensorboard")
-    with stop_on_signals() as stop:
-        while progress.epoch < config.epochs:
-            progress, cost = session.train_epoch(progress, stop)
-            if progress.step < len(session.train_loader):
-                session.save(progress, {})
-                session.say(
-                    f"stopped in epoch {progress.epoch + 1} after step {progress.step} of {len(session.train_loader)}; "
-                    "go on with the same command and --resume"
-                )
-                break
-            progress = session.finish_epoch(progress, cost)
-            session.train_loader.set_epoch(progress.epoch)
+    try:
+        progress = session.run(progress)
+    finally:
+        for tracker in session.accelerator.trackers:
+            tracker.finish()
     finished = progress.epoch >= config.epochs
     if finished and progress.best is not None:
         session.say(f"best: {progress.best}, {config.out}/best")
-    session.accelerator.end_training()
     return finished
 
 
-def _accelerator(config: TrainConfig) -> Accelerator:
+def leave_ranks() -> None:
+    """Take leave of the other ranks; no run can follow in this process."""
+    PartialState().destroy_process_group()
+
+
+def open_accelerator(config: TrainConfig) -> Accelerator:
+    """Join the other ranks, once in a process. Raises DataError where the precision does not work here."""
     try:
         accelerator = Accelerator(
             mixed_precision=config.precision,

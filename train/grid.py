@@ -1,0 +1,83 @@
+"""What a sweep trains: one run for each value of an option; of several options, one for each combination."""
+
+import dataclasses
+import itertools
+import math
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from shards.commandline import folder
+from shards.errors import DataError
+from train.config import TrainConfig
+
+Number = int | float
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    name: str  # of its folder, such as lr=0.01 or lr=0.01_momentum=0.9
+    values: dict[str, Number]
+    config: TrainConfig
+
+
+def points(config: TrainConfig) -> list[Point]:
+    """Lay out the runs of `config.sweep`, the last option varying fastest. Raises DataError for what cannot be swept.
+
+    Every configuration is made here, so a value out of range is refused before anything is trained.
+    """
+    options = parse_sweep(config.sweep)
+    found = []
+    for combination in itertools.product(*options.values()):
+        values: dict[str, Any] = dict(zip(options, combination, strict=True))
+        name = "_".join(f"{option}={repr(value).removesuffix('.0')}" for option, value in values.items())
+        out = str(folder(config.out) / name)
+        try:
+            found.append(Point(name, values, dataclasses.replace(config, sweep="", out=out, **values)))
+        except DataError as error:
+            raise DataError(f"sweep is {config.sweep}: {error}") from error
+    return found
+
+
+def parse_sweep(text: str) -> dict[str, list[Number]]:
+    """Read `lr=0.01,0.005,momentum=0,0.9`: a word with a `=` begins the next option."""
+    kinds = _numeric_options()
+    options: dict[str, list[Number]] = {}
+    name = ""
+    for word in text.split(","):
+        before, equals, value = word.rpartition("=")
+        if equals:
+            name = before.strip().replace("-", "_")
+            if name not in kinds:
+                raise DataError(f"sweep is {text}: {name!r} is no numeric option; those are {', '.join(kinds)}")
+            if name in options:
+                raise DataError(f"sweep is {text}: names {name} twice; give all its values after one {name}=")
+            options[name] = []
+        elif not name:
+            raise DataError(f"sweep is {text}: give an option and its values, such as lr=0.01,0.005,0.001")
+        number = _number(text, name, value.strip(), kinds[name])
+        if number in options[name]:
+            raise DataError(f"sweep is {text}: {name} has the value {number} twice")
+        options[name].append(number)
+    return options
+
+
+def _number(text: str, name: str, value: str, kind: type[Number]) -> Number:
+    try:
+        number = kind(value)
+    except ValueError as error:
+        raise DataError(
+            f"sweep is {text}: {name} takes {'whole numbers' if kind is int else 'numbers'}, not {value!r}"
+        ) from error
+    if not math.isfinite(number):
+        raise DataError(f"sweep is {text}: {name} cannot be {value}")
+    return number
+
+
+def _numeric_options() -> dict[str, type[Number]]:
+    hints = typing.get_type_hints(TrainConfig)
+    return {
+        field.name: hints[field.name] for field in dataclasses.fields(TrainConfig) if hints[field.name] in (int, float)
+    }
