@@ -14,6 +14,7 @@ from shards.commandline import option
 from shards.errors import DataError, one_line
 
 SOURCES = {  # imported only when asked for: some need libraries that are slow to load
+    "coco": "preprocess.coco:COCO",
     "csv": "preprocess.csvtable:CSV",
     "digits": "preprocess.digits:Digits",
     "imagefolder": "preprocess.imagefolder:ImageFolder",
