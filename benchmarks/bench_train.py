@@ -60,7 +60,7 @@ class BareStep:
 
     def __init__(self, config: TrainConfig, index: DatasetIndex, batch: Batch, device: torch.device) -> None:
         torch.manual_seed(config.seed)
-        self._model, _ = build_classifier(config, index.num_classes, None)
+        self._model, _ = build_classifier(config, index)
         self._model.to(device).train()
         head = self._model.network.get_classifier()  # type: ignore[operator]
         self._optimizer = build_optimizer(self._model, head, config)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -128,6 +129,7 @@ def _predict(
 ) -> Ensembled:
     world, device = World(accelerator.process_index, accelerator.num_processes), accelerator.device
     members = [member(each, config.size, device) for each in opened]
+    bands: Literal["all", "rgb"] = "all" if any(each.config.bands == "all" for each in opened) else "rgb"
 
     def batches(look: Look) -> Iterable[Batch]:
         loader = Loader(
@@ -138,6 +140,7 @@ def _predict(
             world=world,
             num_threads=config.num_threads,
             five_crops=look.five_crops,
+            bands=bands,
         )
         quiet = None if accelerator.is_main_process else True
         what = f"evaluate {config.split}, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
@@ -160,6 +163,12 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
     if opened.meta.task != index.task:
         raise DataError(
             f"{index.root}: its task is {index.task}, {opened.path} was trained on {opened.meta.task} data; "
+            "give the dataset of the run with --data"
+        )
+    needed = len(opened.meta.mean)
+    if index.num_channels < needed or (opened.config.bands == "all" and index.num_channels != needed):
+        raise DataError(
+            f"{index.root}: its images have {index.num_channels} channels, {opened.path} was trained on {needed}; "
             "give the dataset of the run with --data"
         )
 

@@ -18,11 +18,12 @@ from shards.index import Task
 
 @dataclass(frozen=True)
 class Member:
-    """One network: `forward` takes images uint8 [B, 3, size, size] on the device and gives logits [B, K]."""
+    """One network: `forward` takes images uint8 [B, C, size, size] on the device and gives logits [B, K]."""
 
     name: str
     forward: Forward
     size: int
+    num_channels: int = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,7 @@ def check_sizes(members: Sequence[Member], augmentation: Augmentation, device: t
     for member in members:
         for size in [look.size for look in looks(augmentation, member.size)]:
             try:
-                member.forward(torch.zeros((1, 3, size, size), dtype=torch.uint8, device=device))
+                member.forward(torch.zeros((1, member.num_channels, size, size), dtype=torch.uint8, device=device))
             except (AssertionError, RuntimeError, ValueError) as error:
                 raise DataError(
                     f"{member.name}: its network does not take images of {size} pixels "

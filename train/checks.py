@@ -58,6 +58,14 @@ def check(config: "TrainConfig") -> None:
                     f"{field.name} is {given}, but {other} is {getattr(config, other)}: "
                     f"leave it out, or give --{other} {value}"
                 )
+    if config.new_channels != "kaiming" and not (config.pretrained or config.weights):
+        raise DataError(
+            f"new_channels is {config.new_channels}, but nothing is loaded: leave it out, or start from --pretrained "
+            "or --weights"
+        )
+    if config.bands == "rgb" and config.fusion == "late":
+        raise DataError("fusion is late, but bands is rgb: there is nothing to join RGB with; choose one of the two")
+    _check_normalisation(config)
     if not 0 <= config.focal_alpha <= 1:
         raise DataError(f"focal_alpha is {config.focal_alpha}: give a number from 0 to 1")
     if config.pos_weight != 0 and not config.pos_weight >= 1:
@@ -67,3 +75,19 @@ def check(config: "TrainConfig") -> None:
     if config.pretrained and config.weights:
         raise DataError(f"weights is {config.weights} and pretrained is set: choose one of the two")
     check_scale(config.crop_scale)
+
+
+def _check_normalisation(config: "TrainConfig") -> None:
+    if config.normalize != "own":
+        if config.mean or config.std:
+            raise DataError(f"mean and std are given, but normalize is {config.normalize}: give --normalize own")
+        return
+    if not config.mean or len(config.mean) != len(config.std):
+        raise DataError(
+            f"normalize is own, with {len(config.mean)} numbers for mean and {len(config.std)} for std: "
+            "give as many of each as images have channels, such as --mean [0.46,0.44,0.40]"
+        )
+    if not all(0 <= value <= 1 for value in config.mean) or not all(0 < value <= 1 for value in config.std):
+        raise DataError(
+            f"mean is {list(config.mean)}, std is {list(config.std)}: give shares of 255, mean from 0 to 1, std above 0"
+        )

@@ -30,16 +30,34 @@ class TrainConfig:
 
     data: str = option("data/digits", "packed dataset: a folder with the splits train and val")
     out: str = option("runs/digits", "run folder: config.yaml, metrics.jsonl, checkpoints best and last")
-    model: str = option("resnet18", "name of a timm model")
+    model: str = option(
+        "resnet18",
+        "name of a timm model; or cnn or cnn_wide, two convolutions and three linear layers for small images",
+    )
     pretrained: bool = option(False, "start from timm's pretrained weights (fetched from the Hugging Face hub)")
     weights: str = option("", "start from a local .safetensors or .pth state dict")
-    drop_rate: float = option(0.0, "dropout before the classifier")
+    bands: Literal["all", "rgb"] = option("all", "of images with more bands than RGB, those to train on")
+    fusion: Literal["early", "late"] = option(
+        "early",
+        "how further bands join RGB. early: as further input channels; late: in a network of their own, whose pooled "
+        "features are joined with those of the RGB network before the classifier",
+    )
+    new_channels: Literal["kaiming", "mean"] = option(
+        "kaiming",
+        "pretrained or weights, more bands than RGB: draw the filters of the further bands, or average those of RGB, "
+        "which are kept",
+    )
+    drop_rate: float = option(0.0, "dropout before the classifier; of model cnn after both hidden layers")
+    activation: Literal["relu", "gelu"] = option("relu", "model cnn: the function after each layer")
     size: int = option(224, "side of the network's input in pixels")
     crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the area of a random crop, such as [0.35,1.0]")
-    normalize: Literal["model", "dataset"] = option(
+    normalize: Literal["model", "dataset", "own"] = option(
         "model",
-        "mean and std of the pixels: those the timm model was trained with, or the training split's own",
+        "mean and std of the pixels: those the model was trained with (further bands: the training split's), the "
+        "training split's, or your own",
     )
+    mean: tuple[float, ...] = option((), "normalize own: per channel, from 0 to 1, such as [0.4589,0.4355,0.4032]")
+    std: tuple[float, ...] = option((), "normalize own: per channel, such as [0.2239,0.2186,0.2206]")
     epochs: int = option(20, "passes over the training split")
     global_batch_size: int = option(64, "samples per optimiser step, over all ranks together")
     accumulate: int = option(1, "split each rank's part of a batch into this many passes, to save memory")
@@ -93,7 +111,7 @@ class TrainConfig:
     def to_yaml(self) -> str:
         """Write the resolved configuration in the form of a recipe."""
         values = dataclasses.asdict(self)
-        values["crop_scale"] = list(values["crop_scale"])
+        values |= {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
         del values["resume"]  # how a run was continued is not what it is
         if not self.sweep:
             del values["sweep"]
@@ -108,8 +126,7 @@ class TrainConfig:
             odd = sorted(set(values) - names)
             if odd:
                 raise DataError(f"{path}: has options that this release does not know: {', '.join(map(str, odd))}")
-            if "crop_scale" in values:
-                values["crop_scale"] = tuple(values["crop_scale"])
+            values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
             return cls(**values)
         except (OSError, yaml.YAMLError, TypeError) as error:
             raise DataError(f"{path}: not the configuration of a run ({' '.join(str(error).split())})") from error

@@ -28,6 +28,7 @@ def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
         num_threads=config.num_threads,
         scale=config.crop_scale,
         cache=config.cache,
+        bands=config.bands,
         cache_short_side=config.cache_short_side,
     )
     val_loader = Loader(
@@ -38,6 +39,7 @@ def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
         world=world,
         num_threads=config.num_threads,
         cache=config.cache,
+        bands=config.bands,
     )
     return train_loader, val_loader
 

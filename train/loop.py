@@ -52,11 +52,9 @@ class Session:
         self.loss = build_loss(config, self.train_index, self.device)
         self.train_loader.warm_up()
         set_seed(config.seed)  # the same initial weights on every rank
-        statistics = self.train_index.statistics if config.normalize == "dataset" else None
         self.resuming = config.resume and checkpoint.exists(self.folder.last)
         # What is resumed brings its weights: those it once started from may be gone.
-        start = dataclasses.replace(config, pretrained=False, weights="") if self.resuming else config
-        self.classifier, report = build_classifier(start, self.train_index.num_classes, statistics)
+        self.classifier, report = build_classifier(config, self.train_index, empty=self.resuming)
         if report is not None:
             self.say(f"{config.weights}: {report}")
         self.ema = (
@@ -103,6 +101,11 @@ class Session:
         check_continues(last.path, last.config, self.config)
         if last.meta.class_names != self.train_index.class_names:
             raise DataError(f"{self.folder.last}: was trained on other classes than {self.train_index.root} has")
+        if len(last.meta.mean) != self.classifier.num_channels:
+            raise DataError(
+                f"{self.folder.last}: was trained on {len(last.meta.mean)} channels, the images of "
+                f"{self.train_index.root} have {self.classifier.num_channels}"
+            )
         self.classifier.network.load_state_dict(last.weights())
         if self.ema is not None:
             self.ema.module.network.load_state_dict(last.weights(averaged=True))

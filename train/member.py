@@ -4,7 +4,7 @@ import torch
 
 from eval.ensemble import Member
 from train.checkpoint import Checkpoint
-from train.model import Classifier, build_network
+from train.model import rebuild
 
 
 def member(opened: Checkpoint, size: int, device: torch.device) -> Member:
@@ -12,7 +12,5 @@ def member(opened: Checkpoint, size: int, device: torch.device) -> Member:
 
     `size` in pixels is that of the images to come; 0 is the size of training.
     """
-    network = build_network(opened.config.model, len(opened.meta.class_names), opened.config.size)
-    network.load_state_dict(opened.weights(averaged=opened.has_average))
-    model = Classifier(network, opened.meta.mean, opened.meta.std).to(device).eval()
-    return Member(str(opened.path), model, size or opened.config.size)
+    model = rebuild(opened).to(device).eval()
+    return Member(str(opened.path), model, size or opened.config.size, model.num_channels)

@@ -1,21 +1,24 @@
-"""A timm network with a head for this dataset and the pixels' normalisation in front."""
+"""The model of a run: a network behind the normalisation of its pixels, made anew or from a checkpoint."""
 
-import difflib
-from typing import Any
-
-import timm
 import torch
 from torch import nn
 
-from shards.errors import DataError, one_line
+from shards.errors import DataError
+from shards.index import DatasetIndex
+from train.checkpoint import Checkpoint
 from train.config import TrainConfig
+from train.filters import RGB
+from train.network import build_network
 from train.weights import LoadReport, load_weights
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std per channel, in units of 1/255
 
 
 class Classifier(nn.Module):
-    """`network` behind normalisation: images uint8 [B, 3, H, W] -> logits [B, K].
+    """`network` behind normalisation: images uint8 or float [B, C, H, W], from 0 to 255 -> logits [B, K].
 
-    Pixels stay uint8 until they are on the device. `mean` and `std` are in units of 1/255, as torchvision's are.
+    Pixels stay uint8 until they are on the device. `mean` and `std` are in units of 1/255, as torchvision's are, and
+    say what C is; of images with more channels the first C are seen.
     """
 
     mean: torch.Tensor
@@ -27,52 +30,68 @@ class Classifier(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
+    @property
+    def num_channels(self) -> int:
+        return self.mean.shape[1]
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network((images.float() - self.mean) / self.std)
+        return self.network((images[:, : self.num_channels].float() - self.mean) / self.std)
 
 
-def build_network(
-    name: str, num_classes: int, size: int, pretrained: bool = False, drop_rate: float = 0.0
-) -> nn.Module:
-    """Make a timm network with a fresh head of `num_classes` for images of `size` pixels, in channels_last memory."""
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them all"
-        raise DataError(f"model {name!r} is not one of timm's: {hint}")
-    try:
-        network = _create(name, size, pretrained=pretrained, num_classes=num_classes, drop_rate=drop_rate)
-    except Exception as error:
-        if not pretrained:
-            raise DataError(f"model {name} cannot be made for {size} pixels ({one_line(error)[:200]})") from error
-        raise DataError(
-            f"no pretrained weights for {name} ({one_line(error)[:300]}): give a local file with --weights, "
-            "or run once where the hub can be reached"
-        ) from error
-    _check_shapes(network, name, num_classes, size)
-    return network.to(memory_format=torch.channels_last)
+def build_classifier(
+    config: TrainConfig, index: DatasetIndex, empty: bool = False
+) -> tuple[Classifier, LoadReport | None]:
+    """Make the model of a run on the training split `index`, with the weights it starts from, unless `empty`."""
+    channels = RGB if config.bands == "rgb" else index.num_channels
+    if config.new_channels == "mean" and channels == RGB:
+        raise DataError(f"new_channels is mean, but there is none: the network takes the RGB of {index.root} alone")
+    network = _network(config, index.num_classes, channels, pretrained=config.pretrained and not empty)
+    report = load_weights(network, config.weights, config.new_channels) if config.weights and not empty else None
+    return Classifier(network, *_statistics(config, index, network, channels)), report
 
 
-def _create(name: str, size: int, **options: Any) -> nn.Module:
-    try:
-        return timm.create_model(name, img_size=size, **options)  # transformers: position embeddings of this size
-    except TypeError:  # convolutional networks take any size and know no such option
-        return timm.create_model(name, **options)
+def rebuild(opened: Checkpoint) -> Classifier:
+    """Make the model of a checkpoint from it alone, with the averaged weights where it has them."""
+    meta = opened.meta
+    network = _network(opened.config, len(meta.class_names), len(meta.mean), pretrained=False)
+    network.load_state_dict(opened.weights(averaged=opened.has_average))
+    return Classifier(network, meta.mean, meta.std)
 
 
-@torch.no_grad()
-def _check_shapes(network: nn.Module, name: str, num_classes: int, size: int) -> None:
-    """Refuse at the door what would fail in the middle of the first batch."""
-    network.eval()
-    try:
-        logits = network(torch.zeros(2, 3, size, size))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise DataError(
-            f"model {name} does not take images of {size} pixels ({one_line(error)[:200]}): change --size"
-        ) from error
-    finally:
-        network.train()
-    if not torch.is_tensor(logits) or logits.shape != (2, num_classes):
-        raise DataError(f"model {name} does not give one score per class; choose an image classifier of timm's")
+def _network(config: TrainConfig, num_classes: int, channels: int, pretrained: bool) -> nn.Module:
+    return build_network(
+        config.model,
+        num_classes,
+        config.size,
+        pretrained,
+        config.drop_rate,
+        channels=channels,
+        fusion=config.fusion,
+        new_channels=config.new_channels,
+        activation=config.activation,
+    )
+
+
+def _statistics(config: TrainConfig, index: DatasetIndex, network: nn.Module, channels: int) -> Statistics:
+    """Choose mean and std per channel; a model knows them of RGB, those of further bands are the dataset's."""
+    if config.normalize == "own":
+        if len(config.mean) != channels:
+            raise DataError(
+                f"mean and std have {len(config.mean)} numbers, the images of {index.root} {channels} channels: "
+                "give as many, RGB first"
+            )
+        return config.mean, config.std
+    mean, std = tuple(index.statistics["mean"][:channels]), tuple(index.statistics["std"][:channels])
+    if config.normalize == "dataset":
+        return mean, std
+    model_mean, model_std = model_statistics(network)
+    return model_mean + mean[RGB:], model_std + std[RGB:]
+
+
+def model_statistics(network: nn.Module) -> Statistics:
+    """Tell the mean and std that a network was trained with, or is meant for."""
+    described = getattr(network, "pretrained_cfg", None) or {}
+    return tuple(described.get("mean", (0.485, 0.456, 0.406))), tuple(described.get("std", (0.229, 0.224, 0.225)))
 
 
 def head_parameters(network: nn.Module) -> list[nn.Parameter]:
@@ -80,20 +99,3 @@ def head_parameters(network: nn.Module) -> list[nn.Parameter]:
     head = network.get_classifier()  # type: ignore[operator]
     heads = head if isinstance(head, tuple | list) else (head,)
     return [parameter for module in heads for parameter in module.parameters()]
-
-
-def model_statistics(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Tell the mean and std that a timm network was trained with, in units of 1/255."""
-    described = getattr(network, "pretrained_cfg", None) or {}
-    return tuple(described.get("mean", (0.485, 0.456, 0.406))), tuple(described.get("std", (0.229, 0.224, 0.225)))
-
-
-def build_classifier(
-    config: TrainConfig, num_classes: int, statistics: dict[str, Any] | None
-) -> tuple[Classifier, LoadReport | None]:
-    """Make the model of a run, with the weights it starts from; `statistics` of the pixels replace timm's own."""
-    network = build_network(config.model, num_classes, config.size, config.pretrained, config.drop_rate)
-    report = load_weights(network, config.weights) if config.weights else None
-    if statistics is not None:
-        return Classifier(network, tuple(statistics["mean"]), tuple(statistics["std"])), report
-    return Classifier(network, *model_statistics(network)), report

@@ -8,22 +8,29 @@ import torch
 from torch import nn
 
 from shards.errors import DataError, one_line
+from train.filters import NewChannels, fit_filters
+from train.joined import Joined
 
 MAX_NAMES = 6  # parameter names spelled out in a report of loaded weights
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of each tensor: in both and loaded, only in the model, only in the file, of another shape."""
+    """What became of each tensor: in both and loaded, only in the model, only in the file, of another shape.
+
+    `extended` are those of the loaded that got filters for channels which the file's network does not have.
+    """
 
     loaded: list[str]
     new: list[str]
     unused: list[str]
     unfit: list[str]
+    extended: list[str]
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
         for label, names in (
+            ("of them for other channels", self.extended),
             ("new", self.new),
             ("not in the model", self.unused),
             ("of another shape", self.unfit),
@@ -34,16 +41,28 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def load_weights(network: nn.Module, path: str | Path) -> LoadReport:
-    """Load what fits of a local state dict and report the rest. Raises DataError where nothing fits."""
+def load_weights(network: nn.Module, path: str | Path, new_channels: NewChannels = "kaiming") -> LoadReport:
+    """Load what fits of a local state dict and report the rest. Raises DataError where nothing fits.
+
+    A file of an RGB network serves one of more channels as pretrained weights do (train.filters), and both networks
+    of two that are joined.
+    """
     given = read_state_dict(Path(path))
     own = network.state_dict()
+    extended: list[str] = []
+    if isinstance(network, Joined) and not any(name in own for name in given):
+        rgb, extra = ({f"{part}.{name}": value for name, value in given.items()} for part in ("rgb", "extra"))
+        extra, extended = fit_filters(extra, own, False, new_channels)
+        given = rgb | extra
+    elif not isinstance(network, Joined):
+        given, extended = fit_filters(given, own, True, new_channels)
     fits = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     report = LoadReport(
         loaded=sorted(fits),
         new=sorted(name for name in own if name not in given),
         unused=sorted(name for name in given if name not in own),
         unfit=sorted(name for name in given if name in own and name not in fits),
+        extended=sorted(extended),
     )
     if not fits:
         raise DataError(f"{path}: none of its {len(given)} tensors fits the model; is it of another architecture?")

@@ -18,7 +18,7 @@ from tests.train.conftest import command, launch, succeed
 from train import checkpoint
 from train.checkpoint import Meta, Progress
 from train.config import TrainConfig
-from train.model import build_network
+from train.network import build_network
 
 MEAN, STD = (0.45, 0.4, 0.35), (0.25, 0.25, 0.25)
 

@@ -1,5 +1,6 @@
 """A small packed digits set and a way to run the product's commands as a user does."""
 
+import io
 import os
 import subprocess
 import sys
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from preprocess.digits import write_digits
-from preprocess.geometry import ImageOptions
+from preprocess.geometry import Band, ImageOptions
 from preprocess.pack import Job, pack_split
 from preprocess.pool import Pool
 from preprocess.record import Record
@@ -68,6 +70,16 @@ def whole_run(train_args, tmp_path_factory) -> Path:
     return out
 
 
+def pack_here(root: Path, records: list[Record], split: str, class_names: Sequence[str], **options) -> None:
+    """Pack records that carry their images."""
+    settings = {"shard_bytes": 10**9, "shard_samples": 64, "max_rejects": 0, "image": ImageOptions(), **options}
+    pool = Pool(1)
+    try:
+        pack_split(Job(split, tuple(class_names), records, command="test", **settings), root / split, pool)
+    finally:
+        pool.close()
+
+
 @pytest.fixture(scope="session")
 def shades(tmp_path_factory) -> Path:
     """Pictures of three shades, one label each: 100 to train on, 45 to validate."""
@@ -81,11 +93,25 @@ def shades(tmp_path_factory) -> Path:
             pixels = np.clip(rng.normal(tint, 45, (40, 40, 3)), 0, 255).astype(np.uint8)
             data = jpeg(Image.fromarray(pixels), quality=90)
             records.append(Record(f"{split}-{number}", folder, "made here", (shade,), (), data=data))
-        job = Job(split, ("red", "green", "blue"), records, command="test", shard_bytes=10**9, shard_samples=64,
-                  max_rejects=0, image=ImageOptions(), task="multiclass")  # fmt: skip
-        pool = Pool(1)
-        try:
-            pack_split(job, folder / "data" / split, pool)
-        finally:
-            pool.close()
+        pack_here(folder / "data", records, split, ("red", "green", "blue"), task="multiclass")
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def four_bands(tmp_path_factory) -> Path:
+    """Noise in four bands; `leaf` is what is bright in infrared, `brick` in red: 96 to train on, 48 to validate."""
+    folder = tmp_path_factory.mktemp("bands")
+    bands = tuple(Band(name, place, 0, 255) for place, name in enumerate(("red", "green", "blue", "nir")))
+    rng = np.random.default_rng(6)
+    for split, num in (("train", 96), ("val", 48)):
+        records = []
+        for number in range(num):
+            brick, leaf = rng.random(2) < 0.5
+            pixels = rng.normal(np.array([100 + 50 * brick, 100, 100, 100 + 50 * leaf]), 40, (36, 36, 4))
+            file = io.BytesIO()
+            pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+            tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="contig")
+            labels = tuple(int(label) for label in np.flatnonzero([brick, leaf]))
+            records.append(Record(f"{split}-{number}", folder / "x.tif", "made here", labels, (), data=file.getvalue()))
+        pack_here(folder / "data", records, split, ("brick", "leaf"), image=ImageOptions(bands=bands))
     return folder / "data"

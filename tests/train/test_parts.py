@@ -18,7 +18,8 @@ from shards.errors import DataError
 from train import checkpoint
 from train.checkpoint import Best, Meta, Progress, better
 from train.config import TrainConfig
-from train.model import Classifier, build_network, head_parameters
+from train.model import Classifier, head_parameters
+from train.network import build_network
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.run import RunFolder, read_metrics
 from train.state import generator_states, joining_seed, restore_generators

@@ -1,0 +1,123 @@
+"""Networks by name: timm's, or a small one of our own, for images of any number of channels."""
+
+import difflib
+from functools import partial
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import nn
+
+from shards.errors import DataError, one_line
+from train.cnn import CNN, WIDTHS, Activation
+from train.filters import RGB, NewChannels, fit_filters
+from train.joined import Joined
+
+Fusion = Literal["early", "late"]
+
+
+def build_network(
+    name: str,
+    num_classes: int,
+    size: int,
+    pretrained: bool = False,
+    drop_rate: float = 0.0,
+    *,
+    channels: int = RGB,
+    fusion: Fusion = "early",
+    new_channels: NewChannels = "kaiming",
+    activation: Activation = "relu",
+) -> nn.Module:
+    """Make a network with a fresh head of `num_classes` for images of `size` pixels, in channels_last memory.
+
+    Args:
+        name: a timm model, or a key of train.cnn.WIDTHS.
+        pretrained: start from timm's weights; filters of further bands are made as `new_channels` says.
+        channels: of the images; RGB comes first.
+        fusion: early is one network of all channels; late is two of the same name, one for RGB, one for the rest.
+        activation: of the small network; timm's have their own.
+    """
+    _check_name(name)
+    if name in WIDTHS and pretrained:
+        raise DataError(f"pretrained is set, but there are no weights for {name}: leave it out")
+    if name not in WIDTHS and activation != "relu":
+        raise DataError(f"activation is {activation}, but {name} has its own: leave it out, or choose model cnn")
+    if fusion == "late" and channels <= RGB:
+        raise DataError(f"fusion is late, but the images have {channels} channels: it joins RGB with further bands")
+    make = partial(_make, name, size, pretrained=pretrained, new_channels=new_channels, activation=activation)
+    network: nn.Module
+    if fusion == "late":
+        rgb, extra = make(channels=RGB), make(channels=channels - RGB, keep_rgb=False)
+        network = Joined(rgb, extra, channels - RGB, num_classes, size, drop_rate)
+    else:
+        network = make(channels=channels, num_classes=num_classes, drop_rate=drop_rate)
+    _check_shapes(network, name, num_classes, size, channels)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _make(
+    name: str,
+    size: int,
+    *,
+    channels: int,
+    pretrained: bool,
+    new_channels: NewChannels,
+    activation: Activation,
+    keep_rgb: bool = True,
+    num_classes: int = 0,
+    drop_rate: float = 0.0,
+) -> nn.Module:
+    """Make one network; `num_classes` 0 gives its pooled features. Three further bands are taken as RGB."""
+    if name in WIDTHS:
+        return CNN(name, num_classes, size, channels, drop_rate, activation)
+    create = partial(_create, name, size, num_classes=num_classes, drop_rate=drop_rate)
+    if not pretrained or channels == RGB:
+        return create(pretrained=pretrained, in_chans=channels)
+    network = create(in_chans=channels)
+    weights = create(pretrained=True).state_dict()
+    weights, found = fit_filters(weights, network.state_dict(), keep_rgb, new_channels)
+    if not found:
+        raise DataError(
+            f"model {name} has no first convolution that takes pixels as they are, so its pretrained weights fit RGB "
+            "alone: give --bands rgb, or choose another model"
+        )
+    network.load_state_dict(weights)
+    return network
+
+
+def _check_name(name: str) -> None:
+    if name not in WIDTHS and not timm.is_model(name):
+        near = difflib.get_close_matches(name, [*timm.list_models(), *WIDTHS], n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them all"
+        raise DataError(f"model {name!r} is not one of timm's, nor {' or '.join(WIDTHS)}: {hint}")
+
+
+def _create(name: str, size: int, pretrained: bool = False, **options: Any) -> nn.Module:
+    try:
+        try:  # transformers: position embeddings of this size
+            return timm.create_model(name, img_size=size, pretrained=pretrained, **options)
+        except TypeError:  # convolutional networks take any size and know no such option
+            return timm.create_model(name, pretrained=pretrained, **options)
+    except Exception as error:
+        if not pretrained:
+            raise DataError(f"model {name} cannot be made for {size} pixels ({one_line(error)[:200]})") from error
+        raise DataError(
+            f"no pretrained weights for {name} ({one_line(error)[:300]}): give a local file with --weights, "
+            "or run once where the hub can be reached"
+        ) from error
+
+
+@torch.no_grad()
+def _check_shapes(network: nn.Module, name: str, num_classes: int, size: int, channels: int) -> None:
+    """Refuse at the door what would fail in the middle of the first batch."""
+    network.eval()
+    try:
+        logits = network(torch.zeros(2, channels, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise DataError(
+            f"model {name} does not take images of {size} pixels ({one_line(error)[:200]}): change --size"
+        ) from error
+    finally:
+        network.train()
+    if not torch.is_tensor(logits) or logits.shape != (2, num_classes):
+        raise DataError(f"model {name} does not give one score per class; choose an image classifier of timm's")
