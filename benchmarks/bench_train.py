@@ -25,11 +25,11 @@ from tqdm import tqdm
 from shards.batch import Batch
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
-from train.checkpoint import Progress
 from train.config import TrainConfig
 from train.loop import Session
 from train.model import build_classifier
 from train.optim import build_optimizer
+from train.progress import Progress
 from train.stop import Stop
 
 PACKAGES = ("torch", "timm", "accelerate", "simplejpeg", "opencv-python-headless", "numpy")

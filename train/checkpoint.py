@@ -26,47 +26,10 @@ from shards.errors import DataError, one_line
 from shards.format import sync_folder
 from shards.index import Task
 from train.config import TrainConfig
+from train.progress import Best, Progress
 
 VERSION = 2  # 1 had `best_mAP` and `best_epoch` in place of `best`
 _NEW, _OLD = ".new", ".old"
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best epoch so far, counted from 1 like the lines of metrics.jsonl, and its value of the metric that chose it.
-
-    `value` is None as long as no epoch had one: then the first epoch stands as the best.
-    """
-
-    metric: str
-    value: float | None
-    epoch: int
-
-    def __str__(self) -> str:
-        value = "nan" if self.value is None else f"{self.value:.4f}"
-        return f"epoch {self.epoch}, {self.metric.removeprefix('val_')} {value}"
-
-
-def better(best: Best | None, new: Best) -> Best:
-    """Choose the better of two epochs; of equal ones the first."""
-    if best is None or (new.value is not None and (best.value is None or new.value > best.value)):
-        return new
-    return best
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands: `epoch` epochs and `step` batches of the next one are done.
-
-    The sums belong to the unfinished epoch: of losses, of what they are divided by, of right answers.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: float = 0.0
-    num_right: float = 0.0
-    best: Best | None = None
 
 
 @dataclass(frozen=True)

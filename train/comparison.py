@@ -9,8 +9,8 @@ from typing import Any, Literal
 from eval.plots import History
 from eval.summary import number
 from train import checkpoint
-from train.checkpoint import Best
 from train.grid import Number, Point
+from train.progress import Best
 from train.run import read_metrics
 
 Status = Literal["finished", "diverged", "stopped", "not started"]

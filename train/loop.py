@@ -1,6 +1,5 @@
 """The training run: setup in order, then one loop over epochs. The only room here that knows accelerate."""
 
-import dataclasses
 import math
 import os
 from functools import partial
@@ -19,18 +18,19 @@ from shards.commandline import folder
 from shards.errors import DataError
 from shards.sampler import World
 from train import checkpoint
-from train.checkpoint import Best, Meta, Progress, better, check_continues
+from train.checkpoint import Meta, check_continues
 from train.config import TrainConfig
 from train.data import open_loaders
 from train.loss import build_loss
 from train.meter import Meter, RunningSums, epoch_line, with_bar
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
+from train.progress import Best, Progress, better, check_finite
 from train.run import RunFolder
 from train.state import generator_states, joining_seed, restore_generators
 from train.step import Hands, Step
 from train.stop import Stop, stop_on_signals
-from train.validation import METRICS, Diverged, measure_validation
+from train.validation import METRICS, measure_validation
 
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
 
@@ -155,13 +155,7 @@ class Session:
 
     def _advanced(self, progress: Progress, step: int, sums: RunningSums) -> Progress:
         loss_sum, num_right = self.accelerator.reduce(sums.sums.clone()).tolist()
-        return dataclasses.replace(
-            progress,
-            step=step,
-            loss_sum=progress.loss_sum + loss_sum,
-            loss_count=progress.loss_count + sums.count,
-            num_right=progress.num_right + num_right,
-        )
+        return progress.advanced(step, (loss_sum, num_right), sums.count)
 
     def _stop_agreed(self, stop: Stop, step: int) -> bool:
         if self.world.num_ranks == 1:
@@ -198,8 +192,7 @@ class Session:
 
     def save(self, progress: Progress, metrics: dict[str, Any]) -> None:
         """Write `last`; every rank takes part. A diverged run leaves the one before it."""
-        if not math.isfinite(progress.loss_sum):
-            raise Diverged(progress.epoch + 1, "loss", progress.loss_sum)
+        check_finite(progress.epoch + 1, "loss", progress.loss_sum)
         generators = gather_object([generator_states(self.device)])
         if self.accelerator.is_main_process:
             position = {"epoch": progress.epoch, "step": progress.step}
@@ -228,14 +221,10 @@ class Session:
 
     def finish_epoch(self, progress: Progress, cost: dict[str, float]) -> Progress:
         """Validate, record and save; return where the next epoch starts."""
-        trained = {"train_loss": progress.loss_sum / max(1, progress.loss_count)}
-        if self.train_index.task == "multiclass":
-            trained["train_accuracy"] = progress.num_right / max(1, progress.loss_count)
-        if not math.isfinite(trained["train_loss"]):
-            raise Diverged(progress.epoch + 1, "loss", trained["train_loss"])
+        trained = progress.means(self.train_index.task)
         validated = self.validate()
-        if not math.isfinite(validated["val_loss"]):  # the last steps diverged: `last` stays as it was before
-            raise Diverged(progress.epoch + 1, "validation loss", validated["val_loss"])
+        # Where the last steps diverged, `last` stays as it was before.
+        check_finite(progress.epoch + 1, "validation loss", validated["val_loss"])
         metrics = {
             "epoch": progress.epoch + 1,
             **trained,

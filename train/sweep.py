@@ -22,9 +22,9 @@ from train.comparison import ENDED, Outcome, describe, read_outcome, table, winn
 from train.config import TrainConfig
 from train.grid import Point, parse_sweep, points
 from train.loop import leave_ranks, open_accelerator, train_one
+from train.progress import Diverged
 from train.run import CONFIG_NAME, METRICS_NAME, RunFolder
 from train.sweep_page import render
-from train.validation import Diverged
 
 CONFIGURATION, RESULTS, PAGE = "sweep.yaml", "sweep.json", "sweep.html"
 

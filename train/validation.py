@@ -8,18 +8,10 @@ import torch
 from eval.distributed import sharded_average_precision
 from eval.evaluate import Outputs
 from eval.multiclass import top_k_accuracy
-from shards.errors import DataError
 from shards.index import Task
 from train.loss import Loss
 
 METRICS: dict[Task, str] = {"multilabel": "val_mAP", "multiclass": "val_accuracy"}  # what picks the best epoch
-
-
-class Diverged(DataError):
-    """A loss is no longer a number: what comes after is worth nothing."""
-
-    def __init__(self, epoch: int, name: str, value: float) -> None:
-        super().__init__(f"epoch {epoch}: the {name} is {value}; try a lower --lr or --clip-norm 1")
 
 
 def measure_validation(

@@ -16,9 +16,10 @@ from shards.index import DatasetIndex
 from tests.conftest import pack, write_photographs
 from tests.train.conftest import command, launch, succeed
 from train import checkpoint
-from train.checkpoint import Meta, Progress
+from train.checkpoint import Meta
 from train.config import TrainConfig
 from train.network import build_network
+from train.progress import Progress
 
 MEAN, STD = (0.45, 0.4, 0.35), (0.25, 0.25, 0.25)
 

@@ -16,11 +16,12 @@ from torch import nn
 
 from shards.errors import DataError
 from train import checkpoint
-from train.checkpoint import Best, Meta, Progress, better
+from train.checkpoint import Meta
 from train.config import TrainConfig
 from train.model import Classifier, head_parameters
 from train.network import build_network
 from train.optim import build_optimizer, lr_factor, set_lr
+from train.progress import Best, Progress, better
 from train.run import RunFolder, read_metrics
 from train.state import generator_states, joining_seed, restore_generators
 from train.weights import load_weights

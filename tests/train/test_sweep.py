@@ -12,10 +12,10 @@ from shards.errors import DataError
 from tests.train.conftest import command, launch, succeed
 from tests.train.test_training import same, start, wait_for_middle_of_an_epoch, weights
 from train import checkpoint
-from train.checkpoint import Best
 from train.comparison import Outcome, describe, ranked, table, winner
 from train.config import TrainConfig
 from train.grid import parse_sweep, points
+from train.progress import Best
 from train.run import read_metrics
 from train.sweep import goes_on
 from train.sweep_page import render

@@ -1,0 +1,76 @@
+"""Where a run stands, how it has done so far, and when there is no sense in going on."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from shards.errors import DataError
+from shards.index import Task
+
+
+class Diverged(DataError):
+    """A loss is no longer a number: what comes after is worth nothing."""
+
+    def __init__(self, epoch: int, name: str, value: float) -> None:
+        super().__init__(f"epoch {epoch}: the {name} is {value}; try a lower --lr or --clip-norm 1")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far, counted from 1 like the lines of metrics.jsonl, and its value of the metric that chose it.
+
+    `value` is None as long as no epoch had one: then the first epoch stands as the best.
+    """
+
+    metric: str
+    value: float | None
+    epoch: int
+
+    def __str__(self) -> str:
+        value = "nan" if self.value is None else f"{self.value:.4f}"
+        return f"epoch {self.epoch}, {self.metric.removeprefix('val_')} {value}"
+
+
+def better(best: Best | None, new: Best) -> Best:
+    """Choose the better of two epochs; of equal ones the first."""
+    if best is None or (new.value is not None and (best.value is None or new.value > best.value)):
+        return new
+    return best
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `epoch` epochs and `step` batches of the next one are done.
+
+    The sums belong to the unfinished epoch: of losses, of what they are divided by, of right answers.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_count: float = 0.0
+    num_right: float = 0.0
+    best: Best | None = None
+
+    def advanced(self, step: int, sums: tuple[float, float], count: float) -> "Progress":
+        """Tell where a run stands after `step`: add sums of losses and right answers, and what they are divided by."""
+        return dataclasses.replace(
+            self,
+            step=step,
+            loss_sum=self.loss_sum + sums[0],
+            loss_count=self.loss_count + count,
+            num_right=self.num_right + sums[1],
+        )
+
+    def means(self, task: Task) -> dict[str, float]:
+        """Return the epoch's `train_loss` and, with one label a sample, `train_accuracy`. Raises Diverged."""
+        count = max(1, self.loss_count)
+        check_finite(self.epoch + 1, "loss", self.loss_sum / count)
+        accuracy = {"train_accuracy": self.num_right / count} if task == "multiclass" else {}
+        return {"train_loss": self.loss_sum / count, **accuracy}
+
+
+def check_finite(epoch: int, name: str, value: float) -> None:
+    """Raise Diverged for a loss that is no number."""
+    if not math.isfinite(value):
+        raise Diverged(epoch, name, value)
