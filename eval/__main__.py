@@ -139,6 +139,7 @@ def _predict(
             train=False,
             world=world,
             num_threads=config.num_threads,
+            crop_share=look.crop_share,
             five_crops=look.five_crops,
             bands=bands,
         )

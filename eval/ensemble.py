@@ -12,6 +12,7 @@ import torch
 from eval.evaluate import Forward, Gather, predict
 from eval.tta import Augmentation, Look, Reduction, looks, views
 from shards.batch import Batch
+from shards.crops import CROP_SHARE
 from shards.errors import DataError, one_line
 from shards.index import Task
 
@@ -24,6 +25,7 @@ class Member:
     forward: Forward
     size: int
     num_channels: int = 3
+    crop_share: float = CROP_SHARE  # what it sees of the short side
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ def who_looks(members: Sequence[Member], augmentation: Augmentation) -> dict[Loo
     """Map each look that is needed to the numbers of the members that share it."""
     sharing: dict[Look, list[int]] = {}
     for number, member in enumerate(members):
-        for look in looks(augmentation, member.size):
+        for look in looks(augmentation, member.size, member.crop_share):
             sharing.setdefault(look, []).append(number)
     return sharing
 
@@ -93,7 +95,7 @@ def _seen_by(forwards: Sequence[Forward], look: Look, augmentation: Augmentation
 def check_sizes(members: Sequence[Member], augmentation: Augmentation, device: torch.device) -> None:
     """Refuse, before the first batch, what a network cannot take: one built for a fixed size sees no other."""
     for member in members:
-        for size in [look.size for look in looks(augmentation, member.size)]:
+        for size in [look.size for look in looks(augmentation, member.size, member.crop_share)]:
             try:
                 member.forward(torch.zeros((1, member.num_channels, size, size), dtype=torch.uint8, device=device))
             except (AssertionError, RuntimeError, ValueError) as error:

@@ -84,7 +84,7 @@ class Pictures:
         """See one picture: uint8 [1 or 5, size, size, 3], or None where it cannot be read."""
         views = np.empty((NUM_CROPS if look.five_crops else 1, look.size, look.size, 3), np.uint8)
         try:
-            view_into(views, self._decode(read(self.paths[number])), look.five_crops)
+            view_into(views, self._decode(read(self.paths[number])), look.five_crops, look.crop_share)
             return views
         except SampleError as error:
             self.unreadable[number] = one_line(error)
@@ -112,14 +112,14 @@ class Pictures:
         )
 
 
-def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool) -> None:
+def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool, crop_share: float = CROP_SHARE) -> None:
     """Write what evaluation sees of an image, uint8 [height, width, 3], into `views` [1 or 5, size, size, 3]."""
     height, width = pixels.shape[:2]
     decoded = _Decoded()
     if five_crops:
-        five_crops_into(views, decoded, pixels, width, height, CROP_SHARE)
+        five_crops_into(views, decoded, pixels, width, height, crop_share)
     else:
-        (box,) = centre_crops(np.array([width]), np.array([height]), views.shape[1], CROP_SHARE)
+        (box,) = centre_crops(np.array([width]), np.array([height]), views.shape[1], crop_share)
         resize_box_into(views[0], decoded, pixels, width, height, box.tolist())
 
 

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import torch
 
+from shards.crops import CROP_SHARE
 from shards.fivecrop import NUM_CROPS
 
 Augmentation = Literal["none", "flip", "fivecrop", "tencrop", "multiscale"]
@@ -22,17 +23,21 @@ SCALES = (1.0, 1.25, 1.5)
 
 @dataclass(frozen=True)
 class Look:
-    """What is cut out of each image, `size` pixels across: the centre, or five crops. Decodes the split once."""
+    """What is cut out of each image, `size` pixels across: the centre, or five crops. Decodes the split once.
+
+    `crop_share` is the share of the short side that is seen: 1 of small images, which are trained on whole.
+    """
 
     size: int
     five_crops: bool = False
+    crop_share: float = CROP_SHARE
 
 
-def looks(augmentation: Augmentation, size: int) -> list[Look]:
+def looks(augmentation: Augmentation, size: int, crop_share: float = CROP_SHARE) -> list[Look]:
     """List how often the split is decoded, and for what, for a network of `size` pixels."""
     scales = SCALES if augmentation == "multiscale" else (1.0,)
     five_crops = augmentation in ("fivecrop", "tencrop")
-    return list(dict.fromkeys(Look(round(size * scale), five_crops) for scale in scales))
+    return list(dict.fromkeys(Look(round(size * scale), five_crops, crop_share) for scale in scales))
 
 
 def views(images: torch.Tensor, look: Look, augmentation: Augmentation) -> list[torch.Tensor]:

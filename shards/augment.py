@@ -12,11 +12,15 @@ from typing import Literal
 import numba
 import numpy as np
 
+from shards.crops import CROP_SHARE
 from shards.errors import DataError
 from shards.hashing import hash3, uniform
 from shards.index import DatasetIndex
 
 Augmentation = Literal["crop", "pad"]
+# What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels would be enlarged to
+# 37, and the middle 32 cut out.
+CROP_SHARES: dict[Augmentation, float] = {"crop": CROP_SHARE, "pad": 1.0}
 
 _PAD_CROP, _CUTOUT = 0x50414443, 0x43555430  # each purpose draws from numbers of its own
 

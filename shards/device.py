@@ -44,6 +44,10 @@ class DeviceMaker(BatchMaker):
         self._known = torch.from_numpy(index.known()).to(device)
         self._is_filled = False
 
+    def warm_up(self) -> None:
+        """Decode the whole split: that is what the first batch would wait for."""
+        self.prepare()
+
     def prepare(self) -> None:
         """Decode the whole split onto the device, once, and note the stream that batches are for."""
         if not self._is_filled:

@@ -4,7 +4,6 @@ Why threads: what costs time (cutting tiles, decoding, resizing) runs outside th
 process boundary. Each thread makes a whole batch, so nothing is handed over per image.
 """
 
-import dataclasses
 import threading
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
@@ -12,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from shards.augment import Augmentation, check_augmentation
+from shards.augment import CROP_SHARES, Augmentation, check_augmentation
 from shards.batch import Batch
 from shards.crops import CROP_SHARE, check_scale
 from shards.device import DeviceMaker, device_of
@@ -143,8 +142,6 @@ class Loader(DataLoader[Batch]):
         cutout: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
-        if crop_share is None:
-            crop_share = CROP_SHARE if augment == "crop" else 1.0
         for name, value in (
             ("global_batch_size", global_batch_size),
             ("size", size),
@@ -152,6 +149,8 @@ class Loader(DataLoader[Batch]):
         ):
             if value < 1:
                 raise DataError(f"{name} is {value}: give at least 1")
+        check_augmentation(augment, size, pad, cutout)
+        crop_share = CROP_SHARES[augment] if crop_share is None else crop_share
         if not 0 < crop_share <= 1:
             raise DataError(f"crop_share is {crop_share}: give a share of the short side, 0 < share <= 1")
         if cache not in get_args(Cache):
@@ -160,7 +159,6 @@ class Loader(DataLoader[Batch]):
             raise DataError(f"cache_short_side is {cache_short_side}: give pixels, or 0 for size / {CROP_SHARE}")
         if cache_short_side and augment == "pad":
             raise DataError(f"cache_short_side is {cache_short_side}: augment pad keeps images at their size; leave it")
-        check_augmentation(augment, size, pad, cutout)
         if index.num_samples == 0:
             raise DataError(f"{index.root}: holds no samples; pack the split again")
         if not 0 <= seed < 2**63:
@@ -200,10 +198,8 @@ class Loader(DataLoader[Batch]):
             making.stop()
 
     def warm_up(self) -> None:
-        """Compile, or load, what the first batch would wait for, on two samples; with cache device decode all."""
-        self.maker.prepare()
-        maker, plan = self.maker, dataclasses.replace(self.plan, global_batch_size=2, world=World())
-        BatchMaker(maker.index, plan, maker.view).make(0, 0)
+        """Compile, or load, what the first batch would wait for; with cache device also decode all."""
+        self.maker.warm_up()
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""

@@ -1,7 +1,7 @@
 """Make any batch of any epoch: a pure function of (epoch, step), callable from several threads."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from shards.index import DatasetIndex
 from shards.reader import ShardReader
 from shards.resident import Resident, bounded
 from shards.ring import Ring
-from shards.sampler import Plan
+from shards.sampler import Plan, World
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class BatchMaker:
         self.ring = Ring(shape, pinned=torch.cuda.is_available())
         self._local = threading.local()
         self._colour = mean_colour(index)[: view.num_channels] if view.cutout else np.empty(0, np.uint8)
+
+    def warm_up(self) -> None:
+        """Compile, or load, what the first batch would wait for, on two samples."""
+        plan = replace(self.plan, global_batch_size=2, world=World())
+        BatchMaker(self.index, plan, self.view).make(0, 0)
 
     def prepare(self) -> None:
         """Do what has to be done once before the first batch."""

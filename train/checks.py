@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
+from shards.augment import check_augmentation
 from shards.crops import check_scale
 from shards.errors import DataError
 
@@ -33,7 +34,11 @@ NOT_BELOW_0 = (
 )
 BELOW_1 = ("ema_decay", "drop_rate", "momentum", "label_smoothing", "asl_clip")
 # Options that mean something only where another has a certain value: prefix or name -> (that other, its value).
-ONLY_WITH = {"focal_": ("loss", "focal"), "asl_": ("loss", "asl")}
+ONLY_WITH = {
+    "focal_": ("loss", "focal"),
+    "asl_": ("loss", "asl"),
+    "pad": ("augment", "pad"),
+}
 
 
 def check(config: "TrainConfig") -> None:
@@ -75,6 +80,10 @@ def check(config: "TrainConfig") -> None:
     if config.pretrained and config.weights:
         raise DataError(f"weights is {config.weights} and pretrained is set: choose one of the two")
     check_scale(config.crop_scale)
+    check_augmentation(config.augment, config.size, config.pad, config.cutout)
+    if config.cache_short_side and (config.cache == "none" or config.augment == "pad"):
+        what = f"augment is {config.augment}" if config.cache != "none" else "cache is none"
+        raise DataError(f"cache_short_side is {config.cache_short_side}, but {what}: leave it out")
 
 
 def _check_normalisation(config: "TrainConfig") -> None:

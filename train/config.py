@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import yaml
 
+from shards.augment import Augmentation
 from shards.commandline import option
 from shards.errors import DataError
+from shards.loader import Cache
 from train.checks import check
 
 # What may differ between a run and its continuation without changing a single weight.
@@ -50,7 +52,16 @@ class TrainConfig:
     drop_rate: float = option(0.0, "dropout before the classifier; of model cnn after both hidden layers")
     activation: Literal["relu", "gelu"] = option("relu", "model cnn: the function after each layer")
     size: int = option(224, "side of the network's input in pixels")
-    crop_scale: tuple[float, float] = option((0.08, 1.0), "share of the area of a random crop, such as [0.35,1.0]")
+    crop_scale: tuple[float, float] = option(
+        (0.08, 1.0), "augment crop: share of the area of a crop, such as [0.35,1.0]"
+    )
+    augment: Augmentation = option(
+        "crop",
+        "crop: random-resized crops and flips; pad: for small images, which are padded by reflected pixels, cropped "
+        "and flipped, and seen whole by validation and evaluation",
+    )
+    pad: int = option(4, "augment pad: pixels added on each side")
+    cutout: int = option(0, "side in pixels of a square that is cut out of each training image; 0 cuts none")
     normalize: Literal["model", "dataset", "own"] = option(
         "model",
         "mean and std of the pixels: those the model was trained with (further bands: the training split's), the "
@@ -92,10 +103,14 @@ class TrainConfig:
     ema_decay: float = option(0.0, "average the weights with this decay per step and validate the average; 0 does not")
     seed: int = option(0, "seed of order, crops, initial weights and dropout")
     num_threads: int = option(2, "loader threads per rank")
-    cache: Literal["none", "ram"] = option(
-        "none", "ram: decode every image once and keep it in memory, one copy per machine"
+    cache: Cache = option(
+        "none",
+        "decode every image once and keep it: ram, in memory, one copy per machine; device, in the memory of each "
+        "rank's GPU, where batches are then made",
     )
-    cache_short_side: int = option(0, "cache ram: shrink images to this short side first; 0 is size / 0.875")
+    cache_short_side: int = option(
+        0, "cache ram: shrink images to this short side first; cache device: to squares of this side; 0 is size / 0.875"
+    )
     save_every_steps: int = option(0, "write last also every so many steps; 0 writes it once an epoch")
     sweep: str = option(
         "",

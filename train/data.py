@@ -1,5 +1,7 @@
 """The loaders of a run: training in the order of its seed, validation in the order of the index."""
 
+import torch
+
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
@@ -7,8 +9,11 @@ from shards.sampler import World
 from train.config import TrainConfig
 
 
-def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
-    """Open the splits train and val of the run's dataset. Raises DataError where they do not belong together."""
+def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tuple[Loader, Loader]:
+    """Open the splits train and val of the run's dataset, for a model on `device`.
+
+    Raises DataError where they do not belong together.
+    """
     train_index, val_index = open_split(config.data, "train"), open_split(config.data, "val")
     if train_index.class_names != val_index.class_names:
         raise DataError(f"{val_index.root}: its classes differ from those of {train_index.root}; pack both alike")
@@ -30,6 +35,10 @@ def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
         cache=config.cache,
         bands=config.bands,
         cache_short_side=config.cache_short_side,
+        augment=config.augment,
+        pad=config.pad,
+        cutout=config.cutout,
+        device=device,
     )
     val_loader = Loader(
         val_index,
@@ -40,6 +49,9 @@ def open_loaders(config: TrainConfig, world: World) -> tuple[Loader, Loader]:
         num_threads=config.num_threads,
         cache=config.cache,
         bands=config.bands,
+        augment=config.augment,
+        pad=config.pad,
+        device=device,
     )
     return train_loader, val_loader
 

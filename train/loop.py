@@ -46,7 +46,7 @@ class Session:
         self.device = self.accelerator.device
         num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun and accelerate tell
         self.world = World(self.accelerator.process_index, self.accelerator.num_processes, num_local)
-        self.train_loader, self.val_loader = open_loaders(config, self.world)
+        self.train_loader, self.val_loader = open_loaders(config, self.world, self.device)
         self.train_index, self.val_index = self.train_loader.index, self.val_loader.index
         self.metric = METRICS[self.train_index.task]
         self.loss = build_loss(config, self.train_index, self.device)

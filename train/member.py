@@ -3,6 +3,7 @@
 import torch
 
 from eval.ensemble import Member
+from shards.augment import CROP_SHARES
 from train.checkpoint import Checkpoint
 from train.model import rebuild
 
@@ -12,5 +13,5 @@ def member(opened: Checkpoint, size: int, device: torch.device) -> Member:
 
     `size` in pixels is that of the images to come; 0 is the size of training.
     """
-    model = rebuild(opened).to(device).eval()
-    return Member(str(opened.path), model, size or opened.config.size, model.num_channels)
+    model, share = rebuild(opened).to(device).eval(), CROP_SHARES[opened.config.augment]
+    return Member(str(opened.path), model, size or opened.config.size, model.num_channels, share)

@@ -62,10 +62,14 @@ def predict(monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("look", [Look(32), Look(57), Look(32, five_crops=True)])
+@pytest.mark.parametrize("look", [Look(32), Look(57), Look(32, True), Look(40, crop_share=1.0)])
 def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, look):
     root, paths = photographs
-    loader = Loader(DatasetIndex.open(root / "data" / "val"), 16, look.size, train=False, five_crops=look.five_crops)
+    index, how = (
+        DatasetIndex.open(root / "data" / "val"),
+        {"five_crops": look.five_crops, "crop_share": look.crop_share},
+    )
+    loader = Loader(index, 16, look.size, train=False, **how)
     pictures = Pictures([*map(type(root), paths)], 3, 16, 2, _decode)
     assert len(pictures) == len(loader)
     seen = list(pictures.batches(look))

@@ -168,6 +168,8 @@ def test_what_several_networks_see_is_decoded_once(index):
     assert sorted(look.size for look in asked) == [40, 50, 60, 62, 75]  # 50 serves all three, 60 two
     assert who_looks(members, "multiscale")[Look(50)] == [0, 1, 2]
     assert who_looks(members, "multiscale")[Look(60)] == [0, 1]
+    small = Member("d", network(3), 40, crop_share=1.0)  # trained on whole images: shares no look with others
+    assert who_looks([*members, small], "none") == {Look(40): [0, 1], Look(50): [2], Look(40, crop_share=1.0): [3]}
 
 
 def test_a_nan_stays_one(index):
