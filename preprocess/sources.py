@@ -19,6 +19,7 @@ SOURCES = {  # imported only when asked for: some need libraries that are slow t
     "digits": "preprocess.digits:Digits",
     "imagefolder": "preprocess.imagefolder:ImageFolder",
     "cifar10": "preprocess.cifar10:Cifar10",
+    "planet": "preprocess.planet:Planet",
     "voc": "preprocess.voc:VOC",
 }
 

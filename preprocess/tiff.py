@@ -76,7 +76,8 @@ def _check(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> None:
             f"TIFF of {' x '.join(str(side) for side in page.shape)} values; at most {MAX_VALUES:,} are read"
         )
     if page.compression not in (_PLAIN, _LZW, *_DEFLATE):
-        raise BadImage(f"TIFF compressed by {page.compression}; save it uncompressed or with deflate")
+        name = getattr(page.compression, "name", page.compression)
+        raise BadImage(f"TIFF compressed by {name}; save it uncompressed or with deflate")
     offsets, counts = page.dataoffsets, page.databytecounts
     if (
         len(offsets) != len(counts)
@@ -87,7 +88,8 @@ def _check(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> None:
     if page.compression == _PLAIN and sum(counts) < num_values * page.dtype.itemsize:
         raise BadImage("truncated TIFF")
     if page.compression in _DEFLATE:
-        most = num_values * page.dtype.itemsize + (1 << 20)  # tiles may be larger than the image
+        room = 2 * num_values * page.dtype.itemsize + (1 << 24)  # tiles may reach beyond the image
         for at, length in zip(offsets, counts, strict=True):
-            if len(zlib.decompressobj().decompress(data[at : at + length], most + 1)) > most:
+            room -= len(zlib.decompressobj().decompress(data[at : at + length], room))
+            if room <= 0:
                 raise BadImage("TIFF with more data than its size tells")

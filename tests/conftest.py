@@ -113,6 +113,12 @@ def cifar10_root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def planet_root() -> Path:
+    """The competition's list and three of its TIFFs."""
+    return real_data("planet")
+
+
+@pytest.fixture(scope="session")
 def browser():
     """One for all tests: a second one in the same process would not start."""
     sync_api = pytest.importorskip("playwright.sync_api")

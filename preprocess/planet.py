@@ -1,0 +1,225 @@
+"""Read a folder of Planet's rainforest competition: train_v2.csv and a folder of .tif (4 bands, 16 bits) or .jpg."""
+
+import csv
+import dataclasses
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from preprocess.geometry import Band, ImageOptions
+from preprocess.members import BadImage
+from preprocess.record import Record, Source
+from preprocess.tiff import read_tiff
+from shards.commandline import option
+from shards.errors import DataError, one_line
+
+# fmt: off
+TAGS = (
+    "agriculture", "artisinal_mine", "bare_ground", "blooming", "blow_down", "clear", "cloudy", "conventional_mine",
+    "cultivation", "habitation", "haze", "partly_cloudy", "primary", "road", "selective_logging", "slash_burn", "water",
+)
+# fmt: on
+BANDS = {"red": 2, "green": 1, "blue": 0, "nir": 3}  # name -> position in the TIFFs
+RANGE_IMAGES = 2_000  # of training, drawn by seed 0: a gigabyte to read of the full set's 20
+_HEADER = ["image_name", "tags"]
+_KINDS = {".tif": "tif", ".tiff": "tif", ".jpg": "jpg", ".jpeg": "jpg"}
+_MAX_CSV_BYTES = 256 << 20
+_NAMED = 3  # in a message about many
+
+MissingImages = Literal["refuse", "skip"]
+
+
+@dataclass
+class Planet(Source):
+    """A source over one folder, split `all`: the rows of the list in their order.
+
+    TIFFs become RGB and near infrared of 8 bits. Each band is stretched between two percentiles of the training
+    images, not between the extremes: clouds are several times as bright as the forest, which would be left with a few
+    grey levels. Raises DataError, with file and line, for a list or a folder that does not fit.
+    """
+
+    root_holds = "the folder that holds train_v2.csv and the folder of images"
+
+    root: Path
+    tags: str = option("train_v2.csv", "the file of image_name,tags inside the root")
+    images: str = option("", "the folder of images inside the root; found where not given")
+    missing_images: MissingImages = option("refuse", "what becomes of rows without an image: refuse, or skip them")
+    clip_percent: float = option(
+        1.0, "TIFF: percent of the training pixels that become black, and as many that become white, in each band"
+    )
+
+    def __post_init__(self) -> None:
+        if self.missing_images not in get_args(MissingImages):
+            raise DataError(f"--missing-images is {self.missing_images!r}: give refuse or skip")
+        if not 0 <= self.clip_percent < 50:
+            raise DataError(f"--clip-percent is {self.clip_percent}: give 0 to less than 50")
+        self.class_names = TAGS
+        path = self.root / self.tags
+        rows = _read_list(path)
+        folder, files, self._kind = _find_images(self.root, self.images, rows)
+        if self._kind == "jpg" and self.clip_percent != Planet.clip_percent:
+            raise DataError("--clip-percent is of TIFFs, and these images are .jpg: leave it out")
+        missing = [name for name in rows if name not in files]
+        if missing and self.missing_images == "refuse":
+            raise DataError(
+                f"{path}: {len(missing):,} of {len(rows):,} images are not in {folder}, such as {missing[0]}; "
+                "get them, or leave these rows out with --missing-images skip"
+            )
+        _tell_left_out(missing, f"of {len(rows):,} rows of {path} have no image in {folder}")
+        _tell_left_out(
+            sorted(files.keys() - rows.keys()), f"of {len(files):,} images in {folder} have no row in {path}"
+        )
+        self._records = [
+            Record(name, folder / files[name], f"{folder.relative_to(self.root)}/{files[name]}", labels, ())
+            for name, labels in rows.items()
+            if name in files
+        ]
+
+    def splits(self) -> tuple[str, ...]:
+        """Return ("all",): the competition keeps the tags of its test images to itself."""
+        return ("all",)
+
+    def records(self, split: str) -> Sequence[Record]:
+        """List the images in the order of the list."""
+        if split != "all":
+            raise DataError(f"split {split!r} is not in {self.root}; there is all, and --val-fraction divides it")
+        return self._records
+
+    def image_options(self, options: ImageOptions, train: Sequence[Record]) -> ImageOptions:
+        """Find the range of each band of TIFFs: percentiles of the training pixels, of at most RANGE_IMAGES images."""
+        if self._kind == "jpg":
+            return options
+        chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:RANGE_IMAGES])
+        counts = np.zeros((len(BANDS), 1 << 16), np.int64)
+        for number in tqdm(chosen.tolist(), "find the bands' ranges", unit="img", leave=False, disable=None):
+            _count(train[number], counts)
+        if not counts.any():
+            raise DataError(f"{self.root}: none of {len(chosen)} training images is a TIFF of {len(BANDS)} bands")
+        bands = tuple(
+            Band(name, position, *_percentiles(counts[position], self.clip_percent)) for name, position in BANDS.items()
+        )
+        ranges = ", ".join(f"{band.name} {band.low:.0f} to {band.high:.0f}" for band in bands)
+        of = f"{len(chosen):,} of {len(train):,}" if len(chosen) < len(train) else f"{len(train):,}"
+        print(f"bands scaled to 8 bits after {of} training images: {ranges}")
+        return dataclasses.replace(options, bands=bands)
+
+
+def _read_list(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read image names and the sorted indices of their tags, in the order of the rows."""
+    numbers = {tag: number for number, tag in enumerate(TAGS)}
+    rows: dict[str, tuple[int, ...]] = {}
+    lines: dict[str, int] = {}
+    for line, fields in _lines(path):
+        where = f"{path}, line {line}"
+        if len(fields) != len(_HEADER):
+            raise DataError(f"{where}: {len(fields)} fields instead of image_name,tags; mend this line")
+        name, words = fields[0], fields[1].split()
+        if not name or "/" in name or "\\" in name:
+            raise DataError(f"{where}: {name!r} is no image name; write it as the file is called, without .tif or .jpg")
+        if name in rows:
+            raise DataError(f"{where}: {name} stands in line {lines[name]} already; remove one of them")
+        if not words:
+            raise DataError(f"{where}: {name} has no tags; add them, or remove this line")
+        unknown = next((word for word in words if word not in numbers), None)
+        if unknown is not None:
+            raise DataError(f"{where}: {unknown!r} is none of the {len(TAGS)} tags ({', '.join(TAGS)}); mend it")
+        # The official list has a tag twice in one line.
+        rows[name], lines[name] = tuple(sorted({numbers[word] for word in words})), line
+    if not rows:
+        raise DataError(f"{path}: no image below the header; give the competition's list with --tags")
+    return rows
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield (line number, fields) below the header; empty lines are left out."""
+    try:
+        if path.stat().st_size > _MAX_CSV_BYTES:
+            raise DataError(f"{path}: more than {_MAX_CSV_BYTES >> 20} MB; this is no list of images")
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            if header != _HEADER:
+                shown = ",".join(header)[:60]
+                raise DataError(f"{path}, line 1: {shown!r} instead of image_name,tags; give the file with --tags")
+            for fields in reader:
+                if fields:
+                    yield reader.line_num, fields
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a CSV of image_name,tags in UTF-8 ({one_line(error)}); mend it") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give the list's name with --tags") from error
+
+
+def _find_images(root: Path, images: str, rows: Collection[str]) -> tuple[Path, dict[str, str], str]:
+    """Return the folder with images of the list, {name: file name} of all its images, and their kind, tif or jpg."""
+    if images:
+        folder = root / images
+        if not folder.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
+            raise DataError(f"{folder}: no folder inside {root}; give its name there with --images")
+        folders = [folder]
+    else:
+        folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    holding = [folder for folder in folders if any(Path(file).stem in rows for file in _files(folder))]
+    if not holding:
+        where = f"{folders[0]} holds" if images else f"{root} and the folders in it hold"
+        raise DataError(f"{where} no .tif or .jpg of the list; give the folder's name with --images")
+    if len(holding) > 1:
+        names = ", ".join(folder.relative_to(root).as_posix() for folder in holding)
+        raise DataError(f"{root}: several folders hold images of the list, {names}; choose one with --images")
+    folder = holding[0]
+    files = _by_name(folder)
+    kinds = {_kind(file) for file in files.values()}
+    if len(kinds) > 1:
+        raise DataError(f"{folder}: holds .tif and .jpg images; move one kind elsewhere")
+    return folder, files, kinds.pop()
+
+
+def _kind(file: str) -> str:
+    return _KINDS.get(Path(file).suffix.lower(), "")
+
+
+def _files(folder: Path) -> list[str]:
+    """List a folder's images, sorted."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _kind(entry.name))
+
+
+def _by_name(folder: Path) -> dict[str, str]:
+    """Map the names of a folder's images, without .tif or .jpg, to their files."""
+    found: dict[str, str] = {}
+    for file in _files(folder):
+        name = Path(file).stem
+        if name in found:
+            raise DataError(f"{folder}: {found[name]} and {file} are both called {name}; move one elsewhere")
+        found[name] = file
+    return found
+
+
+def _tell_left_out(names: Sequence[str], what: str) -> None:
+    if names:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        print(f"{len(names):,} {what} and are left out: {', '.join(names[:_NAMED])}{more}")
+
+
+def _count(record: Record, counts: np.ndarray) -> None:
+    """Add an image's values to int64 [bands, 65536]; the packer says what is wrong with one that cannot be read."""
+    try:
+        pixels = read_tiff(record.read())
+    except (BadImage, OSError):
+        return
+    if pixels.shape[2] == len(counts):
+        for band, values in enumerate(np.moveaxis(pixels, 2, 0)):
+            counts[band] += np.bincount(values.ravel(), minlength=counts.shape[1])
+
+
+def _percentiles(counts: np.ndarray, percent: float) -> tuple[float, float]:
+    """Find the values below and above which lie `percent` of those counted, int64 [65536]; never the same value."""
+    below = np.cumsum(counts)
+    shares = np.array([percent, 100 - percent]) / 100
+    low, high = np.searchsorted(below, np.maximum(shares * below[-1], 1)).tolist()
+    return float(low), float(max(high, low + 1))
