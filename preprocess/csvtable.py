@@ -108,7 +108,7 @@ class CSV(Source):
         return [(path, split) for split, path in tables.items()]
 
     def _read(self, path: Path, split: str) -> Iterator[_Row]:
-        lines = _cells(path, self._column_separator(path))
+        lines = read_cells(path, self._column_separator(path))
         number, header = next(lines, (0, []))
         if not header:
             raise DataError(f"{path} is empty; it should hold a header line and a line per image")
@@ -202,7 +202,7 @@ class CSV(Source):
         raise DataError(f"{row.where}: {path} is missing; {hint}")
 
 
-def _cells(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+def read_cells(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, cells) of the rows that are not blank."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -215,7 +215,7 @@ def _cells(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError:
         raise DataError(f"{path} is no UTF-8 text; save it as such") from None
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}; correct the line, or give another --separator") from None
+        raise DataError(f"{path}:{reader.line_num}: {error}; correct the line, or the separator") from None
 
 
 def _refuse_voc_list(path: Path, number: int, cells: Sequence[str]) -> None:

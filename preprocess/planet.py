@@ -1,9 +1,8 @@
 """Read a folder of Planet's rainforest competition: train_v2.csv and a folder of .tif (4 bands, 16 bits) or .jpg."""
 
-import csv
 import dataclasses
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,12 +10,14 @@ from typing import Literal, get_args
 import numpy as np
 from tqdm import tqdm
 
+from preprocess.csvtable import read_cells
 from preprocess.geometry import Band, ImageOptions
 from preprocess.members import BadImage
+from preprocess.paths import inside
 from preprocess.record import Record, Source
 from preprocess.tiff import read_tiff
 from shards.commandline import option
-from shards.errors import DataError, one_line
+from shards.errors import DataError
 
 # fmt: off
 TAGS = (
@@ -28,7 +29,6 @@ BANDS = {"red": 2, "green": 1, "blue": 0, "nir": 3}  # name -> position in the T
 RANGE_IMAGES = 2_000  # of training, drawn by seed 0: a gigabyte to read of the full set's 20
 _HEADER = ["image_name", "tags"]
 _KINDS = {".tif": "tif", ".tiff": "tif", ".jpg": "jpg", ".jpeg": "jpg"}
-_MAX_CSV_BYTES = 256 << 20
 _NAMED = 3  # in a message about many
 
 MissingImages = Literal["refuse", "skip"]
@@ -46,8 +46,8 @@ class Planet(Source):
     root_holds = "the folder that holds train_v2.csv and the folder of images"
 
     root: Path
-    tags: str = option("train_v2.csv", "the file of image_name,tags inside the root")
-    images: str = option("", "the folder of images inside the root; found where not given")
+    table: str = option("train_v2.csv", "file of image_name,tags below root")
+    images: str = option("", "folder of the images below root; found where not given")
     missing_images: MissingImages = option("refuse", "what becomes of rows without an image: refuse, or skip them")
     clip_percent: float = option(
         1.0, "TIFF: percent of the training pixels that become black, and as many that become white, in each band"
@@ -59,7 +59,7 @@ class Planet(Source):
         if not 0 <= self.clip_percent < 50:
             raise DataError(f"--clip-percent is {self.clip_percent}: give 0 to less than 50")
         self.class_names = TAGS
-        path = self.root / self.tags
+        path = inside(self.root, self.table, "--table")
         rows = _read_list(path)
         folder, files, self._kind = _find_images(self.root, self.images, rows)
         if self._kind == "jpg" and self.clip_percent != Planet.clip_percent:
@@ -114,10 +114,15 @@ def _read_list(path: Path) -> dict[str, tuple[int, ...]]:
     numbers = {tag: number for number, tag in enumerate(TAGS)}
     rows: dict[str, tuple[int, ...]] = {}
     lines: dict[str, int] = {}
-    for line, fields in _lines(path):
-        where = f"{path}, line {line}"
+    lines_read = read_cells(path, ",")
+    _, header = next(lines_read, (1, []))
+    if header != _HEADER:
+        shown = ",".join(header)[:60]
+        raise DataError(f"{path}:1: {shown!r} instead of image_name,tags; give the list's name with --table")
+    for line, fields in lines_read:
+        where = f"{path}:{line}"
         if len(fields) != len(_HEADER):
-            raise DataError(f"{where}: {len(fields)} fields instead of image_name,tags; mend this line")
+            raise DataError(f"{where}: {len(fields)} values instead of image_name,tags; mend this line")
         name, words = fields[0], fields[1].split()
         if not name or "/" in name or "\\" in name:
             raise DataError(f"{where}: {name!r} is no image name; write it as the file is called, without .tif or .jpg")
@@ -131,36 +136,16 @@ def _read_list(path: Path) -> dict[str, tuple[int, ...]]:
         # The official list has a tag twice in one line.
         rows[name], lines[name] = tuple(sorted({numbers[word] for word in words})), line
     if not rows:
-        raise DataError(f"{path}: no image below the header; give the competition's list with --tags")
+        raise DataError(f"{path}: no image below the header; give the competition's list with --table")
     return rows
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield (line number, fields) below the header; empty lines are left out."""
-    try:
-        if path.stat().st_size > _MAX_CSV_BYTES:
-            raise DataError(f"{path}: more than {_MAX_CSV_BYTES >> 20} MB; this is no list of images")
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            if header != _HEADER:
-                shown = ",".join(header)[:60]
-                raise DataError(f"{path}, line 1: {shown!r} instead of image_name,tags; give the file with --tags")
-            for fields in reader:
-                if fields:
-                    yield reader.line_num, fields
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a CSV of image_name,tags in UTF-8 ({one_line(error)}); mend it") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give the list's name with --tags") from error
 
 
 def _find_images(root: Path, images: str, rows: Collection[str]) -> tuple[Path, dict[str, str], str]:
     """Return the folder with images of the list, {name: file name} of all its images, and their kind, tif or jpg."""
     if images:
-        folder = root / images
-        if not folder.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
-            raise DataError(f"{folder}: no folder inside {root}; give its name there with --images")
+        folder = inside(root, images, "--images")
+        if not folder.is_dir():
+            raise DataError(f"{folder} is no folder; give its path below {root} with --images")
         folders = [folder]
     else:
         folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]

@@ -101,21 +101,27 @@ def test_records_are_the_rows(folder, tags):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("image_name,tags\na,clear\nb,\n", "train_v2.csv, line 3: b has no tags; add them, or remove this line"),
-        ("image_name,tags\na,  \nb,haze\n", "line 2: a has no tags"),
-        ("image_name,tags\na,clear\nb,haze jungle\n", "line 3: 'jungle' is none of the 17 tags (agriculture, "),
-        ("image_name,tags\na,clear\nb,Haze\n", "line 3: 'Haze' is none of the 17 tags"),
-        ("image_name,tags\na,clear\n\nb,haze\na,haze\n", "line 5: a stands in line 2 already; remove one of them"),
-        ("image_name,tags\na,clear\nb\n", "line 3: 1 fields instead of image_name,tags; mend this line"),
-        ("image_name,tags\na,clear,haze\nb,haze\n", "line 2: 3 fields instead of image_name,tags"),
-        ("image_name,tags\n,clear\nb,haze\n", "line 2: '' is no image name"),
-        ("image_name,tags\n../a,clear\nb,haze\n", "line 2: '../a' is no image name"),
-        ("a,clear\nb,haze\n", "line 1: 'a,clear' instead of image_name,tags; give the file with --tags"),
-        ("", "line 1: '' instead of image_name,tags"),
+        ("image_name,tags\na,clear\nb,\n", "train_v2.csv:3: b has no tags; add them, or remove this line"),
+        ("image_name,tags\na,  \nb,haze\n", "train_v2.csv:2: a has no tags"),
+        ("image_name,tags\na,clear\nb,haze jungle\n", "train_v2.csv:3: 'jungle' is none of the 17 tags (agriculture, "),
+        ("image_name,tags\na,clear\nb,Haze\n", "train_v2.csv:3: 'Haze' is none of the 17 tags"),
+        (
+            "image_name,tags\na,clear\n\nb,haze\na,haze\n",
+            "train_v2.csv:5: a stands in line 2 already; remove one of them",
+        ),
+        ("image_name,tags\na,clear\nb\n", "train_v2.csv:3: 1 values instead of image_name,tags; mend this line"),
+        ("image_name,tags\na,clear,haze\nb,haze\n", "train_v2.csv:2: 3 values instead of image_name,tags"),
+        ("image_name,tags\n,clear\nb,haze\n", "train_v2.csv:2: '' is no image name"),
+        ("image_name,tags\n../a,clear\nb,haze\n", "train_v2.csv:2: '../a' is no image name"),
+        (
+            "a,clear\nb,haze\n",
+            "train_v2.csv:1: 'a,clear' instead of image_name,tags; give the list's name with --table",
+        ),
+        ("", "train_v2.csv:1: '' instead of image_name,tags"),
         ("image_name,tags\n", "train_v2.csv: no image below the header"),
-        (b"image_name,tags\na,\xff\xfe\n", "train_v2.csv: not a CSV of image_name,tags in UTF-8"),
-        ('image_name,tags\na,"clear\nb,haze\n', "train_v2.csv: not a CSV of image_name,tags in UTF-8"),
-        ("image_name,tags\na," + "x" * 200_000 + "\n", "train_v2.csv: not a CSV of image_name,tags in UTF-8"),
+        (b"image_name,tags\na,\xff\xfe\n", "train_v2.csv is no UTF-8 text; save it as such"),
+        ('image_name,tags\na,"clear\nb,haze\n', "train_v2.csv:3: unexpected end of data; correct the line"),
+        ("image_name,tags\na," + "x" * 200_000 + "\n", "train_v2.csv:2: field larger than field limit"),
         ("image_name,tags\na,clear\nb,haze\nc,haze\n", "train_v2.csv: 1 of 3 images are not in "),
         ("image_name,tags\nd,clear\n", "no .tif or .jpg of the list; give the folder's name with --images"),
     ],
@@ -141,18 +147,22 @@ def test_another_list_and_folder_by_name(tmp_path):
     small(tmp_path, GOOD)
     small(tmp_path, GOOD, kind="jpg", folder="train-jpg")
     (tmp_path / "train_v2.csv").rename(tmp_path / "mine.csv")
-    with pytest.raises(DataError, match=r"train_v2.csv: cannot be read \(No such file.*\); give .* with --tags"):
+    with pytest.raises(DataError, match=r"train_v2.csv cannot be read \(No such file.*\); give .* with --table"):
         Planet(tmp_path)
     with pytest.raises(DataError, match=r"several folders .*, train-jpg, train-tif-v2; choose one with --images"):
-        Planet(tmp_path, tags="mine.csv")
-    source = Planet(tmp_path, tags="mine.csv", images="train-jpg")
+        Planet(tmp_path, table="mine.csv")
+    source = Planet(tmp_path, table="mine.csv", images="train-jpg")
     assert [record.source for record in source.records("all")] == ["train-jpg/a.jpg", "train-jpg/b.jpg"]
     assert source.image_options(ImageOptions(quality=7), source.records("all")) == ImageOptions(quality=7)
-    for images in ("..", "nowhere", "/"):
-        with pytest.raises(DataError, match=r"no folder inside .*; give its name there with --images"):
-            Planet(tmp_path, tags="mine.csv", images=images)
+    for images, says in (
+        ("..", "'..' is no path inside"),
+        ("/", "'/' is no path inside"),
+        ("a", "a is no folder; give"),
+    ):
+        with pytest.raises(DataError, match=says):
+            Planet(tmp_path, table="mine.csv", images=images)
     with pytest.raises(DataError, match="--clip-percent is of TIFFs"):
-        Planet(tmp_path, tags="mine.csv", images="train-jpg", clip_percent=3)
+        Planet(tmp_path, table="mine.csv", images="train-jpg", clip_percent=3)
 
 
 def test_folders_that_do_not_fit(tmp_path):
