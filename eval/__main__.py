@@ -19,6 +19,7 @@ from tqdm import tqdm
 from eval import baseline
 from eval.config import EvalConfig, joined, names, results_name
 from eval.ensemble import Ensembled, check_sizes, predict_ensemble
+from eval.examples import draw_examples
 from eval.export import check_voc_names, export_kinds, write_export
 from eval.figures import figures, on_paper
 from eval.files import write_metrics, write_per_class, write_plots, write_predictions, write_report
@@ -92,6 +93,8 @@ def main() -> None:
     settings = _settings(config, opened)
     measured = measure(predictions, config.tail_grid(), thresholds=baseline.thresholds(chosen) if chosen else None)
     metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
+    if index.task == "multiclass":
+        metrics["examples"] = draw_examples(predictions, config.seed)
     record = _record(config, opened, index, {"data": data, **settings})
     history = read_metrics(run_folder)
     if chosen:

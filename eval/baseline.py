@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.bootstrap import NUM_RESAMPLES, interval, mean_interval, resampled_average_precision
+from eval.bootstrap import NUM_RESAMPLES, interval, mean_interval, resampled_average_precision, resampled_mean
+from eval.multiclass import is_in_top, target_classes
 from eval.predictions import Predictions, finite_list
 from shards.errors import DataError
 
@@ -66,7 +67,8 @@ def compare(metrics: Mapping[str, Any], predictions: Predictions, path: Path) ->
     if not shared:
         raise DataError(f"--baseline {path}: shares no class that has an average precision with this data")
     differences = {name: ours[name]["ap"] - theirs[name]["ap"] for name in shared}
-    paired = _paired(predictions, shared, list(theirs), path.with_name(PREDICTIONS_NAME), metrics["bootstrap"])
+    beside = _beside(predictions, list(theirs), path.with_name(PREDICTIONS_NAME))
+    paired = None if beside is None else _paired(predictions, beside, shared, metrics["bootstrap"])
     values = torch.tensor(list(differences.values()), dtype=torch.float64)
     edges: list[Any] = [None] * len(shared)
     if paired is not None:
@@ -74,6 +76,7 @@ def compare(metrics: Mapping[str, Any], predictions: Predictions, path: Path) ->
     mean = sum(ours[name]["ap"] for name in shared) / len(shared)
     return {
         "path": str(path),
+        "accuracy": _accuracy(metrics, other, predictions, beside),
         "split": other.get("split"),
         "num_samples": other.get("num_samples"),
         "predicted_otherwise": _otherwise(metrics.get("prediction", {}), other.get("prediction", {})),
@@ -98,24 +101,55 @@ def _value(per_class: Mapping[str, Any], name: str) -> float | None:
     return per_class.get(name, {}).get("ap")
 
 
-def _paired(
-    predictions: Predictions, shared: Sequence[str], names: Sequence[str], path: Path, bootstrap: Mapping[str, Any]
-) -> Tensor | None:
-    """Resampled differences of AP, float64 [resamples, shared classes]; None where samples or labels differ."""
+def _accuracy(
+    metrics: Mapping[str, Any], other: Mapping[str, Any], predictions: Predictions, beside: Predictions | None
+) -> dict[str, Any] | None:
+    """Compare accuracies; None but for sets with one label a sample, of the same classes."""
+    ours, theirs = metrics.get("accuracy"), other.get("accuracy")
+    if ours is None or not isinstance(theirs, (int, float)) or set(metrics["per_class"]) != set(other["per_class"]):
+        return None
+    found = {"baseline": theirs, "difference": ours - theirs, "interval": None}
+    if beside is None:
+        return found
+    names = list(predictions.class_names)
+    order = torch.tensor([list(beside.class_names).index(name) for name in names], device=beside.scores.device)
+    targets = target_classes(predictions.labels, predictions.known)
+    if torch.equal(targets, target_classes(beside.labels[:, order], beside.known[:, order])):
+        hits = (is_in_top(scores, targets).double() for scores in (predictions.scores, beside.scores[:, order]))
+        difference = torch.sub(*hits)[:, None]
+        bootstrap = metrics["bootstrap"]
+        resampled = resampled_mean(difference, targets >= 0, bootstrap["resamples"], bootstrap["seed"])
+        found["interval"] = finite_list(interval(resampled[:, 0], difference[targets >= 0].mean()))
+    return found
+
+
+def _beside(predictions: Predictions, names: Sequence[str], path: Path) -> Predictions | None:
+    """Read the baseline's predictions in our order of samples, on our device; None where they are of other samples."""
     other = _read_predictions(path, predictions.split, names) if path.is_file() else None
     if other is None or sorted(other.keys) != sorted(map(str, predictions.keys)):
         return None
     place = {key: row for row, key in enumerate(other.keys)}
     rows = torch.tensor([place[str(key)] for key in predictions.keys])
-    mine = torch.tensor([list(predictions.class_names).index(name) for name in shared])
-    its = torch.tensor([names.index(name) for name in shared])
     device = predictions.scores.device
+    scores, labels, known = (matrix[rows].to(device) for matrix in (other.scores, other.labels, other.known))
+    return Predictions(scores, labels, known, predictions.keys, names, predictions.split)
+
+
+def _paired(
+    predictions: Predictions, other: Predictions, shared: Sequence[str], bootstrap: Mapping[str, Any]
+) -> Tensor | None:
+    """Resampled differences of AP, float64 [resamples, shared classes]; None where labels differ."""
+    device = predictions.scores.device
+    mine, its = (
+        torch.tensor([list(each.class_names).index(name) for name in shared], device=device)
+        for each in (predictions, other)
+    )
 
     def ours(matrix: Tensor) -> Tensor:
-        return matrix[:, mine.to(device)]
+        return matrix[:, mine]
 
     def theirs(matrix: Tensor) -> Tensor:
-        return matrix[rows][:, its].to(device)
+        return matrix[:, its]
 
     known, labels = ours(predictions.known.bool()), ours(predictions.labels) > 0
     same_known = torch.equal(known, theirs(other.known))

@@ -37,6 +37,22 @@ def resampled_average_precision(
     return torch.cat([scores.new_zeros((0, scores.shape[1]), dtype=torch.float64), *parts])
 
 
+def resampled_mean(values: Tensor, counted: Tensor, num: int = NUM_RESAMPLES, seed: int = 0) -> Tensor:
+    """Return the means of columns of values [N, M] over the `counted` samples, bool [N], in each resample: [num, M].
+
+    The resamples are those of `resampled_average_precision`. NaN where no counted sample was drawn.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    at_once = max(1, min(num, CELLS_AT_ONCE // max(len(values), 1)))
+    weighted = torch.cat([values.double(), torch.ones_like(values[:, :1], dtype=torch.float64)], 1) * counted[:, None]
+    sums = [
+        _draw(len(values), min(at_once, num - first), generator).to(values.device).T @ weighted
+        for first in range(0, num, at_once)
+    ]
+    found = torch.cat([weighted.new_zeros((0, weighted.shape[1])), *sums])
+    return found[:, :-1] / found[:, -1:]
+
+
 def interval(values: Tensor, estimate: Tensor, level: float = LEVEL) -> Tensor:
     """Return the interval [2, ...] about `estimate` [...] that resampled `values` [num, ...] give; float64.
 

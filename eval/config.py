@@ -57,7 +57,7 @@ class EvalConfig:
     tail_min: float = option(0.5, "lowest threshold t of the tail accuracy, from where a score says the class")
     tail_max: float = option(0.0, "highest threshold of the tail accuracy; 0 is max f(x), the highest score")
     tail_steps: int = option(20, "number of thresholds of the tail accuracy, evenly spaced from tail_min to tail_max")
-    seed: int = option(0, "seed of the choice of random classes")
+    seed: int = option(0, "seed of the choice of random classes, and of the ten images of a set with one label each")
     batch_size: int = option(64, "samples per rank and step")
     num_threads: int = option(2, "loader threads per rank")
 

@@ -26,6 +26,7 @@ from shards.figures import PAGE, PAPER, png, svg
 TAIL_STEPS = 200
 TITLES = {
     "loss": "Loss per epoch",
+    "accuracy": "Accuracy per epoch, the best validation marked",
     "map": "Validation mAP per epoch, the best one marked",
     "lr": "Learning rate per epoch",
     "precision_recall": "Precision against recall of each class, and their mean",
@@ -39,12 +40,13 @@ TITLES = {
 
 def figures(metrics: Mapping[str, Any], predictions: Predictions, history: History) -> dict[str, Draw]:
     """Return the figures that there are data for, by name in the order of `TITLES`."""
+    right = "right ones" if predictions.task == "multiclass" else "positives"
     found: dict[str, Draw] = {
         **history_figures(history),
         **_curves(metrics, predictions),
         **_matrices(metrics),
         "histogram": partial(draw_histogram, metrics["score_histogram"]),
-        "calibration": partial(draw_reliability, metrics["calibration"]),
+        "calibration": partial(draw_reliability, metrics["calibration"], right),
     }
     return {name: found[name] for name in TITLES if name in found}
 

@@ -16,6 +16,7 @@ from shards.format import write_atomically
 
 NUMBER = r"(?:null|[-\d.eE+]+)"
 NUMBERS = re.compile(rf"\[\n\s*{NUMBER}(?:,\n\s*{NUMBER})*\n\s*\]")  # strings of JSON hold no newline
+ACCURACY_COLUMNS = ("accuracy", "precision")  # of sets with one label a sample
 CSV_COLUMNS = (
     "ap",
     "positives",
@@ -61,9 +62,10 @@ def write_per_class(path: Path, metrics: dict[str, Any]) -> None:
     """Write per_class.csv, a line per class in their order; a number that does not exist is left empty."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["class", *CSV_COLUMNS])
+    columns = [*(ACCURACY_COLUMNS if metrics["task"] == "multiclass" else ()), *CSV_COLUMNS]
+    writer.writerow(["class", *columns])
     for name, entry in metrics["per_class"].items():
-        writer.writerow([name, *("" if entry[key] is None else repr(entry[key]) for key in CSV_COLUMNS)])
+        writer.writerow([name, *("" if entry[key] is None else repr(entry[key]) for key in columns)])
     write_atomically(path, buffer.getvalue().encode())
 
 

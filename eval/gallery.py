@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from eval.multiclass import predicted_classes, target_classes
 from eval.predictions import Predictions
 from eval.ranking import rank
 from shards.errors import DataError
@@ -15,6 +16,7 @@ NUM_CLASSES = 5  # chosen at random where none is named
 MAX_PICTURES = 3000  # in one report: some 9 MB of photographs
 
 Shown = tuple[int, float]  # sample number, score
+Mistake = tuple[int, float, int, int]  # sample number, score of the class it is taken for, its class, that one
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,16 @@ def true_labels(predictions: Predictions, samples: Sequence[int]) -> Mapping[int
     return {
         sample: [number for number, shows in enumerate(row) if shows] for sample, row in zip(samples, rows, strict=True)
     }
+
+
+def surest_mistakes(predictions: Predictions, num: int) -> list[Mistake]:
+    """Return the samples with one label that are taken for another class, the surest first."""
+    scores, targets = predictions.scores, target_classes(predictions.labels, predictions.known)
+    guesses = predicted_classes(scores)
+    highest = scores.gather(1, guesses[:, None])
+    samples = rank(highest, num, ((guesses != targets) & (targets >= 0))[:, None])[0][0].tolist()
+    return [
+        (sample, highest[sample, 0].item(), int(targets[sample]), int(guesses[sample]))
+        for sample in samples
+        if sample >= 0
+    ]

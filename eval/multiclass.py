@@ -4,6 +4,29 @@ import torch
 from torch import Tensor
 
 
+def target_classes(labels: Tensor, known: Tensor) -> Tensor:
+    """Return the class number of each sample of labels [N, K], int64 [N]; -1 where no known label is positive."""
+    positive = (labels > 0) & known.bool()
+    return torch.where(positive.any(1), positive.int().argmax(1), -1)
+
+
+def predicted_classes(scores: Tensor) -> Tensor:
+    """Return the class of the highest score, int64 [N]; of tied ones the higher number, a NaN counts as highest."""
+    return scores.shape[1] - 1 - scores.flip(1).argmax(1)
+
+
+def is_in_top(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:
+    """Tell, bool [N], whether the target is among the `k` highest scores of a sample; see `top_k_accuracy`."""
+    _check(scores, targets)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    target = targets.clamp(min=0)[:, None]
+    own = scores.gather(1, target)
+    later = torch.arange(scores.shape[1], device=scores.device) > target
+    ahead = (scores > own).sum(1) + ((scores == own) & later).sum(1)
+    return (ahead < k) & (targets >= 0)
+
+
 def top_k_accuracy(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:
     """Return the share [] of samples whose target is among their `k` highest scores, float64.
 
@@ -14,15 +37,8 @@ def top_k_accuracy(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:
         scores: [N, K], any real dtype.
         targets: int64 [N], class numbers; a sample with a negative one is left out.
     """
-    _check(scores, targets)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    counted = targets >= 0
-    target = targets.clamp(min=0)[:, None]
-    own = scores.gather(1, target)
-    later = torch.arange(scores.shape[1], device=scores.device) > target
-    ahead = (scores > own).sum(1) + ((scores == own) & later).sum(1)
-    share = ((ahead < k) & counted).sum().double() / counted.sum()
+    hits, counted = is_in_top(scores, targets, k), targets >= 0
+    share = hits.sum().double() / counted.sum()
     return share.masked_fill((scores.isnan().any(1) & counted).any(), float("nan"))
 
 
@@ -34,7 +50,7 @@ def confusion_matrix(scores: Tensor, targets: Tensor) -> Tensor:
     """
     _check(scores, targets)
     num_classes = scores.shape[1]
-    predicted = num_classes - 1 - scores.flip(1).argmax(1)
+    predicted = predicted_classes(scores)
     cells = torch.where(targets < 0, num_classes**2, targets * num_classes + predicted)
     counts = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=scores.device)
     return counts.scatter_add_(0, cells, torch.ones_like(cells))[:-1].view(num_classes, num_classes)

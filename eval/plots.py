@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,50 +18,66 @@ MAX_NAME = 16  # characters of a class name beside a matrix
 
 History = Sequence[Mapping[str, Any]]
 Draw = Callable[[Palette], Figure]
+Point = tuple[float, float]  # epoch, value
 
 
 def history_figures(history: History) -> dict[str, Draw]:
-    """Loss, validation mAP and learning rate per epoch, as far as they were recorded."""
-    losses = {name: _points(history, key) for name, key in (("training", "train_loss"), ("validation", "val_loss"))}
-    losses = {name: points for name, points in losses.items() if points}
+    """Loss, accuracy, validation mAP and learning rate per epoch, as far as they were recorded."""
+    losses, accuracies = _both(history, "loss"), _both(history, "accuracy")
     mean_ap, rates = _points(history, "val_mAP"), _points(history, "lr")
     return {
-        **({"loss": partial(_draw_loss, losses)} if losses else {}),
+        **({"loss": partial(_draw_both, "loss", losses)} if losses else {}),
+        **({"accuracy": partial(_draw_both, "accuracy", accuracies)} if accuracies else {}),
         **({"map": partial(_draw_map, mean_ap)} if mean_ap else {}),
         **({"lr": partial(_draw_rate, rates)} if rates else {}),
     }
 
 
-def _points(history: History, key: str) -> list[tuple[float, float]]:
+def _points(history: History, key: str) -> list[Point]:
     """The (epoch, value) points of one recorded quantity."""
     return [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
 
 
-def _draw_loss(losses: Mapping[str, list[tuple[float, float]]], palette: Palette) -> Figure:
-    figure = _over_epochs(palette, "loss")
+def _both(history: History, what: str) -> dict[str, list[Point]]:
+    """The points of training and validation, of those that were recorded."""
+    found = {name: _points(history, f"{key}_{what}") for name, key in (("training", "train"), ("validation", "val"))}
+    return {name: points for name, points in found.items() if points}
+
+
+def _draw_both(what: str, curves: Mapping[str, list[Point]], palette: Palette) -> Figure:
+    """Draw training and validation; the best validation accuracy is marked."""
+    figure = _over_epochs(palette, what)
     axes = figure.axes[0]
     for (name, points), colour, style in zip(
-        losses.items(), (palette.first, palette.second), ("-", "--"), strict=False
+        curves.items(), (palette.first, palette.second), ("-", "--"), strict=False
     ):
         axes.plot(*zip(*points, strict=True), style + _mark(points), color=colour, linewidth=1.8, label=name)
-    axes.set_ylim(bottom=0)
-    add_legend(axes, palette)
+    if what == "accuracy" and "validation" in curves:
+        _mark_best(axes, curves["validation"], palette.second if len(curves) > 1 else palette.first, palette)
+        add_legend(axes, palette, loc="upper left")
+    else:
+        axes.set_ylim(bottom=0)
+        add_legend(axes, palette)
     return figure
 
 
-def _draw_map(points: list[tuple[float, float]], palette: Palette) -> Figure:
-    """The best epoch is marked, and named in the corner that a rising curve leaves free."""
+def _draw_map(points: list[Point], palette: Palette) -> Figure:
     figure = _over_epochs(palette, "validation mAP")
     axes = figure.axes[0]
     axes.plot(*zip(*points, strict=True), color=palette.first, linewidth=1.8)
-    epoch, best = max(points, key=lambda point: (point[1], -point[0]))
-    axes.plot([epoch], [best], "o", color=palette.first, markersize=5)
-    label = f"best {best:.4f}, epoch {epoch:g}"
-    axes.text(0.98, 0.05, label, transform=axes.transAxes, ha="right", color=palette.ink, fontsize=TEXT_POINTS)
+    _mark_best(axes, points, palette.first, palette)
     return figure
 
 
-def _draw_rate(points: list[tuple[float, float]], palette: Palette) -> Figure:
+def _mark_best(axes: Axes, points: Sequence[Point], colour: str, palette: Palette) -> None:
+    """Mark the best epoch, and name it in the corner that a rising curve leaves free."""
+    epoch, best = max(points, key=lambda point: (point[1], -point[0]))
+    axes.plot([epoch], [best], "o", color=colour, markersize=5)
+    label = f"best {best:.4f}, epoch {epoch:g}"
+    axes.text(0.98, 0.05, label, transform=axes.transAxes, ha="right", color=palette.ink, fontsize=TEXT_POINTS)
+
+
+def _draw_rate(points: list[Point], palette: Palette) -> Figure:
     figure = _over_epochs(palette, "learning rate")
     axes = figure.axes[0]
     axes.plot(*zip(*points, strict=True), "-" + _mark(points), color=palette.first, linewidth=1.8)
@@ -138,9 +155,9 @@ def draw_histogram(histogram: Mapping[str, Sequence[int]], palette: Palette) -> 
     return figure
 
 
-def draw_reliability(calibration: Mapping[str, Any], palette: Palette) -> Figure:
-    """Share of positives against mean score, bin by bin; a calibrated model lies on the diagonal."""
-    figure = empty_figure(palette, "mean score of the bin", "share of positives", height=3.0)
+def draw_reliability(calibration: Mapping[str, Any], share_of: str, palette: Palette) -> Figure:
+    """Share of positives, or right ones, against mean score, bin by bin; a calibrated model lies on the diagonal."""
+    figure = empty_figure(palette, "mean score of the bin", f"share of {share_of}", height=3.0)
     axes = figure.axes[0]
     rows = zip(calibration["mean_score"], calibration["positive_share"], strict=True)
     axes.plot([0, 1], [0, 1], "--", color=palette.muted, linewidth=1, label="calibrated")

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from markupsafe import Markup
 
+from eval.examples import table
 from eval.figures import figures, on_page
-from eval.gallery import Gallery, Shown, true_labels
+from eval.gallery import Gallery, Shown, surest_mistakes, true_labels
 from eval.plots import History
 from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions
-from eval.summary import by_ap, number
+from eval.summary import best_first, number
 from eval.thresholds import count_above
 from eval.thumbnails import Thumbnail, fetch
 from shards.page import content_policy, data_uri, environment, stylesheet
@@ -24,7 +25,8 @@ FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above
 MANY_CLASSES = 100
 NUM_PRINTED = 40  # classes of the table on paper: the best and the worst
 NUM_PAIRS = 8
-HISTORY_FIGURES = ("loss", "map", "lr")
+NUM_MISTAKES = 50
+HISTORY_FIGURES = ("loss", "accuracy", "map", "lr")
 
 Pair = tuple[str, str, int, int]  # class, other class, images of both, of how many
 
@@ -74,9 +76,13 @@ def render(
         galleries: of every class, from `build_galleries`; empty for a page without images.
         thumbnail: sample number -> uint8 [H, W, 3] RGB; asked once for each sample shown, from two threads.
     """
-    pictures = fetch(thumbnail, set().union(*(gallery.samples() for gallery in galleries)), data_uri)
-    labels = true_labels(predictions, list(pictures))
     names = list(predictions.class_names)
+    heads, examples = table(metrics.get("examples", ()), names)
+    mistakes = surest_mistakes(predictions, NUM_MISTAKES) if galleries and predictions.task == "multiclass" else []
+    of_galleries = set().union(*(gallery.samples() for gallery in galleries))
+    others = {*(row.sample for row in examples), *(mistake[0] for mistake in mistakes)}
+    pictures = fetch(thumbnail, of_galleries | others, data_uri)
+    labels = true_labels(predictions, list(pictures))
 
     def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[Tile]:
         return [
@@ -92,7 +98,8 @@ def render(
         ]
 
     script = files("eval").joinpath("report.js").read_text(encoding="utf-8")
-    rows = by_ap(metrics)
+    is_single = predictions.task == "multiclass"  # one label a sample
+    rows, by = best_first(metrics), "accuracy" if is_single else "ap"
     plots = on_page(figures(metrics, predictions, history))
     return (
         environment("eval")
@@ -100,14 +107,32 @@ def render(
         .render(
             metrics=metrics,
             run=run,
+            answer=metrics["accuracy" if is_single else "mAP"],
+            answer_interval=metrics["accuracy_interval" if is_single else "mAP_interval"],
             baseline=metrics.get("baseline"),
             rows=rows,
             middle=range(NUM_PRINTED // 2, max(0, len(rows) - NUM_PRINTED // 2)),
             names=names,
-            measured=[row for row in rows if row[1]["ap"] is not None],
+            measured=[row for row in rows if row[1][by] is not None],
+            by=by,
+            is_single=is_single,
             plots=plots,
             training=[plots[name] for name in HISTORY_FIGURES if name in plots],
             **_pairs(metrics),
+            example_heads=heads,
+            examples=examples,
+            mistakes=[
+                Tile(
+                    sample,
+                    str(predictions.keys[sample]),
+                    score,
+                    [f"{names[true]}, taken for {names[guess]}"],
+                    True,
+                    pictures[sample],
+                )
+                for sample, score, true, guess in mistakes
+            ],
+            picture=pictures,
             class_ids=class_ids,
             galleries=galleries,
             tiles=tiles,
@@ -118,7 +143,7 @@ def render(
             script=Markup(script),
             policy=content_policy([_hash(script)]),
             number=number,
-            class_note=_class_note,
+            class_note=class_note,
         )
     )
 
@@ -132,7 +157,7 @@ def _counts(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, A
     classes = [
         {
             "name": name,
-            "note": _class_note(entry),
+            "note": class_note(entry),
             "best": entry["best_f1_threshold"],
             "predicted": predicted,
             "positive": positive,
@@ -143,8 +168,10 @@ def _counts(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, A
     return {"steps": steps, "tail": [tail["t_min"], tail["t_max"] or 1], "classes": classes}
 
 
-def _class_note(entry: Mapping[str, Any]) -> str:
-    return f"AP {number(entry['ap'])}, {entry['positives']:,} positive"
+def class_note(entry: Mapping[str, Any]) -> str:
+    """Say of a class how good it is and how many images show it."""
+    accuracy = f"accuracy {number(entry['accuracy'])}, " if "accuracy" in entry else ""
+    return f"{accuracy}AP {number(entry['ap'])}, {entry['positives']:,} positive"
 
 
 def _on_demand(

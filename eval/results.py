@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from eval.accuracy import class_accuracy, measure_accuracy
 from eval.bootstrap import LEVEL, NUM_RESAMPLES, interval, mean_interval, resampled_average_precision
 from eval.calibration import reliability
 from eval.devkit import average_precision_11_points, interpolated_average_precision
@@ -16,7 +17,7 @@ from eval.metrics import (
     micro_average_precision,
     weighted_class_mean,
 )
-from eval.multiclass import confusion_matrix, top_k_accuracy
+from eval.multiclass import confusion_matrix, predicted_classes, target_classes
 from eval.multilabel import label_ranking
 from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions, check_scores, finite, finite_list
 from eval.roc import best_f1_thresholds, f1, roc_auc
@@ -54,6 +55,7 @@ def measure(
         "task": predictions.task,
         "num_samples": len(predictions.keys),
         "num_classes": len(predictions.class_names),
+        **(measure_accuracy(predictions, num_resamples, seed) if predictions.task == "multiclass" else {}),
         "mAP": finite(ap.nanmean().item()),
         "mAP_interval": finite_list(mean_interval(resampled.nanmean(1), ap.nanmean())),
         "bootstrap": {"resamples": num_resamples, "seed": seed, "level": LEVEL, "unit": "sample"},
@@ -77,7 +79,11 @@ def measure_classes(
     """Return the numbers of each class. `best_f1` is at the threshold that is best on these very samples."""
     scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
     best = best_f1_thresholds(scores, labels, known)
-    columns = {
+    columns = {}
+    if predictions.task == "multiclass":
+        targets = target_classes(labels, known)
+        columns["accuracy"], columns["precision"] = class_accuracy(scores, targets)
+    columns |= {
         "ap": average_precision(scores, labels, known),
         "ap_11_points": average_precision_11_points(scores, labels, known),
         "ap_interpolated": interpolated_average_precision(scores, labels, known),
@@ -119,8 +125,16 @@ def measure_ranking(predictions: Predictions) -> dict[str, float | None]:
 
 
 def measure_calibration(predictions: Predictions) -> dict[str, Any]:
-    """Expected calibration error of all entries together, and the bins of score that it comes from."""
-    pooled = reliability(predictions.scores, predictions.labels, predictions.known).pooled()
+    """Expected calibration error of all entries together, and the bins of score that it comes from.
+
+    With one label a sample, of the likeliest class of each: whether it is right as often as its probability says.
+    """
+    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+    if predictions.task == "multiclass":
+        targets, guesses = target_classes(labels, known), predicted_classes(scores)
+        scores, labels = scores.gather(1, guesses[:, None]), (guesses == targets)[:, None]
+        known = (targets >= 0)[:, None]
+    pooled = reliability(scores, labels, known).pooled()
     return {
         "ece": finite(pooled.expected_error().item()),
         "entries": pooled.entries[:, 0].long().tolist(),
@@ -146,19 +160,13 @@ def measure_histogram(predictions: Predictions) -> dict[str, list[int]]:
 
 def measure_labels(predictions: Predictions) -> dict[str, Any]:
     """Which labels come together and which are taken for each other, where the classes are few enough to list."""
-    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
-    measured: dict[str, Any] = {}
-    if predictions.task == "multiclass":
-        positive = (labels > 0) & known
-        targets = torch.where(positive.any(1), positive.int().argmax(1), -1)
-        measured["top1"] = finite(top_k_accuracy(scores, targets, 1).item())
-        measured["top5"] = finite(top_k_accuracy(scores, targets, 5).item())
     if len(predictions.class_names) > MAX_MATRIX_CLASSES:
-        return measured
-    measured["co_occurrence"] = co_occurrence(labels, known).tolist()
+        return {}
+    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
     if predictions.task == "multiclass":
-        matrix = confusion_matrix(scores, targets)
+        matrix = confusion_matrix(scores, target_classes(labels, known))
         shown = matrix.sum(1, keepdim=True).expand_as(matrix)
     else:
         matrix, shown = label_confusion(scores, labels, known, CLASSIFICATION_THRESHOLD)
-    return measured | {"confusion": {"predicted": matrix.tolist(), "of": shown.tolist()}}
+    confusion = {"predicted": matrix.tolist(), "of": shown.tolist()}
+    return {"co_occurrence": co_occurrence(labels, known).tolist(), "confusion": confusion}

@@ -8,17 +8,23 @@ from typing import Any
 MAX_NAME = 18  # characters of a class name
 MAX_ONE_COLUMN = 20  # classes
 MAX_TWO_COLUMNS = 50
+MULTILABEL_COLUMNS = (("AP", "ap", 6), ("pos", "positives", 6), ("ignored", "ignored", 7))  # title, key, width
+MULTICLASS_COLUMNS = (("accuracy", "accuracy", 8), ("AP", "ap", 6), ("images", "positives", 6))
 
 _Row = tuple[str, dict[str, Any]]
 
 
-def by_ap(metrics: Mapping[str, Any]) -> list[_Row]:
-    """Return (class name, entry) by falling AP, classes without a value last, equal ones by name."""
-    return sorted(metrics["per_class"].items(), key=lambda row: (_falling(row[1]["ap"]), row[0]))
+def best_first(metrics: Mapping[str, Any]) -> list[_Row]:
+    """Return (class name, entry) by falling AP, of multiclass data by falling accuracy; those without come last.
+
+    Equal ones are in the order of their names.
+    """
+    by = "accuracy" if metrics["task"] == "multiclass" else "ap"
+    return sorted(metrics["per_class"].items(), key=lambda row: (_falling(row[1][by]), row[0]))
 
 
-def _falling(ap: float | None) -> float:
-    return math.inf if ap is None else -ap
+def _falling(value: float | None) -> float:
+    return math.inf if value is None else -value
 
 
 def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
@@ -26,16 +32,10 @@ def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
 
     Up to 20 classes make one column, up to 50 two; of more, the 25 best and the 25 worst are shown.
     """
-    rows = by_ap(metrics)
+    rows = best_first(metrics)
     half = MAX_TWO_COLUMNS // 2
     shown = rows if len(rows) <= MAX_TWO_COLUMNS else rows[:half] + rows[-half:]
-    lines = [
-        f"mAP {number(metrics['mAP'])}{_interval(metrics)}   {metrics['split']}: {metrics['num_samples']:,} images, "
-        f"{metrics['num_classes']} classes",
-        *_compared(metrics),
-        "",
-        *_columns(shown),
-    ]
+    lines = [*_answer(metrics), *_compared(metrics), "", *_columns(shown, metrics["task"])]
     if len(shown) < len(rows):
         lines.append(f"({len(rows) - len(shown)} classes between the best and the worst are in per_class.csv)")
     missing = metrics["classes_without_positives"]
@@ -46,21 +46,40 @@ def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     return "\n".join([*lines, *(f"  {path}" for path in paths)])
 
 
+def _answer(metrics: Mapping[str, Any]) -> list[str]:
+    """Say how good it is: mAP, of multiclass data accuracy and then mAP."""
+    on = f"   {metrics['split']}: {metrics['num_samples']:,} images, {metrics['num_classes']} classes"
+    mean_ap = f"mAP {number(metrics['mAP'])}{_interval(metrics['mAP_interval'])}"
+    if metrics["task"] != "multiclass":
+        return [mean_ap + on]
+    top5 = "" if metrics["top5_accuracy"] is None else f"top-5 {number(metrics['top5_accuracy'])}   "
+    return [f"accuracy {number(metrics['accuracy'])}{_interval(metrics['accuracy_interval'])}{on}", top5 + mean_ap]
+
+
 def _compared(metrics: Mapping[str, Any]) -> list[str]:
     """Say how far mAP lies from the baseline's, if there is one, on the classes of both."""
     found = metrics.get("baseline")
     if not found:
         return []
-    low, high = found["interval"] or (None, None)
-    sure = "" if low is None or high is None else f", 95% interval {low:+.4f} to {high:+.4f}"
-    lines = [f"{found['difference']:+.4f}{sure} against {number(found['baseline_mAP'])} of {found['path']}"]
+    lines = []
+    if accuracy := found["accuracy"]:
+        against = f"against accuracy {number(accuracy['baseline'])} of {found['path']}"
+        lines.append(f"{accuracy['difference']:+.4f}{_signed_interval(accuracy['interval'])} {against}")
+    what = "mAP " if metrics["task"] == "multiclass" else ""
+    against = f"against {what}{number(found['baseline_mAP'])} of {found['path']}"
+    lines.append(f"{found['difference']:+.4f}{_signed_interval(found['interval'])} {against}")
     for name, (theirs, ours) in found["predicted_otherwise"].items():
         lines.append(f"  which was predicted otherwise: {name} {theirs} there, {ours} here")
     return lines
 
 
-def _interval(metrics: Mapping[str, Any]) -> str:
-    low, high = metrics["mAP_interval"]
+def _signed_interval(edges: Sequence[float | None] | None) -> str:
+    low, high = edges or (None, None)
+    return "" if low is None or high is None else f", 95% interval {low:+.4f} to {high:+.4f}"
+
+
+def _interval(edges: Sequence[float | None]) -> str:
+    low, high = edges
     return "" if low is None or high is None else f", 95% interval {number(low)} to {number(high)}"
 
 
@@ -69,11 +88,12 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _columns(rows: Sequence[_Row]) -> list[str]:
+def _columns(rows: Sequence[_Row], task: str) -> list[str]:
     """Lay out the table in one column, or in two when it is longer than `MAX_ONE_COLUMN`."""
     width = min(MAX_NAME, max([5, *(len(plain(name)) for name, _ in rows)]))
-    head = f"{'class':<{width}}  {'AP':>6}  {'pos':>6}  {'ignored':>7}"
-    cells = [_cell(name, entry, width) for name, entry in rows]
+    columns = MULTICLASS_COLUMNS if task == "multiclass" else MULTILABEL_COLUMNS
+    head = f"{'class':<{width}}" + "".join(f"  {title:>{space}}" for title, _, space in columns)
+    cells = [_cell(name, entry, width, columns) for name, entry in rows]
     if len(cells) <= MAX_ONE_COLUMN:
         return [head, *cells]
     half = math.ceil(len(cells) / 2)
@@ -81,10 +101,12 @@ def _columns(rows: Sequence[_Row]) -> list[str]:
     return [f"{head}    {head}", *(f"{a}    {b}".rstrip() for a, b in zip(cells[:half], right, strict=False))]
 
 
-def _cell(name: str, entry: Mapping[str, Any], width: int) -> str:
+def _cell(name: str, entry: Mapping[str, Any], width: int, columns: Sequence[tuple[str, str, int]]) -> str:
     text = plain(name)
     text = text if len(text) <= width else text[: width - 1] + "\u2026"
-    return f"{text:<{width}}  {number(entry['ap']):>6}  {entry['positives']:>6}  {entry['ignored']:>7}"
+    values = [entry[key] for _, key, _ in columns]
+    shown = [str(value) if isinstance(value, int) else number(value) for value in values]
+    return f"{text:<{width}}" + "".join(f"  {v:>{space}}" for v, (_, _, space) in zip(shown, columns, strict=True))
 
 
 def plain(text: str) -> str:

@@ -123,12 +123,29 @@ def test_one_label_a_sample_has_top_1_and_top_5_and_a_confusion_matrix():
     names = [f"class {c}" for c in range(8)]
     predictions = make(scores=scores, labels=labels, known=labels | True, class_names=names, task="multiclass")
     found = measure(predictions)
-    assert found["top1"] == pytest.approx((scores.argmax(1) == targets).double().mean().item())
-    assert found["top5"] == pytest.approx(sklearn_metrics.top_k_accuracy_score(targets, scores, k=5))
+    assert found["accuracy"] == pytest.approx((scores.argmax(1) == targets).double().mean().item())
+    assert found["top5_accuracy"] == pytest.approx(sklearn_metrics.top_k_accuracy_score(targets, scores, k=5))
+    assert list(found)[4] == "accuracy"  # before mAP: what a reader of the file looks for
+    for name in ("accuracy", "top5_accuracy"):
+        low, high = found[f"{name}_interval"]
+        assert low < found[name] < high
+    assert found["mean_class_accuracy"] == pytest.approx(
+        sklearn_metrics.balanced_accuracy_score(targets, scores.argmax(1))
+    )
+    precision, recall, *_ = sklearn_metrics.precision_recall_fscore_support(
+        targets, scores.argmax(1), labels=range(8), zero_division=np.nan
+    )
+    entries = list(found["per_class"].values())
+    assert [entry["accuracy"] for entry in entries] == pytest.approx(recall)
+    assert [entry["precision"] for entry in entries] == pytest.approx([None if v != v else v for v in precision])
     confusion = sklearn_metrics.confusion_matrix(targets, scores.argmax(1), labels=range(8))
     np.testing.assert_array_equal(found["confusion"]["predicted"], confusion)
     assert found["confusion"]["of"][3] == [int((targets == 3).sum())] * 8
-    assert "top1" not in measure(make())
+    assert "accuracy" not in measure(make())
+    sure, right = scores.max(1).values, scores.argmax(1) == targets
+    bins = (sure.double() * 15).long().clamp(max=14)
+    expected = sum(abs(right[bins == b].double().sum() - sure[bins == b].double().sum()) for b in range(15)) / 60
+    assert found["calibration"]["ece"] == pytest.approx(expected.item())
 
 
 def test_many_classes_have_no_matrices():
@@ -140,7 +157,7 @@ def test_many_classes_have_no_matrices():
 
 def test_every_figure_is_a_png_for_paper(tmp_path):
     predictions = make(class_names=["$a_1$", "b" * 40, "<c>", "d"])
-    history = [{"epoch": 1, "train_loss": 1.0, "val_mAP": 0.3, "lr": 0.1}]
+    history = [{"epoch": 1, "train_loss": 1.0, "val_mAP": 0.3, "lr": 0.1, "val_accuracy": 0.2}]
     write_plots(tmp_path / "plots", on_paper(figures(measure(predictions), predictions, history)))
     files = sorted((tmp_path / "plots").iterdir())
     assert [path.stem for path in files] == sorted(TITLES)
