@@ -25,9 +25,9 @@ def is_image(name: str) -> bool:
 
 
 def split_of(name: str) -> str | None:
-    """Find the split that a name such as `instances_train2017` or `imagenet-val` ends in; None where there is none."""
-    words = re.findall(r"[a-z]+", name.lower())
-    return SPLITS.get(words[-1]) if words else None
+    """Find the split that a name such as `instances_train2017` or `imagenet-val-0007` tells; None where none."""
+    words = [word for word in re.findall(r"[a-z]+", name.lower()) if word in SPLITS]
+    return SPLITS[words[-1]] if words else None
 
 
 def in_split_order(splits: Sequence[str]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ SOURCES = {  # imported only when asked for: some need libraries that are slow t
     "cifar10": "preprocess.cifar10:Cifar10",
     "planet": "preprocess.planet:Planet",
     "voc": "preprocess.voc:VOC",
+    "webdataset": "preprocess.webdataset:WebDataset",
 }
 
 T = TypeVar("T")

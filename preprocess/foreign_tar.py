@@ -1,0 +1,107 @@
+"""List the samples of a tar that somebody else wrote, as WebDataset groups them: from headers, images unread."""
+
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shards.errors import DataError
+
+MAX_LABEL_BYTES = 16 << 20  # of one member of labels
+_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)  # WebDataset's: path up to the first dot, and the rest
+_META = re.compile(r"__[^/]*__($|/)")  # WebDataset skips these
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a sample: where its bytes lie."""
+
+    name: str
+    offset: int
+    length: int
+
+
+@dataclass
+class ForeignSample:
+    """Consecutive members of one key, by suffix in lower case; `texts` are the contents of those asked for."""
+
+    key: str
+    members: dict[str, Member]
+    texts: dict[str, bytes]
+
+
+def read_samples(path: Path, wants: Callable[[str], bool]) -> Iterator[ForeignSample]:
+    """Yield the samples of a tar in order, reading the members whose suffix `wants` accepts.
+
+    Directories, `__meta__` members and hidden files are passed over, as WebDataset does. Raises DataError with shard
+    and member for what is no plain file inside the archive, for a name twice, for a sample whose members are not next
+    to each other, and where the archive is damaged, compressed or cut short.
+    """
+    sample: ForeignSample | None = None
+    seen: set[str] = set()
+    for tar, member in _plain_members(path):
+        found = _NAME.fullmatch(member.name.removeprefix("./"))
+        if found is None or _META.match(found[0]) or found[0].rpartition("/")[2].startswith("."):
+            continue
+        key, suffix = found[1], found[2].lower()
+        if sample is None or sample.key != key:
+            if sample is not None:
+                yield sample
+            if key in seen:
+                raise DataError(
+                    f"{path}: {member.name}: members of sample {key!r} are not next to each other; "
+                    "write the tar in the order of names (tar --sort=name)"
+                )
+            seen.add(key)
+            sample = ForeignSample(key, {}, {})
+        if suffix in sample.members:
+            raise DataError(f"{path}: {member.name}: sample {key!r} has a member of this name already; remove one")
+        sample.members[suffix] = Member(member.name, member.offset_data, member.size)
+        if wants(suffix):
+            if member.size > MAX_LABEL_BYTES:
+                raise DataError(
+                    f"{path}: {member.name} has {member.size:,} bytes, too many for labels; name another member"
+                )
+            file = tar.extractfile(member)
+            assert file is not None, member.name
+            sample.texts[suffix] = file.read()
+    if sample is not None:
+        yield sample
+
+
+def _plain_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    try:
+        size = path.stat().st_size
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                parts = PurePosixPath(member.name)
+                if parts.is_absolute() or ".." in parts.parts or "\0" in member.name:
+                    raise DataError(f"{path}: {member.name!r} leads out of the archive; do not use this tar")
+                if not member.isreg() or member.issparse():
+                    raise DataError(
+                        f"{path}: {member.name} is a link, a device or sparse; write the tar with plain files"
+                    )
+                if member.offset_data + member.size > size:
+                    raise DataError(f"{path}: {member.name} is cut off by the end of the file; fetch the tar again")
+                yield tar, member
+            _check_end(path, tar.offset, size)
+    except tarfile.TarError as error:
+        with path.open("rb") as file:
+            packed = file.read(2) in (b"\x1f\x8b", b"BZ", b"\xfd7", b"(\xb5")
+        hint = "it is compressed: decompress it" if packed else f"it is no intact tar ({error}): fetch it again"
+        raise DataError(f"{path}: {hint}") from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: it is no intact tar ({error}): fetch it again") from None
+
+
+def _check_end(path: Path, at: int, size: int) -> None:
+    """See that the archive ends where the last header was read: tarfile takes a damaged one for the end."""
+    with path.open("rb") as file:
+        file.seek(at)
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise DataError(f"{path}: no header at byte {at} of {size}, where one should be; fetch the tar again")
