@@ -1,0 +1,131 @@
+"""Let a trained model leave the house: `python -m train.export runs/digits/best --format onnx`.
+
+timm: weights that timm.create_model loads from its checkpoint_path; normalised pixels in, logits out.
+onnx: a graph for onnxruntime and others; pixels as uint8 in, probabilities out (pip install 'tarmac-vision[export]').
+torchscript: the same for torch.jit.load, without timm and without this code.
+The file is read again and its output compared with the checkpoint's own, in fp32, before it takes its place. It
+carries class names, task and preprocessing: as metadata, of safetensors under the key tarmac, or in TorchScript's extra
+file tarmac.json.
+"""
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from shards.commandline import folder, option, parse, run
+from shards.crops import CROP_SHARE
+from shards.errors import DataError, one_line
+from shards.format import write_atomically
+from train import checkpoint
+from train.checkpoint import Checkpoint
+from train.formats import FORMATS, Description, Format, Predict, Scorer
+from train.model import Classifier, rebuild
+
+EXAMPLES = "example: python -m train.export runs/voc-resnet18/best --format onnx"
+TOLERANCE = 1e-4  # of a probability; of a logit, relative to the largest
+BATCHES = (1, 2, 5)  # sizes that the file is tried with
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The command line."""
+
+    ckpt: str = option("", "checkpoint folder of a run, such as runs/digits/best", positional=True)
+    format: Literal["timm", "onnx", "torchscript"] = option("timm", "who is to read the file")
+    out: str = option("", "file to write; beside the checkpoint if not given, such as runs/digits/best.onnx")
+    ema: bool = option(True, "of a run that averaged its weights take the average, else those of its last step")
+
+
+def main() -> None:
+    """Rebuild the model, write it, try what was written, put it in its place."""
+    config = parse(
+        ExportConfig, sys.argv[1:], prog="python -m train.export", description=__doc__ or "", epilog=EXAMPLES
+    )
+    opened = checkpoint.read(folder(config.ckpt))
+    form = FORMATS[config.format]
+    path = Path(config.out) if config.out else opened.path.with_name(opened.path.name + form.suffix)
+    _check_path(path, form)
+    model = Scorer(_classifier(opened, config.ema), opened.meta.task).eval()
+    description = describe(opened, model.classifier, averaged=config.ema and opened.has_average)
+    with tempfile.TemporaryDirectory() as temporary:
+        written = Path(temporary) / f"model{form.suffix}"
+        try:
+            form.write(model, description, written)
+        except DataError:
+            raise
+        except Exception as error:  # an exporter fails in whatever way
+            raise DataError(f"{opened.path}: cannot be written as {config.format} ({one_line(error)[:500]})") from error
+        difference = compare(model, form, form.load(written, description), description)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, written.read_bytes())
+    print(f"{path}: {opened.config.model}, {description['weights']}, {_signature(description)}")
+    print(f"read again, it differs from the checkpoint by at most {difference:.1e}")
+    print(form.load_line(path, description))
+
+
+def _check_path(path: Path, form: Format) -> None:
+    if path.suffix != form.suffix:
+        raise DataError(f"out is {path}: the name of this format's files ends in {form.suffix}")
+    if path.is_dir():
+        raise DataError(f"out is {path}: that is a folder; give a file")
+
+
+def _classifier(opened: Checkpoint, averaged: bool) -> Classifier:
+    classifier = rebuild(opened)
+    if opened.has_average and not averaged:
+        classifier.network.load_state_dict(opened.weights())
+    return classifier
+
+
+def describe(opened: Checkpoint, classifier: Classifier, averaged: bool) -> Description:
+    """Say what the file holds and what it takes: enough to use it without the run that it comes from."""
+    meta, config = opened.meta, opened.config
+    size, short_side = config.size, round(config.size / CROP_SHARE)
+    channels = ["red", "green", "blue", *(f"band {number}" for number in range(4, len(meta.mean) + 1))]
+    return {
+        "model": config.model,
+        "task": meta.task,
+        "class_names": list(meta.class_names),
+        "size": size,
+        "channels": channels,
+        "mean": list(meta.mean),
+        "std": list(meta.std),
+        "preprocessing": f"decode upright; resize, with antialiasing, to a short side of {short_side}; crop the centre "
+        f"of {size} x {size}; {', '.join(channels)} as planes of 0 to 255",
+        "normalization": "(pixel / 255 - mean) / std, by channel",
+        "scores": "softmax of the logits" if meta.task == "multiclass" else "sigmoid of the logits",
+        "weights": f"{'averaged ' if averaged else ''}weights of epoch {meta.progress.epoch}",
+        "best": str(meta.progress.best),
+    }
+
+
+@torch.inference_mode()
+def compare(model: Scorer, form: Format, predict: Predict, description: Description) -> float:
+    """Return by how much the outputs differ on random images. Raises DataError above `TOLERANCE`."""
+    generator = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for number in BATCHES:
+        shape = (number, len(description["channels"]), description["size"], description["size"])
+        contrast = torch.rand((number, 1, 1, 1), generator=generator)  # from flat grey to noise
+        images = (127.5 + contrast * (255 * torch.rand(shape, generator=generator) - 127.5)).to(torch.uint8)
+        own, given = form.own(model, images), predict(images)
+        if own.shape != given.shape:
+            raise DataError(f"what was written gives {tuple(given.shape)} for {tuple(own.shape)}: it is not kept")
+        difference = float((own - given).abs().max() / own.abs().max().clamp(min=1))
+        if not difference <= TOLERANCE:
+            raise DataError(f"what was written differs from the checkpoint by {difference:.1e}: it is not kept")
+        largest = max(largest, difference)
+    return largest
+
+
+def _signature(description: Description) -> str:
+    size, num_channels = description["size"], len(description["channels"])
+    return f"images [N, {num_channels}, {size}, {size}] to {len(description['class_names'])} classes"
+
+
+if __name__ == "__main__":
+    run(main)
