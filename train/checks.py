@@ -28,6 +28,8 @@ NOT_BELOW_0 = (
     "save_every_steps",
     "seed",
     "cache_short_side",
+    "mixup",
+    "cutmix",
     "focal_gamma",
     "asl_gamma_neg",
     "asl_gamma_pos",

@@ -82,6 +82,10 @@ class TrainConfig:
         0.0, "weight positives by their class's negatives / positives, at most so much (such as 20); 0 does not"
     )
     label_smoothing: float = option(0.0, "move labels so far towards being undecided")
+    mixup: float = option(0.0, "mix images and labels in pairs, shares drawn from Beta(mixup, mixup); 0 does not")
+    cutmix: float = option(
+        0.0, "give images a box of another one, of a size drawn from Beta(cutmix, cutmix); 0 does not; of both either"
+    )
     focal_alpha: float = option(0.25, "loss focal: weight of positives, 1 - alpha that of negatives")
     focal_gamma: float = option(2.0, "loss focal: how much easy labels are played down")
     asl_gamma_neg: float = option(4.0, "loss asl: how much easy negatives are played down")

@@ -23,6 +23,7 @@ from train.config import TrainConfig
 from train.data import open_loaders
 from train.loss import build_loss
 from train.meter import Meter, RunningSums, epoch_line, with_bar
+from train.mix import Mix
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.progress import Best, Progress, better, check_finite
@@ -70,7 +71,8 @@ class Session:
             no_sync=partial(self.accelerator.no_sync, self.model),
             clip=partial(self.accelerator.clip_grad_norm_, self.model.parameters()),
         )
-        self.step = Step(self.model, self.optimizer, self.loss, config, self.world.num_ranks, hands)
+        mix = Mix(config, self.train_loader.plan) if config.mixup or config.cutmix else None
+        self.step = Step(self.model, self.optimizer, self.loss, mix, config, self.world.num_ranks, hands)
         set_seed(config.seed + self.world.rank)  # different dropout on every rank
 
     def say(self, line: str) -> None:
@@ -137,7 +139,7 @@ class Session:
         bar = self._bar(f"epoch {epoch + 1}/{self.config.epochs}", steps, first_step)
         for batch in with_bar(batches, bar, lambda: sums.mean_loss(self.world.num_ranks)):
             set_lr(self.optimizer, lr_factor(self.config, epoch * steps + step, steps))
-            sums.add(self.step(batch), self.loss.count(batch.num_known, self.train_index.num_classes))
+            sums.add(self.step(batch, epoch, step), self.loss.count(batch.num_known, self.train_index.num_classes))
             if self.ema is not None:
                 self.ema.update(self.classifier, step=epoch * steps + step)
             step += 1

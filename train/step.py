@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from shards.batch import Batch
 from train.config import TrainConfig
 from train.loss import Loss
+from train.mix import Mix
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,22 @@ class Step:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         loss: Loss,
+        mix: Mix | None,
         config: TrainConfig,
         num_ranks: int,
         hands: Hands,
     ) -> None:
-        self._model, self._optimizer, self._loss, self._config = model, optimizer, loss, config
+        self._model, self._optimizer, self._loss, self._mix = model, optimizer, loss, mix
+        self._config = config
         self._num_ranks, self._hands = num_ranks, hands
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Take one step; return this rank's sum of losses and its right answers, float64 [2] on the device."""
+    def __call__(self, batch: Batch, epoch: int, step: int) -> Tensor:
+        """Take step `step` of an epoch; return this rank's sums of losses and right answers, float64 [2]."""
         self._optimizer.zero_grad()
         # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global count.
         scale = self._num_ranks / max(1, self._loss.count(batch.num_known, batch.labels.shape[1]))
+        if self._mix is not None:
+            batch = self._mix(batch, epoch, step)
         chunks = (batch[name].chunk(self._config.accumulate) for name in ("images", "labels", "known"))
         parts = list(zip(*chunks, strict=True))
         totals = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
