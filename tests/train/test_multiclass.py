@@ -48,9 +48,9 @@ def test_the_evaluation_gives_softmax_probabilities_and_the_same_accuracy(run, t
     metrics, predictions = evaluate_here(run, tmp_path, "--tta", tta)
     np.testing.assert_allclose(predictions["scores"].sum(1), 1, atol=1e-5)
     top1 = (predictions["scores"].argmax(1) == predictions["labels"].argmax(1)).mean()
-    assert metrics["top1"] == pytest.approx(top1)
+    assert metrics["accuracy"] == pytest.approx(top1)
     if tta == "none":
-        assert metrics["top1"] == checkpoint.read(run / "best").meta.progress.best.value
+        assert metrics["accuracy"] == checkpoint.read(run / "best").meta.progress.best.value
 
 
 def test_validation_measures_loss_and_accuracy_of_what_is_known():
