@@ -10,6 +10,7 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from shards.augment import Augmentation
 from shards.commandline import option, parse, run
 from shards.crops import CROP_SHARE
 from shards.errors import DataError
@@ -32,6 +33,9 @@ class BenchConfig:
     global_batch_size: int = option(64, "samples per batch")
     num_threads: int = option(0, "loader threads; 0 is one per core")
     train: bool = option(True, "random-resized crops in random order; off: centre crops in the index's order")
+    augment: Augmentation = option("crop", "pad: see images whole, padded and cropped, as for small images in training")
+    pad: int = option(4, "augment pad: pixels added on each side")
+    cutout: int = option(0, "side in pixels of a square that is cut out of each training image; 0 cuts none")
     cache: Literal["none", "ram"] = option("none", "ram: keep decoded images in memory, as in training")
     cache_short_side: int = option(0, "cache ram: shrink images to this short side first; 0 is size / 0.875")
     seconds: float = option(5.0, "time to read for, at most one epoch, once cold and once warm")
@@ -98,11 +102,16 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
     limit = (
         f"The processor limits, most of it in {first} ({stages[first]:.0f} us) and {second} ({stages[second]:.0f} us)"
     )
+    if config.cache == "ram" and config.augment == "pad":
+        return f"{limit}: more cores help, or --cache device in training, if it has a GPU."
     if config.cache == "ram":
         return f"{limit}: only fewer pixels help, a smaller --cache-short-side or --size, or more cores."
     short_side = config.cache_short_side or round(config.size / CROP_SHARE)
     widths, heights = bounded(samples["width"], samples["height"], short_side)
-    needed, available = 3 * float((widths * heights).sum()) / GB, psutil.virtual_memory().available / GB
+    if config.augment == "pad":
+        widths = heights = np.full(len(samples), config.size)
+    num_bytes = loader.index.num_channels * float((widths * heights).sum())
+    needed, available = num_bytes / GB, psutil.virtual_memory().available / GB
     smaller = ""
     if np.minimum(samples["width"], samples["height"]).mean() > 1.2 * short_side:
         smaller = f"pack with --short-side {short_side}, or "
@@ -133,6 +142,9 @@ def main(argv: list[str] | None = None) -> None:
         num_threads=threads,
         cache=config.cache,
         cache_short_side=config.cache_short_side,
+        augment=config.augment,
+        pad=config.pad,
+        cutout=config.cutout,
     )
     next(iter(loader))
     first_batch = time.perf_counter() - started

@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,13 @@ def test_the_real_batches(cifar10_root, tmp_path, monkeypatch, capsys):
         image = content[b"data"][number].reshape(3, 32, 32).transpose(1, 2, 0)
         np.testing.assert_array_equal(dataset[number][0], image)
     check_normalised(train)
+    make = partial(Loader, train, 256, 32, augment="pad", cutout=8)
+    there, kept, plain = make(cache="device", device="cpu"), make(cache="ram"), make()
+    ids = []
+    for batch, *others in zip(plain, kept, there, strict=True):
+        assert all(torch.equal(batch.images, other.images) for other in others)
+        ids += batch.ids[batch.valid].tolist()
+    assert sorted(ids) == list(range(train.num_samples))
 
 
 # what is wrong

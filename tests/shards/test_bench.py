@@ -41,6 +41,9 @@ def test_stages_add_up_and_are_those_of_the_loader(index):
     list(resident)
     kept = stage_times(resident, 4)
     assert kept["read"] == kept["tiles"] == kept["splice"] == kept["decode"] == 0 < kept["resize"]
+    padded = stage_times(Loader(index, 16, 32, augment="pad"), 4)
+    assert padded["tiles"] == 0
+    assert all(padded[name] > 0 for name in STAGES if name != "tiles")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,8 @@ def test_stages_add_up_and_are_those_of_the_loader(index):
         ({}, 1.0, "The processor limits, most of it in decode (500 us) and resize (90 us)"),
         ({"size": 24}, 1.0, "pack with --short-side 27, or keep the images in memory with --cache ram (0.00 GB)."),
         ({"cache": "ram"}, 1.0, "only fewer pixels help"),
+        ({"cache": "ram", "augment": "pad"}, 1.0, "more cores help, or --cache device in training"),
+        ({"augment": "pad", "size": 2000}, 1.0, "keep the images in memory with --cache ram (0.84 GB)."),
         ({}, 0.3, "The threads wait 70% of the time"),
     ],
 )

@@ -16,6 +16,7 @@ from shards.augment import draw_holes, draw_windows, mean_colour
 from shards.batch import on_device
 from shards.crops import random_resized_crops
 from shards.dataset import ShardDataset
+from shards.decode import Decoder, resize_box_into
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
@@ -102,6 +103,24 @@ def test_the_usual_evaluation_would_enlarge_and_cut(small):
     whole, usual = (next(iter(loader(small, train=False, augment=augment))) for augment in ("pad", "crop"))
     assert not torch.equal(whole.images, usual.images)
     assert same(whole, next(iter(loader(small, train=False, augment="crop", crop_share=1.0))))
+
+
+def test_a_box_at_its_own_size_is_as_pillow_leaves_it():
+    """Such a box is cut and not filtered, wherever it lies."""
+
+    class Whole(Decoder):
+        def box(self, data, width, height, box, channels=3):
+            x, y, w, h = box
+            return np.ascontiguousarray(data[y : y + h, x : x + w])
+
+    rng = np.random.default_rng(0)
+    for width, height, size in ((9, 9, 9), (12, 9, 9), (13, 11, 7)):
+        image, out = rng.integers(0, 256, (height, width, 3), dtype=np.uint8), np.empty((size, size, 3), np.uint8)
+        for x, y in np.ndindex(width - size + 1, height - size + 1):
+            resize_box_into(out, Whole(), image, width, height, [float(x), float(y), float(size), float(size)])
+            edges = (x, y, x + size, y + size)
+            expected = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=edges)
+            np.testing.assert_array_equal(out, np.asarray(expected))
 
 
 @pytest.mark.parametrize("place", PLACES[1:])
