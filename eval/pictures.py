@@ -11,14 +11,14 @@ import torch
 from eval.tta import Look
 from shards.batch import Batch
 from shards.crops import CROP_SHARE, centre_crops
-from shards.decode import Decoder, resize_box_into
+from shards.decode import Decoder, channels_of, resize_box_into
 from shards.errors import DataError, SampleError, one_line
 from shards.fivecrop import NUM_CROPS, five_crops_into
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
 MAX_FILE_BYTES = 1 << 30  # 100 million pixels of 16 bits and four channels are 0.8 GB
 
-Decode = Callable[[bytes], np.ndarray]  # encoded -> uint8 [height, width, 3] RGB; raises SampleError
+Decode = Callable[[bytes], np.ndarray]  # encoded -> uint8 [height, width, C], RGB first; raises SampleError
 
 
 def find_pictures(given: Sequence[str]) -> list[Path]:
@@ -52,18 +52,24 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 class Pictures:
-    """Batches of pictures, made by threads, at most one batch ahead of their reader.
+    """Batches of pictures of C channels, made by threads, at most one batch ahead of their reader.
 
     `unreadable` maps the number of a picture that could not be decoded to the reason, once its batch was made; its
     place in the batch is padding.
     """
 
     def __init__(
-        self, paths: Sequence[Path], num_classes: int, batch_size: int, num_threads: int, decode: Decode
+        self,
+        paths: Sequence[Path],
+        num_classes: int,
+        batch_size: int,
+        num_threads: int,
+        decode: Decode,
+        num_channels: int = 3,
     ) -> None:
         self.paths, self.num_classes, self.batch_size, self.num_threads = paths, num_classes, batch_size, num_threads
         self.unreadable: dict[int, str] = {}
-        self._decode = decode
+        self._decode, self._num_channels = decode, num_channels
 
     def __len__(self) -> int:
         return -(-len(self.paths) // self.batch_size)
@@ -81,8 +87,8 @@ class Pictures:
             yield self._batch(len(self.paths) - len(waiting), waiting, look)
 
     def _view(self, number: int, look: Look) -> np.ndarray | None:
-        """See one picture: uint8 [1 or 5, size, size, 3], or None where it cannot be read."""
-        views = np.empty((NUM_CROPS if look.five_crops else 1, look.size, look.size, 3), np.uint8)
+        """See one picture: uint8 [1 or 5, size, size, C], or None where it cannot be read."""
+        views = np.empty((NUM_CROPS if look.five_crops else 1, look.size, look.size, self._num_channels), np.uint8)
         try:
             view_into(views, self._decode(read(self.paths[number])), look.five_crops, look.crop_share)
             return views
@@ -96,7 +102,8 @@ class Pictures:
 
     def _batch(self, first: int, made: Iterable["Future[np.ndarray | None]"], look: Look) -> Batch:
         views = [future.result() for future in made]
-        images = np.zeros((NUM_CROPS if look.five_crops else 1, len(views), look.size, look.size, 3), np.uint8)
+        num_crops = NUM_CROPS if look.five_crops else 1
+        images = np.zeros((num_crops, len(views), look.size, look.size, self._num_channels), np.uint8)
         for place, view in enumerate(views):
             if view is not None:
                 images[:, place] = view
@@ -113,14 +120,15 @@ class Pictures:
 
 
 def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool, crop_share: float = CROP_SHARE) -> None:
-    """Write what evaluation sees of an image, uint8 [height, width, 3], into `views` [1 or 5, size, size, 3]."""
+    """Write what evaluation sees of an image, uint8 [height, width, C], into `views` [1 or 5, size, size, C]."""
     height, width = pixels.shape[:2]
-    decoded = _Decoded()
-    if five_crops:
-        five_crops_into(views, decoded, pixels, width, height, crop_share)
-    else:
-        (box,) = centre_crops(np.array([width]), np.array([height]), views.shape[1], crop_share)
-        resize_box_into(views[0], decoded, pixels, width, height, box.tolist())
+    decoded, num_members = _Decoded(), views.shape[3] - 2
+    (box,) = centre_crops(np.array([width]), np.array([height]), views.shape[1], crop_share)
+    for part, source in zip(channels_of(views, num_members), channels_of(pixels, num_members), strict=True):
+        if five_crops:
+            five_crops_into(part, decoded, source, width, height, crop_share)
+        else:
+            resize_box_into(part[0], decoded, source, width, height, box.tolist())
 
 
 class _Decoded(Decoder):

@@ -2,8 +2,8 @@
 
 A line for each picture: its labels with their probabilities. Pictures are decoded by the rules of packing and seen as
 evaluation sees them: the scores are those of `python -m eval` on the same pictures packed at their size, but for what
-is lost there where packing encodes a picture anew. Those that cannot be read are named on stderr; the others are
-predicted all the same, and the exit status is then 2.
+is lost there where packing encodes a picture anew. TIFFs of several bands are scaled as those of the training set were.
+Those that cannot be read are named on stderr; the others are predicted all the same, and the exit status is then 2.
 """
 
 import csv
@@ -23,14 +23,17 @@ from tqdm import tqdm
 
 from eval.config import MIN_SIZE, joined, names
 from eval.ensemble import check_sizes, predict_ensemble
-from eval.pictures import Pictures, find_pictures
+from eval.pictures import Decode, Pictures, find_pictures
 from eval.predictions import CLASSIFICATION_THRESHOLD
 from eval.summary import plain
 from eval.tta import Look
-from preprocess.image import BadImage, decode_image
+from preprocess.geometry import Band
+from preprocess.image import decode_image
+from preprocess.members import BadImage
+from preprocess.tiff import is_tiff, read_tiff, scale_bands
 from shards.batch import Batch, on_device
 from shards.commandline import folder, option, parse, run
-from shards.errors import DataError, SampleError
+from shards.errors import DataError, SampleError, one_line
 from shards.format import write_atomically
 from train import checkpoint
 from train.checkpoint import Checkpoint
@@ -88,7 +91,8 @@ def main() -> None:
     opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
     _check_alike(opened)
     class_names, task = opened[0].meta.class_names, opened[0].meta.task
-    pictures = Pictures(paths, len(class_names), config.batch_size, config.num_threads, _decode)
+    decode, num_channels = decoder(opened)
+    pictures = Pictures(paths, len(class_names), config.batch_size, config.num_threads, decode, num_channels)
     scores = _predict(config, opened, pictures)
     readable = [number for number in range(len(paths)) if number not in pictures.unreadable]
     if config.csv:
@@ -124,18 +128,40 @@ def _check_alike(opened: Sequence[Checkpoint]) -> None:
             raise DataError(
                 f"{each.path}: has other classes, or another task, than {opened[0].path}: give runs of one set"
             )
-        if len(each.meta.mean) != 3:
+        if each.meta.bands != first.bands:
             raise DataError(
-                f"{each.path}: its network sees {len(each.meta.mean)} bands, whose ranges only a packed set knows; "
-                "pack the TIFFs with preprocess.shard and give python -m eval"
+                f"{each.path}: its set scales bands otherwise than that of {opened[0].path}: give one of them"
+            )
+        if not first.bands and len(each.meta.mean) != 3:
+            raise DataError(
+                f"{each.path}: its network sees {len(each.meta.mean)} bands, but the checkpoint is of a release that "
+                "did not keep their ranges; pack the TIFFs with preprocess.shard and give python -m eval"
             )
 
 
-def _decode(data: bytes) -> np.ndarray:
+def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
+    """Tell how the pictures of these networks are decoded, and to how many channels.
+
+    A TIFF, where the set is of TIFFs of several bands, is scaled as its packer scaled it. Other pictures are RGB.
+    """
+    num_channels = max(len(each.meta.mean) for each in opened)
     try:
-        return decode_image(data)
-    except BadImage as error:
-        raise SampleError(str(error)) from error
+        bands = tuple(
+            Band(str(band["name"]), int(band["position"]), float(band["low"]), float(band["high"]))
+            for band in opened[0].meta.bands[:num_channels]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{opened[0].path}: its description of bands cannot be read ({one_line(error)})") from error
+
+    def decode(data: bytes) -> np.ndarray:
+        try:
+            if bands and (is_tiff(data) or num_channels > 3):
+                return scale_bands(read_tiff(data), bands)
+            return decode_image(data)
+        except BadImage as error:
+            raise SampleError(str(error)) from error
+
+    return decode, num_channels
 
 
 def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pictures) -> np.ndarray:

@@ -34,7 +34,10 @@ _NEW, _OLD = ".new", ".old"
 
 @dataclass(frozen=True)
 class Meta:
-    """What rebuilds the model and names its outputs. `mean` and `std` are in units of 1/255."""
+    """What rebuilds the model and names its outputs. `mean` and `std` are in units of 1/255.
+
+    `bands` are of a multispectral set: how its packer scaled each band of a TIFF, in the words of its index.json.
+    """
 
     class_names: tuple[str, ...]
     task: Task
@@ -43,6 +46,7 @@ class Meta:
     progress: Progress
     loader: dict[str, int]
     metrics: dict[str, Any]
+    bands: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ def read(path: Path) -> Checkpoint:
         if version not in (1, VERSION):
             raise DataError(f"{described_path}: a checkpoint of another version; this release reads 1 and {VERSION}")
         described["progress"] = _progress(described["progress"], version)
-        for name in ("class_names", "mean", "std"):
-            described[name] = tuple(described[name])
+        for name in ("class_names", "mean", "std", "bands"):
+            described[name] = tuple(described.get(name, ()) if name == "bands" else described[name])
         meta = Meta(**described)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, DataError):

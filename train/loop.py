@@ -210,6 +210,7 @@ class Session:
                     progress=progress,
                     loader={**self.train_loader.state_dict(), **position},
                     metrics=metrics,
+                    bands=tuple(self.train_index.settings.get("bands", ())),
                 ),
                 self.classifier.network.state_dict(),
                 None if self.ema is None else self.ema.module.network.state_dict(),

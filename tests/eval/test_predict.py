@@ -3,24 +3,22 @@
 import csv
 import os
 import struct
-import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
-from eval.__main__ import main as evaluate
 from eval.pictures import Pictures, find_pictures
-from eval.predict import PredictConfig, _decode, choose, main
+from eval.predict import PredictConfig, choose, decoder
 from eval.tta import Look
-from shards.commandline import run
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from tests.conftest import jpeg, pack, photograph, write_photographs
 from tests.eval.test_prediction import make_run
+from train import checkpoint
 
 NUM = 40
 
@@ -45,32 +43,19 @@ def ckpt(photographs):
     return make_run(root / "run", root / "data", model="test_resnet")
 
 
-@pytest.fixture
-def predict(monkeypatch, capsys):
-    """Run the command in this process: its arguments -> (exit status, stdout, stderr)."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["predict", *map(str, args)])
-        status = 0
-        try:
-            run(main)
-        except SystemExit as leaving:
-            status = leaving.code
-        return status, *capsys.readouterr()
-
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    return call
-
-
 @pytest.mark.parametrize("look", [Look(32), Look(57), Look(32, True), Look(40, crop_share=1.0)])
-def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, look):
+def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, ckpt, look):
     root, paths = photographs
-    index, how = (
-        DatasetIndex.open(root / "data" / "val"),
-        {"five_crops": look.five_crops, "crop_share": look.crop_share},
+    decode, num_channels = decoder([checkpoint.read(ckpt)])
+    same_views(
+        Pictures([*map(Path, paths)], 11, 16, 2, decode, num_channels), DatasetIndex.open(root / "data/val"), look
     )
-    loader = Loader(index, 16, look.size, train=False, **how)
-    pictures = Pictures([*map(type(root), paths)], 3, 16, 2, _decode)
+
+
+def same_views(pictures, index, look, **how):
+    """Compare the batches of pictures and of the index that was packed of them."""
+    loader = Loader(index, pictures.batch_size, look.size, train=False, five_crops=look.five_crops,
+                    crop_share=look.crop_share, **how)  # fmt: skip
     assert len(pictures) == len(loader)
     seen = list(pictures.batches(look))
     for ours, theirs in zip(seen, loader, strict=True):
@@ -83,7 +68,7 @@ def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, look):
 
 
 @pytest.mark.parametrize("tta", ["none", "tencrop", "multiscale"])
-def test_scores_are_those_of_eval_on_the_packed_pictures(photographs, ckpt, predict, tmp_path, monkeypatch, tta):
+def test_scores_are_those_of_eval_on_the_packed_pictures(photographs, ckpt, predict, call_eval, tmp_path, tta):
     _, paths = photographs
     status, out, err = predict("--ckpt", ckpt, "--csv", tmp_path / "s.csv", "--tta", tta, "--batch-size", 16, *paths)
     assert (status, err) == (0, "")
@@ -92,16 +77,7 @@ def test_scores_are_those_of_eval_on_the_packed_pictures(photographs, ckpt, pred
         head, *rows = csv.reader(file)
     assert head == ["path", *DatasetIndex.open(ckpt.parents[1] / "data" / "val").class_names]
     assert [row[0] for row in rows] == paths
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr("eval.__main__.render", lambda *_, **__: "")
-    monkeypatch.setattr("eval.__main__.on_paper", lambda *_: {})
-    monkeypatch.setattr("eval.__main__.grids", lambda *_: {})
-    AcceleratorState._reset_state(reset_partial_state=True)
-    args = ["--ckpt", str(ckpt), "--tta", tta, "--out", str(tmp_path), "--batch-size", "16"]
-    monkeypatch.setattr(sys, "argv", ["eval", *args])
-    evaluate()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    expected = np.load(tmp_path / "predictions.npz")["scores"]
+    expected = call_eval("--ckpt", ckpt, "--tta", tta, "--batch-size", 16, "--out", tmp_path)
     np.testing.assert_allclose(np.array([row[1:] for row in rows], float), expected, atol=1e-6)
     assert expected.std() > 0.1
 
