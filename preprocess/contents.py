@@ -1,7 +1,7 @@
 """What samples.npy and index.json say of the shards, made from the shards: for the packer and for repair."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,8 @@ import numpy as np
 from preprocess.ledger import Entry
 from shards.format import pack_labels, row_dtype, unpack_labels
 from shards.writer import Row
+
+LINKED_MEMBER = "jpg"  # what index.json calls an image that lies in place; jpeg and png are told by their bytes
 
 
 def samples_array(rows: Sequence[tuple[int, Row]], num_classes: int) -> np.ndarray:
@@ -22,6 +24,22 @@ def samples_array(rows: Sequence[tuple[int, Row]], num_classes: int) -> np.ndarr
     for name in ("labels", "ignored"):
         samples[name] = [pack_labels(getattr(row, name), num_classes) for _, row in rows]
     return samples
+
+
+def rows_of(samples: np.ndarray, num_classes: int) -> Iterator[Row]:
+    """Read rows of samples.npy back, of shards that lie in place."""
+    for sample in samples:
+        labels, ignored = (np.flatnonzero(unpack_labels(sample[name], num_classes)) for name in ("labels", "ignored"))
+        yield Row(
+            key=sample["key"].decode(),
+            suffixes=(LINKED_MEMBER,),
+            offset=tuple(sample["offset"].tolist()),
+            length=tuple(sample["length"].tolist()),
+            labels=tuple(labels.tolist()),
+            ignored=tuple(ignored.tolist()),
+            width=int(sample["width"]),
+            height=int(sample["height"]),
+        )
 
 
 def npy(samples: np.ndarray) -> bytes:

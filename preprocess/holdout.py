@@ -31,7 +31,7 @@ class Holdout(Source):
         self.divided = next((split for split in DIVIDED_SPLITS if split in splits), "")
         if not self.divided:
             raise DataError(f"--val-fraction divides a split all or train; the source has {', '.join(splits)}")
-        self.class_names, self.task = source.class_names, source.task
+        self.class_names, self.task, self.in_place = source.class_names, source.task, source.in_place
         self._source, self._fraction, self._seed, self._by = source, fraction, seed, by
         self._parts: dict[str, list[Record]] | None = None
 

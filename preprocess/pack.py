@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from preprocess.contents import npy, samples_array, statistics
 from preprocess.geometry import ImageOptions
+from preprocess.in_place import index_shards, link_shards, linked_rows
 from preprocess.keys import sample_key
 from preprocess.ledger import (
     Entry,
@@ -53,12 +54,13 @@ class Job:
     max_rejects: int
     command: str
     task: Task = "multilabel"
+    in_place: bool = False  # the records lie in tars, which are linked to and indexed instead of written
 
     def identity(self) -> str:
         """Hash what makes this dataset this one and not another: names, labels and options, not the pixels."""
         content = [self.split, self.task, self.class_names, asdict(self.image), self.shard_bytes, self.shard_samples]
         records = [(r.name, r.source, r.labels, r.ignored) for r in self.records]
-        return digest([FORMAT_VERSION, *content, records])
+        return digest([FORMAT_VERSION, *content, records, *(["in place"] if self.in_place else [])])
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,10 @@ def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
     identity = job.identity()
     previous = previous_entries(root, identity)
     finished = (root / INDEX_NAME).exists()
+    if job.in_place:
+        if not finished:  # so that links are never found in a folder without it
+            write_progress(root, identity, previous)
+        link_shards(job.split, job.records, root)
     kept = {
         entry.name: entry
         for entry in tqdm(previous, "verify", unit="shard", disable=None if previous else True)
@@ -92,7 +98,10 @@ def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
         write_progress(root, identity, kept.values())
         (root / INDEX_NAME).unlink(missing_ok=True)
         entries, known = [], dict(kept)
-        for entry in _shards(job, root, pool, kept):
+        made = (
+            index_shards(job.split, job.records, root, pool, kept) if job.in_place else _shards(job, root, pool, kept)
+        )
+        for entry in made:
             entries.append(entry)
             if kept.get(entry.name) != entry:
                 known[entry.name] = entry
@@ -201,7 +210,11 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
 
     Where both are there already and the same, nothing is touched.
     """
-    rows = [(number, row) for number, entry in enumerate(entries) for row in read_rows(root / entry.name)]
+    if job.in_place:
+        rows, image = linked_rows(job.records, entries), {}
+    else:
+        rows = [(number, row) for number, entry in enumerate(entries) for row in read_rows(root / entry.name)]
+        image = asdict(job.image)
     if not rows:
         raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")
     samples = samples_array(rows, len(job.class_names))
@@ -213,8 +226,9 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         "class_names": job.class_names,
         "num_samples": len(samples),
         "num_rejected": sum(len(entry.rejected) for entry in entries),
-        "image": {"members": job.image.members, "mode": "RGB", **asdict(job.image)},
+        "image": {"members": job.image.members, "mode": "RGB", **image},
         "statistics": statistics(samples, entries, len(job.class_names)),
+        **({"in_place": True} if job.in_place else {}),
         "command": job.command,
         "identity": identity,
         "shards": plain(entries),

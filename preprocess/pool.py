@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from preprocess.geometry import ImageOptions
@@ -41,9 +42,13 @@ class Pool:
 
     def pack(self, records: Sequence[Record], options: ImageOptions) -> Iterator[Result]:
         """Pack the records' images in order. Raises DataError naming an image that cannot be read to its end."""
+        return self.images(partial(pack_image, options=options), records)
+
+    def images(self, function: Callable[[bytes], Packed], records: Sequence[Record]) -> Iterator[Result]:
+        """Call a function of a module with each record's image, as `pack` does with packing."""
         starts = range(0, len(records), CHUNK if self._executor is not None else 1)
-        chunks = ((list(records[start : start + starts.step]), options, self._read_timeout_s) for start in starts)
-        for results in self.run(_pack_chunk, chunks):
+        chunks = ((list(records[start : start + starts.step]), function, self._read_timeout_s) for start in starts)
+        for results in self.run(_do_chunk, chunks):
             yield from results
 
     def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
@@ -99,9 +104,9 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _pack_chunk(task: tuple[list[Record], ImageOptions, float]) -> list[Result]:
-    records, options, timeout_s = task
-    return [_pack(record, data, options) for record, data in zip(records, _read(records, timeout_s), strict=True)]
+def _do_chunk(task: tuple[list[Record], Callable[[bytes], Packed], float]) -> list[Result]:
+    records, function, timeout_s = task
+    return [_do(function, data) for data in _read(records, timeout_s)]
 
 
 def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | OSError]:
@@ -131,10 +136,10 @@ def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | OSError]:
         wanted.put(None)
 
 
-def _pack(record: Record, data: bytes | OSError, options: ImageOptions) -> Result:
+def _do(function: Callable[[bytes], Packed], data: bytes | OSError) -> Result:
     if isinstance(data, OSError):
         return f"cannot be read ({data.strerror})"
     try:
-        return pack_image(data, options)
+        return function(data)
     except BadImage as error:
         return str(error)

@@ -74,6 +74,7 @@ class Source(ABC):
 
     class_names: tuple[str, ...]
     task: Task = "multilabel"
+    in_place: bool = False  # its images lie in tars (`Record.span`) that are indexed there instead of written anew
     root_holds: ClassVar[str] = "the folder of the photographs"  # told to a user who gave no --root
 
     @classmethod

@@ -77,6 +77,8 @@ def main() -> None:
         source = Holdout(source, config.val_fraction, config.split_seed, config.split_by)
     named = [name.strip() for name in config.splits.split(",") if name.strip()]
     splits = named or list(source.splits())
+    if source.in_place:
+        _check_in_place(config)
     image = _image_options(config, source)
     jobs = [_job(config, source, split, image) for split in splits]  # what is wrong with labels, before the first shard
     with open_pool(config.workers) as pool:
@@ -119,6 +121,7 @@ def _job(config: ShardConfig, source: Source, split: str, image: ImageOptions) -
         max_rejects=config.max_rejects,
         command=config.command(),
         task=source.task,
+        in_place=source.in_place,
     )
 
 
@@ -134,6 +137,13 @@ def _check(config: ShardConfig) -> None:
         if getattr(config, name) < 0:
             raise DataError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give 0 or more")
     ImageOptions(config.max_side, config.short_side, config.quality)
+
+
+def _check_in_place(config: ShardConfig) -> None:
+    for name in ("max_side", "short_side", "quality", "encoding", "shard_mb", "shard_samples"):
+        if getattr(config, name) != getattr(ShardConfig, name):
+            flag = name.replace("_", "-")
+            raise DataError(f"--{flag} says how images are written, --in-place writes none; leave one of them out")
 
 
 def _tell(packing: Packing, root: Path, seconds: float) -> None:

@@ -53,6 +53,8 @@ class WebDataset(Source):
         "", "text file below root with a class's name per line; default: the names or numbers found"
     )
 
+    in_place: bool = option(False, "index the shards where they lie, without writing images anew")
+
     def __post_init__(self) -> None:
         self._task: Task | None = None
         self._folder = self.root.parent if self.root.is_file() else self.root

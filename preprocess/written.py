@@ -41,6 +41,7 @@ class Written:
     samples: np.ndarray | str | None = None
     wrong: tuple[str, ...] = ()
     is_foreign: bool = False  # of another version: not to be touched
+    in_place: bool = False  # the shards are links to another writer's tars
 
     @property
     def num_classes(self) -> int:
@@ -113,11 +114,11 @@ def read_written(root: Path) -> Written:
             return replace(empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0)
         entries = tuple(_entry(root.name, number, entry) for number, entry in enumerate(described["shards"]))
         if name == PROGRESS_NAME:
-            return replace(empty, entries=entries)
+            return replace(empty, entries=entries, in_place=any((root / entry.name).is_symlink() for entry in entries))
         _check_types(root.name, described)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return replace(empty, wrong=(f"cannot be read ({one_line(error)})",))
-    written = replace(empty, described=described, entries=entries)
+    written = replace(empty, described=described, entries=entries, in_place=described.get("in_place", False) is True)
     return replace(written, samples=_samples(root, written), wrong=tuple(_records_wrong(written)))
 
 

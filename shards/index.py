@@ -47,6 +47,7 @@ class DatasetIndex:
     statistics: dict[str, Any]
     settings: dict[str, Any]
     command: str
+    in_place: bool = False  # shards are links to tars of another writer: keys and labels are in samples.npy alone
 
     @classmethod
     def open(cls, path: str | Path) -> "DatasetIndex":
@@ -85,6 +86,7 @@ class DatasetIndex:
             statistics=described["statistics"],
             settings=described["image"],
             command=described["command"],
+            in_place=described.get("in_place", False),
         )
 
     @property

@@ -137,16 +137,24 @@ class ShardWriter:
 
 
 def dali_index(path: Path) -> bytes:
-    """Rebuild the `.idx` of a finished shard from its tar headers."""
+    """Make the `.idx` of a finished shard, ours or another writer's, from its tar headers."""
     lines: list[str] = []
     members: list[tuple[str, int, int]] = []
+    before = ""
     with tarfile.open(path, "r:") as tar:
         for member in tar:
-            key, _, suffix = member.name.partition(".")
-            members.append((suffix, member.offset_data, member.size))
-            if suffix == "json":
-                lines.append(_dali_line(key, members))
+            folder, slash, name = member.name.rpartition("/")  # of other writers' shards
+            stem, _, suffix = name.partition(".")
+            if not member.isreg() or not stem:
+                continue
+            key = f"{folder}{slash}{stem}"
+            if members and key != before:
+                lines.append(_dali_line(before, members))
                 members = []
+            before = key
+            members.append((suffix, member.offset_data, member.size))
+    if members:
+        lines.append(_dali_line(before, members))
     return _dali_text(lines)
 
 

@@ -1,0 +1,144 @@
+"""Index tar shards of other writers where they lie: links to them, and what training needs to know of every image."""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from preprocess.contents import LINKED_MEMBER
+from preprocess.image import decode_image
+from preprocess.image_check import what_is_wrong
+from preprocess.keys import sample_key
+from preprocess.ledger import Entry, inputs, remove_surplus
+from preprocess.members import BadImage, Packed, with_sums
+from preprocess.pool import Pool
+from preprocess.record import Record
+from shards.decode import Decoder
+from shards.errors import DataError, SampleError
+from shards.format import shard_name, write_atomically
+from shards.png import is_png
+from shards.writer import Row, dali_index, file_sha256
+
+_SERVED = {"JPEG": ("RGB", "L"), "PNG": ("RGB",)}  # formats and Pillow's modes that readers take
+
+
+def link_shards(split: str, records: Sequence[Record], root: Path) -> None:
+    """Make `<split>-<number>.tar` in `root` links to the tars that the records lie in. Raises DataError."""
+    for number, (target, _) in enumerate(groupby(records, lambda record: record.path)):
+        path, to = root / shard_name(split, number), str(target.resolve())
+        if path.is_symlink() and os.readlink(path) == to:
+            continue
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.unlink(missing_ok=True)
+        try:
+            temporary.symlink_to(to)
+        except (OSError, NotImplementedError) as error:
+            raise DataError(f"{path}: no link to {to} can be made ({error}); pack without --in-place") from None
+        os.replace(temporary, path)
+
+
+def index_shards(
+    split: str, records: Sequence[Record], root: Path, pool: Pool, kept: dict[str, Entry]
+) -> Iterator[Entry]:
+    """Yield the entries of all shards in order, looking at every image of those that are not kept."""
+    at, number = 0, 0
+    copies = {entry.sha256: entry.name for entry in kept.values()}
+    with tqdm(total=len(records), desc=f"index {split}", unit="img", disable=None) as bar:
+        for _, group in groupby(records, lambda record: record.path):
+            part = list(group)
+            entry = kept.get(shard_name(split, number))
+            if entry is None:
+                entry = _look_at(root / shard_name(split, number), at, part, pool, bar)
+                if entry.sha256 in copies:
+                    raise DataError(
+                        f"{part[0].path}: holds the same bytes as {copies[entry.sha256]}; remove one of them"
+                    )
+                copies[entry.sha256] = str(part[0].path)
+            at += len(part)
+            bar.update(at - bar.n)
+            number += 1
+            yield entry
+    remove_surplus(root, split, number)
+
+
+def _look_at(path: Path, first: int, records: list[Record], pool: Pool, bar: tqdm) -> Entry:
+    rejected: list[dict[str, str]] = []
+    num_pixels, sums, squares = 0, [0] * 3, [0] * 3
+    for record, result in zip(records, pool.images(examine, records), strict=True):
+        bar.update()
+        if isinstance(result, str):
+            rejected.append({"source": record.source, "reason": result})
+            continue
+        num_pixels += result.width * result.height
+        sums = [a + b for a, b in zip(sums, result.pixel_sum, strict=True)]
+        squares = [a + b for a, b in zip(squares, result.pixel_sum_squares, strict=True)]
+    write_atomically(path.with_suffix(".idx"), dali_index(path))
+    return Entry(
+        name=path.name,
+        bytes=path.stat().st_size,
+        num_samples=len(records) - len(rejected),
+        sha256=file_sha256(path),
+        first_record=first,
+        num_records=len(records),
+        inputs=inputs(records),
+        num_pixels=num_pixels,
+        pixel_sum=sums,
+        pixel_sum_squares=squares,
+        rejected=rejected,
+    )
+
+
+def examine(data: bytes) -> Packed:
+    """Sum up the pixels of an image that readers will see just as packing it anew would make it.
+
+    Raises BadImage for a damaged one, and for one that would be seen otherwise: turned by EXIF, CMYK, a PNG that is
+    not 8-bit RGB.
+    """
+    pixels = decode_image(data)
+    height, width = pixels.shape[:2]
+    lying = np.frombuffer(data, np.uint8)
+    why = _not_served(data) or what_is_wrong(lying, "png" if is_png(lying) else "jpg", width, height)
+    if why is None:
+        try:
+            served = Decoder().box(lying, width, height, (0, 0, width, height))
+            why = None if np.array_equal(served, pixels) else "its pixels would be others"
+        except SampleError as error:
+            why = str(error)
+    if why is not None:
+        raise BadImage(f"cannot be used as it lies ({why}); pack these shards anew, without --in-place")
+    return with_sums({}, Image.fromarray(pixels))
+
+
+def _not_served(data: bytes) -> str | None:
+    """Tell the usual reasons in words that a user knows."""
+    image = Image.open(io.BytesIO(data))
+    if image.mode not in _SERVED.get(image.format or "", ()):
+        return f"{image.format} of mode {image.mode}"
+    if image.format == "PNG" and data[24] != 8:
+        return f"PNG of {data[24]} bits"
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # damaged EXIF: packing ignores it too
+        return None
+    return f"EXIF orientation {orientation}" if orientation != 1 else None
+
+
+def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[int, Row]]:
+    """List (shard's number, row) of all samples that were not rejected; their sizes are read from their headers."""
+    rows = []
+    for number, entry in enumerate(entries):
+        left_out = {line["source"] for line in entry.rejected}
+        for record in records[entry.first_record : entry.first_record + entry.num_records]:
+            if record.source in left_out:
+                continue
+            assert record.span is not None, record.source
+            width, height = Image.open(io.BytesIO(record.read())).size
+            (offset, length), key = record.span, sample_key(record.name)
+            row = Row(key, (LINKED_MEMBER,), (offset,), (length,), record.labels, record.ignored, width, height)
+            rows.append((number, row))
+    return rows
