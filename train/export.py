@@ -16,8 +16,8 @@ from typing import Literal
 
 import torch
 
+from shards.augment import CROP_SHARES
 from shards.commandline import folder, option, parse, run
-from shards.crops import CROP_SHARE
 from shards.errors import DataError, one_line
 from shards.format import write_atomically
 from train import checkpoint
@@ -84,7 +84,7 @@ def _classifier(opened: Checkpoint, averaged: bool) -> Classifier:
 def describe(opened: Checkpoint, classifier: Classifier, averaged: bool) -> Description:
     """Say what the file holds and what it takes: enough to use it without the run that it comes from."""
     meta, config = opened.meta, opened.config
-    size, short_side = config.size, round(config.size / CROP_SHARE)
+    size, short_side = config.size, round(config.size / CROP_SHARES[config.augment])
     channels = ["red", "green", "blue", *(f"band {number}" for number in range(4, len(meta.mean) + 1))]
     return {
         "model": config.model,

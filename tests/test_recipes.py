@@ -1,0 +1,77 @@
+"""Recipes and the commands that go with them name only what there is."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from eval.config import EvalConfig, joined
+from preprocess.shard import _parse as parse_packing
+from shards.commandline import parse
+from train.__main__ import config_first
+from train.config import TrainConfig
+from train.export import ExportConfig
+from train.grid import points
+from train.network import build_network
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+TEXTS = [*RECIPES, ROOT / "docs/recipes.md"]
+COMMAND = re.compile(r"^(?:# )?(?:python|accelerate launch[-\w ]*?) -m (\S+)((?: (?!#)[^\n]*)?)$", re.MULTILINE)
+CHANNELS = {"planet-rgbn": 4, "planet-two-networks": 4}
+
+
+def read(argv: list[str]) -> TrainConfig:
+    return parse(TrainConfig, joined(config_first(argv), "--sweep"), prog="train", description="", config_file=True)
+
+
+def commands(path: Path) -> list[tuple[str, list[str]]]:
+    """The module and the arguments of every command in a text; a line that ends in a backslash goes on."""
+    text = path.read_text().replace("\\\n", " ")
+    return [(module, shlex.split(rest)) for module, rest in COMMAND.findall(text)]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_a_configuration_that_makes_its_network(path):
+    config = read(["--config", str(path)])
+    assert TrainConfig.from_yaml(path) == config
+    assert config.out == f"runs/{path.stem}"
+    if config.sweep:
+        assert len(points(config)) > 1
+    channels = CHANNELS.get(path.stem, 3)
+    assert len(config.mean) in (0, channels)
+    own = {"channels": channels, "fusion": config.fusion, "activation": config.activation}
+    build_network(config.model, 17, config.size, drop_rate=config.drop_rate, **own)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_opens_with_what_it_is_and_how_to_run_it(path):
+    assert path.read_text().startswith("# ")
+    assert f"`recipes/{path.name}`" in (ROOT / "docs/recipes.md").read_text()
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_every_command_names_only_options_that_there_are(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = commands(path)
+    assert found or path.stem in ("digits", "voc-mobilenet")
+    for module, argv in found:
+        if module == "train":
+            config = read(argv)
+            if config.sweep:
+                points(config)
+        elif module == "preprocess.shard":
+            parse_packing(argv)
+        elif module == "eval":
+            parse(EvalConfig, joined(argv, "--ckpt"), prog="eval", description="")
+        elif module == "train.export":
+            parse(ExportConfig, argv, prog="export", description="")
+        else:
+            assert module in {"eval.predict", "preprocess.inspect", "preprocess.verify"}
+
+
+def test_the_page_has_a_command_for_each_step():
+    modules = [module for module, _ in commands(ROOT / "docs/recipes.md")]
+    assert {"preprocess.shard", "train", "eval", "train.export"} <= set(modules)
+    assert len(modules) > 20
