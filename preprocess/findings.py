@@ -17,6 +17,7 @@ NARROW = 4.0  # times longer than wide, or the reverse
 SHIFT = 4.0  # standard errors between the shares of a class in two splits
 SHIFT_RATIO = 1.3  # and this factor between them
 COLOUR_SHIFT = 0.25  # standard deviations between channel means
+NOT_NORMAL = 0.2  # standard deviations between the index's mean or std and those of decoded images
 NAMES = 8  # listed in one line
 
 
@@ -39,6 +40,7 @@ class Facts:
     alike: np.ndarray | None = None  # None where nobody looked
     num_contradictions: int = 0  # pairs that look alike and have different labels
     flat: Sequence[int] | None = None  # images of almost one colour, per split
+    normalised: Sequence[float] = ()  # by how much normalised pixels have not mean 0 and std 1, per split
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -51,6 +53,7 @@ def findings(facts: Facts) -> list[Finding]:
         *(line for split in facts.splits for line in _labels(facts, split)),
         *(line for split in facts.splits for line in _shapes(split)),
         *_one_colour(facts),
+        *_statistics(facts),
     ]
     return sorted(found, key=lambda finding: not finding.serious)
 
@@ -188,4 +191,12 @@ def _one_colour(facts: Facts) -> list[Finding]:
         Finding(f"{images(num)} of {split.split} {'is' if num == 1 else 'are'} of almost one colour")
         for split, num in zip(facts.splits, facts.flat or (), strict=False)
         if num
+    ]
+
+
+def _statistics(facts: Facts) -> list[Finding]:
+    return [
+        Finding(f"mean and std in the index of {split.split} are not those of its images: pack it again", True)
+        for split, worst in zip(facts.splits, facts.normalised, strict=False)
+        if worst > NOT_NORMAL
     ]

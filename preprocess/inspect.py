@@ -80,6 +80,10 @@ def summary(inspection: Inspection) -> list[str]:
             f"{split.split:{width}}  {split.num_samples:9,}  {split.mean_bytes / 1e3:7.1f}  {split.labels_mean:11.2f}"
             f"  {side:>11}  {moments}"
         )
+    lines += ["", "pixels of decoded images, normalised by mean and std of their index:"]
+    for split, one in zip(splits, inspection.normalised, strict=True):
+        moments = "  ".join(f"{round(mean, 3) + 0:.3f}, {std:.3f}" for mean, std in zip(one.mean, one.std, strict=True))
+        lines.append(f"{split.split:{width}}  {one.num_images:9,} images have mean, std  {moments}")
     width = max(len("positives"), *(len(name) for name in names))
     columns = [max(7, len(split.split)) for split in splits]
     titles = "".join(f"  {split.split:>{w}}  ignored" for split, w in zip(splits, columns, strict=True))

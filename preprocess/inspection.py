@@ -10,6 +10,7 @@ import numpy as np
 
 from preprocess.duplicates import Duplicates, Pictures, find, look
 from preprocess.findings import Facts, Finding, findings
+from preprocess.normalised import Normalised, normalise
 from preprocess.statistics import SplitStatistics, count
 from preprocess.thumbnails import Sample
 from shards.errors import DataError
@@ -54,6 +55,7 @@ class Inspection:
     same_keys: dict[tuple[str, str], list[str]]
     likeness: Likeness | None  # None where nobody looked
     findings: list[Finding]
+    normalised: list[Normalised]  # of each split
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -96,6 +98,7 @@ def inspect(data: Path, duplicates: bool, num_threads: int) -> Inspection:
     if duplicates:
         pictures = look(indexes, num_threads)
         likeness = _likeness(indexes, pictures, find(pictures, num_threads))
+    normalised = normalise(indexes, num_threads)
     facts = Facts(
         indexes[0].class_names,
         splits,
@@ -104,8 +107,9 @@ def inspect(data: Path, duplicates: bool, num_threads: int) -> Inspection:
         None if likeness is None else likeness.alike,
         0 if likeness is None else sum(not pair.same_labels for pair in likeness.pairs),
         None if likeness is None else [len(samples) for samples in likeness.flat],
+        [one.worst for one in normalised],
     )
-    return Inspection(data.name, indexes, splits, same_keys, likeness, findings(facts))
+    return Inspection(data.name, indexes, splits, same_keys, likeness, findings(facts), normalised)
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:
@@ -117,7 +121,8 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
         "class_names": list(names),
         "findings": [{"text": finding.text, "serious": finding.serious} for finding in inspection.findings],
         "splits": {
-            split.split: _split_json(split, index) for split, index in zip(inspection.splits, indexes, strict=True)
+            split.split: {**_split_json(split, index), "normalised": asdict(normalised)}
+            for split, index, normalised in zip(inspection.splits, indexes, inspection.normalised, strict=True)
         },
         "together": {"class_names": [names[number] for number in classes], "images": together.tolist()},
         "same_keys": [

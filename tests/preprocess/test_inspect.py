@@ -1,5 +1,6 @@
 """`python -m preprocess.inspect`: findings say what is wrong, files are written, mistakes get one line."""
 
+import dataclasses
 import json
 import os
 import re
@@ -7,14 +8,18 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import ImageEnhance
 
+from preprocess.findings import Facts, Finding, findings
 from preprocess.inspect import main
 from preprocess.inspection import inspect
+from preprocess.normalised import normalise
 from preprocess.record import Record
 from preprocess.statistics import count
 from shards.commandline import run
+from shards.dataset import ShardDataset
 from shards.index import list_splits, open_split
 from tests.conftest import jpeg
 from tests.preprocess.conftest import NAMES, members, pack, scene
@@ -171,3 +176,29 @@ def test_a_reader_that_goes_away_leaves_no_traceback(packed, tmp_path):
     os.close(writer)
     assert done.returncode == 141
     assert done.stderr == ""
+
+
+def test_normalised_pixels_have_mean_0_and_std_1_where_the_index_is_right(index):
+    """As numpy finds it over all decoded pixels; packing measures before it encodes, so JPEGs are off by little."""
+    (found,) = normalise([index], 2)
+    dataset, statistics = ShardDataset(index), index.statistics
+    pixels = np.concatenate([dataset.image(number).reshape(-1, 3) for number in range(len(dataset))]) / 255.0
+    normalised = (pixels - statistics["mean"]) / statistics["std"]
+    assert found.num_images == index.num_samples
+    np.testing.assert_allclose(found.mean, normalised.mean(0), atol=1e-5)
+    np.testing.assert_allclose(found.std, normalised.std(0), atol=1e-5)
+    assert found.worst < 0.01
+    shifted = [mean + std / 2 for mean, std in zip(statistics["mean"], statistics["std"], strict=True)]
+    (off,) = normalise([dataclasses.replace(index, statistics={**statistics, "mean": shifted})], 1)
+    assert off.worst == pytest.approx(0.5, abs=0.01)
+    facts = Facts(index.class_names, [count(index)], [index.settings], normalised=[off.worst])
+    said = "mean and std in the index of train are not those of its images: pack it again"
+    assert Finding(said, serious=True) in findings(facts)
+    assert said not in [line.text for line in findings(dataclasses.replace(facts, normalised=[found.worst]))]
+
+
+def test_of_large_sets_some_images_are_measured(index, monkeypatch):
+    monkeypatch.setattr("preprocess.normalised.MOST_PIXELS", 1)
+    monkeypatch.setattr("preprocess.normalised.LEAST_IMAGES", 9)
+    (found,) = normalise([index], 2)
+    assert found.num_images == 9
