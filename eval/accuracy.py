@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eval.bootstrap import interval, resampled_mean
-from eval.multiclass import confusion_matrix, is_in_top, target_classes
+from eval.multiclass import is_in_top, predicted_classes, target_classes
 from eval.predictions import Predictions, finite, finite_list
 
 TOP = 5
@@ -43,6 +43,12 @@ def class_accuracy(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Accuracy is the share of the class's samples that are taken for it (its recall), precision the share of the
     samples taken for it that are of it.
     """
-    matrix = confusion_matrix(scores, targets).double()
-    right = matrix.diagonal()
-    return right / matrix.sum(1), right / matrix.sum(0)
+    guesses = predicted_classes(scores).masked_fill(targets < 0, -1)
+    right = _count(targets.masked_fill(guesses != targets, -1), scores.shape[1])
+    return right / _count(targets, scores.shape[1]), right / _count(guesses, scores.shape[1])
+
+
+def _count(classes: Tensor, num_classes: int) -> Tensor:
+    """Count each class number, float64 [K]; a negative one is none."""
+    counts = torch.zeros(num_classes + 1, dtype=torch.float64, device=classes.device)
+    return counts.scatter_add_(0, classes + 1, torch.ones_like(classes, dtype=torch.float64))[1:]

@@ -62,13 +62,14 @@ def table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> tup
     for example in drawn:
         probabilities, true, guess = example["probabilities"], example["class"], example["predicted"]
         kinds = {guess: "wrong"} | {true: "true"}
-        if len(names) <= MAX_COLUMNS:
-            shown, texts = list(range(len(names))), [f"{p:.3f}" for p in probabilities]
-        else:
-            falling = sorted(range(len(names)), key=lambda number: -probabilities[number])
-            shown = [names.index(true), *falling[:NUM_LIKELIEST]]
-            texts = [f"{name} {p:.3f}" for name, p in zip(names, probabilities, strict=True)]
-        cells = [Cell(texts[number], probabilities[number], kinds.get(names[number], "")) for number in shown]
+        shown = [(number, "") for number in range(len(names))]
+        if len(names) > MAX_COLUMNS:
+            falling = sorted(range(len(names)), key=lambda number: -probabilities[number])[:NUM_LIKELIEST]
+            shown = [(names.index(true), ""), *((number, f"{names[number]} ") for number in falling)]
+        cells = [
+            Cell(f"{name}{probabilities[number]:.3f}", probabilities[number], kinds.get(names[number], ""))
+            for number, name in shown
+        ]
         rows.append(Row(example["sample"], example["key"], true, guess, cells))
     if len(names) <= MAX_COLUMNS:
         return names, rows

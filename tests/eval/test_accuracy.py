@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.accuracy import class_accuracy
 from eval.baseline import compare
 from eval.bootstrap import interval, resampled_average_precision, resampled_mean
 from eval.examples import MAX_COLUMNS, draw_examples, table
@@ -173,3 +174,25 @@ def test_the_terminal_and_the_table_of_classes_open_with_accuracy(tmp_path):
     head, first, *_ = (tmp_path / "per_class.csv").read_text().splitlines()
     assert head.startswith("class,accuracy,precision,ap,")
     assert float(first.split(",")[1]) == metrics["per_class"]["class 0"]["accuracy"]
+
+
+def test_of_very_many_classes_nothing_is_as_large_as_their_square():
+    predictions = make(num_samples=40, num_classes=30_000)
+    accuracy, precision = class_accuracy(predictions.scores, predictions.labels.int().argmax(1))
+    assert accuracy.shape == precision.shape == (30_000,)  # a matrix of them would take 7 GB
+    assert int((~accuracy.isnan()).sum()) == len(set(predictions.labels.int().argmax(1).tolist()))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_measures_the_same(tmp_path):
+    on_cpu = make()
+    moved = (values.cuda() for values in (on_cpu.scores, on_cpu.labels, on_cpu.known))
+    on_gpu = Predictions(*moved, on_cpu.keys, on_cpu.class_names, "test", "multiclass")
+    expected, found = measure(on_cpu), measure(on_gpu)
+    for name in ("accuracy", "accuracy_interval", "top5_accuracy_interval", "mean_class_accuracy"):
+        assert found[name] == pytest.approx(expected[name], abs=1e-12)
+    assert draw_examples(on_gpu, 0) == draw_examples(on_cpu, 0)
+    assert surest_mistakes(on_gpu, 20) == surest_mistakes(on_cpu, 20)
+    path = written(tmp_path / "old", make(seed=2))
+    assert compare(found, on_gpu, path)["accuracy"] == compare(expected, on_cpu, path)["accuracy"]
