@@ -81,10 +81,10 @@ class Cifar10(Source):
     def _class_names(self) -> tuple[str, ...]:
         """Read the names that lie beside the batches; where there are none, they are the official ones."""
         path = self.root / ("batches.meta.txt" if self._suffix else "batches.meta")
-        if not path.exists():
+        if not path.is_file():
             return OFFICIAL_CLASSES
         if self._suffix:
-            names: list[Any] = path.read_bytes()[:4096].split()
+            names: list[Any] = _read(path).split()
         else:
             names = _entry(_read_pickle(path), path, "label_names", list)
         if len(names) != len(OFFICIAL_CLASSES) or not all(name and isinstance(name, str | bytes) for name in names):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
+from shards.augment import draw_holes, draw_windows
 from shards.crops import random_resized_crops
 from shards.errors import DataError
 from shards.sampler import Plan, World, shuffled
@@ -36,6 +37,8 @@ def golden() -> dict:
         "boxes": boxes.tolist(),
         "flips": flips.tolist(),
         "views": views,
+        "windows": draw_windows(ids, 4, 7, 3).tolist(),
+        "holes": draw_holes(ids, 32, 8, 7, 3).tolist(),
     }
 
 
