@@ -1,7 +1,9 @@
 """One way from a dataclass to a command line: its fields are the flags, the defaults and the help."""
 
+import contextlib
 import dataclasses
 import errno
+import faulthandler
 import os
 import sys
 import typing
@@ -63,7 +65,12 @@ def folder(path: str) -> Path:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command: a user's mistake becomes one line on stderr and exit status 2, Ctrl-C status 130."""
+    """Run a command: a user's mistake becomes one line on stderr and exit status 2, Ctrl-C status 130.
+
+    A crash that ends the process at once, such as a disk that fails below a mapped file (SIGBUS), at least tells where.
+    """
+    with contextlib.suppress(OSError, ValueError):  # a standard error that is no file
+        faulthandler.enable()
     try:
         main()
         sys.stdout.flush()

@@ -10,6 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from shards.errors import SampleError
+from shards.format import MAX_PIXELS
 from shards.jpeg import MISMATCH, WHOLE, cut_tiles
 from shards.png import decode_png, is_png
 from shards.tiles.decoder import TileDecoder
@@ -85,6 +86,8 @@ class Decoder:
         The array is a view of scratch memory, good until the next call. Raises SampleError without shard or key, which
         the caller knows.
         """
+        if width * height > MAX_PIXELS:
+            raise SampleError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
         x, y, w, h = box
         small, left, top, small_w, small_h = self.cut(data, width, height, x, y, w, h)
         pixels = self.decode(small, small_w, small_h, channels)

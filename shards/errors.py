@@ -10,7 +10,7 @@ class FormatError(DataError):
 
 
 class SampleError(DataError):
-    """One sample cannot be decoded; the message names shard and key."""
+    """One sample cannot be read or decoded; the message names shard and key."""
 
 
 def one_line(error: BaseException) -> str:
