@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from shards.watch import Skipped
+
 
 class Batch(dict[str, Any]):
     """A batch as a mapping, its entries also attributes. B = local batch size, K = classes.
@@ -16,6 +18,8 @@ class Batch(dict[str, Any]):
     valid      bool [B], False on the padding of a short batch: its pixels repeat samples of the same batch
     ids        int64 [B], row in the index; -1 on padding
     num_known  int, the valid, known labels of the *global* batch: what a loss summed over ranks is divided by
+    skipped    what `on_bad_sample="skip"` left out of this rank's part: it is not valid, its pixels repeat another
+               sample; `num_known` is less by this rank's alone, which ranks that differ have to add up
     """
 
     images: torch.Tensor
@@ -24,6 +28,7 @@ class Batch(dict[str, Any]):
     valid: torch.Tensor
     ids: torch.Tensor
     num_known: int
+    skipped: tuple[Skipped, ...]
 
     def __getattr__(self, name: str) -> Any:
         try:

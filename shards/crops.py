@@ -75,7 +75,8 @@ def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
 def resized_sizes(widths: np.ndarray, heights: np.ndarray, size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Find the sizes of images whose short side becomes size / share, int64; the long side is truncated."""
     short = round(size / share)
-    widths, heights = widths.astype(np.int64), heights.astype(np.int64)
+    # A damaged index may tell of 0 pixels: its sample is refused when it is read.
+    widths, heights = np.maximum(1, widths.astype(np.int64)), np.maximum(1, heights.astype(np.int64))
     landscape = widths >= heights
     return (
         np.where(landscape, short * widths // heights, short),

@@ -12,12 +12,13 @@ from tqdm import tqdm
 from shards.augment import draw_holes, draw_windows
 from shards.batch import Batch
 from shards.crops import random_resized_crops
-from shards.errors import DataError, one_line
+from shards.errors import DataError, SampleError, one_line
 from shards.index import DatasetIndex
 from shards.maker import BatchMaker, View
 from shards.memory import check_room
 from shards.sampler import Plan
 from shards.warp import cut_out, pad_crop, resized_crops
+from shards.watch import AGAIN, OnBadSample, Skipped
 
 _CHUNK_BYTES = 1 << 24  # decoded on the host before they cross
 
@@ -33,9 +34,16 @@ class DeviceMaker(BatchMaker):
     """
 
     def __init__(
-        self, index: DatasetIndex, plan: Plan, view: View, device: torch.device, side: int, num_threads: int
+        self,
+        index: DatasetIndex,
+        plan: Plan,
+        view: View,
+        device: torch.device,
+        side: int,
+        num_threads: int,
+        on_bad_sample: OnBadSample,
     ) -> None:
-        super().__init__(index, plan, view)
+        super().__init__(index, plan, view, on_bad_sample=on_bad_sample)
         self.device, self._num_threads = device, num_threads
         self._stream: torch.cuda.Stream | None = None
         shape = (view.num_crops * view.size, view.size) if view.is_fixed else (side, side)
@@ -43,6 +51,7 @@ class DeviceMaker(BatchMaker):
         self._labels = torch.from_numpy(index.labels()).to(device)
         self._known = torch.from_numpy(index.known()).to(device)
         self._is_filled = False
+        self._bad: dict[int, Skipped] = {}
 
     def warm_up(self) -> None:
         """Decode the whole split: that is what the first batch would wait for."""
@@ -59,16 +68,30 @@ class DeviceMaker(BatchMaker):
     def make(self, epoch: int, step: int) -> Batch:
         """Gather and augment this rank's part of a global batch: all tensors are on the device."""
         ids, valid, num_known = self._share(epoch, step)
+        valid, num_known, skipped = self._without(ids, valid, num_known, self._bad)
+        seen = self._seen(ids, epoch, step)
         with self._on_stream():
             numbers, is_valid = self._there(ids), self._there(valid)
             return Batch(
-                images=self._view_of(numbers, ids, epoch).permute(0, 3, 1, 2),
+                images=self._view_of(numbers if seen is ids else self._there(seen), seen, epoch).permute(0, 3, 1, 2),
                 labels=self._labels[numbers].float(),
                 known=self._known[numbers] & is_valid[:, None],
                 valid=is_valid,
                 ids=torch.where(is_valid, numbers, -1),
                 num_known=num_known,
+                skipped=skipped,
             )
+
+    def _seen(self, ids: np.ndarray, epoch: int, step: int) -> np.ndarray:
+        """Put good samples of the global batch in the place of bad ones, as padding does."""
+        if not self._bad:
+            return ids
+        bad = list(self._bad)
+        for some in (ids, self.plan.global_ids(epoch, step)):
+            good = some[~np.isin(some, bad)]
+            if len(good):
+                return np.where(np.isin(ids, bad), np.resize(good, len(ids)), ids)
+        raise SampleError(f"no sample of this batch can be read, the last: {self._bad[int(ids[0])].line()}; {AGAIN}")
 
     def _view_of(self, numbers: torch.Tensor, ids: np.ndarray, epoch: int) -> torch.Tensor:
         """Give uint8 [num_crops * B, size, size, C]; for training augmented."""
@@ -96,9 +119,11 @@ class DeviceMaker(BatchMaker):
 
         def decode(start: int) -> int:
             rows = self.index.samples[start : start + at_once]
-            pixels, decoder = np.empty((len(rows), *shape), np.uint8), self._decoder()
-            for out, row in zip(pixels, rows, strict=True):
-                self._still_into(out, decoder, row)
+            pixels, decoder, watch = np.zeros((len(rows), *shape), np.uint8), self._decoder(), self.watch()
+            for number, (out, row) in enumerate(zip(pixels, rows, strict=True), start):
+                with watch.over(number, row):
+                    self._still_into(out, decoder, row)
+            self._bad.update(watch.bad)
             self._images[start : start + len(rows)] = torch.from_numpy(pixels)
             return len(rows)
 

@@ -5,6 +5,7 @@ process boundary. Each thread makes a whole batch, so nothing is handed over per
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -19,8 +20,11 @@ from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.maker import BatchMaker, View, make_resident
 from shards.sampler import Plan, World
+from shards.watch import OnBadSample, Watch, check_skipped
 
 Cache = Literal["none", "ram", "device"]
+READ_TIMEOUT_S = 300.0  # so long may reading one sample take
+JOIN_TIMEOUT_S = 10.0  # so long the end of an iteration waits for batches that nobody wants any more
 BATCHES_AHEAD = 2  # beyond those being made: one to hand out at once, one as slack for a slow one
 
 
@@ -30,8 +34,10 @@ class _Making:
     Invariant: handed out <= made <= claimed <= handed out + num_threads + BATCHES_AHEAD.
     """
 
-    def __init__(self, maker: BatchMaker, epoch: int, first_step: int, num_threads: int) -> None:
+    def __init__(self, maker: BatchMaker, epoch: int, first_step: int, num_threads: int, read_timeout_s: float) -> None:
         self._maker, self._epoch, self._last_step = maker, epoch, maker.plan.num_steps
+        self._read_timeout_s = read_timeout_s
+        self._watches: dict[int, Watch] = {}  # of the threads, by the step that they are making
         self._claimed = self._handed_out = first_step
         self._limit = num_threads + BATCHES_AHEAD
         self._made: dict[int, Batch | BaseException] = {}
@@ -44,9 +50,20 @@ class _Making:
             thread.start()
 
     def next(self) -> Batch:
-        """Wait for the next batch in order; what a thread raised while making it is raised here."""
+        """Wait for the next batch in order; what a thread raised while making it is raised here.
+
+        Raises DataError where reading one sample does not end.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._handed_out in self._made)
+            num_seen = -1
+            while not self._changed.wait_for(lambda: self._handed_out in self._made, self._read_timeout_s):
+                watch = self._watches.get(self._handed_out)
+                if watch is not None and watch.num_seen == num_seen:  # still at the same sample as a timeout ago
+                    raise DataError(
+                        f"{watch.where()}: reading it has not ended for {self._read_timeout_s:g} s: "
+                        "does its file system hang?"
+                    )
+                num_seen = -1 if watch is None else watch.num_seen
             made = self._made.pop(self._handed_out)
             self._handed_out += 1
             self._changed.notify_all()
@@ -55,14 +72,15 @@ class _Making:
         return made
 
     def stop(self) -> None:
-        """Let the threads finish their batch and end."""
+        """Let the threads finish their batch and end; one whose read hangs is left behind, it ends with the process."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         # The garbage collector may end an abandoned iteration inside one of its own threads: no waiting there.
         if threading.current_thread() not in self._threads:
+            ends_at = time.monotonic() + JOIN_TIMEOUT_S
             for thread in self._threads:
-                thread.join()
+                thread.join(max(0.0, ends_at - time.monotonic()))
         self._made.clear()
 
     def _claim(self) -> int | None:
@@ -76,12 +94,14 @@ class _Making:
     def _run(self) -> None:
         while (step := self._claim()) is not None:
             made: Batch | BaseException
+            self._watches[step] = self._maker.watch()
             try:
                 made = self._maker.make(self._epoch, step)
             except BaseException as error:
                 made = error
             with self._changed:
                 self._made[step] = made
+                del self._watches[step]
                 self._changed.notify_all()
             del made  # a thread must not keep a batch that its consumer has let go
 
@@ -119,6 +139,10 @@ class Loader(DataLoader[Batch]):
     views. `cache="device"` keeps them on `device`, to crop from as squares of `cache_short_side` pixels, and makes the
     batches there.
 
+    `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` tells, up to one in a hundred an
+    epoch; otherwise the first one raises SampleError. Where reading one does not end within `read_timeout_s`, DataError
+    names it.
+
     Of a multispectral set `images` have C channels, red, green and blue first; `bands="rgb"` reads these alone.
     """
 
@@ -141,6 +165,8 @@ class Loader(DataLoader[Batch]):
         pad: int = 4,
         cutout: int = 0,
         device: torch.device | str | None = None,
+        on_bad_sample: OnBadSample = "stop",
+        read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         for name, value in (
             ("global_batch_size", global_batch_size),
@@ -159,6 +185,8 @@ class Loader(DataLoader[Batch]):
             raise DataError(f"cache_short_side is {cache_short_side}: give pixels, or 0 for size / {CROP_SHARE}")
         if cache_short_side and augment == "pad":
             raise DataError(f"cache_short_side is {cache_short_side}: augment pad keeps images at their size; leave it")
+        if on_bad_sample not in get_args(OnBadSample):
+            raise DataError(f"on_bad_sample is {on_bad_sample!r}: give stop or skip")
         if index.num_samples == 0:
             raise DataError(f"{index.root}: holds no samples; pack the split again")
         if not 0 <= seed < 2**63:
@@ -170,10 +198,11 @@ class Loader(DataLoader[Batch]):
         short_side = cache_short_side or round(size / CROP_SHARE)
         resident = make_resident(index, view, short_side, world.num_local) if cache == "ram" else None
         self.maker = (
-            DeviceMaker(index, plan, view, device_of(device), short_side, num_threads)
+            DeviceMaker(index, plan, view, device_of(device), short_side, num_threads, on_bad_sample)
             if cache == "device"
-            else BatchMaker(index, plan, view, resident)
+            else BatchMaker(index, plan, view, resident, on_bad_sample)
         )
+        self._read_timeout_s = read_timeout_s
         self._epoch, self._step, self._resume_step = 0, 0, 0
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
         super().__init__(_Steps(self), batch_size=None, num_workers=0)
@@ -186,10 +215,12 @@ class Loader(DataLoader[Batch]):
         epoch, step, self._resume_step = self._epoch, self._resume_step, 0
         self._step = step
         self.maker.prepare()
-        making = _Making(self.maker, epoch, step, self.num_threads)
+        making, num_skipped = _Making(self.maker, epoch, step, self.num_threads, self._read_timeout_s), 0
         try:
             for number in range(step, self.plan.num_steps):
                 batch = making.next()
+                num_skipped += len(batch.skipped)
+                check_skipped(num_skipped, self.index, batch.skipped)
                 self._step = number + 1
                 yield batch
                 del batch

@@ -1,8 +1,9 @@
 """Make any batch of any epoch: a pure function of (epoch, step), callable from several threads."""
 
+import contextlib
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from shards.reader import ShardReader
 from shards.resident import Resident, bounded
 from shards.ring import Ring
 from shards.sampler import Plan, World
+from shards.watch import AGAIN, OnBadSample, Skipped, Watch
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,16 @@ class BatchMaker:
 
     decoder_class = Decoder
 
-    def __init__(self, index: DatasetIndex, plan: Plan, view: View, resident: Resident | None = None) -> None:
+    def __init__(
+        self,
+        index: DatasetIndex,
+        plan: Plan,
+        view: View,
+        resident: Resident | None = None,
+        on_bad_sample: OnBadSample = "stop",
+    ) -> None:
         self.index, self.plan, self.view, self.resident = index, plan, view, resident
+        self.on_bad_sample = on_bad_sample
         self._reader = ShardReader(index)
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, view.num_channels)
         self.ring = Ring(shape, pinned=torch.cuda.is_available())
@@ -69,7 +79,8 @@ class BatchMaker:
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for, on two samples."""
         plan = replace(self.plan, global_batch_size=2, world=World())
-        BatchMaker(self.index, plan, self.view).make(0, 0)
+        with contextlib.suppress(SampleError):  # a bad sample is told of when its turn comes
+            BatchMaker(self.index, plan, self.view).make(0, 0)
 
     def prepare(self) -> None:
         """Do what has to be done once before the first batch."""
@@ -77,14 +88,17 @@ class BatchMaker:
     def make(self, epoch: int, step: int) -> Batch:
         """Decode this rank's part of a global batch."""
         ids, valid, num_known = self._share(epoch, step)
-        known = self.index.known(ids)
-        known[~valid] = False
         slot = self.ring.take()
         try:
-            self._fill(slot, ids, epoch)
+            bad = self._fill(slot, ids, epoch)
+            if bad:
+                self._fill_in(slot, np.isin(ids, list(bad)), epoch, step)
         except BaseException:
             self.ring.give_back(slot)
             raise
+        valid, num_known, skipped = self._without(ids, valid, num_known, bad)
+        known = self.index.known(ids)
+        known[~valid] = False
         return Batch(
             images=self.ring.lend(slot),
             labels=torch.from_numpy(self.index.labels(ids).astype(np.float32)),
@@ -92,7 +106,36 @@ class BatchMaker:
             valid=torch.from_numpy(valid),
             ids=torch.from_numpy(np.where(valid, ids, -1)),
             num_known=num_known,
+            skipped=skipped,
         )
+
+    def watch(self) -> Watch:
+        """Give what stands over the samples that this thread reads."""
+        if not hasattr(self._local, "watch"):
+            self._local.watch = Watch(self.index, self.on_bad_sample == "skip")
+        watch: Watch = self._local.watch
+        return watch
+
+    def _without(
+        self, ids: np.ndarray, valid: np.ndarray, num_known: int, bad: Mapping[int, Skipped]
+    ) -> tuple[np.ndarray, int, tuple[Skipped, ...]]:
+        """Take bad samples out of this rank's part of a batch: what is valid, what is known of it, what is skipped."""
+        is_bad = valid & np.isin(ids, list(bad))
+        num_known -= int(self.index.known(ids[is_bad]).sum())
+        return valid & ~is_bad, num_known, tuple(bad[number] for number in ids[is_bad].tolist())
+
+    def _fill_in(self, slot: np.ndarray, is_bad: np.ndarray, epoch: int, step: int) -> None:
+        """Repeat good samples of the global batch where there are bad ones, as padding does."""
+        if not is_bad.all():
+            views = slot.reshape(self.view.num_crops, len(is_bad), *slot.shape[1:])
+            views[:, is_bad] = views[:, np.resize(np.flatnonzero(~is_bad), is_bad.sum())]
+            return
+        bad: Mapping[int, Skipped] = {}
+        for number in self.plan.global_ids(epoch, step).tolist():
+            bad = self._fill(slot, np.full(len(is_bad), number), epoch)
+            if not bad:
+                return
+        raise SampleError(f"no sample of this batch can be read, the last: {next(iter(bad.values())).line()}; {AGAIN}")
 
     def _share(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Tell this rank's samples int64 [B] of a global batch, which are valid, and the global batch's known labels.
@@ -109,12 +152,16 @@ class BatchMaker:
         """View the image members of one sample that are looked at: uint8 [length] each."""
         return [self._reader.member(row, member) for member in range(self.view.num_members)]
 
-    def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> None:
+    def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> dict[int, Skipped]:
+        """Write this rank's images; return, by id, those that were skipped, whose pixels are anything."""
+        watch = self.watch()
+        watch.bad = {}
         decoder, rows, view, seed = self._decoder(), self.index.samples[ids], self.view, self.plan.seed
         if self.resident is not None:
             for number in self.resident.missing(ids).tolist():
-                self._still_into(self.resident.image(number), decoder, self.index.samples[number])
-                self.resident.keep(number)
+                with watch.over(number, self.index.samples[number]):
+                    self._still_into(self.resident.image(number), decoder, self.index.samples[number])
+                    self.resident.keep(number)
         if not view.train:
             self._fill_views(slot, decoder, ids, rows)
         elif view.augment == "pad":
@@ -123,6 +170,7 @@ class BatchMaker:
             self._fill_random(slot, decoder, ids, rows, epoch)
         if view.train and view.cutout:
             cut_out(slot, draw_holes(ids, view.size, view.cutout, seed, epoch), view.cutout, self._colour)
+        return watch.bad
 
     def _decoder(self) -> Decoder:
         """Give this thread's decoder."""
@@ -139,8 +187,9 @@ class BatchMaker:
             for out, pixels, flip in zip(slot, kept.crops(ids, boxes), flips.tolist(), strict=True):
                 resize_into(out, pixels, flip)
             return
-        for out, row, box, flip in zip(slot, rows, boxes.tolist(), flips.tolist(), strict=True):
-            with self._naming(row):
+        watch = self.watch()
+        for out, number, row, box, flip in zip(slot, ids.tolist(), rows, boxes.tolist(), flips.tolist(), strict=True):
+            with watch.over(number, row):
                 decoder.crop_bands_into(out, self.read(row), int(row["width"]), int(row["height"]), box, flip)
 
     def _fill_windows(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int) -> None:
@@ -159,8 +208,9 @@ class BatchMaker:
             views[:] = self.resident.stack()[ids].reshape(views.shape)
             return
         boxes = centre_crops(rows["width"], rows["height"], self.view.size, self.view.crop_share)
-        for out, row, box in zip(views, rows, boxes, strict=True):
-            with self._naming(row):
+        watch = self.watch()
+        for out, number, row, box in zip(views, ids.tolist(), rows, boxes, strict=True):
+            with watch.over(number, row):
                 self._view_into(out, decoder, row, box)
 
     def _still_into(self, out: np.ndarray, decoder: Decoder, row: np.void) -> None:
@@ -168,14 +218,13 @@ class BatchMaker:
 
         `out` is uint8 [num_crops * size, size, C], or [h, w, C] of the size to keep.
         """
-        with self._naming(row):
-            if self.view.is_fixed:
-                size, share = self.view.size, self.view.crop_share
-                (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
-                self._view_into(out.reshape(self.view.num_crops, size, size, -1), decoder, row, box)
-            else:
-                width, height = int(row["width"]), int(row["height"])
-                resize_into(out, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False)
+        if self.view.is_fixed:
+            size, share = self.view.size, self.view.crop_share
+            (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
+            self._view_into(out.reshape(self.view.num_crops, size, size, -1), decoder, row, box)
+        else:
+            width, height = int(row["width"]), int(row["height"])
+            resize_into(out, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False)
 
     def _view_into(self, out: np.ndarray, decoder: Decoder, row: np.void, box: np.ndarray) -> None:
         """Write what evaluation sees of one image: uint8 [1 or 5, size, size, C]. `box` is the single view's."""
@@ -185,26 +234,6 @@ class BatchMaker:
                 five_crops_into(part, decoder, data, width, height, self.view.crop_share)
             else:
                 resize_box_into(part[0], decoder, data, width, height, box.tolist())
-
-    def _naming(self, row: np.void) -> "_Naming":
-        return _Naming(self.index, row)
-
-
-class _Naming:
-    """Adds shard, key and remedy to what is wrong with a sample."""
-
-    def __init__(self, index: DatasetIndex, row: np.void) -> None:
-        self._index, self._row = index, row
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
-        if isinstance(error, SampleError):
-            shard, key = self._index.shard_path(int(self._row["shard"])), self._row["key"].decode()
-            raise SampleError(
-                f"{shard}: sample {key}: {error}; run the same preprocess.shard command again to restore the shard"
-            ) from error
 
 
 def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:

@@ -69,15 +69,17 @@ class ShardReader:
         size = os.fstat(file.fileno()).st_size
         if size != self.index.shards[number].num_bytes:
             raise SampleError(f"the shard has {size} bytes, the index says {self.index.shards[number].num_bytes}")
+        if self.index.in_place:  # of another writer, who names members otherwise
+            return
         rows = self.index.samples[self._first_rows[number] : self._first_rows[number + 1]]
         for row in rows[[0, -1]] if len(rows) else ():
             start, length = int(row["offset"][0]), int(row["length"][0])
             name = row["key"] + b"." + self.index.members[0].encode()
-            file.seek(max(0, start - BLOCK))
+            file.seek(min(max(0, start - BLOCK), size))
             header = file.read(BLOCK)
             if header[:100].rstrip(b"\0") != name[:100] or header[124:135] != b"%011o" % length:
                 raise SampleError(
-                    f"the shard has no {name.decode()} of {length} bytes at {start}: "
+                    f"the shard has no {name.decode('ascii', 'backslashreplace')} of {length} bytes at {start}: "
                     "it is not the one that the index was made of"
                 )
 

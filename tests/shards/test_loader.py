@@ -53,7 +53,9 @@ def test_it_is_a_dataloader(index):
     ours = loader(index)
     assert isinstance(ours, DataLoader)
     assert len(ours) == 5
-    with pytest.raises(AttributeError, match="a batch has images, labels, known, valid, ids, num_known, no pixels"):
+    with pytest.raises(
+        AttributeError, match="a batch has images, labels, known, valid, ids, num_known, skipped, no pixels"
+    ):
         _ = next(iter(ours)).pixels
 
 
