@@ -65,9 +65,9 @@ def table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> tup
         shown = [(number, "") for number in range(len(names))]
         if len(names) > MAX_COLUMNS:
             falling = sorted(range(len(names)), key=lambda number: -probabilities[number])[:NUM_LIKELIEST]
-            shown = [(names.index(true), ""), *((number, f"{names[number]} ") for number in falling)]
+            shown = [(names.index(true), ""), *((number, f" {names[number]}") for number in falling)]
         cells = [
-            Cell(f"{name}{probabilities[number]:.3f}", probabilities[number], kinds.get(names[number], ""))
+            Cell(f"{probabilities[number]:.3f}{name}", probabilities[number], kinds.get(names[number], ""))
             for number, name in shown
         ]
         rows.append(Row(example["sample"], example["key"], true, guess, cells))

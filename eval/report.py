@@ -25,7 +25,6 @@ FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above
 MANY_CLASSES = 100
 NUM_PRINTED = 40  # classes of the table on paper: the best and the worst
 NUM_PAIRS = 8
-NUM_MISTAKES = 50
 HISTORY_FIGURES = ("loss", "accuracy", "map", "lr")
 
 Pair = tuple[str, str, int, int]  # class, other class, images of both, of how many
@@ -78,7 +77,8 @@ def render(
     """
     names = list(predictions.class_names)
     heads, examples = table(metrics.get("examples", ()), names)
-    mistakes = surest_mistakes(predictions, NUM_MISTAKES) if galleries and predictions.task == "multiclass" else []
+    num_images = max((len(gallery.highest) for gallery in galleries), default=0)
+    mistakes = surest_mistakes(predictions, num_images) if predictions.task == "multiclass" else []
     of_galleries = set().union(*(gallery.samples() for gallery in galleries))
     others = {*(row.sample for row in examples), *(mistake[0] for mistake in mistakes)}
     pictures = fetch(thumbnail, of_galleries | others, data_uri)
