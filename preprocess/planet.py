@@ -27,6 +27,7 @@ TAGS = (
 # fmt: on
 BANDS = {"red": 2, "green": 1, "blue": 0, "nir": 3}  # name -> position in the TIFFs
 RANGE_IMAGES = 2_000  # of training, drawn by seed 0: a gigabyte to read of the full set's 20
+FEW_LEVELS = 24  # for the middle half of a band: a third of what a Gaussian has between its 1% and 99%
 _HEADER = ["image_name", "tags"]
 _KINDS = {".tif": "tif", ".tiff": "tif", ".jpg": "jpg", ".jpeg": "jpg"}
 _NAMED = 3  # in a message about many
@@ -106,6 +107,14 @@ class Planet(Source):
         ranges = ", ".join(f"{band.name} {band.low:.0f} to {band.high:.0f}" for band in bands)
         of = f"{len(chosen):,} of {len(train):,}" if len(chosen) < len(train) else f"{len(train):,}"
         print(f"bands scaled to 8 bits after {of} training images: {ranges}")
+        for band in bands:
+            quarter, three_quarters = _percentiles(counts[band.position], 25)
+            levels = 255 * (three_quarters - quarter) / (band.high - band.low)
+            if levels < FEW_LEVELS:
+                print(
+                    f"half of the {band.name} pixels share {levels:.0f} of 256 grey levels, since some are far brighter"
+                    " or darker, as clouds are: a higher --clip-percent spreads them"
+                )
         return dataclasses.replace(options, bands=bands)
 
 

@@ -84,11 +84,10 @@ def _read_frame(data: Any, at: int, width: int, height: int, num: int, frame: An
         components[i, 0], components[i, 1] = data[at + 6 + 3 * i], data[at + 8 + 3 * i]
         if components[i, 1] > 3:
             return False
-    if num == 1:  # not interleaved: an MCU is one block whatever the factors say
-        frame[LUMA_H], frame[LUMA_V] = 1, 1
-        return True
     luma = np.int64(data[at + 7])
     frame[LUMA_H], frame[LUMA_V] = luma >> 4, luma & 15
+    if num == 1:  # an MCU is one block whatever the factors say, but libjpeg refuses odd ones
+        return bool(luma == 0x11)
     return (
         1 <= frame[LUMA_H] <= 2 and 1 <= frame[LUMA_V] <= 2 and data[at + 10] == 0x11 and data[at + 13] == 0x11
     )  # fmt: skip

@@ -205,6 +205,15 @@ def test_ranges_are_percentiles_of_the_training_pixels(folder, percent):
     np.testing.assert_array_equal([(band.low, band.high) for band in bands], expected.T)
 
 
+def test_grey_levels_lost_to_clouds_are_told(folder, capsys):
+    for percent, is_told in ((1, True), (25, False)):
+        source = Planet(folder, clip_percent=percent)
+        source.image_options(ImageOptions(), source.records("all"))
+        told = capsys.readouterr().out
+        assert ("half of the nir pixels share " in told) == is_told
+        assert ("a higher --clip-percent spreads them" in told) == is_told
+
+
 def test_a_band_of_one_value_has_a_range():
     assert _percentiles(np.bincount([7, 7, 7], minlength=1 << 16), 1) == (7, 8)
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from preprocess.geometry import ImageOptions, tile_interval
+from preprocess import image_check
+from preprocess.geometry import ImageOptions, grey_interval, tile_interval
 from preprocess.image import pack_image
 from preprocess.retile import retile
 from tests.conftest import jpeg, photograph
@@ -44,6 +45,22 @@ def test_pixels_stay_equal(width, height, quality, subsampling, markers, optimiz
     else:
         options["subsampling"] = subsampling
     check_same_pixels(jpeg(image, **options))
+
+
+@settings(max_examples=60, deadline=None)
+@given(width=st.integers(1, 140), height=st.integers(1, 90), quality=st.integers(1, 100), markers=st.integers(0, 5))
+def test_a_further_band_stays_one_grey_plane(width, height, quality, markers):
+    options = {"restart_marker_blocks": markers} if markers else {}
+    data = jpeg(photograph(width, height).convert("L"), quality=quality, **options)
+    tiled = retile(data, grey_interval, keep_grey=True)
+    np.testing.assert_array_equal(simplejpeg.decode_jpeg(tiled, "GRAY"), simplejpeg.decode_jpeg(data, "GRAY"))
+    assert retile(tiled, grey_interval, keep_grey=True) == tiled
+    with Image.open(io.BytesIO(tiled)) as image:
+        assert (image.mode, image.size) == ("L", (width, height))
+    across, down = -(-width // 8), -(-height // 8)
+    assert b"\xff\xdd\x00\x04" + grey_interval(across, down).to_bytes(2, "big") in tiled
+    what = image_check.what_is_wrong(np.frombuffer(tiled, np.uint8), "nir.jpg", width, height)
+    assert what is None
 
 
 def test_a_second_time_changes_nothing():

@@ -128,15 +128,29 @@ def test_any_number_of_bands_in_any_encoding(tmp_path, encoding):
             assert batch.images.shape[1:] == (6, 32, 32)
 
 
-@pytest.mark.parametrize("options", [{}, {"train": False}, {"train": False, "five_crops": True}])
+WAYS = [
+    {},
+    {"train": False},
+    {"train": False, "five_crops": True},
+    {"augment": "pad", "cutout": 8},
+    {"cache": "ram"},
+    {"cache": "ram", "augment": "pad"},
+    {"cache": "device", "device": "cpu"},
+    {"cache": "device", "device": "cpu", "augment": "pad", "cutout": 8},
+]
+
+
+@pytest.mark.parametrize("options", WAYS)
 def test_all_bands_are_cut_alike(multispectral, options):
     """Each band equals a set of that band alone: the same boxes, mirrors and filters."""
     for batch, colours in zip(
         loader(multispectral, **options), loader(multispectral, bands="rgb", **options), strict=True
     ):
         assert batch.images.shape[1] == 4
-        assert batch.images.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(batch.images[:, :3], colours.images)
+        if options.get("cache") != "device":
+            assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        # OpenCV's blur rounds four channels otherwise than three, where a cached image shrinks.
+        assert (batch.images[:, :3].int() - colours.images.int()).abs().max() <= (options.get("cache") == "ram")
         assert torch.equal(batch.ids, colours.ids)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from preprocess.geometry import tile_interval
+from preprocess.geometry import grey_interval, tile_interval
 from preprocess.retile import retile
 from shards.decode import Decoder, resize_box_into, resize_into
 from shards.errors import SampleError
@@ -35,21 +35,26 @@ def boxes(draw):
 @settings(max_examples=300, deadline=None)
 @given(
     drawn=boxes(),
-    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "grey"]),
+    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "grey", "one plane"]),
     interval=st.integers(0, 6),
     quality=st.sampled_from([20, 75, 95]),
 )
 def test_box_equals_decode_then_crop(drawn, subsampling, interval, quality):
     width, height, (x, y, w, h) = drawn
     image = photograph(width, height)
-    if subsampling == "grey":
+    if subsampling in ("grey", "one plane"):
         data = jpeg(image.convert("L"), quality=quality)
     else:
         data = jpeg(image, quality=quality, subsampling=subsampling)
     if interval:  # where it does not divide the row: as the packer tiles
-        data = retile(data, lambda across, down: interval if across % interval == 0 else tile_interval(across, down))
-    whole = simplejpeg.decode_jpeg(data, "RGB")
-    box = Decoder().box(as_array(data), width, height, (x, y, w, h))
+        data = retile(
+            data,
+            lambda across, down: interval if across % interval == 0 else tile_interval(across, down),
+            keep_grey=subsampling == "one plane",
+        )
+    colours, channels = ("GRAY", 1) if subsampling == "one plane" else ("RGB", 3)
+    whole = simplejpeg.decode_jpeg(data, colours)
+    box = Decoder().box(as_array(data), width, height, (x, y, w, h), channels)
     np.testing.assert_array_equal(box, whole[y : y + h, x : x + w])
 
 
@@ -94,11 +99,12 @@ def test_a_bomb_is_refused_before_decoding():
 
 
 TILED = {ss: retile(jpeg(photograph(96, 80), quality=85, subsampling=ss), tile_interval) for ss in (0, 1, 2)}
+TILED[3] = retile(jpeg(photograph(96, 80).convert("L"), quality=85), grey_interval, keep_grey=True)
 
 
 @settings(max_examples=1500, deadline=None)
 @given(
-    subsampling=st.sampled_from([0, 1, 2]),
+    subsampling=st.sampled_from([0, 1, 2, 3]),
     changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4),
     length=st.one_of(st.none(), st.integers(0, 10**6)),
     box=st.tuples(st.integers(0, 80), st.integers(0, 64), st.integers(1, 16), st.integers(1, 16)),
@@ -115,10 +121,10 @@ def test_damage_is_refused_or_decoded_as_far_as_it_is_there(subsampling, changes
     assert MISMATCH <= size <= len(data) + 2
     assert (out[len(data) + 2 :] == 171).all()
     try:
-        pixels = Decoder().box(as_array(bytes(data)), 96, 80, box)
+        pixels = Decoder().box(as_array(bytes(data)), 96, 80, box, 1 if subsampling == 3 else 3)
     except SampleError:
         return
-    assert pixels.shape == (box[3], box[2], 3)
+    assert pixels.shape == (box[3], box[2], 1 if subsampling == 3 else 3)
 
 
 def test_bounds_are_kept_with_checks_on(tmp_path):
@@ -129,7 +135,7 @@ from tests.shards.test_splice import TILED
 from shards.jpeg import cut_tiles
 rng = np.random.default_rng(0)
 for round_number in range(4000):
-    data = np.frombuffer(TILED[round_number % 3], np.uint8).copy()
+    data = np.frombuffer(TILED[round_number % 4], np.uint8).copy()
     for _ in range(rng.integers(0, 5)):
         at = rng.integers(0, 700 if rng.random() < 0.7 else len(data))
         data[at] = rng.choice([0, 0xFF, 0xDA, 0xC0, rng.integers(256)])

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from preprocess.geometry import ImageOptions, tile_interval
+from preprocess.geometry import ImageOptions, grey_interval, tile_interval
 from preprocess.image import pack_image
 from preprocess.retile import retile
 from shards.crops import random_resized_crops
-from shards.decode import Decoder, resize_into
+from shards.decode import Decoder, picture, resize_into
 from shards.errors import SampleError
 from shards.tiles.decoder import TileDecoder
 from tests.conftest import jpeg, photograph
@@ -38,10 +38,20 @@ def tiled(image: Image.Image, interval=tile_interval, **options) -> np.ndarray:
     return as_array(retile(jpeg(image, **options), interval))
 
 
+def plane(image: Image.Image, interval=grey_interval, **options) -> np.ndarray:
+    """A further band: one grey plane."""
+    return as_array(retile(jpeg(image.convert("L"), **options), interval, keep_grey=True))
+
+
 def by_pillow(data: np.ndarray, box, size: int) -> np.ndarray:
     x, y, w, h = box
-    pixels = np.ascontiguousarray(simplejpeg.decode_jpeg(data, "RGB")[y : y + h, x : x + w])
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+    colours = "GRAY" if simplejpeg.decode_jpeg_header(data)[2] == "Gray" else "RGB"
+    return resized(simplejpeg.decode_jpeg(data, colours)[y : y + h, x : x + w], size)
+
+
+def resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    image = picture(np.ascontiguousarray(pixels)).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(size, size, -1).astype(int)
 
 
 @st.composite
@@ -54,7 +64,7 @@ def boxes(draw):
 @settings(max_examples=300, deadline=None)
 @given(
     drawn=boxes(),
-    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "grey"]),
+    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0", "grey", "one plane"]),
     interval=st.integers(1, 9),
     size=st.sampled_from([1, 31, 32, 48, 96]),
     quality=st.sampled_from([30, 75, 95]),
@@ -67,9 +77,11 @@ def test_crops_are_pillows(drawn, subsampling, interval, size, quality):
 
     if subsampling == "grey":
         data = tiled(mild(width, height).convert("L"), wanted, quality=quality)
+    elif subsampling == "one plane":
+        data = plane(mild(width, height), wanted, quality=quality)
     else:
         data = tiled(mild(width, height), wanted, quality=quality, subsampling=subsampling)
-    out, mirrored = np.empty((2, size, size, 3), np.uint8)
+    out, mirrored = np.empty((2, size, size, 1 if subsampling == "one plane" else 3), np.uint8)
     decoder = TileDecoder(size)
     assert decoder.crop_into(out, data, width, height, box, False)
     assert np.abs(out - by_pillow(data, box, size)).mean() < 1.2
@@ -79,13 +91,14 @@ def test_crops_are_pillows(drawn, subsampling, interval, size, quality):
 
 def test_what_was_decoded_before_changes_nothing():
     rng = np.random.default_rng(0)
-    files = [(tiled(mild(w, h, w), quality=90), w, h) for w, h in ((40, 40), (700, 90), (33, 400), (320, 240))]
+    extents = ((40, 40), (700, 90), (33, 400), (320, 240))
+    files = [(make(mild(w, h, w), quality=90), w, h, c) for make, c in ((tiled, 3), (plane, 1)) for w, h in extents]
     used = TileDecoder(SIZE)
-    for _ in range(40):
-        data, width, height = files[rng.integers(len(files))]
+    for _ in range(60):
+        data, width, height, channels = files[rng.integers(len(files))]
         w, h = int(rng.integers(1, width + 1)), int(rng.integers(1, height + 1))
         box = (int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1)), w, h)
-        one, other = np.empty((2, SIZE, SIZE, 3), np.uint8)
+        one, other = np.empty((2, SIZE, SIZE, channels), np.uint8)
         assert used.crop_into(one, data, width, height, box, False)
         assert TileDecoder(SIZE).crop_into(other, data, width, height, box, False)
         np.testing.assert_array_equal(one, other)
@@ -96,6 +109,7 @@ REFUSED = {
     "progressive": jpeg(mild(96, 80), progressive=True),
     "no list": jpeg(mild(96, 80), restart_marker_blocks=3),
     "grey": jpeg(mild(96, 80).convert("L")),
+    "one plane": bytes(plane(mild(96, 80))),
 }
 
 
@@ -106,6 +120,15 @@ def test_what_it_refuses_takes_the_ordinary_road(kind):
     assert not TileDecoder(SIZE).crop_into(ours, data, 96, 80, box, True)
     Decoder().crop_into(ours, data, 96, 80, box, True)
     resize_into(expected, Decoder().box(data, 96, 80, box), True)
+    np.testing.assert_array_equal(ours, expected)
+
+
+def test_colours_where_one_plane_is_wanted_are_refused():
+    ours, expected = np.empty((2, SIZE, SIZE, 1), np.uint8)
+    data, box = tiled(mild(96, 80)), (10, 7, 50, 60)
+    assert not TileDecoder(SIZE).crop_into(ours, data, 96, 80, box, False)
+    Decoder().crop_into(ours, data, 96, 80, box, False)
+    resize_into(expected, np.ascontiguousarray(simplejpeg.decode_jpeg(data, "GRAY")[7:67, 10:60]), False)
     np.testing.assert_array_equal(ours, expected)
 
 
@@ -136,17 +159,18 @@ def test_real_photographs_come_nearer_to_pillow_than_half_a_grey_level(voc2012_r
 
 
 TILED = [tiled(mild(w, h, w), quality=85, subsampling=s) for w, h, s in ((96, 80, 2), (97, 70, 1), (64, 90, 0))]
-EXTENTS = [(96, 80), (97, 70), (64, 90)]
+TILED += [plane(mild(96, 80, 4), quality=85), plane(mild(97, 70, 5), quality=85)]
+EXTENTS = [(96, 80), (97, 70), (64, 90), (96, 80), (97, 70)]
 
 
 def fuzz(num_cases: int, seed: int = 0) -> dict[str, int]:
     """Decode damaged files: what is accepted has to be what libjpeg accepts, and to look as its pixels do."""
     rng = np.random.default_rng(seed)
-    decoder, out = TileDecoder(SIZE), np.empty((SIZE, SIZE, 3), np.uint8)
+    decoder, outs = TileDecoder(SIZE), [np.empty((SIZE, SIZE, channels), np.uint8) for channels in (3, 3, 3, 1, 1)]
     counts = {"refused": 0, "same": 0, "clamped": 0}
     for case in range(num_cases):
         number = case % len(TILED)
-        data, (width, height) = TILED[number].copy(), EXTENTS[number]
+        data, (width, height), out = TILED[number].copy(), EXTENTS[number], outs[number]
         scan = bytes(data).index(b"\xff\xda")
         for _ in range(rng.integers(0, 4)):
             at = rng.integers(2, scan + 14) if rng.random() < 0.6 else rng.integers(len(data))
@@ -158,9 +182,8 @@ def fuzz(num_cases: int, seed: int = 0) -> dict[str, int]:
         if not decoder.crop_into(out, data, width, height, box, False):
             counts["refused"] += 1
             continue
-        pixels = Decoder().box(data, width, height, box)  # raises where libjpeg warns
-        image = Image.fromarray(np.ascontiguousarray(pixels)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        if np.abs(np.asarray(image).astype(int) - out).mean() < 1.5:
+        pixels = Decoder().box(data, width, height, box, out.shape[2])  # raises where libjpeg warns
+        if np.abs(resized(pixels, SIZE) - out).mean() < 1.5:
             counts["same"] += 1
         else:  # wild coefficients: libjpeg clamps samples before they are resized
             assert ((pixels == 0) | (pixels == 255)).any(), (case, box)
