@@ -47,9 +47,10 @@ class DeviceMaker(BatchMaker):
         self.device, self._num_threads = device, num_threads
         self._stream: torch.cuda.Stream | None = None
         shape = (view.num_crops * view.size, view.size) if view.is_fixed else (side, side)
-        self._images = _reserve(index, (index.num_samples, *shape, view.num_channels), device)
-        self._labels = torch.from_numpy(index.labels()).to(device)
-        self._known = torch.from_numpy(index.known()).to(device)
+        with torch.inference_mode(False):  # made under it, the images could not be written by threads, which are not
+            self._images = _reserve(index, (index.num_samples, *shape, view.num_channels), device)
+            self._labels = torch.from_numpy(index.labels()).to(device)
+            self._known = torch.from_numpy(index.known()).to(device)
         self._is_filled = False
         self._bad: dict[int, Skipped] = {}
 

@@ -195,6 +195,15 @@ def test_a_batch_that_is_there_is_not_copied(small, place):
 
 
 @pytest.mark.parametrize("place", ON_DEVICE)
+def test_inference_mode_where_a_loader_is_made_and_read_changes_nothing(small, place):
+    expected = list(loader(small, **place))
+    with torch.inference_mode():
+        ours = loader(small, **place)
+        assert all(same(a, b) for a, b in zip(ours, expected, strict=True))
+    assert all(same(a, b) for a, b in zip(loader(small, **place), expected, strict=True))
+
+
+@pytest.mark.parametrize("place", ON_DEVICE)
 @pytest.mark.parametrize("five_crops", [False, True])
 def test_a_device_keeps_the_views_of_evaluation(index, place, five_crops):
     options = {"train": False, "augment": "crop", "five_crops": five_crops, "size": 20}
