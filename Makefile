@@ -1,11 +1,12 @@
 # make setup   one virtual environment in .venv, made once
 # make demo    pack, train and evaluate the embedded default
 # make test    lint, types and tests
+# make faults  kills, full disks, corruption, other numbers of ranks, at full length: what was tried, what was lost
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test faults lint clean
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml
@@ -25,6 +26,9 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+faults: setup
+	$(BIN)/python -m tests.faults
 
 clean:
 	rm -rf $(VENV) data runs build dist *.egg-info

@@ -1,0 +1,44 @@
+"""Train as `python -m train` does, and write down the loss of every step: `-m tests.faults.recorded FILE STOP ARGS`.
+
+Each rank writes its share of a step's loss and the global count of known labels as a line of FILE.RANK. After STOP
+steps (0: never) the first rank gets the SIGTERM that a cluster would send.
+"""
+
+import json
+import os
+import signal
+import sys
+
+import torch
+
+from eval.launch import spread
+from shards.batch import Batch
+from train.__main__ import main
+from train.step import Step
+
+_take = Step.__call__
+
+
+class Recorder:
+    """Takes a step and writes its loss down."""
+
+    def __init__(self, path: str, stop_after: int) -> None:
+        self.rank = os.environ.get("RANK", "0")
+        self.path, self.stop_after, self.num_steps = f"{path}.{self.rank}", stop_after, 0
+
+    def take(self, step: Step, batch: Batch) -> torch.Tensor:
+        sums = _take(step, batch)
+        with open(self.path, "a") as file:
+            file.write(json.dumps([float(sums.flatten()[0]), batch.num_known]) + "\n")
+        self.num_steps += 1
+        if self.num_steps == self.stop_after and self.rank == "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return sums
+
+
+if __name__ == "__main__":
+    spread("tests.faults.recorded")
+    recorder = Recorder(sys.argv[1], int(sys.argv[2]))
+    Step.__call__ = lambda step, batch: recorder.take(step, batch)
+    del sys.argv[1:3]
+    main()

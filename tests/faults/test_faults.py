@@ -1,0 +1,53 @@
+"""The experiments of this folder in their short form; `make faults` runs them at full length."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.faults.processes import ROOT
+from tests.faults.report import Row
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes and shared memory in /proc"),
+]
+
+
+def quick(name: str) -> list[list[str]]:
+    """Run an experiment; return the cells of its rows. Nothing may be lost."""
+    argv = [sys.executable, "-m", f"tests.faults.{name}", "--quick"]
+    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=560)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in result.stdout.splitlines()]
+    assert rows
+    assert {row[2] for row in rows} == {"nothing"}
+    return rows
+
+
+def test_a_killed_packer_leaves_nothing_that_looks_whole():
+    assert len(quick("packing")) == 3
+
+
+def test_a_killed_writer_leaves_a_whole_checkpoint():
+    assert len(quick("saving")) == 2
+
+
+def test_a_killed_training_on_two_ranks_ends_goes_on_and_gives_the_same_bits():
+    assert len(quick("training")) == 2
+
+
+def test_other_ranks_give_the_same_losses_and_predictions():
+    assert len(quick("elastic")) == 2
+
+
+def test_a_full_disk_costs_nothing_but_the_run():
+    quick("disk")
+
+
+@pytest.mark.parametrize("lost", [[], ["one thing"]])
+def test_what_is_lost_fails_the_command(lost, tmp_path):
+    script = f"from tests.faults.report import Row, run\nrun(lambda options: iter([Row('a', 'b', {lost})]), '')"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.stdout.strip() == str(Row("a", "b", lost)).strip()
+    assert result.returncode == len(lost)
