@@ -1,9 +1,12 @@
 """Training and evaluation where there is a GPU: `pytest -m gpu`."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,12 +17,12 @@ from train.run import read_metrics
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
-def on_gpu(*args: str) -> str:
+def on_gpu(*args: str, status: int = 0) -> str:
     env = {**environment(), "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0")}
     result = subprocess.run(
         [sys.executable, "-m", *args], env=env, cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.returncode == status, result.stdout + result.stderr
     return result.stdout
 
 
@@ -36,3 +39,28 @@ def test_trains_resumes_and_evaluates(precision, train_args, tmp_path):
     assert "best: epoch" in on_gpu(*args, "--resume")
     best = checkpoint.read(run / "best").meta.progress.best.value
     assert f"mAP {best:.4f}" in on_gpu("eval", "--ckpt", str(run / "best"), "--out", str(tmp_path / "eval"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_stopped_run_goes_on_with_its_scaler(precision, train_args, tmp_path):
+    """Stopped in the middle of the second epoch: the loss curve of the whole run, the scaler where it stood."""
+    steps, losses, scalers = 13, [], []
+    args = [*train_args[1:], "--precision", precision, "--ema-decay", "0.9", "--drop-rate", "0", "--resume"]
+    for name, stops in (("whole", [0]), ("stopped", [steps + 6, 0])):
+        record = tmp_path / f"{name}.losses"
+        for stop in stops:
+            on_gpu(
+                "tests.faults.recorded",
+                str(record),
+                str(stop),
+                *args,
+                "--out",
+                str(tmp_path / name),
+                status=130 if stop else 0,
+            )
+        losses.append([json.loads(line)[0] for line in Path(f"{record}.0").read_text().splitlines()])
+        scalers.append(checkpoint.read(tmp_path / name / "last").trainer()["scaler"])
+    assert len(losses[0]) == len(losses[1]) == 3 * steps
+    np.testing.assert_allclose(losses[0], losses[1], rtol=5e-2)
+    assert scalers[0] == scalers[1]
+    assert (scalers[0] is None) == (precision == "bf16")

@@ -1,6 +1,5 @@
 """The training command: exact resume, several processes, what it leaves behind."""
 
-import fcntl
 import json
 import signal
 import subprocess
@@ -48,18 +47,6 @@ def wait_for_middle_of_an_epoch(process: subprocess.Popen[str], run: Path) -> No
                 return
         time.sleep(0.01)
     raise AssertionError("no checkpoint in the middle of an epoch")
-
-
-def wait_until_nobody_holds(run: Path) -> None:
-    """Wait for the ranks of a launcher that was killed over their heads: they stop after their step."""
-    for _ in range(600):
-        with open(run / ".lock") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                time.sleep(0.1)
-    raise AssertionError("the ranks train on")
 
 
 def test_a_run_folder_holds_what_repeats_the_run(whole_run):
@@ -114,33 +101,6 @@ def test_two_processes_see_the_same_batches_and_losses(whole_run, train_args, ca
     assert len(one) == len(two) == 3
     for name in ("train_loss", "val_loss", "val_mAP"):
         np.testing.assert_allclose([x[name] for x in one], [x[name] for x in two], rtol=1e-3)
-
-
-def test_a_run_moves_from_two_processes_to_one(train_args, tmp_path):
-    args = [*train_args, "--drop-rate", "0"]
-    succeed(command(*args, "--out", str(tmp_path / "one")))
-    moved = [*args, "--out", str(tmp_path / "moved"), "--save-every-steps", "3"]
-    process = start(
-        "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision",
-        "no", "--dynamo_backend", "no", "-m", *moved,
-    )  # fmt: skip
-    wait_for_middle_of_an_epoch(process, tmp_path / "moved")
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=120)[0]
-    assert "on 2 processes" in output
-    wait_until_nobody_holds(tmp_path / "moved")
-    succeed(command(*moved, "--resume"))
-    losses = [[x["train_loss"] for x in read_metrics(tmp_path / name)] for name in ("one", "moved")]
-    np.testing.assert_allclose(*losses, rtol=1e-3)
-
-
-def test_evaluation_on_two_processes_gives_the_same_bytes(whole_run, tmp_path):
-    for name, run in (("one", command), ("two", lambda *args: launch(2, *args))):
-        succeed(run("eval", "--ckpt", str(whole_run / "best"), "--out", str(tmp_path / name), "--batch-size", "16"))
-    one, two = (np.load(tmp_path / name / "predictions.npz") for name in ("one", "two"))
-    assert one["keys"].tolist() == two["keys"].tolist()
-    assert (tmp_path / "one/predictions.npz").read_bytes() == (tmp_path / "two/predictions.npz").read_bytes()
-    assert (tmp_path / "one/per_class.csv").read_bytes() == (tmp_path / "two/per_class.csv").read_bytes()
 
 
 def test_evaluation_finds_what_training_reported(whole_run, tmp_path):
