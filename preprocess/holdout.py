@@ -42,6 +42,8 @@ class Holdout(Source):
     def records(self, split: str) -> Sequence[Record]:
         """List train or val in the source's order; any other split as the source has it."""
         if split not in ("train", "val"):
+            if split == self.divided:
+                raise DataError(f"split {split!r} is divided by --val-fraction; there are: {', '.join(self.splits())}")
             return self._source.records(split)
         if self._parts is None:
             self._parts = self._divide(self._source.records(self.divided))

@@ -77,6 +77,8 @@ def main() -> None:
         source = Holdout(source, config.val_fraction, config.split_seed, config.split_by)
     named = [name.strip() for name in config.splits.split(",") if name.strip()]
     splits = named or list(source.splits())
+    if config.val_fraction and not {"train", "val"} & set(splits):
+        raise DataError(f"--val-fraction makes train and val, --splits {config.splits} asks for neither; leave one out")
     if source.in_place:
         _check_in_place(config)
     image = _image_options(config, source)

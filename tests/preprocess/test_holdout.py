@@ -165,4 +165,7 @@ def test_packed_with_and_without(tmp_path, monkeypatch, capsys):
     assert "--val-fraction 0.3" in train.command
     status, _, errors = shard(monkeypatch, capsys, *args, "--split-seed", "3")
     assert (status, errors.count("\n")) == (2, 1)
+    for splits, says in (("all", "--splits all asks for neither"), ("train,all", "split 'all' is divided by")):
+        status, _, told = shard(monkeypatch, capsys, *args, "--val-fraction", "0.3", "--splits", splits)
+        assert (status, says in told) == (2, True), told
     assert "--split-seed and --split-by say how --val-fraction divides" in errors
