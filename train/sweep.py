@@ -55,6 +55,7 @@ def sweep(config: TrainConfig) -> bool:
                 print(f"{point.name}: {error}")
         gc.collect()  # the parts of a run know each other in circles
         accelerator.free_memory()
+        accelerator.wait_for_everyone()  # a rank that went ahead would share its images with what is left of this run
         if is_main:
             _record(out.path, config, _outcomes(plan, diverged))
         if not finished:

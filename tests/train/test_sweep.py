@@ -156,7 +156,7 @@ def test_only_the_same_sweep_is_gone_on_with(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_sweep_as_one_does(sweep_args, tmp_path):
-    args = [*sweep_args, "--drop-rate", "0", "--epochs", "1"]
+    args = [*sweep_args, "--drop-rate", "0", "--epochs", "1", "--cache", "ram"]
     succeed(command(*args, "--out", str(tmp_path / "one")))
     printed = succeed(launch(2, *args, "--out", str(tmp_path / "two")))
     assert printed.count("on 2 processes") == 3
