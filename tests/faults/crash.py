@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 # What changes a folder, and every opening of a file, as Python's audit events tell of them.
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree"}
+EVENTS = {"open", "os.rename", "os.mkdir", "os.link", "os.truncate", "shutil.rmtree"}
+REMOVALS = {"os.remove", "os.rmdir"}  # shutil.rmtree names what it removes relative to an open folder
 
 
 def dies_before(operation: int, folder: Path, work: Callable[[], None]) -> bool:
@@ -37,7 +38,8 @@ def _killer(operation: int, folder: str) -> Callable[[str, tuple[object, ...]], 
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         nonlocal left
-        if event in EVENTS and any(str(arg).startswith(folder) for arg in args if isinstance(arg, str | os.PathLike)):
+        inside = any(str(arg).startswith(folder) for arg in args if isinstance(arg, str | os.PathLike))
+        if event in REMOVALS or (event in EVENTS and inside):
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             left -= 1

@@ -87,7 +87,7 @@ def at_random_moments(options: Options) -> Row:
 def before_every_operation(options: Options) -> Row:
     """Kill before the first, second, ... file operation, with and without what an earlier kill left behind."""
     row, run_folder = Row("checkpoint writing: SIGKILL, every operation"), options.folder / "each"
-    step, num_points = options.moments(1, 5), 0
+    step, num_points = options.moments(1, 4), 0
     for second in (None, *range(0, 60, 10 * step)):  # a second kill while going on after the first
         number, operation = 1, 0
         write(run_folder, number)
