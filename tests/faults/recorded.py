@@ -26,8 +26,8 @@ class Recorder:
         self.rank = os.environ.get("RANK", "0")
         self.path, self.stop_after, self.num_steps = f"{path}.{self.rank}", stop_after, 0
 
-    def take(self, step: Step, batch: Batch) -> torch.Tensor:
-        sums = _take(step, batch)
+    def take(self, step: Step, batch: Batch, *where: int) -> torch.Tensor:
+        sums = _take(step, batch, *where)
         with open(self.path, "a") as file:
             file.write(json.dumps([float(sums.flatten()[0]), batch.num_known]) + "\n")
         self.num_steps += 1
@@ -39,6 +39,6 @@ class Recorder:
 if __name__ == "__main__":
     spread("tests.faults.recorded")
     recorder = Recorder(sys.argv[1], int(sys.argv[2]))
-    Step.__call__ = lambda step, batch: recorder.take(step, batch)
+    Step.__call__ = lambda step, batch, *where: recorder.take(step, batch, *where)
     del sys.argv[1:3]
     main()
