@@ -69,7 +69,7 @@ class Session:
         hands = Hands(
             backward=self.accelerator.backward,
             no_sync=partial(self.accelerator.no_sync, self.model),
-            clip=partial(self.accelerator.clip_grad_norm_, self.model.parameters()),
+            clip=partial(_clip, self.accelerator, self.model),
         )
         mix = Mix(config, self.train_loader.plan) if config.mixup or config.cutmix else None
         self.step = Step(self.model, self.optimizer, self.loss, mix, config, self.world.num_ranks, hands)
@@ -277,6 +277,10 @@ def train_one(config: TrainConfig) -> bool:
 def leave_ranks() -> None:
     """Take leave of the other ranks; no run can follow in this process."""
     PartialState().destroy_process_group()
+
+
+def _clip(accelerator: Accelerator, model: torch.nn.Module, norm: float) -> None:
+    accelerator.clip_grad_norm_(model.parameters(), norm)
 
 
 def open_accelerator(config: TrainConfig) -> Accelerator:
