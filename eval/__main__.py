@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from tqdm import tqdm
 
 from eval import baseline
@@ -77,6 +77,8 @@ def main() -> None:
     check_world(accelerator.num_processes)
     with one_line_where_a_rank_is_lost("run the same command again"):
         outputs = _predict(config, opened, index, accelerator)
+        accelerator.wait_for_everyone()
+    PartialState().destroy_process_group()  # gloo's threads abort a process that ends with them still running
     if not accelerator.is_main_process:
         return
     run_folder = opened[0].path.parent

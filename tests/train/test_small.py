@@ -31,7 +31,7 @@ def test_a_cache_changes_no_figure(runs):
 
 def test_evaluation_sees_images_whole_as_validation_does(runs, tmp_path):
     metrics, _ = evaluate_here(runs / "ram", tmp_path)
-    assert metrics["top1"] == checkpoint.read(runs / "ram" / "best").meta.progress.best.value
+    assert metrics["accuracy"] == checkpoint.read(runs / "ram" / "best").meta.progress.best.value
 
 
 def test_crops_are_made_on_the_device_too(shades, tmp_path):
