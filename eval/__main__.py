@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from eval import baseline
@@ -29,6 +30,7 @@ from eval.launch import check_world, one_line_where_a_rank_is_lost, spread
 from eval.predictions import Predictions
 from eval.report import RunRecord, render
 from eval.results import measure
+from eval.skips import Skips, shortly
 from eval.summary import summary
 from eval.tta import Look
 from shards.batch import Batch, on_device
@@ -76,7 +78,9 @@ def main() -> None:
     accelerator = _accelerator(config, opened)
     check_world(accelerator.num_processes)
     with one_line_where_a_rank_is_lost("run the same command again"):
-        outputs = _predict(config, opened, index, accelerator)
+        skips = Skips()
+        outputs = _predict(config, opened, index, accelerator, skips)
+        not_evaluated = skips.of_all_ranks(gather_object, index)
         accelerator.wait_for_everyone()
     PartialState().destroy_process_group()  # gloo's threads abort a process that ends with them still running
     if not accelerator.is_main_process:
@@ -93,12 +97,16 @@ def main() -> None:
         index.task,
     )
     settings = _settings(config, opened)
+    if not_evaluated:
+        settings["not evaluated"] = shortly(not_evaluated)
     measured = measure(predictions, config.tail_grid(), thresholds=baseline.thresholds(chosen) if chosen else None)
     metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
     if index.task == "multiclass":
         metrics["examples"] = draw_examples(predictions, config.seed)
     record = _record(config, opened, index, {"data": data, **settings})
     history = read_metrics(run_folder)
+    if not_evaluated:
+        metrics["not_evaluated"] = not_evaluated
     if chosen:
         metrics["thresholds_from"] = str(chosen)
     if compared:
@@ -115,6 +123,8 @@ def main() -> None:
     write_plots(out / "plots", plots)
     written = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
     exported = [write_export(kind, out, predictions, config.voc_competition, index.command) for kind in kinds]
+    if not_evaluated:
+        print(f"not evaluated: {shortly(not_evaluated)}")
     print(summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
 
 
@@ -130,7 +140,7 @@ def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> Accelerato
 
 
 def _predict(
-    config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, accelerator: Accelerator
+    config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, accelerator: Accelerator, skips: Skips
 ) -> Ensembled:
     world, device = World(accelerator.process_index, accelerator.num_processes), accelerator.device
     members = [member(each, config.size, device) for each in opened]
@@ -147,10 +157,11 @@ def _predict(
             crop_share=look.crop_share,
             five_crops=look.five_crops,
             bands=bands,
+            on_bad_sample=config.on_bad_sample,
         )
         quiet = None if accelerator.is_main_process else True
         what = f"evaluate {config.split}, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
-        return on_device(tqdm(loader, what, unit="step", disable=quiet), device)
+        return on_device(skips.noted(tqdm(loader, what, unit="step", disable=quiet)), device)
 
     with accelerator.autocast():
         check_sizes(members, config.tta, device)

@@ -8,6 +8,7 @@ from typing import Literal
 from eval.tail import TailGrid
 from shards.commandline import folder, option
 from shards.errors import DataError
+from shards.watch import OnBadSample
 
 MIN_SIZE = 16  # pixels that can be asked for
 MAX_IMAGES = 500  # per gallery
@@ -60,6 +61,9 @@ class EvalConfig:
     seed: int = option(0, "seed of the choice of random classes, and of the ten images of a set with one label each")
     batch_size: int = option(64, "samples per rank and step")
     num_threads: int = option(2, "loader threads per rank")
+    on_bad_sample: OnBadSample = option(
+        "stop", "skip: leave out samples that cannot be read, up to one in a hundred; they are listed as not evaluated"
+    )
 
     def __post_init__(self) -> None:
         if self.size != 0 and self.size < MIN_SIZE:

@@ -60,16 +60,18 @@ def predict_ensemble(
     join = torch.maximum if reduction == "max" else torch.add
     scores = [torch.zeros(())] * len(members)  # no probability is below 0: it changes neither sum nor maximum
     num_views = [0] * len(members)
+    known = torch.ones((), dtype=torch.bool)
     for look, seeing in who_looks(members, augmentation).items():
         forward = _seen_by([members[number].forward for number in seeing], look, augmentation)
         outputs = predict(forward, batches(look), num_samples, gather, task)
+        known = known.to(outputs.known.device) & outputs.known  # what one look has skipped is not known
         for number, views_of_one in zip(seeing, outputs.scores.chunk(len(seeing), dim=1), strict=True):
             for view in views_of_one.unbind(1):
                 scores[number] = join(scores[number], view)
                 num_views[number] += 1
     if reduction == "mean":
         scores = [score / num for score, num in zip(scores, num_views, strict=True)]
-    return Ensembled(torch.stack(scores).mean(0), outputs.labels, outputs.known)
+    return Ensembled(torch.stack(scores).mean(0), outputs.labels, known)
 
 
 def who_looks(members: Sequence[Member], augmentation: Augmentation) -> dict[Look, list[int]]:

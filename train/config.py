@@ -11,6 +11,7 @@ from shards.augment import Augmentation
 from shards.commandline import option
 from shards.errors import DataError
 from shards.loader import Cache
+from shards.watch import OnBadSample
 from train.checks import check
 
 # What may differ between a run and its continuation without changing a single weight.
@@ -20,6 +21,7 @@ FREE_ON_RESUME = (
     "sweep",
     "resume",
     "num_threads",
+    "on_bad_sample",
     "eval_batch_size",
     "save_every_steps",
     "tensorboard",
@@ -107,6 +109,11 @@ class TrainConfig:
     ema_decay: float = option(0.0, "average the weights with this decay per step and validate the average; 0 does not")
     seed: int = option(0, "seed of order, crops, initial weights and dropout")
     num_threads: int = option(2, "loader threads per rank")
+    on_bad_sample: OnBadSample = option(
+        "stop",
+        "skip: leave out samples that cannot be read, list them in bad_samples.jsonl, and stop when more than one in a "
+        "hundred of a split are bad",
+    )
     cache: Cache = option(
         "none",
         "decode every image once and keep it: ram, in memory, one copy per machine; device, in the memory of each "

@@ -39,6 +39,7 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
         pad=config.pad,
         cutout=config.cutout,
         device=device,
+        on_bad_sample=config.on_bad_sample,
     )
     val_loader = Loader(
         val_index,
@@ -52,6 +53,7 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
         augment=config.augment,
         pad=config.pad,
         device=device,
+        on_bad_sample=config.on_bad_sample,
     )
     return train_loader, val_loader
 

@@ -28,6 +28,7 @@ from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.progress import Best, Progress, better, check_finite
 from train.run import RunFolder
+from train.skips import Skips
 from train.state import generator_states, joining_seed, restore_generators
 from train.step import Hands, Step
 from train.stop import Stop, stop_on_signals
@@ -73,6 +74,8 @@ class Session:
         )
         mix = Mix(config, self.train_loader.plan) if config.mixup or config.cutmix else None
         self.step = Step(self.model, self.optimizer, self.loss, mix, config, self.world.num_ranks, hands)
+        say, skip = self.say if self.accelerator.is_main_process else None, config.on_bad_sample == "skip"
+        self.skips = Skips(skip, self.folder, self.device, self.accelerator.reduce, gather_object, say)
         set_seed(config.seed + self.world.rank)  # different dropout on every rank
 
     def say(self, line: str) -> None:
@@ -135,7 +138,7 @@ class Session:
         epoch, steps = progress.epoch, len(self.train_loader)
         self.model.train()
         sums, meter, first_step, step = RunningSums(self.device), Meter(), progress.step, progress.step
-        batches = meter.watch(on_device(self.train_loader, self.device))
+        batches = meter.watch(self.skips.agreed(on_device(self.train_loader, self.device), self.train_index))
         bar = self._bar(f"epoch {epoch + 1}/{self.config.epochs}", steps, first_step)
         for batch in with_bar(batches, bar, lambda: sums.mean_loss(self.world.num_ranks)):
             set_lr(self.optimizer, lr_factor(self.config, epoch * steps + step, steps))
@@ -171,7 +174,8 @@ class Session:
         model = self.classifier if self.ema is None else self.ema.module
         model.eval()
         broadcast(list(model.buffers()))  # running statistics of batch norms are each rank's own: take the first's
-        batches = with_bar(on_device(self.val_loader, self.device), self._bar("validate", len(self.val_loader)))
+        batches = self.skips.agreed(on_device(self.val_loader, self.device), self.val_index)
+        batches = with_bar(batches, self._bar("validate", len(self.val_loader)))
         with self.accelerator.autocast():
             own = predict_own(model, batches, self.val_index.task)
         return measure_validation(own, self.loss, self.val_index.num_samples, self.accelerator.reduce)

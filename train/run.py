@@ -15,6 +15,7 @@ except ImportError:  # Windows: runs are not guarded against each other there
     fcntl = None  # type: ignore[assignment]
 
 METRICS_NAME = "metrics.jsonl"
+BAD_SAMPLES_NAME = "bad_samples.jsonl"
 CONFIG_NAME = "config.yaml"
 LOCK_NAME = ".lock"
 
@@ -64,10 +65,15 @@ class RunFolder:
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Add an epoch's line to metrics.jsonl."""
-        with open(self.path / METRICS_NAME, "a") as file:
-            file.write(json.dumps(values) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _append(self.path / METRICS_NAME, values)
+
+    def note_bad_sample(self, values: dict[str, Any]) -> bool:
+        """Add a sample to bad_samples.jsonl; return whether it is new there, by split and key."""
+        path, place = self.path / BAD_SAMPLES_NAME, (values["split"], values["key"])
+        if any((line["split"], line["key"]) == place for line in read_lines(path)):
+            return False
+        _append(path, values)
+        return True
 
     def forget_metrics_after(self, epoch: int) -> None:
         """Drop the lines of epochs that are about to be run again (lines count epochs from 1)."""
@@ -76,8 +82,12 @@ class RunFolder:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Read a run's metrics.jsonl, one mapping per epoch; a line cut short by a crash is left out."""
-    path = run / METRICS_NAME
+    """Read a run's metrics.jsonl, one mapping per epoch."""
+    return read_lines(run / METRICS_NAME)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON lines, none where it is not there; a line cut short by a crash is left out."""
     lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -85,3 +95,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def _append(path: Path, values: dict[str, Any]) -> None:
+    with open(path, "a") as file:
+        file.write(json.dumps(values) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,39 @@
+"""Samples that could not be read and were not evaluated: collected over looks and ranks, and told of."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from shards.batch import Batch
+from shards.index import DatasetIndex
+from shards.watch import Skipped, check_skipped
+
+MAX_KEYS = 10  # that the report's table names; metrics.json has all
+
+
+class Skips:
+    """What `on_bad_sample="skip"` left out of an evaluation."""
+
+    def __init__(self) -> None:
+        self._own: dict[int, Skipped] = {}
+
+    def noted(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Pass batches on, noting what they skip."""
+        for batch in batches:
+            self._own.update({each.id: each for each in batch.skipped})
+            yield batch
+            del batch
+
+    def of_all_ranks(
+        self, gather: Callable[[list[Skipped]], Sequence[Skipped]], index: DatasetIndex
+    ) -> list[dict[str, Any]]:
+        """Describe them in the index's order: shard, key and reason. Raises SampleError past the bound."""
+        skipped = sorted(gather(list(self._own.values())), key=lambda each: each.id)
+        check_skipped(len(skipped), index, skipped)
+        return [{"shard": each.shard, "key": each.key, "reason": each.reason} for each in skipped]
+
+
+def shortly(not_evaluated: Sequence[Mapping[str, Any]]) -> str:
+    """Count and name them on one line."""
+    keys = [each["key"] for each in not_evaluated]
+    more = f" and {len(keys) - MAX_KEYS} more" if len(keys) > MAX_KEYS else ""
+    return f"{len(keys)} sample{'s' if len(keys) != 1 else ''} could not be read: {', '.join(keys[:MAX_KEYS])}{more}"
