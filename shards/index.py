@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shards.errors import DataError, FormatError
+from shards.errors import DataError, FormatError, one_line
 from shards.format import (
     DAMAGED_NAME,
     FORMAT_NAME,
@@ -118,11 +118,14 @@ class DatasetIndex:
 
     def key(self, sample: int) -> str:
         """Name one sample."""
-        return self.samples["key"][sample].decode()
+        return self.samples["key"][sample].decode("ascii", "backslashreplace")
 
     def keys(self) -> np.ndarray:
-        """Name all samples: unicode [N]."""
-        return self.samples["key"].astype(str)
+        """Name all samples: unicode [N]. Raises FormatError where a key is not ASCII."""
+        try:
+            return self.samples["key"].astype(str)
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{self.root / SAMPLES_NAME}: a key is not ASCII; pack this split again") from error
 
     def shard_path(self, number: int) -> Path:
         return self.root / self.shards[number].name
@@ -179,8 +182,8 @@ def map_samples(path: Path, num_samples: int, num_classes: int, num_members: int
         samples = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(samples, np.ndarray):
             raise ValueError("not a single array")
-    except (OSError, ValueError, EOFError) as error:
-        raise FormatError(f"{path}: cannot be read ({error}); pack this split again") from error
+    except Exception as error:  # on hostile headers numpy's parser raises almost anything
+        raise FormatError(f"{path}: cannot be read ({one_line(error)}); pack this split again") from error
     key_bytes = samples.dtype["key"].itemsize if samples.dtype.names and "key" in samples.dtype.names else 1
     expected = row_dtype(num_classes, num_members, key_bytes)
     if samples.dtype != expected or samples.shape != (num_samples,):
