@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from eval.evaluate import predict_own
 from eval.launch import check_world
-from shards.batch import on_device
 from shards.commandline import folder
 from shards.errors import DataError
 from shards.sampler import World
@@ -74,8 +73,7 @@ class Session:
         )
         mix = Mix(config, self.train_loader.plan) if config.mixup or config.cutmix else None
         self.step = Step(self.model, self.optimizer, self.loss, mix, config, self.world.num_ranks, hands)
-        say, skip = self.say if self.accelerator.is_main_process else None, config.on_bad_sample == "skip"
-        self.skips = Skips(skip, self.folder, self.device, self.accelerator.reduce, gather_object, say)
+        self.skips = Skips(config, self.folder, self.device, self.accelerator.reduce, gather_object, self.say)
         set_seed(config.seed + self.world.rank)  # different dropout on every rank
 
     def say(self, line: str) -> None:
@@ -138,7 +136,7 @@ class Session:
         epoch, steps = progress.epoch, len(self.train_loader)
         self.model.train()
         sums, meter, first_step, step = RunningSums(self.device), Meter(), progress.step, progress.step
-        batches = meter.watch(self.skips.agreed(on_device(self.train_loader, self.device), self.train_index))
+        batches = meter.watch(self.skips.agreed(self.train_loader))
         bar = self._bar(f"epoch {epoch + 1}/{self.config.epochs}", steps, first_step)
         for batch in with_bar(batches, bar, lambda: sums.mean_loss(self.world.num_ranks)):
             set_lr(self.optimizer, lr_factor(self.config, epoch * steps + step, steps))
@@ -174,8 +172,7 @@ class Session:
         model = self.classifier if self.ema is None else self.ema.module
         model.eval()
         broadcast(list(model.buffers()))  # running statistics of batch norms are each rank's own: take the first's
-        batches = self.skips.agreed(on_device(self.val_loader, self.device), self.val_index)
-        batches = with_bar(batches, self._bar("validate", len(self.val_loader)))
+        batches = with_bar(self.skips.agreed(self.val_loader), self._bar("validate", len(self.val_loader)))
         with self.accelerator.autocast():
             own = predict_own(model, batches, self.val_index.task)
         return measure_validation(own, self.loss, self.val_index.num_samples, self.accelerator.reduce)
