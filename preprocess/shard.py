@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from preprocess.record import Source, check
 from preprocess.sources import SOURCES, find, named_source, open_source, options, refuse_foreign_flags, with_options
 from shards.commandline import option, parse, run
 from shards.errors import DataError
+from shards.index import DatasetIndex, list_splits
 
 EXAMPLES = "example: python -m preprocess.shard --source voc --root VOCdevkit/VOC2012 --out data/voc --short-side 256"
 
@@ -82,6 +84,7 @@ def main() -> None:
     if source.in_place:
         _check_in_place(config)
     image = _image_options(config, source)
+    _check_belongs(out, source, splits)
     jobs = [_job(config, source, split, image) for split in splits]  # what is wrong with labels, before the first shard
     with open_pool(config.workers) as pool:
         for job in jobs:
@@ -90,6 +93,17 @@ def main() -> None:
             _tell(packing, out / job.split, time.perf_counter() - started)
     if not named and not {"train", "val"} <= set(splits):
         print(f"training needs train and val, this source has {', '.join(splits)}: --val-fraction 0.2 divides it")
+
+
+def _check_belongs(out: Path, source: Source, splits: Sequence[str]) -> None:
+    """Refuse to put splits of different classes into one dataset."""
+    for name in set(list_splits(out)) - set(splits):
+        there = DatasetIndex.open(out / name)
+        if (there.class_names, there.task) != (source.class_names, source.task):
+            raise DataError(
+                f"{out / name}: has {there.num_classes} classes and task {there.task}, this source "
+                f"{len(source.class_names)} and {source.task}, or others: choose another --out"
+            )
 
 
 def _parse(argv: list[str]) -> tuple[ShardConfig, type[Source]]:

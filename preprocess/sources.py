@@ -14,11 +14,11 @@ from shards.commandline import option
 from shards.errors import DataError, one_line
 
 SOURCES = {  # imported only when asked for: some need libraries that are slow to load
+    "cifar10": "preprocess.cifar10:Cifar10",
     "coco": "preprocess.coco:COCO",
     "csv": "preprocess.csvtable:CSV",
     "digits": "preprocess.digits:Digits",
     "imagefolder": "preprocess.imagefolder:ImageFolder",
-    "cifar10": "preprocess.cifar10:Cifar10",
     "planet": "preprocess.planet:Planet",
     "voc": "preprocess.voc:VOC",
     "webdataset": "preprocess.webdataset:WebDataset",

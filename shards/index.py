@@ -149,7 +149,11 @@ def open_split(data: str | Path, split: str) -> DatasetIndex:
         there = list_splits(root)
         if (root / INDEX_NAME).is_file():
             raise FormatError(f"{root}: is one split; give the folder of the whole dataset, {root.parent}")
-        remedy = f"it has {', '.join(there)}" if there else "pack it first: python -m preprocess.shard"
+        remedy = (
+            f"it has {', '.join(there)}; pack it too (--val-fraction 0.2 makes train and val of one split)"
+            if there
+            else "pack it first: python -m preprocess.shard"
+        )
         raise FormatError(f"{root}: no split {split!r} here; {remedy}")
     return DatasetIndex.open(root / split)
 

@@ -1,5 +1,6 @@
-"""Train a multi-label classifier on packed shards: `accelerate launch -m train` or `python -m train`."""
+"""Train a classifier on packed shards: `accelerate launch -m train` or `python -m train`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,13 +11,17 @@ from train.config import TrainConfig
 from train.grid import points
 
 DEFAULT_RECIPE = Path(__file__).parent.parent / "recipes" / "digits.yaml"
+WITHOUT_CONFIG = (
+    "Defaults below are those of a recipe that does not say otherwise; without --config the options start from "
+    "recipes/digits.yaml."
+)
 EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.yaml --data data/voc"
 
 
 def main() -> None:
     """Read the configuration and train; without --config, the recipe of the embedded default."""
     argv = joined(config_first(sys.argv[1:]), "--sweep")
-    description = f"{__doc__} Without --config it takes recipes/digits.yaml."
+    description = f"{__doc__} {WITHOUT_CONFIG}"
     config = parse(
         TrainConfig, argv, prog="python -m train", description=description, epilog=EXAMPLES, config_file=True
     )
@@ -41,6 +46,8 @@ def config_first(argv: list[str]) -> list[str]:
             return [arg, *argv[:place], *argv[place + 1 :]]
         if arg == "--config":
             return [*argv[place : place + 2], *argv[:place], *argv[place + 2 :]]
+    if argv and "--help" not in argv and os.environ.get("RANK", "0") == "0":
+        print(f"no --config: options that are not given are those of recipes/{DEFAULT_RECIPE.name}", file=sys.stderr)
     return ["--config", str(DEFAULT_RECIPE), *argv]
 
 

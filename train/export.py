@@ -50,7 +50,7 @@ def main() -> None:
     path = Path(config.out) if config.out else opened.path.with_name(opened.path.name + form.suffix)
     _check_path(path, form)
     model = Scorer(_classifier(opened, config.ema), opened.meta.task).eval()
-    description = describe(opened, model.classifier, averaged=config.ema and opened.has_average)
+    description = describe(opened, model.classifier, config.ema and opened.has_average, form.is_complete)
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / f"model{form.suffix}"
         try:
@@ -81,8 +81,12 @@ def _classifier(opened: Checkpoint, averaged: bool) -> Classifier:
     return classifier
 
 
-def describe(opened: Checkpoint, classifier: Classifier, averaged: bool) -> Description:
-    """Say what the file holds and what it takes: enough to use it without the run that it comes from."""
+def describe(opened: Checkpoint, classifier: Classifier, averaged: bool, is_complete: bool) -> Description:
+    """Say what the file holds and what it takes: enough to use it without the run that it comes from.
+
+    `is_complete`: it takes pixels and gives probabilities by itself.
+    """
+    done_by = "done inside" if is_complete else "left to the caller"
     meta, config = opened.meta, opened.config
     size, short_side = config.size, round(config.size / CROP_SHARES[config.augment])
     channels = ["red", "green", "blue", *(f"band {number}" for number in range(4, len(meta.mean) + 1))]
@@ -94,10 +98,10 @@ def describe(opened: Checkpoint, classifier: Classifier, averaged: bool) -> Desc
         "channels": channels,
         "mean": list(meta.mean),
         "std": list(meta.std),
-        "preprocessing": f"decode upright; resize, with antialiasing, to a short side of {short_side}; crop the centre "
-        f"of {size} x {size}; {', '.join(channels)} as planes of 0 to 255",
-        "normalization": "(pixel / 255 - mean) / std, by channel",
-        "scores": "softmax of the logits" if meta.task == "multiclass" else "sigmoid of the logits",
+        "preprocessing": f"decode upright; resize, bilinear with antialiasing, to a short side of {short_side}; crop "
+        f"the centre of {size} x {size}; {', '.join(channels)} as planes of 0 to 255",
+        "normalization": f"(pixel / 255 - mean) / std, by channel; {done_by}",
+        "scores": f"{'softmax' if meta.task == 'multiclass' else 'sigmoid'} of the logits; {done_by}",
         "weights": f"{'averaged ' if averaged else ''}weights of epoch {meta.progress.epoch}",
         "best": str(meta.progress.best),
     }

@@ -40,9 +40,13 @@ class Scorer(nn.Module):
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file. `own` is what the file's output is to be compared with, computed by the model itself."""
+    """One kind of file. `own` is what the file's output is to be compared with, computed by the model itself.
+
+    `is_complete`: normalisation and probabilities are inside.
+    """
 
     suffix: str
+    is_complete: bool
     write: Callable[[Scorer, Description, Path], None]
     load: Callable[[Path, Description], Predict]
     own: Callable[[Scorer, torch.Tensor], torch.Tensor]
@@ -127,6 +131,7 @@ def _timm_line(path: Path, description: Description) -> str:
 FORMATS = {
     "timm": Format(
         ".safetensors",
+        False,
         _write_timm,
         _load_timm,
         own=lambda model, images: model.classifier(images),
@@ -134,6 +139,7 @@ FORMATS = {
     ),
     "onnx": Format(
         ".onnx",
+        True,
         _write_onnx,
         _load_onnx,
         own=lambda model, images: model(images),
@@ -141,6 +147,7 @@ FORMATS = {
     ),
     "torchscript": Format(
         ".pt",
+        True,
         _write_torchscript,
         _load_torchscript,
         own=lambda model, images: model(images),

@@ -1,5 +1,6 @@
 """Weights from a local file: what fits is loaded, the rest is reported."""
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,12 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # on hostile bytes the unpickler raises almost anything
-        raise DataError(f"{path}: not a state dict that can be read safely ({one_line(error)[:300]})") from error
+        # Not the unpickler's own words: they advise to load it unsafely.
+        reason = "its pickle asks for more" if isinstance(error, pickle.UnpicklingError) else one_line(error)[:300]
+        raise DataError(
+            f"{path}: not a state dict that can be read safely ({reason}); "
+            "give a .safetensors file, or a .pth that holds tensors by name and nothing else"
+        ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
