@@ -2,7 +2,8 @@
 
 Python's own unpickler imports and calls what the file names. This one builds lists, tuples, dicts, numbers, text, bytes
 and uint8 arrays, as Python 2 and 3 write them in protocols 2 to 4, and refuses every other opcode and every other name.
-It takes no more memory than a small multiple of the file's size.
+An opcode makes one small thing besides the bytes that it quotes, and opcodes are counted: it takes no more memory than
+a few times the file's size and 100 MB.
 """
 
 import pickletools
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+MAX_OPCODES = 1 << 20  # a batch of CIFAR-10 has about 100,000; empty dicts, a byte each, take 90 times the file's size
 
 
 class UnpickleError(ValueError):
@@ -56,8 +59,10 @@ def unpickle(data: bytes) -> Any:
     """Build what a pickle describes; text of Python 2 becomes bytes. Raises UnpickleError."""
     machine, position = _Machine(len(data)), 0
     try:
-        for opcode, argument, at in pickletools.genops(data):
+        for number, (opcode, argument, at) in enumerate(pickletools.genops(data)):
             position = at or 0
+            if number >= MAX_OPCODES:
+                raise UnpickleError(f"byte {position}: more than {MAX_OPCODES:,} opcodes")
             machine.step(opcode.name, argument)
         (result,) = machine.stack
     except UnpickleError:

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from preprocess.unpickle import UnpickleError, unpickle
+from preprocess.unpickle import MAX_OPCODES, UnpickleError, unpickle
 
 # As Python 2's cPickle writes {'labels': [3, 300], 'data': numpy.array([[1, 2], [3, 4]], 'uint8'), 'n': None}.
 PYTHON_2 = (
@@ -124,3 +124,8 @@ def test_damaged_pickles_never_raise_anything_else():
         except UnpickleError:
             refused += 1
     assert refused > 2_500
+
+
+def test_a_file_of_nothing_but_small_things_is_refused():
+    with pytest.raises(UnpickleError, match=f"more than {MAX_OPCODES:,} opcodes"):
+        unpickle(b"\x80\x02(" + b"}" * MAX_OPCODES + b"t.")
