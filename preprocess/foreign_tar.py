@@ -84,6 +84,8 @@ def _plain_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInf
                     raise DataError(
                         f"{path}: {member.name} is a link, a device or sparse; write the tar with plain files"
                     )
+                if member.size < 0:  # GNU's form of large numbers has a sign; -1 would read all that follows
+                    raise DataError(f"{path}: {member.name} has {member.size} bytes; do not use this tar")
                 if member.offset_data + member.size > size:
                     raise DataError(f"{path}: {member.name} is cut off by the end of the file; fetch the tar again")
                 yield tar, member

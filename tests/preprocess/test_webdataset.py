@@ -253,3 +253,12 @@ def test_options_that_do_not_fit(tmp_path):
 
 def read(root: Path, **options) -> list[Record]:
     return WebDataset(root, **options).records("all")
+
+
+def test_a_member_of_negative_size_is_refused(tmp_path):
+    member = tarfile.TarInfo("a.jpg")
+    member.size = -5
+    path = tmp_path / "a.tar"
+    path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(2 * tarfile.BLOCKSIZE))
+    with pytest.raises(DataError, match=r"a\.jpg has -5 bytes"):
+        list(read_samples(path, {"cls"}.__contains__))
