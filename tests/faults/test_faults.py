@@ -45,6 +45,10 @@ def test_a_full_disk_costs_nothing_but_the_run():
     quick("disk")
 
 
+def test_every_damage_is_named_and_mended_to_the_same_bytes():
+    assert len(quick("corruption")) == 6
+
+
 @pytest.mark.parametrize("lost", [[], ["one thing"]])
 def test_what_is_lost_fails_the_command(lost, tmp_path):
     script = f"from tests.faults.report import Row, run\nrun(lambda options: iter([Row('a', 'b', {lost})]), '')"
