@@ -204,7 +204,10 @@ def _check_files(index: DatasetIndex) -> None:
         if Path(shard.name).name != shard.name:
             raise FormatError(f"{index.root / INDEX_NAME}: shard name {shard.name!r} leads out of the folder")
         path = index.shard_path(number)
-        found = path.stat().st_size if path.is_file() else None
+        try:
+            found = path.stat().st_size if path.is_file() else None
+        except OSError as error:  # such as a name longer than the file system takes
+            raise FormatError(f"{path}: cannot be looked at ({error.strerror}); pack this split again") from error
         if found != shard.num_bytes:
             state = "is missing" if found is None else f"has {found} bytes"
             raise FormatError(

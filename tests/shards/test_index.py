@@ -87,6 +87,7 @@ def test_the_dataset_instead_of_a_split(packed):
         ({"class_names": ["a"] * 30}, "of 30 classes; pack this split again"),
         ({"shards": []}, "shards hold 0 samples"),
         ({"shards": [{"name": "../x.tar", "bytes": 1, "num_samples": 1, "sha256": ""}]}, "leads out of the folder"),
+        ({"shards": [{"name": "x" * 300, "bytes": 1, "num_samples": 1, "sha256": ""}]}, "cannot be looked at"),
         ({"shards": [{"name": "x.tar"}]}, "no valid 'bytes' entry"),
         ({"image": {"members": ["exe"]}}, "not of a kind read here"),
         ({"image": {"members": [3]}}, "no valid .* entry"),
