@@ -85,6 +85,11 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
+def _causes(name: str, changed: set[str]) -> set[str]:
+    """Name the files one of which must be told of: damage to a tar hides its .idx, that to the index hides all."""
+    return {name, *({name.replace(".idx", ".tar"), "index.json"} & changed)}
+
+
 def damaged_and_mended(options: Options, kind: str, again: Callable[[Path], object], whole: Path, pool: Pool) -> Row:
     row, rng = Row(f"corruption: {kind}"), random.Random(f"{options.seed} {kind}")
     intact, root, num_tried = content(whole), options.folder / "damaged-split/train", options.moments(100, 3)
@@ -98,9 +103,8 @@ def damaged_and_mended(options: Options, kind: str, again: Callable[[Path], obje
         where = f"seed {options.seed}, damage {number} ({', '.join(sorted(changed))})"
         try:
             findings = verify_split(root, pool).findings
-            told = " ".join(finding.line() for finding in findings)
-            # Without a readable index nothing tells which of the other files is right: it is the one to be named.
-            missed = [] if "index.json" in changed and "index.json" in told else [x for x in changed if x not in told]
+            told = {finding.file or "index.json" for finding in findings}  # no name: there is no index
+            missed = [name for name in changed if not told & _causes(name, changed)]
             row.check(not missed, f"{where}: not named: {', '.join(missed)}")
             list(repair_split(root, findings))
             again(root)
