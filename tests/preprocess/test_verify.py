@@ -56,6 +56,13 @@ def edit_index(root: Path, checksum: bool = False, **values) -> None:
     (root / "index.json").write_text(json.dumps(described, indent=1))
 
 
+def with_another_sum(root: Path) -> list[dict]:
+    """The entries of index.json, one with a sum of pixels that no shard betrays."""
+    entries = json.loads((root / "index.json").read_text())["shards"]
+    entries[1]["pixel_sum"][0] += 1
+    return entries
+
+
 def edit_samples(root: Path, field: str, row: int, value) -> None:
     samples = np.load(root / "samples.npy")
     samples[field][row] = value
@@ -146,6 +153,11 @@ DAMAGE = {
     "another key": (lambda root, *_: edit_samples(root, "key", 69, b"x"), ["sample 69%2E483: key is x, the"], False),
     "an index of another class order": (
         lambda root, *_: edit_index(root, class_names=[f"class-{n}" for n in (1, 0, *range(2, 11))]),
+        [r"index\.json: its checksum is wrong"],
+        True,
+    ),
+    "an index with another sum of pixels": (
+        lambda root, *_: edit_index(root, shards=with_another_sum(root)),
         [r"index\.json: its checksum is wrong"],
         True,
     ),
