@@ -69,7 +69,7 @@ class Session:
         hands = Hands(
             backward=self.accelerator.backward,
             no_sync=partial(self.accelerator.no_sync, self.model),
-            clip=partial(_clip, self.accelerator, self.model),
+            clip=lambda norm: self.accelerator.clip_grad_norm_(self.model.parameters(), norm),
         )
         mix = Mix(config, self.train_loader.plan) if config.mixup or config.cutmix else None
         self.step = Step(self.model, self.optimizer, self.loss, mix, config, self.world.num_ranks, hands)
@@ -269,6 +269,7 @@ def train_one(config: TrainConfig) -> bool:
     finally:
         for tracker in session.accelerator.trackers:
             tracker.finish()
+        session.folder.unlock()
     finished = progress.epoch >= config.epochs
     if finished and progress.best is not None:
         session.say(f"best: {progress.best}, {config.out}/best")
@@ -278,10 +279,6 @@ def train_one(config: TrainConfig) -> bool:
 def leave_ranks() -> None:
     """Take leave of the other ranks; no run can follow in this process."""
     PartialState().destroy_process_group()
-
-
-def _clip(accelerator: Accelerator, model: torch.nn.Module, norm: float) -> None:
-    accelerator.clip_grad_norm_(model.parameters(), norm)
 
 
 def open_accelerator(config: TrainConfig) -> Accelerator:

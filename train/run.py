@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from shards.errors import DataError
 from shards.format import write_atomically
@@ -27,6 +27,7 @@ class RunFolder:
         self.path = path
         self.last = path / "last"
         self.best = path / "best"
+        self._lock: IO[str] | None = None
 
     def begin(self, config_yaml: str, resume: bool = False) -> Path | None:
         """Make an empty folder; one that is there already is moved aside, and its new path returned.
@@ -52,16 +53,21 @@ class RunFolder:
         return aside
 
     def lock(self) -> None:
-        """Hold the folder for this process, until it ends in whatever way. Raises DataError where another holds it."""
+        """Hold the folder until `unlock` or the end of this process. Raises DataError where another holds it."""
         if fcntl is None:
             return
-        self._lock = open(self.path / LOCK_NAME, "w")  # noqa: SIM115 (held for life)
+        self._lock = open(self.path / LOCK_NAME, "w")  # noqa: SIM115 (held until `unlock`)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DataError(
                 f"{self.path}: another process trains into it; end that one or give another --out"
             ) from error
+
+    def unlock(self) -> None:
+        """Let the folder go, for a later run of this process: the garbage collector may take its time."""
+        if self._lock is not None:
+            self._lock.close()
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Add an epoch's line to metrics.jsonl."""
