@@ -149,7 +149,7 @@ def _predict(
     def batches(look: Look) -> Iterable[Batch]:
         loader = Loader(
             index,
-            config.batch_size * world.num_ranks,
+            config.local_batch_size * world.num_ranks,
             look.size,
             train=False,
             world=world,

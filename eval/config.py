@@ -59,7 +59,7 @@ class EvalConfig:
     tail_max: float = option(0.0, "highest threshold of the tail accuracy; 0 is max f(x), the highest score")
     tail_steps: int = option(20, "number of thresholds of the tail accuracy, evenly spaced from tail_min to tail_max")
     seed: int = option(0, "seed of the choice of random classes, and of the ten images of a set with one label each")
-    batch_size: int = option(64, "samples per rank and step")
+    local_batch_size: int = option(64, "samples per rank and step")
     num_threads: int = option(2, "loader threads per rank")
     on_bad_sample: OnBadSample = option(
         "stop", "skip: leave out samples that cannot be read, up to one in a hundred; they are listed as not evaluated"
@@ -75,8 +75,8 @@ class EvalConfig:
         if not 1 <= self.num_images <= MAX_IMAGES:
             raise DataError(f"num_images is {self.num_images}: give from 1 to {MAX_IMAGES} images")
         self.tail_grid()
-        if self.batch_size < 1:
-            raise DataError(f"batch_size is {self.batch_size}: give at least 1")
+        if self.local_batch_size < 1:
+            raise DataError(f"local_batch_size is {self.local_batch_size}: give at least 1")
         if self.tta_reduce == "max" and self.tta == "none":
             raise DataError("tta_reduce is max, but there is one view of each image: choose a --tta too")
 

@@ -62,27 +62,28 @@ class Pictures:
         self,
         paths: Sequence[Path],
         num_classes: int,
-        batch_size: int,
+        local_batch_size: int,
         num_threads: int,
         decode: Decode,
         num_channels: int = 3,
     ) -> None:
-        self.paths, self.num_classes, self.batch_size, self.num_threads = paths, num_classes, batch_size, num_threads
+        self.paths, self.num_classes = paths, num_classes
+        self.local_batch_size, self.num_threads = local_batch_size, num_threads
         self.unreadable: dict[int, str] = {}
         self._decode, self._num_channels = decode, num_channels
 
     def __len__(self) -> int:
-        return -(-len(self.paths) // self.batch_size)
+        return -(-len(self.paths) // self.local_batch_size)
 
     def batches(self, look: Look) -> Iterator[Batch]:
         """Yield the batches as `shards.loader.Loader` does of a split, without labels."""
         with ThreadPoolExecutor(self.num_threads) as pool:
             waiting: list[Future[np.ndarray | None]] = []
-            for first in range(0, len(self.paths), self.batch_size):
-                numbers = range(first, min(first + self.batch_size, len(self.paths)))
+            for first in range(0, len(self.paths), self.local_batch_size):
+                numbers = range(first, min(first + self.local_batch_size, len(self.paths)))
                 futures = [pool.submit(self._view, number, look) for number in numbers]
                 if waiting:
-                    yield self._batch(first - self.batch_size, waiting, look)
+                    yield self._batch(first - self.local_batch_size, waiting, look)
                 waiting = futures
             yield self._batch(len(self.paths) - len(waiting), waiting, look)
 

@@ -66,7 +66,7 @@ class PredictConfig:
     precision: Literal["run", "no", "bf16", "fp16"] = option(
         "run", "mixed precision; run is that of the run, the first one of several; bf16 also works on a CPU"
     )
-    batch_size: int = option(64, "pictures per step")
+    local_batch_size: int = option(64, "pictures per step")
     num_threads: int = option(2, "threads that decode")
 
     def __post_init__(self) -> None:
@@ -78,7 +78,7 @@ class PredictConfig:
             raise DataError(f"top is {self.top}: give the number of labels to print, or 0")
         if self.size != 0 and self.size < MIN_SIZE:
             raise DataError(f"size is {self.size}: give at least {MIN_SIZE} pixels, or 0 for the size of training")
-        for name in ("batch_size", "num_threads"):
+        for name in ("local_batch_size", "num_threads"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}: give at least 1")
 
@@ -92,7 +92,7 @@ def main() -> None:
     _check_alike(opened)
     class_names, task = opened[0].meta.class_names, opened[0].meta.task
     decode, num_channels = decoder(opened)
-    pictures = Pictures(paths, len(class_names), config.batch_size, config.num_threads, decode, num_channels)
+    pictures = Pictures(paths, len(class_names), config.local_batch_size, config.num_threads, decode, num_channels)
     scores = _predict(config, opened, pictures)
     readable = [number for number in range(len(paths)) if number not in pictures.unreadable]
     if config.csv:

@@ -39,6 +39,7 @@ class Cifar10(Source):
 
     task: Task = "multiclass"
     root_holds: ClassVar[str] = "the folder cifar-10-batches-py or cifar-10-batches-bin"
+    example: ClassVar[str] = "--root cifar-10-batches-py --out data/cifar10 --val-fraction 0.1"
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)

@@ -37,6 +37,7 @@ class COCO(Source):
     """
 
     root_holds = "the folder that holds annotations and the folders of the images"
+    example = "--root coco --out data/coco --short-side 256"
 
     root: Path
     annotations: str = option(

@@ -35,6 +35,7 @@ class CSV(Source):
     """
 
     root_holds = "the folder that holds the table and the photographs"
+    example = "--root photos --table labels.csv --out data/photos --val-fraction 0.2"
 
     root: Path
     table: str = option(

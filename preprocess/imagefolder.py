@@ -22,6 +22,7 @@ class ImageFolder(Source):
     """
 
     root_holds = "the folder that holds a folder per class, or train and val with a folder per class each"
+    example = "--root photos --out data/photos --val-fraction 0.2"
 
     root: Path
 

@@ -45,6 +45,7 @@ class Planet(Source):
     """
 
     root_holds = "the folder that holds train_v2.csv and the folder of images"
+    example = "--root planet --out data/planet --val-fraction 0.2 --split-seed 321"
 
     root: Path
     table: str = option("train_v2.csv", "file of image_name,tags below root")

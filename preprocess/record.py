@@ -76,6 +76,7 @@ class Source(ABC):
     task: Task = "multilabel"
     in_place: bool = False  # its images lie in tars (`Record.span`) that are indexed there instead of written anew
     root_holds: ClassVar[str] = "the folder of the photographs"  # told to a user who gave no --root
+    example: ClassVar[str] = "--root FOLDER --out data/NAME"  # what stands behind --source NAME, shown by --help
 
     @classmethod
     def default_root(cls, out: Path) -> Path | None:

@@ -14,12 +14,22 @@ from preprocess.holdout import Division, Holdout
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import open_pool
 from preprocess.record import Source, check
-from preprocess.sources import SOURCES, find, named_source, open_source, options, refuse_foreign_flags, with_options
+from preprocess.sources import (
+    SOURCES,
+    about,
+    find,
+    named_source,
+    open_source,
+    options,
+    refuse_foreign_flags,
+    with_options,
+)
 from shards.commandline import option, parse, run
 from shards.errors import DataError
 from shards.index import DatasetIndex, list_splits
 
-EXAMPLES = "example: python -m preprocess.shard --source voc --root VOCdevkit/VOC2012 --out data/voc --short-side 256"
+PROG = "python -m preprocess.shard"
+EXAMPLES = f"example: {PROG} --source voc --root VOCdevkit/VOC2012 --out data/voc --short-side 256"
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class ShardConfig:
 
     def command(self) -> str:
         """Spell what decides the content: no folders of this machine, so same input, same bytes."""
-        parts = ["python -m preprocess.shard"]
+        parts = [PROG]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "root" and value:
@@ -108,12 +118,16 @@ def _check_belongs(out: Path, source: Source, splits: Sequence[str]) -> None:
 
 def _parse(argv: list[str]) -> tuple[ShardConfig, type[Source]]:
     """Read the flags: those of every packing and those of the source that `--source` names."""
-    source_class = find(named_source(argv, ShardConfig.source))
+    name = named_source(argv, ShardConfig.source)
+    source_class = find(name)
     config_class = with_options(ShardConfig, source_class)
     refuse_foreign_flags(argv, config_class)
     description = "Pack a source of labelled photographs into tar shards."
-    config = parse(config_class, argv, prog="python -m preprocess.shard", description=description, epilog=EXAMPLES)
-    return config, source_class
+    examples = EXAMPLES
+    if name != ShardConfig.source:
+        description += f" --source {name}: {about(source_class)}"
+        examples = f"example: {PROG} --source {name} {source_class.example}"
+    return parse(config_class, argv, prog=PROG, description=description, epilog=examples), source_class
 
 
 def _image_options(config: ShardConfig, source: Source) -> ImageOptions:

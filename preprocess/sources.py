@@ -46,6 +46,13 @@ def find(name: str) -> type[Source]:
     return _checked(getattr(module, class_name, None), name, module)
 
 
+def about(source_class: type[Source]) -> str:
+    """Take the first paragraph of a source's docstring, for its help."""
+    own = source_class.__doc__ or ""
+    made = own.startswith(f"{source_class.__name__}(")  # by `dataclass`, of the names of the fields
+    return "" if made else one_line(inspect.cleandoc(own).partition("\n\n")[0])
+
+
 def options(source_class: type[Source]) -> dict[str, dataclasses.Field[Any]]:
     """List the fields of a source's dataclass that are flags; none where it is no dataclass."""
     if not dataclasses.is_dataclass(source_class):

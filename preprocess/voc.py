@@ -45,6 +45,7 @@ class VOC(Source):
     """
 
     root_holds = "the folder that holds JPEGImages and ImageSets"
+    example = "--root VOCdevkit/VOC2012 --out data/voc --short-side 256"
 
     root: Path
     difficult: Difficult = option(

@@ -42,6 +42,7 @@ class WebDataset(Source):
     """
 
     root_holds = "the folder that holds the tar shards"
+    example = "--root shards --out data/photos --label-field tags --class-list classes.txt"
 
     root: Path
     image_member: str = option("", "suffix of the member to take as image; default: the one of jpg, jpeg, png")

@@ -1,5 +1,6 @@
 """One way from a dataclass to a command line: its fields are the flags, the defaults and the help."""
 
+import argparse
 import contextlib
 import dataclasses
 import errno
@@ -11,11 +12,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from shards.errors import DataError
 
 T = TypeVar("T")
+
+REMEDIES = {  # where the operating system refuses a path that a flag named or led to
+    errno.ENOENT: "check its spelling, or choose another path",
+    errno.ENOTDIR: "a file lies where a folder is needed: move it, or choose another path",
+    errno.EISDIR: "a folder lies where a file is needed: move it, or choose another path",
+    errno.EEXIST: "move it away, or choose another path",
+    errno.EACCES: "change its permissions, or choose another path",
+    errno.EPERM: "change its permissions, or choose another path",
+    errno.EROFS: "choose a path on a disk that can be written",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.EMFILE: "raise the limit of open files with `ulimit -n`",
+    errno.EIO: "the disk or network below it fails: check it, then run the same command again",
+}
 
 
 def option(default: Any, help: str, positional: bool = False) -> Any:
@@ -36,11 +50,19 @@ def parse(
 
     Leaves with status 2 and one line for an unknown flag, key or value, as argparse does.
     """
-    parser = ArgumentParser(prog=prog, description=description, epilog=epilog, exit_on_error=False)
-    if config_file:
-        parser.add_argument("--config", action="config", help="YAML file of these options; flags win over it")
     hints = typing.get_type_hints(config_class)
     fields = [field for field in dataclasses.fields(config_class) if "help" in field.metadata]  # type: ignore[arg-type]
+    arguments = "".join(f" {field.name}" for field in fields if field.metadata["positional"])
+    parser = ArgumentParser(
+        prog=prog,
+        usage=f"{prog} [options]{arguments}",
+        description=description,
+        epilog=epilog,
+        exit_on_error=False,
+        formatter_class=_Help,
+    )
+    if config_file:
+        parser.add_argument("--config", action="config", help="YAML file of these options; flags win over it")
     for field in fields:
         if field.metadata["positional"]:
             several = (
@@ -85,9 +107,18 @@ def run(main: Callable[[], None]) -> None:
             _leave(f"no space left on the device{where}: free some and run the same command again", 2)
         if error.filename is None:
             raise
-        _leave(f"{error.strerror}: {error.filename}", 2)
+        _leave(f"{error.filename}: {error.strerror}; {REMEDIES.get(error.errno or 0, 'check this path')}", 2)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
+
+
+class _Help(DefaultHelpFormatter):
+    """Say the default of an option behind its help, where there is one; no types of Python's."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        shown = action.help or ""
+        says_nothing = action.default in (None, argparse.SUPPRESS, "", (), [])
+        return shown if says_nothing or not action.option_strings else f"{shown} (default: %(default)s)"
 
 
 def _leave(message: str, status: int) -> typing.NoReturn:

@@ -133,11 +133,9 @@ def read(path: Path) -> Checkpoint:
 
 def check_continues(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
     """Raise DataError where `given` would make another run of the one whose configuration lies at `path`."""
-    for name, (before, now) in saved.differences(given).items():
-        raise DataError(
-            f"{path}: was trained with {name} {before!r}, now {now!r}: "
-            "resume with the same options, or give another --out"
-        )
+    if differences := saved.differences(given):
+        told = ", ".join(f"{name} {before!r}, now {now!r}" for name, (before, now) in differences.items())
+        raise DataError(f"{path}: was trained with {told}: resume with the same options, or give another --out")
 
 
 def exists(path: Path) -> bool:

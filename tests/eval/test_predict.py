@@ -54,7 +54,7 @@ def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, ckpt, look):
 
 def same_views(pictures, index, look, **how):
     """Compare the batches of pictures and of the index that was packed of them."""
-    loader = Loader(index, pictures.batch_size, look.size, train=False, five_crops=look.five_crops,
+    loader = Loader(index, pictures.local_batch_size, look.size, train=False, five_crops=look.five_crops,
                     crop_share=look.crop_share, **how)  # fmt: skip
     assert len(pictures) == len(loader)
     seen = list(pictures.batches(look))
@@ -70,14 +70,16 @@ def same_views(pictures, index, look, **how):
 @pytest.mark.parametrize("tta", ["none", "tencrop", "multiscale"])
 def test_scores_are_those_of_eval_on_the_packed_pictures(photographs, ckpt, predict, call_eval, tmp_path, tta):
     _, paths = photographs
-    status, out, err = predict("--ckpt", ckpt, "--csv", tmp_path / "s.csv", "--tta", tta, "--batch-size", 16, *paths)
+    status, out, err = predict(
+        "--ckpt", ckpt, "--csv", tmp_path / "s.csv", "--tta", tta, "--local-batch-size", 16, *paths
+    )
     assert (status, err) == (0, "")
     assert [line.partition(": ")[0] for line in out.splitlines()] == paths
     with open(tmp_path / "s.csv", newline="") as file:
         head, *rows = csv.reader(file)
     assert head == ["path", *DatasetIndex.open(ckpt.parents[1] / "data" / "val").class_names]
     assert [row[0] for row in rows] == paths
-    expected = call_eval("--ckpt", ckpt, "--tta", tta, "--batch-size", 16, "--out", tmp_path)
+    expected = call_eval("--ckpt", ckpt, "--tta", tta, "--local-batch-size", 16, "--out", tmp_path)
     np.testing.assert_allclose(np.array([row[1:] for row in rows], float), expected, atol=1e-6)
     assert expected.std() > 0.1
 
@@ -107,7 +109,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(ckpt, predict, t
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / ".hidden.jpg").write_bytes(b"")
-    status, out, err = predict("--ckpt", ckpt, "--batch-size", 3, tmp_path, "--csv", tmp_path / "s" / "s.csv")
+    status, out, err = predict("--ckpt", ckpt, "--local-batch-size", 3, tmp_path, "--csv", tmp_path / "s" / "s.csv")
     assert status == 2
     assert [line.partition(": ")[0] for line in out.splitlines()] == [f"{tmp_path}/a good.jpg", f"{tmp_path}/z.jpg"]
     assert len({line.partition(": ")[2] for line in out.splitlines()}) == 1
@@ -196,7 +198,7 @@ def test_several_checkpoints_are_averaged_and_others_refused(photographs, ckpt, 
         ({"threshold": 1.5}, "threshold is 1.5: give a probability"),
         ({"top": -1}, "top is -1"),
         ({"size": 3}, "size is 3"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"local_batch_size": 0}, "local_batch_size is 0"),
         ({"ckpt": ","}, "ckpt is empty"),
     ],
 )

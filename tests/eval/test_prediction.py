@@ -57,7 +57,7 @@ def evaluate(monkeypatch):
 
     def run(*args, out):
         AcceleratorState._reset_state(reset_partial_state=True)
-        argv = ["eval", *map(str, args), "--classes", "class-1", "--num-threads", "1", "--batch-size", "16"]
+        argv = ["eval", *map(str, args), "--classes", "class-1", "--num-threads", "1", "--local-batch-size", "16"]
         monkeypatch.setattr(sys, "argv", argv)
         main()
         return json.loads((out / "metrics.json").read_text()), np.load(out / "predictions.npz")
@@ -125,7 +125,17 @@ def test_the_voc_files_have_the_average_precision_of_the_report(evaluate, data, 
 
 @pytest.mark.slow
 def test_two_processes_predict_the_same_bytes_with_views_and_checkpoints(runs, tmp_path):
-    args = ["eval", "--ckpt", f"{runs[0]},{runs[1]}", "--tta", "tencrop", "--tta-reduce", "max", "--batch-size", "16"]
+    args = [
+        "eval",
+        "--ckpt",
+        f"{runs[0]},{runs[1]}",
+        "--tta",
+        "tencrop",
+        "--tta-reduce",
+        "max",
+        "--local-batch-size",
+        "16",
+    ]
     succeed(command(*args, "--out", str(tmp_path / "one")))
     succeed(launch(2, *args, "--out", str(tmp_path / "two")))
     one, two = ((tmp_path / name / "predictions.npz").read_bytes() for name in ("one", "two"))
@@ -188,7 +198,10 @@ def test_no_two_evaluations_share_a_folder(options, name):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"ckpt": "runs/a/best,runs/a/best"}, "names a checkpoint twice"), ({"batch_size": 0}, "batch_size is 0")],
+    [
+        ({"ckpt": "runs/a/best,runs/a/best"}, "names a checkpoint twice"),
+        ({"local_batch_size": 0}, "local_batch_size is 0"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(options, says):
     with pytest.raises(DataError, match=says):

@@ -57,7 +57,7 @@ class Runs:
             str(self.folder / name / "last"),
             "--out",
             str(self.folder / out),
-            "--batch-size",
+            "--local-batch-size",
             "4",
         ]
         Job(self.folder, *on_ranks(num_ranks), *args).finish()

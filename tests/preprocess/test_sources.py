@@ -1,14 +1,16 @@
 """The registry of sources: a user's own class, flags that belong to one source, and what does not fit."""
 
 import dataclasses
+import itertools
 import json
+import shlex
 import sys
 
 import pytest
 
 from preprocess.record import Record, Source, check
-from preprocess.shard import ShardConfig
-from preprocess.sources import SOURCES, find, open_source, options, with_options
+from preprocess.shard import PROG, ShardConfig, main
+from preprocess.sources import SOURCES, about, find, open_source, options, with_options
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import DatasetIndex
@@ -185,3 +187,17 @@ def test_an_option_keeps_default_and_help():
 
     (field,) = (f for f in dataclasses.fields(with_options(ShardConfig, Optional)) if f.name == "depth")
     assert (field.default, field.metadata["help"]) == (3, "how deep")
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - {"digits"}))
+def test_the_help_of_a_source_tells_what_it_is_and_ends_with_its_own_example(name, monkeypatch, capsys):
+    status, out, _ = shard(monkeypatch, capsys, "--source", name, "--help")
+    shown, example = " ".join(out.split()), f"example: {PROG} --source {name} {find(name).example}"
+    assert status == 0
+    assert shown.endswith(example)
+    assert f"--source {name}: {about(find(name))}" in shown
+    root = "nowhere that exists"
+    words = [root if before == "--root" else word for before, word in itertools.pairwise(shlex.split(example))]
+    monkeypatch.setattr(sys, "argv", words[words.index("--source") - 1 :])
+    with pytest.raises(DataError, match=root):  # so every flag of the example is one of this source
+        main()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,13 @@ from tests.conftest import pack
 from tests.preprocess.hanging import Hanging, Killing
 
 
-def as_a(kind: type[Record], record: Record) -> Record:
-    return kind(**{field.name: getattr(record, field.name) for field in dataclasses.fields(record)})
+def as_a(kind: type[Record], record: Record, **more: Any) -> Record:
+    return kind(**{field.name: getattr(record, field.name) for field in dataclasses.fields(record)}, **more)
 
 
 @pytest.mark.timeout(120)
 def test_a_killed_worker_is_told_and_the_rest_is_kept(records, tmp_path):
-    changed = [*records[:40], as_a(Killing, records[40]), *records[41:]]
+    changed = [*records[:40], as_a(Killing, records[40], after=tmp_path / "train"), *records[41:]]
     with pytest.raises(DataError, match=r"a worker process was killed.*run the same command again"):
         pack(changed, tmp_path / "train", workers=2)
     assert not list((tmp_path / "train").glob("*.tar.tmp"))

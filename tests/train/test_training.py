@@ -179,6 +179,7 @@ def test_a_mistake_gets_one_line(extra, says, train_args, tmp_path):
 
 
 def test_resuming_with_other_options_is_refused(whole_run, train_args):
-    result = command(*train_args, "--out", str(whole_run), "--resume", "--lr", "0.5")
+    result = command(*train_args, "--out", str(whole_run), "--resume", "--lr", "0.5", "--seed", "8")
     assert result.returncode == 2
-    assert "was trained with lr" in result.stderr
+    assert "was trained with lr " in result.stderr
+    assert ", now 0.5, seed " in result.stderr
