@@ -50,7 +50,7 @@ def about(source_class: type[Source]) -> str:
     """Take the first paragraph of a source's docstring, for its help."""
     own = source_class.__doc__ or ""
     made = own.startswith(f"{source_class.__name__}(")  # by `dataclass`, of the names of the fields
-    return "" if made else one_line(inspect.cleandoc(own).partition("\n\n")[0])
+    return "" if made else " ".join(inspect.cleandoc(own).partition("\n\n")[0].split())
 
 
 def options(source_class: type[Source]) -> dict[str, dataclasses.Field[Any]]:
