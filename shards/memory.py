@@ -110,14 +110,26 @@ def check_room(num_bytes: int) -> None:
 
 
 def _left_to_container(folder: Path = Path("/sys/fs/cgroup")) -> float:
-    """Tell the bytes that a container's limit leaves (cgroup, version 2 or 1); infinity without one."""
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    """Tell the bytes that a container's limit leaves (cgroup, version 2 or 1); infinity without one.
+
+    The page cache counts as used there, but the kernel gives it back when memory is asked for: it is left, too.
+    """
+    for limit, used, counts, prefix in (
+        ("memory.max", "memory.current", "memory.stat", ""),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_"),
     ):
         with contextlib.suppress(OSError, ValueError):  # not there, or `max`
-            return max(0, int((folder / limit).read_text()) - int((folder / used).read_text()))
+            allowed, in_use = (int((folder / name).read_text()) for name in (limit, used))
+            return max(0, allowed - max(0, in_use - _cached_files(folder / counts, prefix)))
     return math.inf
+
+
+def _cached_files(counts: Path, prefix: str) -> int:
+    """Sum the bytes of files that a cgroup's memory.stat tells of; 0 where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        numbers = dict(line.split() for line in counts.read_text().splitlines())
+        return sum(int(numbers.get(f"{prefix}{kind}_file", 0)) for kind in ("inactive", "active"))
+    return 0
 
 
 def _mapped(handle: int, num_bytes: int) -> np.ndarray:

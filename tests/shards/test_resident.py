@@ -183,6 +183,23 @@ def test_what_a_container_leaves_counts(tmp_path):
     assert _left_to_container(tmp_path) == 1000
 
 
+V1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_")
+
+
+@pytest.mark.parametrize("names", [("memory.max", "memory.current", "memory.stat", ""), V1], ids=["v2", "v1"])
+def test_page_cache_that_the_kernel_would_give_back_is_left(tmp_path, names):
+    """A container that has just packed: nearly all that it uses is the cache of files."""
+    limit, used, counts, prefix = names
+    (tmp_path / "memory").mkdir()
+    (tmp_path / limit).write_text("1000\n")
+    (tmp_path / used).write_text("990\n")
+    own = "inactive_file 1\nactive_file 1\n" if prefix else ""  # version 1 tells of the cgroup alone, and of all below
+    (tmp_path / counts).write_text(f"anon 90\n{own}{prefix}inactive_file 700\n{prefix}active_file 200\nshmem 80\n")
+    assert _left_to_container(tmp_path) == 910
+    (tmp_path / counts).write_text("not such a table\n")
+    assert _left_to_container(tmp_path) == 10
+
+
 def test_a_batch_that_is_too_large_gets_one_line(index):
     with pytest.raises(DataError, match=r"no memory for one more batch of 16 images of 2000000 pixels .*smaller size"):
         next(iter(loader(index, size=2_000_000, train=False)))
