@@ -14,22 +14,9 @@ from typing import Any, TypeVar
 
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from shards.errors import DataError
+from shards.errors import DataError, remedy
 
 T = TypeVar("T")
-
-REMEDIES = {  # where the operating system refuses a path that a flag named or led to
-    errno.ENOENT: "check its spelling, or choose another path",
-    errno.ENOTDIR: "a file lies where a folder is needed: move it, or choose another path",
-    errno.EISDIR: "a folder lies where a file is needed: move it, or choose another path",
-    errno.EEXIST: "move it away, or choose another path",
-    errno.EACCES: "change its permissions, or choose another path",
-    errno.EPERM: "change its permissions, or choose another path",
-    errno.EROFS: "choose a path on a disk that can be written",
-    errno.ENAMETOOLONG: "choose a shorter path",
-    errno.EMFILE: "raise the limit of open files with `ulimit -n`",
-    errno.EIO: "the disk or network below it fails: check it, then run the same command again",
-}
 
 
 def option(default: Any, help: str, positional: bool = False) -> Any:
@@ -107,7 +94,7 @@ def run(main: Callable[[], None]) -> None:
             _leave(f"no space left on the device{where}: free some and run the same command again", 2)
         if error.filename is None:
             raise
-        _leave(f"{error.filename}: {error.strerror}; {REMEDIES.get(error.errno or 0, 'check this path')}", 2)
+        _leave(f"{error.filename}: {error.strerror}; {remedy(error)}", 2)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
 

@@ -18,7 +18,7 @@ from shards.maker import BatchMaker, View
 from shards.memory import check_room
 from shards.sampler import Plan
 from shards.warp import cut_out, pad_crop, resized_crops
-from shards.watch import AGAIN, OnBadSample, Skipped
+from shards.watch import OnBadSample, Skipped, restoring
 
 _CHUNK_BYTES = 1 << 24  # decoded on the host before they cross
 
@@ -92,7 +92,8 @@ class DeviceMaker(BatchMaker):
             good = some[~np.isin(some, bad)]
             if len(good):
                 return np.where(np.isin(ids, bad), np.resize(good, len(ids)), ids)
-        raise SampleError(f"no sample of this batch can be read, the last: {self._bad[int(ids[0])].line()}; {AGAIN}")
+        last = self._bad[int(ids[0])].line()
+        raise SampleError(f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}")
 
     def _view_of(self, numbers: torch.Tensor, ids: np.ndarray, epoch: int) -> torch.Tensor:
         """Give uint8 [num_crops * B, size, size, C]; for training augmented."""

@@ -1,5 +1,21 @@
 """What can be wrong with a user's data. Commands print these as one line and leave with status 2."""
 
+import errno
+
+_REMEDIES = {  # where the operating system refuses a path that a flag named or led to
+    errno.ENOENT: "check its spelling, or choose another path",
+    errno.ENOTDIR: "a file lies where a folder is needed: move it, or choose another path",
+    errno.EISDIR: "a folder lies where a file is needed: move it, or choose another path",
+    errno.EEXIST: "move it away, or choose another path",
+    errno.EACCES: "change its permissions, or choose another path",
+    errno.EPERM: "change its permissions, or choose another path",
+    errno.EROFS: "choose a path on a disk that can be written",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ESTALE: "its network disk no longer knows it: mount it again, then run the same command again",
+    errno.EMFILE: "raise the limit of open files with `ulimit -n`",
+    errno.EIO: "the disk or network below it fails: check it, then run the same command again",
+}
+
 
 class DataError(ValueError):
     """The data or the request cannot be used: the message names the value, the file, the key and the remedy."""
@@ -11,6 +27,11 @@ class FormatError(DataError):
 
 class SampleError(DataError):
     """One sample cannot be read or decoded; the message names shard and key."""
+
+
+def remedy(error: OSError) -> str:
+    """Say what to do where the operating system refuses a path."""
+    return _REMEDIES.get(error.errno or 0, "check this path")
 
 
 def one_line(error: BaseException) -> str:

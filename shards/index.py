@@ -210,10 +210,9 @@ def _check_files(index: DatasetIndex) -> None:
             raise FormatError(f"{path}: cannot be looked at ({error.strerror}); pack this split again") from error
         if found != shard.num_bytes:
             state = "is missing" if found is None else f"has {found} bytes"
-            raise FormatError(
-                f"{path}: {state}, the index says {shard.num_bytes} bytes; "
-                "run the same preprocess.shard command again to restore it"
-            )
+            again = "run the same preprocess.shard command again to"
+            mended = f"restore what it links to, or {again} index anew" if index.in_place else f"{again} restore it"
+            raise FormatError(f"{path}: {state}, the index says {shard.num_bytes} bytes; {mended}")
         total += shard.num_samples
     if total != index.num_samples:
         raise FormatError(f"{index.root}: shards hold {total} samples, samples.npy {index.num_samples}; pack again")

@@ -19,7 +19,7 @@ from shards.reader import ShardReader
 from shards.resident import Resident, bounded
 from shards.ring import Ring
 from shards.sampler import Plan, World
-from shards.watch import AGAIN, OnBadSample, Skipped, Watch
+from shards.watch import OnBadSample, Skipped, Watch, restoring
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ class BatchMaker:
             bad = self._fill(slot, np.full(len(is_bad), number), epoch)
             if not bad:
                 return
-        raise SampleError(f"no sample of this batch can be read, the last: {next(iter(bad.values())).line()}; {AGAIN}")
+        last = next(iter(bad.values())).line()
+        raise SampleError(f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}")
 
     def _share(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Tell this rank's samples int64 [B] of a global batch, which are valid, and the global batch's known labels.

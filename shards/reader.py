@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from shards.errors import SampleError
+from shards.errors import DataError, SampleError, remedy
 from shards.index import DatasetIndex
 
 BLOCK = 512  # bytes of a tar header
@@ -32,14 +32,22 @@ class ShardReader:
     def member(self, row: np.void, member: int) -> np.ndarray:
         """View the bytes of image member number `member` of a row of samples.npy: uint8 [length], read-only.
 
-        Raises SampleError without shard or key, which the caller knows.
+        Raises SampleError without shard or key, which the caller knows; DataError where the shard may be well, but the
+        system does not let it be read.
         """
         number, start, length = int(row["shard"]), int(row["offset"][member]), int(row["length"][member])
-        shard, whole = self._map(number, length)
-        # The file may have been cut short since it was mapped, and touching a page that is gone would end the process
-        # (SIGBUS). Asking for its size costs 0.5 us, without the GIL.
-        if start + length > whole.size():
-            raise SampleError(f"bytes {start} to {start + length} lie beyond the {whole.size()} bytes of the shard")
+        try:
+            shard, whole = self._map(number, length)
+            # The file may have been cut short since it was mapped, and touching a page that is gone would end the
+            # process (SIGBUS). Asking for its size costs 0.5 us, without the GIL.
+            num_bytes = whole.size()
+        except FileNotFoundError as error:
+            raise SampleError(f"the shard cannot be opened ({error.strerror})") from error
+        except OSError as error:  # such as too many open files: no sample is to blame, and none may be skipped for it
+            path = self.index.shard_path(number)
+            raise DataError(f"{path}: the shard cannot be read ({error.strerror}); {remedy(error)}") from error
+        if start + length > num_bytes:
+            raise SampleError(f"bytes {start} to {start + length} lie beyond the {num_bytes} bytes of the shard")
         return shard[start : start + length]
 
     def _map(self, number: int, length: int) -> tuple[np.ndarray, mmap.mmap]:
@@ -53,12 +61,9 @@ class ShardReader:
                 return mapped
             if number >= len(self.index.shards):
                 raise SampleError(f"samples.npy names shard {number} of {len(self.index.shards)}")
-            try:
-                with open(self.index.shard_path(number), "rb") as file:
-                    self._check(file, number)
-                    whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except OSError as error:
-                raise SampleError(f"the shard cannot be opened ({error.strerror})") from error
+            with open(self.index.shard_path(number), "rb") as file:
+                self._check(file, number)
+                whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._maps[number] = np.frombuffer(whole, np.uint8), whole
             if len(self._maps) > MAX_OPEN_SHARDS:
                 self._maps.popitem(last=False)  # unmapped when the last view of it goes

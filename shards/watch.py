@@ -10,7 +10,14 @@ from shards.errors import SampleError
 from shards.index import DatasetIndex
 
 OnBadSample = Literal["stop", "skip"]
-AGAIN = "run the same preprocess.shard command again to restore the shard"
+_AGAIN = "run the same preprocess.shard command again"
+
+
+def restoring(index: DatasetIndex) -> str:
+    """Say how a split whose sample cannot be read is mended: what lies in place was written by another."""
+    if index.in_place:
+        return f"restore the tar that the shard is a link to, or {_AGAIN} to index what is there now"
+    return f"{_AGAIN} to restore the shard"
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Watch:
             return False
         skipped = self._skipped(str(error))
         if not self._skip:
-            raise SampleError(f"{skipped.line()}; {AGAIN}") from error
+            raise SampleError(f"{skipped.line()}; {restoring(self._index)}") from error
         self.bad[skipped.id] = skipped
         return True
 

@@ -15,7 +15,7 @@ from preprocess.keys import sample_key
 from preprocess.pool import open_pool
 from preprocess.verification import verify_split
 from shards.dataset import ShardDataset
-from shards.errors import DataError
+from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from tests.conftest import jpeg, photograph
@@ -167,7 +167,7 @@ def test_a_rerun_keeps_what_is_right_and_mends_the_rest(foreign, tmp_path, monke
         assert index_in_place(monkeypatch, capsys, wds, out)[0] == 0
         assert content(out / "all") == before, name
     wds = wds.rename(tmp_path / "moved")
-    with pytest.raises(DataError, match=r"all-000000\.tar: is missing.*run the same preprocess\.shard command"):
+    with pytest.raises(DataError, match=r"all-000000\.tar: is missing.*restore what it links to, or run the same"):
         DatasetIndex.open(out / "all")
     args = ["--source", "webdataset", "--root", str(wds), "--out", str(out), "--in-place"]
     _, told, _ = shard(monkeypatch, capsys, *args)
@@ -178,7 +178,12 @@ def test_a_rerun_keeps_what_is_right_and_mends_the_rest(foreign, tmp_path, monke
     write_shard(wds / "photos-002.tar", changed)
     _, told, errors = shard(monkeypatch, capsys, *args)
     assert "1 written, 2 verified and kept" in told, errors
-    assert DatasetIndex.open(out / "all").samples["width"][16] == 40
+    index = DatasetIndex.open(out / "all")
+    assert index.samples["width"][16] == 40
+    tar = wds / "photos-002.tar"
+    tar.write_bytes(bytes(tar.stat().st_size))
+    with pytest.raises(SampleError, match=r"all-000002\.tar: .*; restore the tar that the shard is a link to, or run"):
+        ShardDataset(index)[16]
 
 
 def test_killed_before_its_end_it_goes_on(foreign, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """`on_bad_sample="skip"`: what cannot be read is left out, told once an epoch, weighs nothing, and is bounded."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -107,6 +109,32 @@ def test_past_one_in_a_hundred_it_stops(harmed):
         SampleError, match=r"2 samples of 70 were bad, 1 at most are skipped: python -m preprocess\.verify"
     ):
         list(loader(harmed))
+
+
+def test_no_rank_stops_alone(harmed):
+    """Each knows only its own: the others would wait for it in the next exchange."""
+    ranks = [loader(harmed, world=World(rank, 2)) for rank in range(2)]
+    num_skipped = [sum(len(batch.skipped) for batch in rank) for rank in ranks]
+    assert max(num_skipped) > most_skipped(70)
+    assert sum(num_skipped) == len(BAD)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ESTALE, errno.EIO])
+@pytest.mark.parametrize("on_bad_sample", ["skip", "stop"])
+def test_what_the_system_refuses_is_no_bad_sample(packed, monkeypatch, number, on_bad_sample):
+    """The shard may be whole: packing again would not help, and nothing may be left out for it."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("shards.reader.open", refuse, raising=False)
+    with pytest.raises(
+        DataError, match=rf"train-00000\d\.tar: the shard cannot be read \({os.strerror(number)}\); "
+    ) as told:
+        list(loader(DatasetIndex.open(packed), on_bad_sample=on_bad_sample))
+    assert not isinstance(told.value, SampleError)
+    assert "preprocess" not in str(told.value)
+    assert "check this path" not in str(told.value)
 
 
 def test_the_default_is_to_stop(harmed):
