@@ -157,6 +157,7 @@ def _predict(
             crop_share=look.crop_share,
             five_crops=look.five_crops,
             bands=bands,
+            device=device,
             on_bad_sample=config.on_bad_sample,
         )
         quiet = None if accelerator.is_main_process else True

@@ -117,7 +117,8 @@ class DeviceMaker(BatchMaker):
     def _fill_device(self) -> None:
         num_samples, shape = self.index.num_samples, tuple(self._images.shape[1:])
         at_once = max(1, _CHUNK_BYTES // int(np.prod(shape)))
-        bar = tqdm(total=num_samples, desc=f"decode {self.index.split}", unit="img", leave=False, disable=None)
+        quiet = None if self.plan.world.rank % self.plan.world.num_local == 0 else True  # one bar a machine
+        bar = tqdm(total=num_samples, desc=f"decode {self.index.split}", unit="img", leave=False, disable=quiet)
 
         def decode(start: int) -> int:
             rows = self.index.samples[start : start + at_once]

@@ -17,7 +17,7 @@ WHOLE = 0  # decode the file as it is: nothing to cut, or not a kind that can be
 MISMATCH = -1  # the frame header is unreadable or tells another size than the index
 
 _SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
-_NARROW = 4  # pixels: libjpeg smooths the chroma of anything wider, repeats that of an image this narrow
+NARROW = 4  # pixels: libjpeg smooths the chroma of anything wider, repeats that of an image this narrow
 _TILES_NAME = np.frombuffer(TILES_NAME, np.uint8)
 
 
@@ -105,7 +105,7 @@ def cut_tiles(
         return WHOLE, 0, 0, 0, 0
     column0, row0 = max(x - 1, 0) // tile_w, max(y - 1, 0) // mcu_h
     column1 = min((x + w + 1 + tile_w - 1) // tile_w, columns)
-    if column0 > 0 and width - column0 * tile_w <= _NARROW:
+    if column0 > 0 and width - column0 * tile_w <= NARROW:
         column0 -= 1
     row1 = min((y + h + 1 + mcu_h - 1) // mcu_h, rows)
     if column0 == 0 and row0 == 0 and column1 == columns and row1 == rows:

@@ -94,6 +94,7 @@ class _Making:
     def _run(self) -> None:
         while (step := self._claim()) is not None:
             made: Batch | BaseException
+            self._maker.watch().begin()
             self._watches[step] = self._maker.watch()
             try:
                 made = self._maker.make(self._epoch, step)
@@ -107,16 +108,36 @@ class _Making:
 
 
 class _Steps(IterableDataset[Batch]):
-    """What DataLoader is told it iterates over; the work is in Loader.__iter__."""
+    """What DataLoader is told it iterates over: the rest of an epoch (the whole of it, unless a state was loaded).
 
-    def __init__(self, loader: "Loader") -> None:
-        self._loader = loader
+    It knows nothing of its Loader: in a cycle the two, and a cache with them, would outlive their last user until the
+    garbage collector comes.
+    """
+
+    def __init__(self, maker: BatchMaker, num_threads: int, read_timeout_s: float) -> None:
+        self._maker, self._num_threads, self._read_timeout_s = maker, num_threads, read_timeout_s
+        self.epoch, self.step, self.resume_step = 0, 0, 0
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._loader)
+        plan, epoch, step, self.resume_step = self._maker.plan, self.epoch, self.resume_step, 0
+        self.step = step
+        self._maker.prepare()
+        making, num_skipped = _Making(self._maker, epoch, step, self._num_threads, self._read_timeout_s), 0
+        try:
+            for number in range(step, plan.num_steps):
+                batch = making.next()
+                num_skipped += len(batch.skipped)
+                if plan.world.num_ranks == 1:
+                    check_skipped(num_skipped, self._maker.index, batch.skipped)
+                self.step = number + 1
+                yield batch
+                del batch
+            self.epoch, self.step = epoch + 1, 0
+        finally:
+            making.stop()
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return self._maker.plan.num_steps
 
 
 class Loader(DataLoader[Batch]):
@@ -137,7 +158,8 @@ class Loader(DataLoader[Batch]):
     `cache="ram"` decodes each image once, at a short side of at most `cache_short_side` pixels (0: size / 0.875), and
     takes all later crops from memory, which the ranks of a machine share; evaluation and `augment="pad"` keep finished
     views. `cache="device"` keeps them on `device`, to crop from as squares of `cache_short_side` pixels, and makes the
-    batches there.
+    batches there. Otherwise `device` only tells where batches go: for a GPU, or any where it is not told, they lie in
+    pinned memory.
 
     `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` tells, up to one in a hundred an
     epoch; otherwise the first one raises SampleError. Of several ranks each knows only its own: there the bound is for
@@ -198,37 +220,22 @@ class Loader(DataLoader[Batch]):
         view = View(size, train, check_scale(scale), crop_share, *what)
         short_side = cache_short_side or round(size / CROP_SHARE)
         resident = make_resident(index, view, short_side, world.num_local) if cache == "ram" else None
+        pinned = torch.cuda.is_available() and (device is None or device_of(device).type == "cuda")
         self.maker = (
             DeviceMaker(index, plan, view, device_of(device), short_side, num_threads, on_bad_sample)
             if cache == "device"
-            else BatchMaker(index, plan, view, resident, on_bad_sample)
+            else BatchMaker(index, plan, view, resident, on_bad_sample, pinned)
         )
-        self._read_timeout_s = read_timeout_s
-        self._epoch, self._step, self._resume_step = 0, 0, 0
+        self._steps = _Steps(self.maker, num_threads, read_timeout_s)
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
-        super().__init__(_Steps(self), batch_size=None, num_workers=0)
+        super().__init__(self._steps, batch_size=None, num_workers=0)
 
     def __len__(self) -> int:
         return self.plan.num_steps
 
     def __iter__(self) -> Any:
         """Iterate over the rest of the epoch (the whole of it, unless a state was loaded)."""
-        epoch, step, self._resume_step = self._epoch, self._resume_step, 0
-        self._step = step
-        self.maker.prepare()
-        making, num_skipped = _Making(self.maker, epoch, step, self.num_threads, self._read_timeout_s), 0
-        try:
-            for number in range(step, self.plan.num_steps):
-                batch = making.next()
-                num_skipped += len(batch.skipped)
-                if self.plan.world.num_ranks == 1:
-                    check_skipped(num_skipped, self.index, batch.skipped)
-                self._step = number + 1
-                yield batch
-                del batch
-            self._epoch, self._step = epoch + 1, 0
-        finally:
-            making.stop()
+        return iter(self._steps)
 
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for; with cache device also decode all."""
@@ -236,11 +243,11 @@ class Loader(DataLoader[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
-        self._epoch, self._step, self._resume_step = epoch, 0, 0
+        self._steps.epoch, self._steps.step, self._steps.resume_step = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int]:
         """Tell where the latest iteration stands: `step` batches of `epoch` have been handed out."""
-        return {"epoch": self._epoch, "step": self._step, **self._identity()}
+        return {"epoch": self._steps.epoch, "step": self._steps.step, **self._identity()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a state: the next iteration hands out batch `step` of `epoch` first, on any number of ranks."""
@@ -250,10 +257,10 @@ class Loader(DataLoader[Batch]):
                     f"the saved order has {name} {state.get(name)}, this loader {value}: "
                     "going on exactly needs the same; start a new run to change it"
                 )
-        self._epoch, self._step = state["epoch"], state["step"]
-        if self._step >= self.plan.num_steps:
-            self._epoch, self._step = self._epoch + 1, 0
-        self._resume_step = self._step
+        epoch, step = state["epoch"], state["step"]
+        if step >= self.plan.num_steps:
+            epoch, step = epoch + 1, 0
+        self._steps.epoch, self._steps.step, self._steps.resume_step = epoch, step, step
 
     def _identity(self) -> dict[str, int]:
         plan = self.plan

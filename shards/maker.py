@@ -56,7 +56,10 @@ class View:
 
 
 class BatchMaker:
-    """Make the batches of one rank. With `resident` images are decoded once, and cropped from there."""
+    """Make the batches of one rank. With `resident` images are decoded once, and cropped from there.
+
+    `pinned` is for batches that a GPU fetches: such memory costs the process a CUDA context.
+    """
 
     decoder_class = Decoder
 
@@ -67,12 +70,13 @@ class BatchMaker:
         view: View,
         resident: Resident | None = None,
         on_bad_sample: OnBadSample = "stop",
+        pinned: bool = False,
     ) -> None:
         self.index, self.plan, self.view, self.resident = index, plan, view, resident
         self.on_bad_sample = on_bad_sample
         self._reader = ShardReader(index)
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, view.num_channels)
-        self.ring = Ring(shape, pinned=torch.cuda.is_available())
+        self.ring = Ring(shape, pinned)
         self._local = threading.local()
         self._colour = mean_colour(index)[: view.num_channels] if view.cutout else np.empty(0, np.uint8)
 

@@ -9,10 +9,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from shards.errors import DataError, SampleError, remedy
+from shards.format import BLOCK
 from shards.index import DatasetIndex
+from shards.machine import open_files
 
-BLOCK = 512  # bytes of a tar header
-MAX_OPEN_SHARDS = 512  # each costs a file descriptor; 1,024 is the usual limit of a process
+# An open shard costs a file descriptor and one of a process's 65,530 maps (Linux); several readers share them.
+MIN_OPEN_SHARDS, MAX_OPEN_SHARDS = 512, 16_384
 # After so many bytes handed out the mapped pages are let go: they stay in the page cache, but no longer count as this
 # process's memory, which would otherwise grow to the size of the dataset. Costs under 1% to map them again.
 MAPPED_BYTES = 32_000_000
@@ -20,13 +22,20 @@ MAPPED_BYTES = 32_000_000
 
 class ShardReader:
     """Map shards when first asked for and hand out views of their bytes. Threads may share one; a pickled copy
-    (for worker processes) opens its own maps."""
+    (for worker processes) opens its own maps.
+
+    The lock is held to look a map up, never while a shard is opened: on a network disk that takes milliseconds.
+    """
 
     def __init__(self, index: DatasetIndex) -> None:
         self.index = index
         self._maps: OrderedDict[int, tuple[np.ndarray, mmap.mmap]] = OrderedDict()
         self._first_rows = np.cumsum([0] + [shard.num_samples for shard in index.shards])
+        self._max_open = max(MIN_OPEN_SHARDS, open_files(4 * MAX_OPEN_SHARDS) // 4)
         self._handed_out = 0
+        # Shards asked for since pages were let go, and in the round before: a slow thread may touch its view after.
+        self._touched: set[int] = set()
+        self._touched_before: set[int] = set()
         self._lock = Lock()
 
     def member(self, row: np.void, member: int) -> np.ndarray:
@@ -58,16 +67,23 @@ class ShardReader:
             mapped = self._maps.get(number)
             if mapped is not None:
                 self._maps.move_to_end(number)
+                self._touched.add(number)
                 return mapped
-            if number >= len(self.index.shards):
-                raise SampleError(f"samples.npy names shard {number} of {len(self.index.shards)}")
-            with open(self.index.shard_path(number), "rb") as file:
-                self._check(file, number)
-                whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._maps[number] = np.frombuffer(whole, np.uint8), whole
-            if len(self._maps) > MAX_OPEN_SHARDS:
+        opened = self._open(number)
+        with self._lock:
+            mapped = self._maps.setdefault(number, opened)  # another thread may have been first: ours is closed then
+            self._touched.add(number)
+            if len(self._maps) > self._max_open:
                 self._maps.popitem(last=False)  # unmapped when the last view of it goes
-            return self._maps[number]
+            return mapped
+
+    def _open(self, number: int) -> tuple[np.ndarray, mmap.mmap]:
+        if number >= len(self.index.shards):
+            raise SampleError(f"samples.npy names shard {number} of {len(self.index.shards)}")
+        with open(self.index.shard_path(number), "rb") as file:
+            self._check(file, number)
+            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.frombuffer(whole, np.uint8), whole
 
     def _check(self, file: BinaryIO, number: int) -> None:
         """See that a shard is the one that samples.npy was made of: the tar names its first and last sample."""
@@ -91,8 +107,9 @@ class ShardReader:
     def _let_go(self) -> None:
         self._handed_out = 0
         if hasattr(mmap, "MADV_DONTNEED"):  # views stay good: their pages are mapped again when touched
-            for _, whole in self._maps.values():
-                whole.madvise(mmap.MADV_DONTNEED)
+            for number in self._maps.keys() & (self._touched | self._touched_before):
+                self._maps[number][1].madvise(mmap.MADV_DONTNEED)
+        self._touched, self._touched_before = set(), self._touched
 
     def __getstate__(self) -> dict[str, Any]:
         return {"index": self.index}

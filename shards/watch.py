@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shards.errors import SampleError
+from shards.format import SAMPLES_NAME
 from shards.index import DatasetIndex
 
 OnBadSample = Literal["stop", "skip"]
@@ -47,6 +48,10 @@ class Watch:
         self.num_seen = 0
         self.bad: dict[int, Skipped] = {}
 
+    def begin(self) -> None:
+        """Turn to a batch whose first sample is yet to come."""
+        self._id = -1
+
     def over(self, number: int, row: np.void) -> "Watch":
         """Turn to a sample: row `number` of the index."""
         self._id, self._row = number, row
@@ -66,8 +71,8 @@ class Watch:
         return True
 
     def where(self) -> str:
-        """Name the sample that is being read."""
-        return "" if self._id < 0 else self._skipped("").line().removesuffix(": ")
+        """Name the sample that is being read, or before the first of a batch the file that tells where samples lie."""
+        return f"{self._index.root / SAMPLES_NAME}" if self._id < 0 else self._skipped("").line().removesuffix(": ")
 
     def _skipped(self, reason: str) -> Skipped:
         number, shards = int(self._row["shard"]), self._index.shards

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import FormatError
-from shards.format import sync_folder, write_atomically
+from shards.format import BLOCK, sync_folder, write_atomically
 
-BLOCK = tarfile.BLOCKSIZE
 _KEY = re.compile(r"[A-Za-z0-9_%~-]{1,64}")  # preprocess.keys makes no others: nothing that leads out of a folder
 _MAX_JSON = 16 << 20
 

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from shards.format import MAX_TILES
+from shards.jpeg import NARROW
 from shards.tiles.compiled import OPTIONS
 from shards.tiles.entropy import SLACK, decode_pair, unstuff
 from shards.tiles.header import INTERVAL, LIST, LISTED, LOOK, LUMA_H, LUMA_V, MAX_BLOCKS, SCAN, read_header, u16
@@ -31,7 +32,6 @@ from shards.tiles.vectors import LANES
 
 _BLOCK = 8 * LANES  # floats from one block of a strip to the next
 _SQUARE = LANES * LANES
-_NARROW = 4  # pixels: libjpeg repeats the chroma of an image this narrow instead of smoothing it
 _ZIGZAG = np.array(
     [
         0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14,
@@ -187,7 +187,7 @@ def _decode_crop(
     interval, luma_h, luma_v = s.frame[INTERVAL], s.frame[LUMA_H], s.frame[LUMA_V]
     tile_w, tile_h = interval * 8 * luma_h, 8 * luma_v
     num_mcus = (width + 8 * luma_h - 1) // (8 * luma_h)
-    if interval == 0 or num_mcus % interval != 0 or min(width, height) <= _NARROW:
+    if interval == 0 or num_mcus % interval != 0 or min(width, height) <= NARROW:
         return False
     if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
         return False

@@ -45,6 +45,24 @@ def test_a_read_that_hangs_ends_with_shard_and_key(index, num_threads):
     assert seen == [0, 8, 16, 24]  # what came before was handed out
 
 
+def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_before(index, monkeypatch):
+    loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)
+    loader.warm_up()
+    released, share = threading.Event(), loader.maker._share
+
+    def slow(epoch, step):
+        if step == 1:
+            released.wait()
+        return share(epoch, step)
+
+    monkeypatch.setattr(loader.maker, "_share", slow)
+    try:
+        with pytest.raises(DataError, match=rf"^{index.root}/samples\.npy: reading it has not ended for 0\.3 s"):
+            list(loader)
+    finally:
+        released.set()
+
+
 def test_a_slow_batch_is_no_hang(index):
     """Each sample takes a third of the timeout, the batch several times as long."""
     loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)

@@ -3,9 +3,8 @@
 import gc
 import random
 import shutil
-import sys
 import threading
-from pathlib import Path
+import weakref
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import BATCHES_AHEAD, Loader
-from shards.reader import ShardReader
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
 
@@ -184,7 +182,7 @@ def test_fewer_samples_than_ranks(tmp_path):
         ({"global_batch_size": 0}, "global_batch_size is 0"),
         ({"size": 0}, "size is 0"),
         ({"num_threads": 0}, "num_threads is 0"),
-        ({"scale": (0.9, 0.1)}, "crop scale"),
+        ({"scale": (0.9, 0.1)}, r"crop_scale is \(0\.9, 0\.1\)"),
         ({"crop_share": 1.5}, "crop_share is 1.5"),
         ({"seed": -1}, "seed is -1"),
     ],
@@ -224,6 +222,36 @@ def test_map_style_dataset_in_worker_processes(index):
         dataset[len(dataset)]
 
 
+@pytest.mark.parametrize("cache", ["none", "ram", "device"])
+def test_a_loader_ends_with_its_last_user(index, cache):
+    """Not when the garbage collector comes: a cache may be most of the memory."""
+    gone = loader(index, cache=cache, device="cpu")
+    for _ in zip(range(2), gone, strict=False):
+        pass
+    gc.collect()
+    gc.disable()
+    try:
+        ends = [weakref.ref(each) for each in (gone, gone.maker)]
+        del gone
+        assert [end() for end in ends] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_what_torch_is_told_of_goes_on_without_its_loader(index):
+    """Others wrap `dataset` in a DataLoader of their own and let ours go."""
+    expected = [batch.ids.tolist() for batch in loader(index)]
+    assert [batch.ids.tolist() for batch in DataLoader(loader(index).dataset, batch_size=None)] == expected
+
+
+def test_memory_is_pinned_for_a_gpu_alone(index, monkeypatch):
+    """On a machine with a GPU, a run on the CPU needs no CUDA context."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    pinned = {device: loader(index, device=device).maker.ring._pinned for device in (None, "cuda", "cuda:0", "cpu")}
+    assert pinned == {None: True, "cuda": True, "cuda:0": True, "cpu": False}
+    loader(index, device="cpu").warm_up()
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_batches_cross_to_the_gpu_unchanged(index):
@@ -258,28 +286,3 @@ def test_an_iteration_that_its_own_thread_collects_does_not_wait_for_itself(inde
     thread.start()
     assert ended.wait(5)
     iterator.close()
-
-
-def mapped_bytes(name: str) -> int:
-    """Sum the resident bytes of all maps of files whose path holds `name`."""
-    lines, total, inside = Path("/proc/self/smaps").read_text().splitlines(), 0, False
-    for line in lines:
-        if not line.split()[0].endswith(":"):
-            inside = name in line
-        elif inside and line.startswith("Rss:"):
-            total += 1024 * int(line.split()[1])
-    return total
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_mapped_pages_are_bounded_and_views_stay_good(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr("shards.reader.MAPPED_BYTES", 50_000)
-    root = tmp_path / "bounded-pages"
-    shutil.copytree(packed, root)
-    reader = ShardReader(DatasetIndex.open(root))
-    held = [(reader.member(row, 0), bytes(reader.member(row, 0))) for row in reader.index.samples]
-    assert sum(len(copy) for _, copy in held) > 150_000
-    assert 0 < mapped_bytes("bounded-pages/train") < 50_000 + 16 * 4096 * 20  # what is read ahead around a touched page
-    reader._let_go()
-    assert mapped_bytes("bounded-pages/train") == 0
-    assert all(bytes(view) == copy for view, copy in held)

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from preprocess.geometry import Band, ImageOptions
 from preprocess.record import Record
@@ -305,6 +306,19 @@ def test_crops_get_a_square_cut_out_too(small, place):
 def test_options_that_cannot_be(small, options, says):
     with pytest.raises(DataError, match=says):
         loader(small, **options)
+
+
+def test_one_rank_of_a_machine_draws_the_bar(small, monkeypatch):
+    told = []
+
+    def bar(*_, disable, **__):
+        told.append(disable)
+        return tqdm(disable=True)
+
+    monkeypatch.setattr("shards.device.tqdm", bar)
+    for rank in range(4):
+        loader(small, cache="device", device="cpu", world=World(rank, 4, num_local=2)).warm_up()
+    assert told == [None, True, None, True]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
