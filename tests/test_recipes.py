@@ -10,6 +10,7 @@ from eval.config import EvalConfig, joined
 from preprocess.shard import _parse as parse_packing
 from shards.commandline import parse
 from train.__main__ import config_first
+from train.checks import check_new
 from train.config import TrainConfig
 from train.export import ExportConfig
 from train.grid import points
@@ -36,6 +37,7 @@ def commands(path: Path) -> list[tuple[str, list[str]]]:
 def test_a_recipe_is_a_configuration_that_makes_its_network(path):
     config = read(["--config", str(path)])
     assert TrainConfig.from_yaml(path) == config
+    check_new(config)
     assert config.out == f"runs/{path.stem}"
     if config.sweep:
         assert len(points(config)) > 1
@@ -59,6 +61,7 @@ def test_every_command_names_only_options_that_there_are(path, monkeypatch):
     for module, argv in found:
         if module == "train":
             config = read(argv)
+            check_new(config)
             if config.sweep:
                 points(config)
         elif module == "preprocess.shard":

@@ -7,6 +7,7 @@ from pathlib import Path
 from eval.config import joined
 from eval.launch import one_line_where_a_rank_is_lost, spread
 from shards.commandline import parse, run
+from train.checks import check_new
 from train.config import TrainConfig
 from train.grid import points
 
@@ -27,6 +28,8 @@ def main() -> None:
     )
     if config.sweep:
         points(config)  # refuses what cannot be swept
+    else:
+        check_new(config)
     spread("train")
     # Seconds of imports: not before it is clear that this process trains.
     if config.sweep:

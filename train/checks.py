@@ -1,7 +1,8 @@
 """What a configuration is refused for, before any data is opened."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from shards.augment import check_augmentation
 from shards.crops import check_scale
@@ -40,11 +41,17 @@ ONLY_WITH = {
     "focal_": ("loss", "focal"),
     "asl_": ("loss", "asl"),
     "pad": ("augment", "pad"),
+    "crop_scale": ("augment", "crop"),
+    "momentum": ("optimizer", "sgd"),
+    "step_": ("schedule", "step"),
 }
 
 
 def check(config: "TrainConfig") -> None:
-    """Raise DataError for the first value that is out of bounds or contradicts another."""
+    """Raise DataError for the first value that is out of bounds or contradicts another.
+
+    What a run's own config.yaml is refused for, too: `check_new` is for a run that is yet to be trained.
+    """
     for name in AT_LEAST_1:
         if getattr(config, name) < 1:
             raise DataError(f"{name} is {getattr(config, name)}: give at least 1")
@@ -57,14 +64,6 @@ def check(config: "TrainConfig") -> None:
     for name in BELOW_1:
         if not 0 <= getattr(config, name) < 1:
             raise DataError(f"{name} is {getattr(config, name)}: give a number from 0 to below 1")
-    for prefix, (other, value) in ONLY_WITH.items():
-        for field in dataclasses.fields(config):
-            given = getattr(config, field.name)
-            if field.name.startswith(prefix) and given != field.default and getattr(config, other) != value:
-                raise DataError(
-                    f"{field.name} is {given}, but {other} is {getattr(config, other)}: "
-                    f"leave it out, or give --{other} {value}"
-                )
     if config.new_channels != "kaiming" and not (config.pretrained or config.weights):
         raise DataError(
             f"new_channels is {config.new_channels}, but nothing is loaded: leave it out, or start from --pretrained "
@@ -86,6 +85,45 @@ def check(config: "TrainConfig") -> None:
     if config.cache_short_side and (config.cache == "none" or config.augment == "pad"):
         what = f"augment is {config.augment}" if config.cache != "none" else "cache is none"
         raise DataError(f"cache_short_side is {config.cache_short_side}, but {what}: leave it out")
+
+
+def check_new(config: "TrainConfig") -> None:
+    """Raise DataError for the first option that no run can follow, or that would do nothing in this one.
+
+    At the door alone: earlier releases trained runs with such options, and these are still read and evaluated.
+    """
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        for number in given if isinstance(given, tuple) else (given,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise DataError(f"{field.name} is {_spelled(given)}: give a finite number")
+    for name, (other, value) in idle(config).items():
+        given, default = getattr(config, name), getattr(type(config), name)
+        if given != default:
+            raise DataError(
+                f"{name} is {_spelled(given)}, but {other} is {getattr(config, other)}: leave it out "
+                f"(--{name.replace('_', '-')} {_spelled(default)}), or give --{other} {value}"
+            )
+    if config.warmup_epochs > config.epochs:
+        raise DataError(
+            f"warmup_epochs is {config.warmup_epochs:g}, but epochs is {config.epochs}: lr would never be reached; "
+            f"give at most {config.epochs}"
+        )
+
+
+def idle(config: "TrainConfig") -> dict[str, tuple[str, str]]:
+    """Name the options that mean nothing in this run, each with the other option and the value that it needs."""
+    return {
+        field.name: (other, value)
+        for prefix, (other, value) in ONLY_WITH.items()
+        for field in dataclasses.fields(config)
+        if field.name.startswith(prefix) and getattr(config, other) != value
+    }
+
+
+def _spelled(value: Any) -> str:
+    """Spell a value as its flag takes it."""
+    return str(list(value)).replace(" ", "") if isinstance(value, tuple) else f"{value:g}"
 
 
 def _check_normalisation(config: "TrainConfig") -> None:

@@ -1,13 +1,13 @@
 """A small network for small images, in the shape that courses teach: two convolutions, three linear layers."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from shards.errors import DataError
+from train.config import Activation
 
-Activation = Literal["relu", "gelu"]
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
 # Filters of the two convolutions, width of the two hidden layers.
 WIDTHS = {

@@ -9,10 +9,15 @@ import yaml
 
 from shards.augment import Augmentation
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, one_line
 from shards.loader import Cache
 from shards.watch import OnBadSample
-from train.checks import check
+from train.checks import check, idle
+
+Bands = Literal["all", "rgb"]
+Fusion = Literal["early", "late"]
+NewChannels = Literal["kaiming", "mean"]
+Activation = Literal["relu", "gelu"]
 
 # What may differ between a run and its continuation without changing a single weight.
 FREE_ON_RESUME = (
@@ -40,19 +45,19 @@ class TrainConfig:
     )
     pretrained: bool = option(False, "start from timm's pretrained weights (fetched from the Hugging Face hub)")
     weights: str = option("", "start from a local .safetensors or .pth state dict")
-    bands: Literal["all", "rgb"] = option("all", "of images with more bands than RGB, those to train on")
-    fusion: Literal["early", "late"] = option(
+    bands: Bands = option("all", "of images with more bands than RGB, those to train on")
+    fusion: Fusion = option(
         "early",
         "how further bands join RGB. early: as further input channels; late: in a network of their own, whose pooled "
         "features are joined with those of the RGB network before the classifier",
     )
-    new_channels: Literal["kaiming", "mean"] = option(
+    new_channels: NewChannels = option(
         "kaiming",
         "pretrained or weights, more bands than RGB: draw the filters of the further bands, or average those of RGB, "
         "which are kept",
     )
     drop_rate: float = option(0.0, "dropout before the classifier; of model cnn after both hidden layers")
-    activation: Literal["relu", "gelu"] = option("relu", "model cnn: the function after each layer")
+    activation: Activation = option("relu", "model cnn: the function after each layer")
     size: int = option(224, "side of the network's input in pixels")
     crop_scale: tuple[float, float] = option(
         (0.08, 1.0), "augment crop: share of the area of a crop, such as [0.35,1.0]"
@@ -86,7 +91,9 @@ class TrainConfig:
     label_smoothing: float = option(0.0, "move labels so far towards being undecided")
     mixup: float = option(0.0, "mix images and labels in pairs, shares drawn from Beta(mixup, mixup); 0 does not")
     cutmix: float = option(
-        0.0, "give images a box of another one, of a size drawn from Beta(cutmix, cutmix); 0 does not; of both either"
+        0.0,
+        "give images a box of another one, of a size drawn from Beta(cutmix, cutmix); 0 does not; with mixup too, each "
+        "pair takes one of the two at random",
     )
     focal_alpha: float = option(0.25, "loss focal: weight of positives, 1 - alpha that of negatives")
     focal_gamma: float = option(2.0, "loss focal: how much easy labels are played down")
@@ -106,7 +113,11 @@ class TrainConfig:
     step_epochs: int = option(10, "schedule step: epochs between two drops")
     step_factor: float = option(0.1, "schedule step: factor of a drop")
     clip_norm: float = option(0.0, "clip the gradient's norm to this; 0 does not clip")
-    ema_decay: float = option(0.0, "average the weights with this decay per step and validate the average; 0 does not")
+    ema_decay: float = option(
+        0.0,
+        "average the weights with this decay per step and validate the average; the decay is warmed up: in step n it "
+        "is at most 1 - n^(-2/3), such as 0.99 in step 1000; 0 does not",
+    )
     seed: int = option(0, "seed of order, crops, initial weights and dropout")
     num_threads: int = option(2, "loader threads per rank")
     on_bad_sample: OnBadSample = option(
@@ -148,19 +159,28 @@ class TrainConfig:
         """Read a run's config.yaml. Unknown keys are refused; options newer than the file take their defaults."""
         names = {field.name for field in dataclasses.fields(cls)}
         try:
-            values = yaml.safe_load(path.read_text())
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
             odd = sorted(set(values) - names)
             if odd:
-                raise DataError(f"{path}: has options that this release does not know: {', '.join(map(str, odd))}")
+                raise DataError(
+                    f"{path}: has options that this release does not know: {', '.join(map(str, odd))}; "
+                    "take them out, or use the release that wrote it"
+                )
             values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
             return cls(**values)
-        except (OSError, yaml.YAMLError, TypeError) as error:
-            raise DataError(f"{path}: not the configuration of a run ({' '.join(str(error).split())})") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+            raise DataError(
+                f"{path}: not the configuration of a run ({one_line(error)}); put back the file that training wrote"
+            ) from error
 
     def differences(self, other: "TrainConfig") -> dict[str, tuple[Any, Any]]:
-        """Tell what would make the continuation of a run another run: name -> (this value, the other's)."""
+        """Tell what would make the continuation of a run another run: name -> (this value, the other's).
+
+        An option that means nothing in either may differ.
+        """
+        free = {*FREE_ON_RESUME, *(idle(self).keys() & idle(other).keys())}
         return {
             field.name: (getattr(self, field.name), getattr(other, field.name))
             for field in dataclasses.fields(self)
-            if field.name not in FREE_ON_RESUME and getattr(self, field.name) != getattr(other, field.name)
+            if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
         }

@@ -1,12 +1,12 @@
 """Filters of a network of RGB images for images of more, or other, channels."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-NewChannels = Literal["kaiming", "mean"]
+from train.config import NewChannels
+
 RGB = 3
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from shards.commandline import folder
 from shards.errors import DataError
+from train.checks import check_new
 from train.config import TrainConfig
 
 Number = int | float
@@ -35,9 +36,11 @@ def points(config: TrainConfig) -> list[Point]:
         name = "_".join(f"{option}={repr(value).removesuffix('.0')}" for option, value in values.items())
         out = str(folder(config.out) / name)
         try:
-            found.append(Point(name, values, dataclasses.replace(config, sweep="", out=out, **values)))
+            of_point = dataclasses.replace(config, sweep="", out=out, **values)
+            check_new(of_point)
         except DataError as error:
             raise DataError(f"sweep is {config.sweep}: {error}") from error
+        found.append(Point(name, values, of_point))
     return found
 
 
@@ -59,7 +62,7 @@ def parse_sweep(text: str) -> dict[str, list[Number]]:
             raise DataError(f"sweep is {text}: give an option and its values, such as lr=0.01,0.005,0.001")
         number = _number(text, name, value.strip(), kinds[name])
         if number in options[name]:
-            raise DataError(f"sweep is {text}: {name} has the value {number} twice")
+            raise DataError(f"sweep is {text}: {name} has the value {number} twice; give it once")
         options[name].append(number)
     return options
 
@@ -69,10 +72,11 @@ def _number(text: str, name: str, value: str, kind: type[Number]) -> Number:
         number = kind(value)
     except ValueError as error:
         raise DataError(
-            f"sweep is {text}: {name} takes {'whole numbers' if kind is int else 'numbers'}, not {value!r}"
+            f"sweep is {text}: {name} takes {'whole numbers' if kind is int else 'numbers'}, not {value!r}; "
+            f"give {name}=1,2 or the like"
         ) from error
     if not math.isfinite(number):
-        raise DataError(f"sweep is {text}: {name} cannot be {value}")
+        raise DataError(f"sweep is {text}: {name} cannot be {value}; give a finite number")
     return number
 
 

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from shards.errors import DataError
-
-RGB = 3
+from train.filters import RGB
 
 
 class Joined(nn.Module):
@@ -39,5 +38,7 @@ def _num_features(backbone: nn.Module, num_channels: int, size: int) -> int:
     features = backbone(torch.zeros(1, num_channels, size, size))
     backbone.train()
     if not torch.is_tensor(features) or features.ndim != 2:
-        raise DataError("fusion is late, but this model has no pooled features of its own: choose another, or early")
+        raise DataError(
+            "fusion is late, but this model has no pooled features of its own: give --fusion early, or another --model"
+        )
     return features.shape[1]

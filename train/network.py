@@ -2,18 +2,17 @@
 
 import difflib
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
 from torch import nn
 
 from shards.errors import DataError, one_line
-from train.cnn import CNN, WIDTHS, Activation
-from train.filters import RGB, NewChannels, fit_filters
+from train.cnn import CNN, WIDTHS
+from train.config import Activation, Fusion, NewChannels
+from train.filters import RGB, fit_filters
 from train.joined import Joined
-
-Fusion = Literal["early", "late"]
 
 
 def build_network(
@@ -43,7 +42,10 @@ def build_network(
     if name not in WIDTHS and activation != "relu":
         raise DataError(f"activation is {activation}, but {name} has its own: leave it out, or choose model cnn")
     if fusion == "late" and channels <= RGB:
-        raise DataError(f"fusion is late, but the images have {channels} channels: it joins RGB with further bands")
+        raise DataError(
+            f"fusion is late, but the images have {channels} channels, and it joins RGB with further bands: "
+            "give --fusion early, or data of more bands"
+        )
     make = partial(_make, name, size, pretrained=pretrained, new_channels=new_channels, activation=activation)
     network: nn.Module
     if fusion == "late":

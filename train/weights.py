@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from shards.errors import DataError, one_line
-from train.filters import NewChannels, fit_filters
+from train.config import NewChannels
+from train.filters import fit_filters
 from train.joined import Joined
 
 MAX_NAMES = 6  # parameter names spelled out in a report of loaded weights
@@ -66,7 +67,9 @@ def load_weights(network: nn.Module, path: str | Path, new_channels: NewChannels
         extended=sorted(extended),
     )
     if not fits:
-        raise DataError(f"{path}: none of its {len(given)} tensors fits the model; is it of another architecture?")
+        raise DataError(
+            f"{path}: none of its {len(given)} tensors fits the model; give the --model they are of, or another file"
+        )
     network.load_state_dict(fits, strict=False)
     return report
 
@@ -74,7 +77,7 @@ def load_weights(network: nn.Module, path: str | Path, new_channels: NewChannels
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """Read a .safetensors file, or a .pth with nothing but tensors in it (`weights_only`)."""
     if not path.is_file():
-        raise DataError(f"{path}: no such weights file")
+        raise DataError(f"{path}: no such weights file; check the path given with --weights")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -89,6 +92,9 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise DataError(f"{path}: holds no state dict of tensors")
+    named = isinstance(state, dict) and all(isinstance(name, str) for name in state)
+    if not named or not all(torch.is_tensor(value) for value in state.values()):
+        raise DataError(
+            f"{path}: holds no state dict of tensors; save model.state_dict() alone, as .safetensors or .pth"
+        )
     return {name.removeprefix("module."): value for name, value in state.items()}

@@ -30,7 +30,7 @@ class TwoRanks:
     def __init__(self, folder: Path, data: Path, out: Path, *flags: str) -> None:
         self.folder, self.out = folder, out
         args = ["--data", str(data), *SMALL, "--epochs", "8", "--global-batch-size", "8", "--save-every-steps", "2"]
-        args += ["--ema-decay", "0.9", "--drop-rate", "0.2", "--momentum", "0.9", *flags]
+        args += ["--ema-decay", "0.9", "--drop-rate", "0.2", *flags]
         self.command = ["train", *args, "--out", str(out), "--resume"]
         self.port = free_port()
 

@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torchvision.ops import sigmoid_focal_loss
 
 from shards.errors import DataError
+from train.checks import check_new
 from train.config import TrainConfig
 from train.loss import (
     BinaryLoss,
@@ -202,8 +203,13 @@ def test_positive_weights_come_from_the_index_and_are_bounded():
     ],
 )
 def test_what_contradicts_itself_is_refused(options, task, says):
+    def build():
+        config = TrainConfig(**options)
+        check_new(config)
+        build_loss(config, index(task), torch.device("cpu"))
+
     with pytest.raises(DataError, match=says):
-        build_loss(TrainConfig(**options), index(task), torch.device("cpu"))
+        build()
 
 
 @pytest.mark.parametrize("name", ["bce", "focal", "asl"])

@@ -77,6 +77,9 @@ def test_an_older_config_takes_defaults_an_unknown_key_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(DataError, match=says):
             TrainConfig.from_yaml(path)
+    path.write_bytes(b"out: runs/caf\xe9\n")
+    with pytest.raises(DataError, match=r"not the configuration of a run .* put back the file"):
+        TrainConfig.from_yaml(path)
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 64), ("deit_tiny_distilled_patch16_224", 64)])
@@ -180,6 +183,13 @@ def test_weights_report_says_what_became_of_each_tensor(tmp_path):
 def test_weights_of_another_architecture_are_refused(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.raises(DataError, match="none of its 1 tensors fits"):
+        load_weights(build_network("test_resnet", 5, 64), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("state", [{0: torch.zeros(1)}, {"a": 1}, torch.zeros(1)])
+def test_weights_without_names_are_refused(state, tmp_path):
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"no state dict of tensors; save model.state_dict\(\) alone"):
         load_weights(build_network("test_resnet", 5, 64), tmp_path / "w.pth")
 
 

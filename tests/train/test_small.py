@@ -6,6 +6,7 @@ import pytest
 from shards.errors import DataError
 from tests.train.here import evaluate_here, train_here
 from train import checkpoint
+from train.checks import check_new
 from train.config import TrainConfig
 from train.run import read_metrics
 
@@ -44,7 +45,7 @@ def test_crops_are_made_on_the_device_too(shades, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"pad": 3}, "pad is 3, but augment is crop: leave it out, or give --augment pad"),
+        ({"pad": 3}, "pad is 3, but augment is crop: leave it out \\(--pad 4\\), or give --augment pad"),
         ({"augment": "pad", "size": 4}, "pad is 4: an image of 4 pixels"),
         ({"cutout": 500}, "cutout is 500"),
         ({"cache_short_side": 40}, "cache_short_side is 40, but cache is none"),
@@ -53,4 +54,4 @@ def test_crops_are_made_on_the_device_too(shades, tmp_path):
 )
 def test_options_that_contradict(options, says):
     with pytest.raises(DataError, match=says):
-        TrainConfig(**options)
+        check_new(TrainConfig(**options))

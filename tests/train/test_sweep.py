@@ -70,6 +70,12 @@ def test_a_refused_sweep_trains_nothing(tmp_path):
     result = command("train", "--sweep", "lr=0.1,-1", "--out", str(tmp_path / "sweep"))
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == "error: sweep is lr=0.1,-1: lr is -1.0: give a number above 0"
+    result = command("train", "--sweep", "momentum=0,0.9", "--out", str(tmp_path / "sweep"))  # of a recipe with adamw
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == (
+        "error: sweep is momentum=0,0.9: momentum is 0.9, but optimizer is adamw: leave it out (--momentum 0), "
+        "or give --optimizer sgd"
+    )
     assert not (tmp_path / "sweep").exists()
 
 
