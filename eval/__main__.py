@@ -23,7 +23,7 @@ from eval.ensemble import Ensembled, check_sizes, predict_ensemble
 from eval.examples import draw_examples
 from eval.export import check_voc_names, export_kinds, write_export
 from eval.figures import figures, on_paper
-from eval.files import write_metrics, write_per_class, write_plots, write_predictions, write_report
+from eval.files import make_folder, write_metrics, write_per_class, write_plots, write_predictions, write_report
 from eval.gallery import build_galleries, choose_classes
 from eval.grids import grids
 from eval.launch import check_world, one_line_where_a_rank_is_lost, spread
@@ -67,14 +67,18 @@ def main() -> None:
     opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
     data = config.data or opened[0].config.data
     index = open_split(data, config.split)
+    split = folder(str(index.root)).name  # `--split val/` is val
     for each in opened:
         _check_classes(each, index)
     if "voc" in kinds:
-        check_voc_names(index.class_names, index.keys().tolist())
+        check_voc_names(index.class_names, index.keys().tolist(), split)
         _check_competition(config, opened)
     shown = choose_classes(index.class_names, names(config.classes) or None, config.seed)
-    compared = baseline.find(config.baseline, config.split) if config.baseline else None
-    chosen = baseline.find(config.thresholds, config.split, "--thresholds") if config.thresholds else None
+    compared = baseline.find(config.baseline, split) if config.baseline else None
+    chosen = baseline.find_thresholds(config.thresholds, data, split) if config.thresholds else None
+    run_folder = opened[0].path.parent
+    out = Path(config.out) if config.out else run_folder / results_name(config, opened[0].config.data, split)
+    make_folder(out)
     accelerator = _accelerator(config, opened)
     check_world(accelerator.num_processes)
     with one_line_where_a_rank_is_lost("run the same command again"):
@@ -85,15 +89,13 @@ def main() -> None:
     PartialState().destroy_process_group()  # gloo's threads abort a process that ends with them still running
     if not accelerator.is_main_process:
         return
-    run_folder = opened[0].path.parent
-    out = Path(config.out) if config.out else run_folder / results_name(config, opened[0].config.data)
     predictions = Predictions(
         outputs.scores,
         outputs.labels,
         outputs.known,
         index.keys().tolist(),
         index.class_names,
-        config.split,
+        split,
         index.task,
     )
     settings = _settings(config, opened)
@@ -111,14 +113,13 @@ def main() -> None:
         metrics["thresholds_from"] = str(chosen)
     if compared:
         metrics["baseline"] = baseline.compare(metrics, predictions, compared)
+    write_metrics(out / "metrics.json", metrics)
+    write_predictions(out / "predictions.npz", predictions)
+    write_per_class(out / "per_class.csv", metrics)
     galleries = build_galleries(predictions, shown, config.num_images)
     thumbnail = ShardDataset(index, bands="rgb").image
     page = render(metrics, predictions, record, history, shown, galleries, thumbnail)
     plots = on_paper(figures(metrics, predictions, history)) | grids(predictions, shown, galleries, thumbnail)
-    out.mkdir(parents=True, exist_ok=True)
-    write_metrics(out / "metrics.json", metrics)
-    write_predictions(out / "predictions.npz", predictions)
-    write_per_class(out / "per_class.csv", metrics)
     write_report(out / "report.html", page)
     write_plots(out / "plots", plots)
     written = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")

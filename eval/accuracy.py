@@ -21,7 +21,7 @@ def measure_accuracy(predictions: Predictions, num_resamples: int, seed: int) ->
     hits = top_hits(predictions, targets)
     counted = targets >= 0
     resampled = resampled_mean(hits, counted, num_resamples, seed)
-    shares = hits[counted].mean(0)
+    shares = hits[counted].sum(0) / counted.sum()  # on a GPU `mean` would multiply by a rounded 1 / n
     edges = interval(resampled, shares).T
     found: dict[str, Any] = {}
     for name, share, ends in zip(("accuracy", f"top{TOP}_accuracy"), shares, edges, strict=False):

@@ -20,7 +20,7 @@ PREDICTIONS_NAME = "predictions.npz"
 
 
 def find(path: str, split: str, flag: str = "--baseline") -> Path:
-    """Return the metrics.json that `path` means: the file, or that of a results folder or of a run's split.
+    """Return the metrics.json that `path` means: the file, or that of a results folder or of a run's `split`.
 
     Raises DataError where there is none that can be read.
     """
@@ -46,6 +46,20 @@ def read(path: Path, flag: str = "--baseline") -> dict[str, Any]:
         return metrics
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{flag} {path}: is no metrics.json of this evaluator ({error!r})") from error
+
+
+def find_thresholds(path: str, data: str, split: str) -> Path:
+    """Return the metrics.json that --thresholds means, of a run that of `val`, where thresholds are chosen.
+
+    Raises DataError where it is of the very samples that are evaluated: thresholds chosen there flatter.
+    """
+    found = find(path, "val", "--thresholds")
+    metrics = read(found, "--thresholds")
+    if metrics.get("split") == split and Path(str(metrics.get("data", ""))).resolve() == Path(data).resolve():
+        raise DataError(
+            f"--thresholds {found}: is of {split} of {data}, which is being evaluated: name an evaluation of other data"
+        )
+    return found
 
 
 def thresholds(path: Path) -> dict[str, float | None]:
@@ -119,8 +133,13 @@ def _accuracy(
         difference = torch.sub(*hits)[:, None]
         bootstrap = metrics["bootstrap"]
         resampled = resampled_mean(difference, targets >= 0, bootstrap["resamples"], bootstrap["seed"])
-        found["interval"] = finite_list(interval(resampled[:, 0], difference[targets >= 0].mean()))
+        found["interval"] = finite_list(interval(resampled[:, 0], _mean(difference, targets >= 0)))
     return found
+
+
+def _mean(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean of whole numbers [N, 1] over the counted samples: on a GPU `mean` would multiply by a rounded 1 / n."""
+    return values[counted].sum() / counted.sum()
 
 
 def _beside(predictions: Predictions, names: Sequence[str], path: Path) -> Predictions | None:

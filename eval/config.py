@@ -1,5 +1,7 @@
 """The command line of the evaluator."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +54,8 @@ class EvalConfig:
     )
     thresholds: str = option(
         "",
-        "an evaluation of other data, as for baseline, whose best thresholds per class give a further F1 here",
+        "an evaluation of other data whose best thresholds per class give a further F1 here: a run (its results of "
+        "val), a folder of results or a metrics.json",
     )
     num_images: int = option(50, "images with the highest, and with the lowest, scores to show of each class")
     tail_min: float = option(0.5, "lowest threshold t of the tail accuracy, from where a score says the class")
@@ -110,15 +113,18 @@ def joined(argv: Sequence[str], flag: str) -> list[str]:
     return [*rest, f"{flag}={','.join(values)}"] if values else rest
 
 
-def results_name(config: EvalConfig, trained_on: str) -> str:
-    """Name the folder of the results after what differs from the validation of a run's best checkpoint."""
-    parts = [f"eval-{config.split}"]
+def results_name(config: EvalConfig, trained_on: str, split: str) -> str:
+    """Name the folder of the results of `split` after what differs from the validation of a run's best checkpoint.
+
+    Another folder (dataset or run) is named with six hex digits of its path: many end alike, such as runs/best.
+    """
+    parts = [f"eval-{split}"]
     if config.data and Path(config.data).resolve() != Path(trained_on).resolve():
-        parts.append(f"of-{folder(config.data).name}")
+        parts.append(f"of-{_told_apart(folder(config.data))}")
     first, *others = (folder(path) for path in names(config.ckpt))
     if first.name != "best":
         parts.append(first.name)
-    parts += [f"with-{each.parent.name}" + ("" if each.name == "best" else f"-{each.name}") for each in others]
+    parts += [f"with-{_told_apart(each.parent)}" + ("" if each.name == "best" else f"-{each.name}") for each in others]
     if config.tta != "none":
         parts.append(config.tta)
     if config.tta_reduce == "max":
@@ -128,3 +134,8 @@ def results_name(config: EvalConfig, trained_on: str) -> str:
     if config.precision != "run":
         parts.append("fp32" if config.precision == "no" else config.precision)
     return "-".join(parts)
+
+
+def _told_apart(path: Path) -> str:
+    """Spell a folder as its name and a digest of where it lies."""
+    return f"{path.name}-{hashlib.blake2b(os.fsencode(path.resolve()), digest_size=3).hexdigest()}"

@@ -27,6 +27,7 @@ from shards.format import write_atomically
 
 Competition = Literal["comp1", "comp2"]
 KINDS = ("voc", "csv", "parquet")
+MAX_FILE_NAME_BYTES = 255  # of most file systems
 
 
 def export_kinds(text: str) -> list[str]:
@@ -45,9 +46,14 @@ def export_kinds(text: str) -> list[str]:
     return list(dict.fromkeys(kinds))
 
 
-def check_voc_names(class_names: Sequence[str], keys: Sequence[str]) -> None:
+def check_voc_names(class_names: Sequence[str], keys: Sequence[str], split: str) -> None:
     """Refuse classes that cannot be part of a file's name, and keys that no longer tell the image's name."""
+    room = MAX_FILE_NAME_BYTES - len(f"comp2_cls_{split}_.txt.tmp".encode())
     for name in class_names:
+        if len(name.encode(errors="replace")) > room:
+            raise DataError(
+                f"export voc: class {name!r} is longer than the {room} bytes that a file's name has; give csv"
+            )
         if not name or name != Path(name).name or "\0" in name:
             raise DataError(f"export voc: class {name!r} cannot be part of a file's name; give csv")
     for key in keys:

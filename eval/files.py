@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,16 @@ CSV_COLUMNS = (
     "ap_11_points",
     "ap_interpolated",
 )
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results and try it with a file. Raises OSError, before anything was computed in vain."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ def grids(
 ) -> dict[str, bytes]:
     """Return PNGs of the highest and lowest scores of each chosen class, as `top-dog` and `bottom-dog`."""
     samples = {sample for number in class_ids for sample, _ in (*galleries[number].highest, *galleries[number].lowest)}
-    cells = fetch(thumbnail, samples, _cell, "image grids")
+    cells, _ = fetch(thumbnail, samples, _cell, "image grids")
     file_names = _file_names([predictions.class_names[number] for number in class_ids])
     drawn: dict[str, bytes] = {}
     for number, file_name in zip(class_ids, file_names, strict=True):

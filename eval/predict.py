@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from eval.config import MIN_SIZE, joined, names
 from eval.ensemble import check_sizes, predict_ensemble
+from eval.files import make_folder
 from eval.pictures import Decode, Pictures, find_pictures
 from eval.predictions import CLASSIFICATION_THRESHOLD
 from eval.summary import plain
@@ -88,6 +89,10 @@ def main() -> None:
     argv = joined(sys.argv[1:], "--ckpt")
     config = parse(PredictConfig, argv, prog="python -m eval.predict", description=__doc__ or "", epilog=EXAMPLES)
     paths = find_pictures(config.pictures)
+    if config.csv:
+        make_folder(Path(config.csv).parent)
+        if Path(config.csv).is_dir():
+            raise DataError(f"csv is {config.csv}: is a folder; give the name of a file in it")
     opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
     _check_alike(opened)
     class_names, task = opened[0].meta.class_names, opened[0].meta.task
@@ -197,7 +202,6 @@ def _write_csv(path: Path, class_names: Sequence[str], rows: Iterable[tuple[Path
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["path", *class_names])
     writer.writerows([picture, *(f"{score:.9g}" for score in scores.tolist())] for picture, scores in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, os.fsencode(buffer.getvalue()))
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -16,6 +17,7 @@ from eval.figures import figures, on_page
 from eval.gallery import Gallery, Shown, surest_mistakes, true_labels
 from eval.plots import History
 from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions
+from eval.skips import unshown
 from eval.summary import best_first, number
 from eval.thresholds import count_above
 from eval.thumbnails import Thumbnail, fetch
@@ -74,6 +76,7 @@ def render(
         class_ids: classes whose galleries stand on the page, from `choose_classes`; the others open on demand.
         galleries: of every class, from `build_galleries`; empty for a page without images.
         thumbnail: sample number -> uint8 [H, W, 3] RGB; asked once for each sample shown, from two threads.
+            One that it raises SampleError for is grey, which is said on stderr and in the record.
     """
     names = list(predictions.class_names)
     heads, examples = table(metrics.get("examples", ()), names)
@@ -81,7 +84,10 @@ def render(
     mistakes = surest_mistakes(predictions, num_images) if predictions.task == "multiclass" else []
     of_galleries = set().union(*(gallery.samples() for gallery in galleries))
     others = {*(row.sample for row in examples), *(mistake[0] for mistake in mistakes)}
-    pictures = fetch(thumbnail, of_galleries | others, data_uri)
+    pictures, damaged = fetch(thumbnail, of_galleries | others, data_uri)
+    grey = unshown([str(predictions.keys[sample]) for sample in damaged])
+    if grey:
+        print(f"grey in the report: {grey}", file=sys.stderr)
     labels = true_labels(predictions, list(pictures))
 
     def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[Tile]:
@@ -107,6 +113,7 @@ def render(
         .render(
             metrics=metrics,
             run=run,
+            grey=grey,
             answer=metrics["accuracy" if is_single else "mAP"],
             answer_interval=metrics["accuracy_interval" if is_single else "mAP_interval"],
             baseline=metrics.get("baseline"),

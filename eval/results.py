@@ -57,7 +57,7 @@ def measure(
         "num_classes": len(predictions.class_names),
         **(measure_accuracy(predictions, num_resamples, seed) if predictions.task == "multiclass" else {}),
         "mAP": finite(ap.nanmean().item()),
-        "mAP_interval": finite_list(mean_interval(resampled.nanmean(1), ap.nanmean())),
+        "mAP_interval": finite_list(mean_interval(resampled.nanmean(1), ap.nanmean()).clamp(0, 1)),
         "bootstrap": {"resamples": num_resamples, "seed": seed, "level": LEVEL, "unit": "sample"},
         "mAP_micro": finite(micro_average_precision(scores, labels, known).item()),
         "mAP_weighted": finite(weighted_class_mean(ap, labels, known).item()),

@@ -34,6 +34,15 @@ class Skips:
 
 def shortly(not_evaluated: Sequence[Mapping[str, Any]]) -> str:
     """Count and name them on one line."""
-    keys = [each["key"] for each in not_evaluated]
+    return _counted([each["key"] for each in not_evaluated], "could not be read")
+
+
+def unshown(keys: Sequence[str]) -> str:
+    """Count and name on one line the samples that were evaluated but whose whole image cannot be decoded."""
+    found = _counted(keys, "could not be decoded whole, which its centre crop did not need")
+    return f"{found}; python -m preprocess.verify tells what is damaged" if keys else ""
+
+
+def _counted(keys: Sequence[str], what: str) -> str:
     more = f" and {len(keys) - MAX_KEYS} more" if len(keys) > MAX_KEYS else ""
-    return f"{len(keys)} sample{'s' if len(keys) != 1 else ''} could not be read: {', '.join(keys[:MAX_KEYS])}{more}"
+    return f"{len(keys)} sample{'s' if len(keys) != 1 else ''} {what}: {', '.join(keys[:MAX_KEYS])}{more}"

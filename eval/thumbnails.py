@@ -7,20 +7,33 @@ from typing import TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from shards.errors import SampleError
+
 T = TypeVar("T")
 Thumbnail = Callable[[int], np.ndarray]  # sample number -> uint8 [H, W, 3] RGB; called from several threads
 NUM_THREADS = 2
+GREY = np.full((96, 96, 3), 128, np.uint8)  # in the place of an image that cannot be decoded
 
 
 def fetch(
     thumbnail: Thumbnail, samples: Iterable[int], shrink: Callable[[np.ndarray], T], what: str = "thumbnails"
-) -> dict[int, T]:
-    """Return what `shrink` makes of each sample's picture; the shards are read in rising order.
+) -> tuple[dict[int, T], list[int]]:
+    """Return what `shrink` makes of each sample's picture, and which samples are grey as theirs cannot be decoded.
 
-    A progress bar on a terminal calls it `what`.
+    Scores need the centre crop alone, a picture the whole image: damage outside the crop is met here first.
+    The shards are read in rising order. A progress bar on a terminal calls it `what`.
     """
     numbers = sorted(set(samples))
+    damaged: list[int] = []
+
+    def picture(number: int) -> T:
+        try:
+            return shrink(thumbnail(number))
+        except SampleError:
+            damaged.append(number)
+            return shrink(GREY)
+
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        pictures = pool.map(lambda number: shrink(thumbnail(number)), numbers)
+        pictures = pool.map(picture, numbers)
         shown = tqdm(pictures, what, total=len(numbers), unit="image", disable=None, leave=False)
-        return dict(zip(numbers, shown, strict=True))
+        return dict(zip(numbers, shown, strict=True)), sorted(damaged)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from eval.baseline import compare, find
+from eval.baseline import compare, find, find_thresholds
 from eval.files import write_metrics, write_predictions
 from eval.predictions import Predictions
 from eval.results import measure
@@ -55,6 +55,19 @@ def test_a_run_a_folder_or_a_file_is_found(tmp_path):
         DataError, match=r"--baseline .*run: no such file as .*eval-test/metrics.json; evaluate that run"
     ):
         find(str(tmp_path / "run"), "test")
+
+
+def test_thresholds_are_those_of_val_and_never_of_what_is_evaluated(tmp_path):
+    run, data = tmp_path / "run", str(tmp_path / "data")
+    for split in ("val", "test"):
+        (run / f"eval-{split}").mkdir(parents=True)
+        metrics = measure(make(0, 1)) | {"split": split, "data": data}
+        write_metrics(run / f"eval-{split}" / "metrics.json", metrics)
+    assert find_thresholds(str(run), data, "test") == run / "eval-val" / "metrics.json"
+    assert find_thresholds(str(run), str(tmp_path / "other"), "val") == run / "eval-val" / "metrics.json"
+    for given in (run / "eval-test", run / "eval-test" / "metrics.json"):
+        with pytest.raises(DataError, match=r"is of test of .*, which is being evaluated: name an evaluation"):
+            find_thresholds(str(given), data + "/.", "test")
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,15 @@ def test_the_year_is_that_of_the_data():
 
 
 def test_voc_names_that_make_no_file_or_image_are_refused():
-    check_voc_names(["tv monitor", "..a"], ["2008_000001", "photo%2E1"])
+    check_voc_names(["tv monitor", "..a"], ["2008_000001", "photo%2E1"], "val")
+    check_voc_names(["x" * (255 - len("comp2_cls_val_.txt.tmp"))], [], "val")
+    with pytest.raises(DataError, match="is longer than the 233 bytes that a file's name has; give csv"):
+        check_voc_names(["é" * 117], [], "val")
     with pytest.raises(DataError, match="class 'a/b' cannot be part of a file's name"):
-        check_voc_names(["dog", "a/b"], [])
+        check_voc_names(["dog", "a/b"], [], "val")
     for key in (f"{'x' * 47}~0123456789abcdef", "photo%201", "photo%0A1"):
         with pytest.raises(DataError, match="does not tell an image identifier without spaces"):
-            check_voc_names(["dog"], ["2008_000001", key])
+            check_voc_names(["dog"], ["2008_000001", key], "val")
 
 
 def test_voc_identifiers_are_the_images_names(predictions, tmp_path):

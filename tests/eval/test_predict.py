@@ -137,6 +137,15 @@ def test_nothing_readable_is_no_traceback(ckpt, predict, tmp_path):
     assert err.endswith("error: 1 of 1 pictures cannot be read, as named above\n")
 
 
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_predicted(ckpt, predict, photographs, tmp_path):
+    picture = photographs[1][0]
+    (tmp_path / "file").touch()
+    for table, says in ((tmp_path, "is a folder; give the name of a file"), (tmp_path / "file" / "a.csv", "file")):
+        status, out, err = predict("--ckpt", ckpt, picture, "--csv", table)
+        assert (status, out, len(err.splitlines())) == (2, "", 1)
+        assert says in err
+
+
 def test_files_and_folders_in_the_order_given_each_once(tmp_path):
     for name in ("b/2.JPG", "b/1.png", "b/c/3.tiff", "b/notes.txt", "b/.git/4.jpg", "a.weird", "b/.5.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,9 @@
 """`python -m eval`: what is predicted, by which networks, at which size, and what leaves the house."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,7 +74,8 @@ def evaluate(monkeypatch):
 def test_several_checkpoints_are_the_mean_of_their_probabilities(evaluate, runs, capsys):
     one, other = (evaluate("--ckpt", run, out=run.parent / "eval-val")[1]["scores"] for run in runs)
     assert np.abs(one - other).mean() > 0.1
-    out = runs[0].parent / f"eval-val-with-{runs[1].parent.name}"
+    both = EvalConfig(ckpt=f"{runs[0]},{runs[1]}")
+    out = runs[0].parent / results_name(both, "", "val")
     metrics, predictions = evaluate("--ckpt", f"{runs[0]},{runs[1]}", out=out)
     np.testing.assert_allclose(predictions["scores"], (one + other) / 2, rtol=1e-6)
     assert metrics["prediction"]["checkpoints"] == "2"
@@ -176,6 +179,22 @@ def test_what_cannot_be_predicted_is_refused(evaluate, data, runs, tmp_path):
     refused(evaluate, "ckpt is empty", "--ckpt", ",")
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_predicted(evaluate, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("eval.__main__._predict", lambda *_: pytest.fail("predicted"))
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="file"):
+            evaluate("--ckpt", runs[0], "--out", out, out=out)
+
+
+def test_the_numbers_are_written_before_the_page(evaluate, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("eval.__main__.render", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate("--ckpt", runs[0], "--split", "val/", "--out", tmp_path, out=tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text())["split"] == "val"
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.npz", "per_class.csv"}
+
+
 def test_a_system_with_pretrained_weights_is_no_comp1(evaluate, data, tmp_path):
     run = make_run(tmp_path / "run", data, pretrained=True)
     args = ["--export", "voc", "--voc-competition", "comp1"]
@@ -187,13 +206,23 @@ def test_a_system_with_pretrained_weights_is_no_comp1(evaluate, data, tmp_path):
     [
         ({"ckpt": "runs/a/best"}, "eval-val"),
         ({"ckpt": "runs/a/best", "data": "data/./voc"}, "eval-val"),
-        ({"ckpt": "runs/a/best", "data": "data/other", "split": "test"}, "eval-test-of-other"),
+        ({"ckpt": "runs/a/best", "data": "data/other", "split": "test"}, "eval-test-of-other-#"),
         ({"ckpt": "runs/a/last"}, "eval-val-last"),
-        ({"ckpt": "runs/a/best,runs/b/best,runs/c/last"}, "eval-val-with-b-with-c-last"),
+        ({"ckpt": "runs/a/best,runs/b/best,runs/c/last"}, "eval-val-with-b-#-with-c-#-last"),
     ],
 )
-def test_no_two_evaluations_share_a_folder(options, name):
-    assert results_name(EvalConfig(**options), "data/voc") == name
+def test_the_folder_is_named_after_what_is_predicted_otherwise(options, name):
+    named = results_name(EvalConfig(**options), "data/voc", options.get("split", "val"))
+    assert re.sub(r"-[0-9a-f]{6}\b", "-#", named) == name
+
+
+def test_no_two_evaluations_share_a_folder():
+    cases = [
+        {"ckpt": f"x/run/best,{other}/run/best", "data": data} for other in "yz" for data in ("", "a/voc", "b/voc")
+    ]
+    assert len({results_name(EvalConfig(**case), "data/voc", "val") for case in cases}) == len(cases)
+    relative, absolute = ({"data": data} for data in ("other/voc", str(Path("other/voc").resolve())))
+    assert len({results_name(EvalConfig(**case), "data/voc", "val") for case in (relative, absolute)}) == 1
 
 
 @pytest.mark.parametrize(

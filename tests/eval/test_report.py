@@ -6,8 +6,10 @@ from collections import Counter
 
 import pytest
 import torch
+from markupsafe import escape
 
 from eval.predictions import Predictions
+from shards.errors import SampleError
 from tests.eval.reports import ARTICLE, HOSTILE, NUM_SAMPLES, make_report, open_page, picture
 
 
@@ -145,6 +147,19 @@ def test_each_picture_is_fetched_once(predictions):
     held = json.loads(re.search(r'id="pictures">(.*?)</script>', html)[1])
     assert set(held["pictures"].values()).isdisjoint(static)  # what stands on the page is not held again
     assert len(held["pictures"]) + len(static) == len(asked)
+
+
+def test_an_image_that_cannot_be_decoded_whole_is_grey_and_named_once(predictions, capsys):
+    def thumbnail(index):
+        if index == 0:
+            raise SampleError("damaged outside its centre crop")
+        return picture(index)
+
+    html = make_report(predictions, thumbnail=thumbnail, num_images=40)
+    said = f"1 sample could not be decoded whole, which its centre crop did not need: {predictions.keys[0]};"
+    assert html.count(f"<dt>grey here</dt><dd>{escape(said)}") == 1
+    assert capsys.readouterr().err.count(said) == 1
+    assert make_report(predictions).count("grey here") == 0
 
 
 def test_same_input_same_page(predictions):

@@ -60,6 +60,16 @@ def test_map_is_the_mean_over_the_classes_with_a_positive():
     assert metrics["classes_without_positives"] == ["class 2"]
 
 
+def test_the_interval_of_map_lies_between_0_and_1():
+    labels = torch.zeros((60, 4), dtype=torch.bool)
+    labels[:2] = True
+    scores = torch.linspace(0.9, 0.1, 60)[:, None].repeat(1, 4)
+    scores[1] = 0.88
+    for shown in (scores, 1 - scores):
+        low, high = measure(make(labels=labels, scores=shown))["mAP_interval"]
+        assert 0 <= low <= high <= 1
+
+
 def test_the_other_measures_are_scikit_learns():
     predictions = make(known=torch.ones(60, 4, dtype=torch.bool))
     found = measure(predictions)
@@ -310,8 +320,8 @@ def test_a_gpu_measures_the_same():
     on_gpu = make(num_samples=200, **moved)
     given = dict.fromkeys(on_cpu.class_names, 0.4)
     expected, found = measure(on_cpu, thresholds=given), measure(on_gpu, thresholds=given)
-    for name in ("mAP", "mAP_interval", "mean_f1_at_given"):
+    for name in ("mAP", "mAP_interval", "mean_f1_at_given", "precision_recall"):  # the last one has means too
         assert found[name] == pytest.approx(expected[name], abs=1e-12)
-    for name in ("confusion", "co_occurrence", "score_histogram", "precision_recall"):
+    for name in ("confusion", "co_occurrence", "score_histogram"):
         assert found[name] == expected[name]
     assert build_galleries(on_gpu, [0], 50) == build_galleries(on_cpu, [0], 50)
