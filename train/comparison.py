@@ -13,7 +13,7 @@ from train.grid import Number, Point
 from train.progress import Best
 from train.run import read_metrics
 
-Status = Literal["finished", "diverged", "stopped", "not started"]
+Status = Literal["finished", "diverged", "failed", "stopped", "not started"]
 ENDED = ("finished", "diverged")
 
 
@@ -27,6 +27,7 @@ class Outcome:
     status: Status
     best: Best | None
     history: History
+    error: str = ""  # what a failed run ended with
 
     @property
     def best_row(self) -> Mapping[str, Any]:
@@ -35,16 +36,17 @@ class Outcome:
         return next((row for row in self.history if row["epoch"] == epoch), {})
 
 
-def read_outcome(point: Point, diverged: bool) -> Outcome:
-    """Look into the folder of a run."""
+def read_outcome(point: Point, diverged: bool, error: str = "") -> Outcome:
+    """Look into the folder of a run; `error` is what it has just failed with."""
     run = Path(point.config.out)
     epochs = point.config.epochs
-    if not checkpoint.exists(run / "last"):  # it diverged before its first checkpoint, or has not begun
-        return Outcome(point.name, point.values, epochs, "diverged" if diverged else "not started", None, [])
+    told: Status | None = "diverged" if diverged else ("failed" if error else None)
+    if not checkpoint.exists(run / "last"):  # it ended before its first checkpoint, or has not begun
+        return Outcome(point.name, point.values, epochs, told or "not started", None, [], error)
     progress = checkpoint.read(run / "last").meta.progress
     history = [row for row in read_metrics(run) if row["epoch"] <= progress.epoch]
     reached: Status = "finished" if progress.epoch >= epochs else "stopped"
-    return Outcome(point.name, point.values, epochs, "diverged" if diverged else reached, progress.best, history)
+    return Outcome(point.name, point.values, epochs, told or reached, progress.best, history, error)
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -78,6 +80,7 @@ def describe(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 "name": outcome.name,
                 "values": dict(outcome.values),
                 "status": outcome.status,
+                **({"error": outcome.error} if outcome.error else {}),
                 "epochs_done": len(outcome.history),
                 "best_epoch": outcome.best.epoch if outcome.best else None,
                 **{key: outcome.best_row.get(key) for key in (metric_of(outcomes), "val_loss", "train_loss")},

@@ -13,6 +13,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from shards.commandline import folder
 from shards.errors import DataError, one_line
 from shards.format import write_atomically
@@ -30,14 +32,18 @@ CONFIGURATION, RESULTS, PAGE = "sweep.yaml", "sweep.json", "sweep.html"
 
 
 def sweep(config: TrainConfig) -> bool:
-    """Train the runs of `config.sweep` and compare them; return False if asked to stop before the end."""
+    """Train the runs of `config.sweep` and compare them; return False if asked to stop before the end.
+
+    A run that fails is left out and the others go on. Raises DataError, when all have ended, that names those.
+    """
     plan = points(config)
     out = RunFolder(folder(config.out))
     accelerator = open_accelerator(config)
     is_main = accelerator.is_main_process
     going_on = config.resume and goes_on(out.path, config)
     diverged = _diverged(out.path) if going_on else set()
-    done = {each.name for each in _outcomes(plan, diverged) if each.status in ENDED} if going_on else set()
+    failed: dict[str, str] = {}  # with what; --resume tries them again
+    done = {each.name for each in _outcomes(plan, diverged, failed) if each.status in ENDED} if going_on else set()
     accelerator.wait_for_everyone()  # all have looked before the first rank changes anything
     if is_main:
         _begin(out, config, going_on)
@@ -53,21 +59,49 @@ def sweep(config: TrainConfig) -> bool:
             diverged.add(point.name)
             if is_main:
                 print(f"{point.name}: {error}")
+        except (DataError, torch.OutOfMemoryError) as error:
+            if not _fails_alone(error, Path(point.config.out), accelerator.num_processes):
+                raise
+            failed[point.name] = _reason(error)
+            if is_main:
+                print(f"{point.name} failed: {failed[point.name]}")
         gc.collect()  # the parts of a run know each other in circles
         accelerator.free_memory()
         accelerator.wait_for_everyone()  # a rank that went ahead would share its images with what is left of this run
         if is_main:
-            _record(out.path, config, _outcomes(plan, diverged))
+            _record(out.path, config, _outcomes(plan, diverged, failed))
         if not finished:
             break
     if finished and is_main:
-        _conclude(out, config, plan, _outcomes(plan, diverged))
+        _conclude(out, config, plan, _outcomes(plan, diverged, failed))
+    out.unlock()
     leave_ranks()
+    if finished and failed and is_main:
+        raise DataError(
+            f"{out.path}: {len(failed)} of {len(plan)} runs failed: "
+            f"{'; '.join(f'{name} ({reason})' for name, reason in failed.items())}; "
+            "mend that and give --resume, or leave these values out"
+        )
     return finished
 
 
-def _outcomes(plan: Sequence[Point], diverged: set[str]) -> list[Outcome]:
-    return [read_outcome(point, point.name in diverged) for point in plan]
+def _fails_alone(error: Exception, run: Path, num_ranks: int) -> bool:
+    """Tell whether the sweep can go on after a run's error.
+
+    Of several ranks others may be waiting in the middle of the run, unless it failed before it had a folder: what is
+    found wrong up to there all ranks find, since they share options and data.
+    """
+    return num_ranks == 1 or (isinstance(error, DataError) and not run.exists())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DataError):
+        return str(error)
+    return f"out of memory: {one_line(error).partition('. ')[0]}; give a smaller --global-batch-size, or --accumulate 2"
+
+
+def _outcomes(plan: Sequence[Point], diverged: set[str], failed: dict[str, str]) -> list[Outcome]:
+    return [read_outcome(point, point.name in diverged, failed.get(point.name, "")) for point in plan]
 
 
 def _continued(config: TrainConfig) -> TrainConfig:
@@ -129,7 +163,11 @@ def _conclude(out: RunFolder, config: TrainConfig, plan: Sequence[Point], outcom
     _record(out.path, config, outcomes)
     best = winner(outcomes)
     if best is None:
-        raise DataError(f"{out.path}: every run diverged in its first epoch; try lower values or --clip-norm 1")
+        told = [f"{each.name} ({each.error or 'diverged'})" for each in outcomes]
+        raise DataError(
+            f"{out.path}: no run finished an epoch: {'; '.join(told)}; mend that and give --resume, or other values "
+            "(where runs diverged lower ones, or --clip-norm 1)"
+        )
     run = out.path / best.name
     for name in (CONFIG_NAME, METRICS_NAME):
         write_atomically(out.path / name, (run / name).read_bytes())

@@ -7,17 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from shards.errors import DataError
 from tests.train.conftest import command, launch, succeed
+from tests.train.here import cpu
 from tests.train.test_training import same, start, wait_for_middle_of_an_epoch, weights
 from train import checkpoint
 from train.comparison import Outcome, describe, ranked, table, winner
 from train.config import TrainConfig
 from train.grid import parse_sweep, points
+from train.loop import train_one
 from train.progress import Best
 from train.run import read_metrics
-from train.sweep import goes_on
+from train.sweep import goes_on, sweep
 from train.sweep_page import render
 
 RUNS = ("lr=0.03", "lr=0.003", "lr=1000000000")
@@ -77,6 +80,36 @@ def test_a_refused_sweep_trains_nothing(tmp_path):
         "or give --optimizer sgd"
     )
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_run_that_fails_does_not_end_the_others(shades, tmp_path, capsys):
+    """One cannot pair its samples, one runs out of memory: the third is the best, then one is mended and resumed."""
+    small = {"model": "cnn", "size": 32, "epochs": 1, "tensorboard": False, "mixup": 0.2, "sweep": ""}
+    config = TrainConfig(data=str(shades), out=str(tmp_path / "sweep"), **small)
+
+    def train_or_fail(config):
+        if config.global_batch_size == 18:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
+        return train_one(config)
+
+    with cpu() as patch:
+        patch.setattr("train.sweep.train_one", train_or_fail)
+        with pytest.raises(
+            DataError, match=r"2 of 3 runs failed: global_batch_size=15 \(.*choose a multiple of 2\); "
+        ) as e:
+            sweep(replace(config, sweep="global_batch_size=15,18,16"))
+    assert "global_batch_size=18 (out of memory: CUDA out of memory; give a smaller --global-batch-size" in str(e.value)
+    result = json.loads((tmp_path / "sweep/sweep.json").read_text())
+    assert result["best"] == {"run": "global_batch_size=16", "epoch": 1}
+    assert [run["status"] for run in result["runs"]] == ["failed", "failed", "finished"]
+    assert "choose a multiple of 2" in result["runs"][0]["error"]
+    assert (tmp_path / "sweep/best/model.safetensors").is_file()
+    assert "global_batch_size=15 failed: global_batch_size is 15 on 1 rank" in capsys.readouterr().out
+    with cpu():
+        assert sweep(replace(config, sweep="global_batch_size=18,16", resume=True))
+    runs = json.loads((tmp_path / "sweep/sweep.json").read_text())["runs"]
+    assert [run["status"] for run in runs] == ["finished", "finished"]
+    assert "error" not in runs[0]
 
 
 @pytest.fixture(scope="session")
