@@ -1,6 +1,7 @@
 # make setup   one virtual environment in .venv, made once
 # make demo    pack, train and evaluate the embedded default
 # make test    lint, types and tests
+# make clean   remove the environment and what was built; packed sets and runs stay
 # make faults  kills, full disks, corruption, other numbers of ranks, at full length: what was tried, what was lost
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,4 +32,4 @@ faults: setup
 	$(BIN)/python -m tests.faults
 
 clean:
-	rm -rf $(VENV) data runs build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

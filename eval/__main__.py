@@ -26,7 +26,7 @@ from eval.figures import figures, on_paper
 from eval.files import make_folder, write_metrics, write_per_class, write_plots, write_predictions, write_report
 from eval.gallery import build_galleries, choose_classes
 from eval.grids import grids
-from eval.launch import check_world, one_line_where_a_rank_is_lost, spread
+from eval.launch import check_world, one_line_where_a_rank_is_lost, one_line_where_memory_ends, spread
 from eval.predictions import Predictions
 from eval.report import RunRecord, render
 from eval.results import measure
@@ -81,7 +81,8 @@ def main() -> None:
     make_folder(out)
     accelerator = _accelerator(config, opened)
     check_world(accelerator.num_processes)
-    with one_line_where_a_rank_is_lost("run the same command again"):
+    smaller = "give a smaller --local-batch-size or --size, or --precision bf16"
+    with one_line_where_a_rank_is_lost("run the same command again"), one_line_where_memory_ends(smaller):
         skips = Skips()
         outputs = _predict(config, opened, index, accelerator, skips)
         not_evaluated = skips.of_all_ranks(gather_object, index)

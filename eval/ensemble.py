@@ -100,6 +100,8 @@ def check_sizes(members: Sequence[Member], augmentation: Augmentation, device: t
         for size in [look.size for look in looks(augmentation, member.size, member.crop_share)]:
             try:
                 member.forward(torch.zeros((1, member.num_channels, size, size), dtype=torch.uint8, device=device))
+            except torch.OutOfMemoryError:
+                raise
             except (AssertionError, RuntimeError, ValueError) as error:
                 raise DataError(
                     f"{member.name}: its network does not take images of {size} pixels "

@@ -89,6 +89,20 @@ def one_line_where_a_rank_is_lost(remedy: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def one_line_where_memory_ends(remedy: str) -> Iterator[None]:
+    """Turn a lack of memory, of a GPU or of the machine, into one line that ends with `remedy`."""
+    import torch
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+            told = re.sub(r"^\[enforce fail .*?\. ", "", one_line(error)).partition(". ")[0]
+            raise DataError(f"out of memory ({told}); {remedy}") from error
+        raise
+
+
 def check_world(num_processes: int) -> None:
     """Refuse to run as many separate processes what was launched as one job."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))

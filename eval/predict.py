@@ -24,6 +24,7 @@ from tqdm import tqdm
 from eval.config import MIN_SIZE, joined, names
 from eval.ensemble import check_sizes, predict_ensemble
 from eval.files import make_folder
+from eval.launch import one_line_where_memory_ends
 from eval.pictures import Decode, Pictures, find_pictures
 from eval.predictions import CLASSIFICATION_THRESHOLD
 from eval.summary import plain
@@ -98,7 +99,8 @@ def main() -> None:
     class_names, task = opened[0].meta.class_names, opened[0].meta.task
     decode, num_channels = decoder(opened)
     pictures = Pictures(paths, len(class_names), config.local_batch_size, config.num_threads, decode, num_channels)
-    scores = _predict(config, opened, pictures)
+    with one_line_where_memory_ends("give a smaller --local-batch-size or --size, or --precision bf16"):
+        scores = _predict(config, opened, pictures)
     readable = [number for number in range(len(paths)) if number not in pictures.unreadable]
     if config.csv:
         _write_csv(Path(config.csv), class_names, [(paths[number], scores[number]) for number in readable])

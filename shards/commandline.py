@@ -7,6 +7,7 @@ import errno
 import faulthandler
 import os
 import sys
+import textwrap
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,7 +65,8 @@ def parse(
         values: Namespace = parser.parse_args(_dashed(argv if argv is not None else sys.argv[1:]))
     except ArgumentError as error:
         _leave(f"{' '.join(str(error).split())}; {prog} --help lists the options", 2)
-    return config_class(**{field.name: values[field.name] for field in fields})
+    given = {field.name: values[field.name] for field in fields}
+    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
 def folder(path: str) -> Path:
@@ -100,7 +102,13 @@ def run(main: Callable[[], None]) -> None:
 
 
 class _Help(DefaultHelpFormatter):
-    """Say the default of an option behind its help, where there is one; no types of Python's."""
+    """Say the default of an option behind its help, where there is one; no types of Python's, no word broken."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         shown = action.help or ""

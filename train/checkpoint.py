@@ -24,12 +24,13 @@ from safetensors import SafetensorError
 
 from shards.errors import DataError, one_line
 from shards.format import sync_folder
-from shards.index import Task
+from shards.index import DatasetIndex, Task
 from train.config import TrainConfig
 from train.progress import Best, Progress
 
 VERSION = 2  # 1 had `best_mAP` and `best_epoch` in place of `best`
 _NEW, _OLD = ".new", ".old"
+ANOTHER = "take another checkpoint of the run, or train again with another --out"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Checkpoint:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise DataError(f"{path}: cannot be read safely ({one_line(error)})") from error
+            raise DataError(f"{path}: cannot be read safely ({one_line(error)}); {ANOTHER}") from error
 
 
 def save(
@@ -124,10 +125,10 @@ def read(path: Path) -> Checkpoint:
         for name in ("class_names", "mean", "std", "bands"):
             described[name] = tuple(described.get(name, ()) if name == "bands" else described[name])
         meta = Meta(**described)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{described_path}: not a checkpoint's description ({error})") from error
+        raise DataError(f"{described_path}: not a checkpoint's description ({one_line(error)}); {ANOTHER}") from error
     return Checkpoint(path, TrainConfig.from_yaml(path / "config.yaml"), meta)
 
 
@@ -136,6 +137,18 @@ def check_continues(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
     if differences := saved.differences(given):
         told = ", ".join(f"{name} {before!r}, now {now!r}" for name, (before, now) in differences.items())
         raise DataError(f"{path}: was trained with {told}: resume with the same options, or give another --out")
+
+
+def check_fits(last: Checkpoint, index: DatasetIndex, num_channels: int) -> None:
+    """Raise DataError where a checkpoint belongs to a dataset of other classes or other bands than this one."""
+    remedy = "give the --data of that run, or another --out"
+    if last.meta.class_names != index.class_names:
+        raise DataError(f"{last.path}: was trained on other classes than {index.root} has; {remedy}")
+    if len(last.meta.mean) != num_channels:
+        raise DataError(
+            f"{last.path}: was trained on {len(last.meta.mean)} channels, the images of {index.root} have "
+            f"{num_channels}; {remedy}"
+        )
 
 
 def exists(path: Path) -> bool:
@@ -191,7 +204,14 @@ def _put(new: Path, path: Path) -> None:
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    safetensors.torch.save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    """Write a state dict; a parameter that a network has under two names is written under both."""
+    copies, seen = {}, set()
+    for name, value in tensors.items():
+        copy = value.detach().cpu().contiguous()
+        place = copy.untyped_storage().data_ptr()
+        copies[name] = copy.clone() if place in seen else copy
+        seen.add(place)
+    safetensors.torch.save_file(copies, path)
 
 
 def _write_trainer(path: Path, trainer: dict[str, Any]) -> None:
@@ -207,4 +227,4 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        raise DataError(f"{path}: cannot be read ({one_line(error)}); {ANOTHER}") from error

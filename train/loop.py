@@ -12,20 +12,20 @@ from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
 from eval.evaluate import predict_own
-from eval.launch import check_world
+from eval.launch import check_world, one_line_where_memory_ends
 from shards.commandline import folder
 from shards.errors import DataError
 from shards.sampler import World
 from train import checkpoint
-from train.checkpoint import Meta, check_continues
+from train.checkpoint import Meta, check_continues, check_fits
 from train.config import TrainConfig
 from train.data import open_loaders
 from train.loss import build_loss
-from train.meter import Meter, RunningSums, epoch_line, with_bar
+from train.meter import Meter, RunningSums, epoch_line, forget_peak_memory, with_bar
 from train.mix import Mix
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
-from train.progress import Best, Progress, better, check_finite
+from train.progress import Best, Progress, better, check_finite, check_weights
 from train.run import RunFolder
 from train.skips import Skips
 from train.state import generator_states, joining_seed, restore_generators
@@ -45,6 +45,7 @@ class Session:
         self.accelerator = open_accelerator(config)
         check_world(self.accelerator.num_processes)
         self.device = self.accelerator.device
+        forget_peak_memory(self.device)
         num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun and accelerate tell
         self.world = World(self.accelerator.process_index, self.accelerator.num_processes, num_local)
         self.train_loader, self.val_loader = open_loaders(config, self.world, self.device)
@@ -58,11 +59,8 @@ class Session:
         self.classifier, report = build_classifier(config, self.train_index, empty=self.resuming)
         if report is not None:
             self.say(f"{config.weights}: {report}")
-        self.ema = (
-            ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True, device=self.device)
-            if config.ema_decay
-            else None
-        )
+        self.classifier.to(self.device)  # before it is copied: timm averages all weights at once on one device alone
+        self.ema = ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True) if config.ema_decay else None
         optimizer = build_optimizer(self.classifier, head_parameters(self.classifier.network), config)
         set_lr(optimizer, 1.0)
         self.model, self.optimizer = self.accelerator.prepare(self.classifier, optimizer)
@@ -102,13 +100,7 @@ class Session:
             self.folder.lock()
         last = checkpoint.read(self.folder.last)
         check_continues(last.path, last.config, self.config)
-        if last.meta.class_names != self.train_index.class_names:
-            raise DataError(f"{self.folder.last}: was trained on other classes than {self.train_index.root} has")
-        if len(last.meta.mean) != self.classifier.num_channels:
-            raise DataError(
-                f"{self.folder.last}: was trained on {len(last.meta.mean)} channels, the images of "
-                f"{self.train_index.root} have {self.classifier.num_channels}"
-            )
+        check_fits(last, self.train_index, self.classifier.num_channels)
         self.classifier.network.load_state_dict(last.weights())
         if self.ema is not None:
             self.ema.module.network.load_state_dict(last.weights(averaged=True))
@@ -189,6 +181,9 @@ class Session:
                     break
                 progress = self.finish_epoch(progress, cost)
                 self.train_loader.set_epoch(progress.epoch)
+                if progress.epoch < self.config.epochs and self._stop_agreed(stop, len(self.train_loader)):
+                    self.say(f"stopped after epoch {progress.epoch}; go on with the same command and --resume")
+                    break
         return progress
 
     # -- records -------------------------------------------------------------------------------------------------
@@ -196,9 +191,9 @@ class Session:
     def save(self, progress: Progress, metrics: dict[str, Any]) -> None:
         """Write `last`; every rank takes part. A diverged run leaves the one before it."""
         check_finite(progress.epoch + 1, "loss", progress.loss_sum)
+        check_weights(progress.epoch + 1, self.classifier.network.state_dict())
         generators = gather_object([generator_states(self.device)])
         if self.accelerator.is_main_process:
-            position = {"epoch": progress.epoch, "step": progress.step}
             scaler = self.accelerator.scaler
             checkpoint.save(
                 self.folder.last,
@@ -209,7 +204,7 @@ class Session:
                     mean=tuple((self.classifier.mean / 255).flatten().tolist()),
                     std=tuple((self.classifier.std / 255).flatten().tolist()),
                     progress=progress,
-                    loader={**self.train_loader.state_dict(), **position},
+                    loader=self.train_loader.state_dict() | {"epoch": progress.epoch, "step": progress.step},
                     metrics=metrics,
                     bands=tuple(self.train_index.settings.get("bands", ())),
                 ),
@@ -258,7 +253,13 @@ def train(config: TrainConfig) -> bool:
 
 def train_one(config: TrainConfig) -> bool:
     """Train as `train` does, and leave the ranks together: another run can follow."""
-    session = Session(config)
+    smaller = "give a smaller --global-batch-size or --size, a greater --accumulate or --precision bf16"
+    with one_line_where_memory_ends(smaller):
+        return _train(Session(config))
+
+
+def _train(session: Session) -> bool:
+    config = session.config
     progress = session.begin()
     ranks, device = session.world.num_ranks, session.device.type
     session.say(f"{config.model} on {ranks} process{'es' if ranks > 1 else ''}, {device}, precision {config.precision}")

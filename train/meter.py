@@ -91,6 +91,12 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Measure the peak anew from here; that of a process, where there is no CUDA, is of its whole life."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def epoch_line(metrics: dict[str, Any], metric: str, epochs: int, is_best: bool) -> str:
     """Say on one line what an epoch brought and cost; a star marks the best value of `metric` so far."""
     value = math.nan if metrics[metric] is None else metrics[metric]

@@ -68,8 +68,9 @@ class Mix:
         mine = slice(self._plan.world.rank * num_pairs, (self._plan.world.rank + 1) * num_pairs)
         drawn = draw((config.seed, epoch, step), mine.stop, config.mixup, config.cutmix, size)
         paired = batch.valid.view(num_pairs, 2).all(1, keepdim=True)
-        shares = torch.from_numpy(drawn.shares[mine]).float().to(device)[:, None]
-        boxes = torch.from_numpy(drawn.boxes[mine]).to(device)
+        # Not blocking: otherwise the host would wait for the step before, on every step.
+        shares = torch.from_numpy(drawn.shares[mine]).float().to(device, non_blocking=True)[:, None]
+        boxes = torch.from_numpy(drawn.boxes[mine]).to(device, non_blocking=True)
         shares = torch.where(paired, shares, 1.0)
         pixels = _pixel_shares(shares, boxes, size)
         pixels = torch.where(paired[..., None], pixels, 1.0)

@@ -2,7 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from shards.errors import DataError
 from shards.index import Task
@@ -68,6 +71,13 @@ class Progress:
         check_finite(self.epoch + 1, "loss", self.loss_sum / count)
         accuracy = {"train_accuracy": self.num_right / count} if task == "multiclass" else {}
         return {"train_loss": self.loss_sum / count, **accuracy}
+
+
+def check_weights(epoch: int, weights: Mapping[str, Tensor]) -> None:
+    """Raise Diverged for a weight that is no number: the loss of a step is from before the step."""
+    for name, value in weights.items():
+        if not value.isfinite().all():
+            raise Diverged(epoch, f"weight {name}", math.nan)
 
 
 def check_finite(epoch: int, name: str, value: float) -> None:

@@ -41,7 +41,7 @@ class Skips:
         """
         num_skipped, index = 0, loader.index
         for batch in on_device(loader, self._device):
-            if self._active:
+            if self._active and (loader.plan.world.num_ranks > 1 or batch.skipped):  # alone, `num_known` is right
                 own = torch.tensor([int(batch.known.sum()), len(batch.skipped)], dtype=torch.int64, device=self._device)
                 num_known, num_new = self._reduce(own).tolist()
                 batch["num_known"] = num_known

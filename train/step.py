@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shards.batch import Batch
+from shards.errors import DataError
 from train.config import TrainConfig
 from train.loss import Loss
 from train.mix import Mix
@@ -23,7 +24,10 @@ class Hands:
 
 
 class Step:
-    """Take optimiser steps. A batch's loss is the same on any number of ranks and with any `accumulate`."""
+    """Take optimiser steps. A batch's loss is the same on any number of ranks and with any `accumulate`.
+
+    Batch norm is the exception: it normalises what passes through the network at once.
+    """
 
     def __init__(
         self,
@@ -51,7 +55,7 @@ class Step:
         totals = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
         for number, (images, labels, known) in enumerate(parts, start=1):
             with self._hands.no_sync() if number < len(parts) else nullcontext():
-                logits = self._model(images).float()
+                logits = self._logits(images)
                 loss = self._loss(logits, labels, known)
                 self._hands.backward(loss * scale)
             totals += torch.stack([loss.detach(), right_answers(logits.detach(), labels, known)])
@@ -59,6 +63,17 @@ class Step:
             self._hands.clip(self._config.clip_norm)
         self._optimizer.step()
         return totals
+
+    def _logits(self, images: Tensor) -> Tensor:
+        try:
+            return self._model(images).float()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise DataError(
+                f"batch norm cannot normalise {len(images)} image by itself: give a greater --global-batch-size or "
+                "--size, a smaller --accumulate, or a model without batch norm"
+            ) from error
 
 
 def right_answers(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:

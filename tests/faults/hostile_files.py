@@ -1,6 +1,8 @@
 """Damaged and odd index files, lists, annotations and names: each function tries one case and says how it ended."""
 
+import atexit
 import json
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -20,11 +22,17 @@ from tests.faults.mutation import mutated
 CHARACTERS = "aZ0_-. %~/\\äß語\u202e\t'\"\x00\n"
 
 
+def _folder() -> Path:
+    """Make a folder that goes with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="tarmac-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @cache
 def split() -> Path:
     """A split of four samples; its index and samples.npy are exchanged for each case."""
-    root = Path(tempfile.mkdtemp(prefix="tarmac-fuzz-")) / "train"
-    root.parent.mkdir(exist_ok=True)
+    root = _folder() / "train"
     records = []
     for number in range(4):
         path = root.parent / f"{number}.jpg"
@@ -86,7 +94,7 @@ def samples_npy(rng: np.random.Generator) -> str:
 
 @cache
 def voc() -> Path:
-    root = Path(tempfile.mkdtemp(prefix="tarmac-fuzz-"))
+    root = _folder()
     for name in ("JPEGImages", "ImageSets/Main", "Annotations"):
         (root / name).mkdir(parents=True)
     for name in ("a", "b c", "ü.x", "n" * 200):

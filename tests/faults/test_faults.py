@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.faults.disk import NOT_TRIED
 from tests.faults.processes import ROOT
 from tests.faults.report import Row
 
@@ -42,7 +43,10 @@ def test_other_ranks_give_the_same_losses_and_predictions():
 
 
 def test_a_full_disk_costs_nothing_but_the_run():
-    quick("disk")
+    rows = quick("disk")
+    if [row[1] for row in rows] == [NOT_TRIED]:
+        pytest.skip(NOT_TRIED)
+    assert len(rows) == 3
 
 
 def test_every_damage_is_named_and_mended_to_the_same_bytes():

@@ -1,0 +1,106 @@
+"""Where a run ends early: no memory, a network that cannot, a stop between epochs, weights that are no numbers."""
+
+from contextlib import contextmanager
+
+import pytest
+import safetensors.torch
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from eval.launch import one_line_where_memory_ends
+from shards.errors import DataError
+from tests.train.here import cpu, train_here
+from train import checkpoint
+from train.checkpoint import Meta
+from train.config import TrainConfig
+from train.loop import Session
+from train.progress import Diverged, Progress, check_weights
+from train.run import read_metrics
+from train.step import Step
+from train.stop import Stop
+
+
+def test_a_lack_of_memory_is_one_line():
+    with (
+        pytest.raises(DataError, match=r"^out of memory \(.*\); give less$") as told,
+        one_line_where_memory_ends("give less"),
+    ):
+        torch.empty(1 << 55, dtype=torch.uint8)
+    assert "enforce fail" not in str(told.value)
+    with pytest.raises(DataError, match="of the GPU"), one_line_where_memory_ends("of the GPU"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
+    with pytest.raises(RuntimeError, match="else"), one_line_where_memory_ends("give less"):
+        raise RuntimeError("something else")
+
+
+def test_batch_norm_of_one_image_is_one_line(digits, tmp_path):
+    with pytest.raises(DataError, match=r"batch norm cannot normalise 1 image by itself: .* smaller --accumulate"):
+        train_here(digits, tmp_path, model="resnet18", global_batch_size=4, accumulate=4)
+
+
+def test_a_stop_between_two_epochs_ends_the_run_there(digits, tmp_path, monkeypatch):
+    stop = Stop()
+    validate = Session.validate
+
+    def asked_meanwhile(session: Session) -> dict[str, float]:
+        stop.asked = True
+        return validate(session)
+
+    @contextmanager
+    def ours():
+        yield stop
+
+    monkeypatch.setattr("train.loop.stop_on_signals", ours)
+    monkeypatch.setattr(Session, "validate", asked_meanwhile)
+    with pytest.raises(AssertionError):  # told to stop before the end
+        train_here(digits, tmp_path, epochs=3)
+    progress = checkpoint.read(tmp_path / "last").meta.progress
+    assert (progress.epoch, progress.step) == (1, 0)
+    assert len(read_metrics(tmp_path)) == 1
+
+
+def test_weights_that_are_no_numbers_are_not_saved(digits, tmp_path, monkeypatch):
+    check_weights(1, {"fine": torch.ones(3), "count": torch.tensor(4)})
+    with pytest.raises(Diverged, match="epoch 2: the weight head is nan; try a lower --lr"):
+        check_weights(2, {"fine": torch.ones(3), "head": torch.tensor([0.0, torch.inf])})
+    take = Step.__call__
+
+    def overflow(step: Step, *args) -> torch.Tensor:
+        sums = take(step, *args)
+        with torch.no_grad():
+            next(step._model.parameters()).view(-1)[0] = torch.inf
+        return sums
+
+    monkeypatch.setattr(Step, "__call__", overflow)
+    with pytest.raises(Diverged, match=r"the weight stem.* is nan"):
+        train_here(digits, tmp_path, save_every_steps=1)
+    assert not checkpoint.exists(tmp_path / "last")
+
+
+class Twice(nn.Module):
+    """A parameter under two names, as in timm's coat_tiny."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Linear(3, 2)
+        self.other = self.one
+
+
+def test_a_parameter_under_two_names_is_saved_under_both(tmp_path):
+    weights = Twice().state_dict()
+    meta = Meta(("a", "b"), "multilabel", (0.5,) * 3, (0.2,) * 3, Progress(), {"epoch": 0, "step": 0}, {})
+    checkpoint.save(tmp_path / "last", TrainConfig(), meta, weights, None, {})
+    found = safetensors.torch.load_file(tmp_path / "last/model.safetensors")
+    assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in weights.items()}
+    assert set(found) == {"one.weight", "one.bias", "other.weight", "other.bias"}
+
+
+def test_weights_are_averaged_all_at_once(digits, tmp_path):
+    with cpu():
+        session = Session(
+            TrainConfig(data=str(digits), out=str(tmp_path), model="test_convnext", size=32, ema_decay=0.9)
+        )
+        assert isinstance(session.ema, ModelEmaV3)
+        assert session.ema.foreach
+        assert session.ema.device is None
