@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from preprocess.alone import alone_in
 from preprocess.contents import npy, samples_array, statistics
 from preprocess.geometry import ImageOptions
 from preprocess.in_place import index_shards, link_shards, linked_rows
@@ -75,9 +76,17 @@ class Packing:
 
 
 def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
-    """Pack a split into folder `root`; raise DataError past `max_rejects` or where `root` holds something else."""
+    """Pack a split into folder `root`.
+
+    Raises DataError past `max_rejects`, where `root` holds something else, and where another process packs into it.
+    """
     _check_keys(job.records)
     root.mkdir(parents=True, exist_ok=True)
+    with alone_in(root):
+        return _pack(job, root, pool)
+
+
+def _pack(job: Job, root: Path, pool: Pool) -> Packing:
     identity = job.identity()
     previous = previous_entries(root, identity)
     finished = (root / INDEX_NAME).exists()

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from preprocess.alone import alone_in
 from preprocess.pool import Pool, open_pool
 from preprocess.repair import repair_split
 from preprocess.verification import Finding, find_splits, verify_split
@@ -43,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     splits = find_splits(folder(config.data))
     with open_pool(config.workers) as pool:
-        findings = [finding for split in splits for finding in _verify(split, pool, config.repair)]
+        findings = []
+        for split in splits:
+            with alone_in(split) if config.repair else nullcontext():
+                findings += _verify(split, pool, config.repair)
     if config.json:
         described = [dataclasses.asdict(finding) | {"line": finding.line()} for finding in findings]
         write_atomically(Path(config.json), (json.dumps(described, indent=1) + "\n").encode())

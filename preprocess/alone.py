@@ -1,0 +1,36 @@
+"""One packer at a time in a split's folder: two would write the same shards under the same temporary names."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shards.errors import DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows: packers are not guarded against each other there
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def alone_in(root: Path) -> Iterator[None]:
+    """Hold a folder against other packers and repairs; no file is left behind. Raises DataError where one is at work.
+
+    The lock is on the folder's own descriptor, which no worker process inherits, so it ends with this process at the
+    latest. Where a file system has no locks (NFS has none on a folder) the work is done without.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{root}: another process packs into it: wait for it, or choose another --out") from error
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
