@@ -3,15 +3,18 @@
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from preprocess.record import Record
-from shards.errors import DataError
-from shards.format import DAMAGED_NAME, FORMAT_NAME, INDEX_NAME, PROGRESS_NAME, write_atomically
+from shards.errors import DataError, one_line
+from shards.format import DAMAGED_NAME, FORMAT_NAME, INDEX_NAME, PROGRESS_NAME, shard_name, write_atomically
 from shards.writer import dali_index, file_sha256
+
+CHECKSUM = "checksum"  # of all that index.json says besides
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,12 @@ class Entry:
     rejected: list[dict[str, str]]
 
 
-def previous_entries(root: Path, identity: str) -> list[Entry]:
-    """List the shards an earlier run finished here. Raises DataError where the folder holds anything else."""
+def previous_entries(root: Path, split: str, identity: str, num_records: int) -> list[Entry]:
+    """List the shards an earlier run finished here. Raises DataError where the folder holds anything else.
+
+    Of an index.json that is not what was written none is listed: a sum of pixels that is wrong no shard betrays, and
+    a new checksum would make it look right for good.
+    """
     path = next((root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None)
     if path is None:
         # packing.json is written before the first shard: a tar beside none of the two is somebody else's.
@@ -48,12 +55,73 @@ def previous_entries(root: Path, identity: str) -> list[Entry]:
     try:
         described = json.loads(path.read_bytes())
         if described.get("format", FORMAT_NAME) == FORMAT_NAME and described["identity"] == identity:
-            return [Entry(**entry) for entry in described["shards"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); remove {root} or choose another --out") from error
+            if path.name == INDEX_NAME and not _is_whole(described, split, num_records):
+                print(f"{path}: is not what was written; every shard is packed anew", file=sys.stderr)
+                return []
+            return read_entries(split, described["shards"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({one_line(error)}); python -m preprocess.verify {root} --repair moves what is "
+            "damaged out of the way; then run the same command again"
+        ) from error
     raise DataError(
         f"{root}: holds another dataset, or this one with other options; choose another --out, or remove it first"
     )
+
+
+def _is_whole(described: dict[str, Any], split: str, num_records: int) -> bool:
+    """Tell whether an index.json has its checksum, and shards that hold all records from the first to the last."""
+    if not holds_together(described):
+        return False
+    entries = read_entries(split, described["shards"])
+    return why_no_sequence(split, entries) is None and sum(entry.num_records for entry in entries) == num_records
+
+
+def holds_together(described: dict[str, Any]) -> bool:
+    """Tell whether a description has the checksum that it names; an older one names none."""
+    rest = {name: value for name, value in described.items() if name != CHECKSUM}
+    return CHECKSUM not in described or described[CHECKSUM] == digest(rest)
+
+
+def read_entries(split: str, shards: Iterable[dict[str, Any]]) -> list[Entry]:
+    """Make entries of what JSON holds. Raises ValueError, KeyError or TypeError for what no entry can be.
+
+    Hashes are compared later; numbers are used, so their types and signs are checked, and that sums can be of so
+    many pixels.
+    """
+    entries = [Entry(**values) for values in shards]
+    kinds: dict[Any, type] = {int: int, str: str}
+    for entry in entries:
+        for field in fields(Entry):
+            value: Any = getattr(entry, field.name)
+            if type(value) is not kinds.get(field.type, list) or (isinstance(value, int) and value < 0):
+                raise ValueError(f"{field.name} of a shard is {value!r}")
+        if not re.fullmatch(re.escape(split) + r"-\d{6,}\.tar", entry.name):
+            raise ValueError(f"a shard of {split} is called {entry.name!r}")
+        if entry.num_records != entry.num_samples + len(entry.rejected):
+            raise ValueError(f"{entry.name} has {entry.num_records} records and {entry.num_samples} samples")
+        for sums, most in ((entry.pixel_sum, 255), (entry.pixel_sum_squares, 255**2)):
+            if not all(type(total) is int and 0 <= total <= most * entry.num_pixels for total in sums):
+                raise ValueError(f"the sums of {entry.name}'s pixels are {sums!r}")
+        if not all(isinstance(line, dict) and isinstance(line.get("source"), str) for line in entry.rejected):
+            raise ValueError(f"what {entry.name} lists as rejected are no sources and reasons")
+        if (entry.num_pixels > 0) != (entry.num_samples > 0):
+            raise ValueError(f"{entry.name} has {entry.num_pixels} pixels in {entry.num_samples} samples")
+    if len({len(sums) for entry in entries for sums in (entry.pixel_sum, entry.pixel_sum_squares)}) > 1:
+        raise ValueError("shards have different numbers of channels")
+    return entries
+
+
+def why_no_sequence(split: str, entries: Sequence[Entry]) -> str | None:
+    """Tell what keeps entries from being those of a whole split: shards from 0 that follow on each other's records."""
+    at = 0
+    for number, entry in enumerate(entries):
+        if entry.name != shard_name(split, number):
+            return f"shard {number} is {entry.name!r}, not {shard_name(split, number)}"
+        if entry.first_record != at:
+            return f"{entry.name} starts at record {entry.first_record}, not at {at}"
+        at += entry.num_records
+    return None if any(entry.num_samples for entry in entries) else "its shards hold no sample"
 
 
 def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
@@ -61,7 +129,8 @@ def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
     path = root / entry.name
     last = entry.first_record + entry.num_records
     return (
-        path.is_file()
+        last <= len(records)
+        and path.is_file()
         and path.stat().st_size == entry.bytes
         and inputs(records[entry.first_record : last]) == entry.inputs
         and file_sha256(path) == entry.sha256

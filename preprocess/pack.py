@@ -12,6 +12,7 @@ from preprocess.geometry import ImageOptions
 from preprocess.in_place import index_shards, link_shards, linked_rows
 from preprocess.keys import sample_key
 from preprocess.ledger import (
+    CHECKSUM,
     Entry,
     digest,
     holds,
@@ -88,7 +89,7 @@ def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
 
 def _pack(job: Job, root: Path, pool: Pool) -> Packing:
     identity = job.identity()
-    previous = previous_entries(root, identity)
+    previous = previous_entries(root, job.split, identity, len(job.records))
     finished = (root / INDEX_NAME).exists()
     if job.in_place:
         if not finished:  # so that links are never found in a folder without it
@@ -100,7 +101,7 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
         # Rejects that were not put up with get another chance: the image or the disk may have been mended.
         if (finished or not entry.rejected) and is_intact(root, entry, job.records)
     }
-    if finished and len(kept) == len(previous):
+    if finished and previous and len(kept) == len(previous):
         entries = previous
     else:
         # First the record of what is kept, then the mark of completeness goes: a kill in between loses nothing.
@@ -242,7 +243,7 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         "identity": identity,
         "shards": plain(entries),
     }
-    described["checksum"] = digest(described)
+    described[CHECKSUM] = digest(described)
     contents = {SAMPLES_NAME: npy(samples), INDEX_NAME: to_json(described)}
     if not all(holds(root / name, content) for name, content in contents.items()):
         write_progress(root, identity, entries)

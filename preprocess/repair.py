@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from preprocess.contents import npy, samples_array
-from preprocess.ledger import digest, rejected_lines, to_json, write_progress
+from preprocess.ledger import CHECKSUM, digest, holds_together, rejected_lines, to_json, write_progress
 from preprocess.verification import Finding
-from preprocess.written import CHECKSUM, Written, read_written
+from preprocess.written import Written, read_written
 from shards.format import DAMAGED_NAME, INDEX_NAME, PROGRESS_NAME, REJECTED_NAME, SAMPLES_NAME, write_atomically
 from shards.writer import dali_index, read_rows
 
@@ -30,7 +30,7 @@ def repair_split(root: Path, findings: Sequence[Finding]) -> Iterator[str]:
         yield from _rewrite(root, written, {finding.file for finding in findings if finding.mend == "rewrite"})
         return
     # A wrong checksum tells not which value is wrong: it may be a sum of pixels, which no intact shard would betray.
-    if written.entries and (written.described is None or written.holds_together(written.described)):
+    if written.entries and (written.described is None or holds_together(written.described)):
         if written.name == INDEX_NAME:
             assert written.described is not None
             write_progress(root, written.described["identity"], written.entries)

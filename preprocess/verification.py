@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from preprocess.contents import rows_of, samples_array
 from preprocess.image_check import what_is_wrong
-from preprocess.ledger import Entry, holds, rejected_lines
+from preprocess.ledger import Entry, holds, holds_together, rejected_lines
 from preprocess.pool import Pool
 from preprocess.written import Written, read_written
 from shards.errors import DataError, FormatError
@@ -111,9 +111,9 @@ def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Itera
     truth = written.with_statistics(written.samples) if can_count else described  # type: ignore[arg-type]
     wrong = [name for name in truth if truth[name] != described.get(name)]
     if wrong:
-        mend: Mend = "rewrite" if written.holds_together(truth) else "split"
+        mend: Mend = "rewrite" if holds_together(truth) else "split"
         yield Finding(str(root), INDEX_NAME, "", f"{' and '.join(wrong)} are not those of its shards", mend)
-    elif not written.holds_together(described):
+    elif not holds_together(described):
         yield Finding(str(root), INDEX_NAME, "", "its checksum is wrong: it is not what was written", "split")
 
 

@@ -2,15 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from preprocess.contents import npy, statistics
-from preprocess.ledger import Entry, digest, holds
+from preprocess.ledger import Entry, holds, read_entries, why_no_sequence
 from shards.errors import FormatError, one_line
 from shards.format import (
     FORMAT_NAME,
@@ -19,11 +18,8 @@ from shards.format import (
     PROGRESS_NAME,
     REJECTED_NAME,
     SAMPLES_NAME,
-    shard_name,
 )
 from shards.index import map_samples
-
-CHECKSUM = "checksum"  # of all that index.json says besides
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +86,6 @@ class Written:
             "statistics": statistics(samples, self.entries, self.num_classes),
         }
 
-    def holds_together(self, described: dict[str, Any]) -> bool:
-        """Tell whether a description has the checksum that it names; an older one names none."""
-        rest = {name: value for name, value in described.items() if name != CHECKSUM}
-        return CHECKSUM not in described or described[CHECKSUM] == digest(rest)
-
 
 def read_written(root: Path) -> Written:
     """Read what a split's folder says of itself; what is damaged is told, not raised."""
@@ -112,28 +103,16 @@ def read_written(root: Path) -> Written:
             version = described.get("version")
             what = f"format version {version!r}, this code reads {FORMAT_VERSION}"
             return replace(empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0)
-        entries = tuple(_entry(root.name, number, entry) for number, entry in enumerate(described["shards"]))
+        entries = tuple(read_entries(root.name, described["shards"]))
         if name == PROGRESS_NAME:
             return replace(empty, entries=entries, in_place=any((root / entry.name).is_symlink() for entry in entries))
         _check_types(root.name, described)
+        if broken := why_no_sequence(root.name, entries):
+            raise ValueError(broken)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return replace(empty, wrong=(f"cannot be read ({one_line(error)})",))
     written = replace(empty, described=described, entries=entries, in_place=described.get("in_place", False) is True)
-    return replace(written, samples=_samples(root, written), wrong=tuple(_records_wrong(written)))
-
-
-def _entry(split: str, number: int, values: dict[str, Any]) -> Entry:
-    """Make an entry of what JSON holds, its types checked: hashes and sums are compared later, numbers are used."""
-    entry = Entry(**values)
-    kinds: dict[Any, type] = {int: int, str: str}
-    for field in fields(Entry):
-        value: Any = getattr(entry, field.name)
-        kind = kinds.get(field.type, list)
-        if type(value) is not kind or (isinstance(value, int) and value < 0):
-            raise ValueError(f"{field.name} of shard {number} is {value!r}")
-    if entry.name != shard_name(split, number):
-        raise ValueError(f"shard {number} is {entry.name!r}, not {shard_name(split, number)}")
-    return entry
+    return replace(written, samples=_samples(root, written))
 
 
 def _check_types(split: str, described: dict[str, Any]) -> None:
@@ -151,15 +130,6 @@ def _check_types(split: str, described: dict[str, Any]) -> None:
         raise ValueError("image members are no list of suffixes")
     if not isinstance(described["statistics"], dict) or not re.fullmatch("[0-9a-f]{64}", described["identity"]):
         raise ValueError("statistics or identity are missing")
-
-
-def _records_wrong(written: Written) -> Iterator[str]:
-    at = 0
-    for entry in written.entries:
-        if entry.first_record != at or entry.num_records != entry.num_samples + len(entry.rejected):
-            yield f"{entry.name} starts at record {entry.first_record} and has {entry.num_records}, that cannot be"
-            return
-        at += entry.num_records
 
 
 def _samples(root: Path, written: Written) -> np.ndarray | str:

@@ -45,7 +45,8 @@ def test_workers_started_meanwhile_do_not_hold_it(tmp_path):
     try:
         with alone_in(tmp_path):
             assert list(pool.run(os.path.basename, ["a/b"] * 4)) == ["b"] * 4
-        assert pool._executor is not None and any(worker.is_alive() for worker in pool._executor._processes.values())
+        assert pool._executor is not None
+        assert any(worker.is_alive() for worker in pool._executor._processes.values())
         with alone_in(tmp_path):
             pass
     finally:

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from preprocess.geometry import ImageOptions
+from preprocess.ledger import digest
 from preprocess.pack import _Ahead
 from preprocess.pool import Pool
+from preprocess.repair import repair_split
+from preprocess.verification import verify_split
 from shards.errors import DataError
 from shards.writer import ShardWriter
 from tests.conftest import pack
@@ -185,6 +188,67 @@ def test_entries_of_another_kind_are_not_trusted(records, copy, packed):
     described["shards"][2]["num_records"] = 0
     (copy / "index.json").write_text(json.dumps(described))
     pack(records, copy)
+    assert digests(copy) == digests(packed)
+
+
+def edited(harm):
+    """An index.json with its shards harmed, and its checksum with it or not."""
+
+    def edit(described: dict, checksum: bool) -> dict:
+        harm(described["shards"])
+        described = {**described, "num_samples": sum(entry["num_samples"] or 0 for entry in described["shards"])}
+        if checksum:
+            del described["checksum"]
+            described["checksum"] = digest(described)
+        return described
+
+    return edit
+
+
+HARMED = {
+    "another sum of pixels": edited(lambda shards: shards[1]["pixel_sum"].__setitem__(0, 12345)),
+    "the last shard left out": edited(lambda shards: shards.pop()),
+    "a sample too many": edited(lambda shards: shards[2].update(num_samples=17)),
+    "no first record": edited(lambda shards: shards[0].update(first_record=None)),
+    "text for a sum": edited(lambda shards: shards[3].update(pixel_sum=["1", "2", "3"])),
+    "no shard at all": edited(lambda shards: shards.clear()),
+}
+
+
+@pytest.mark.parametrize("name", HARMED)
+@pytest.mark.parametrize("checksum", [False, True])  # with one that is right nothing tells that a sum is another
+def test_a_damaged_index_is_not_made_to_look_right(records, packed, copy, capsys, name, checksum):
+    """Its shards may all be intact: what the index alone tells of them would get a new, valid checksum."""
+    if checksum and name == "another sum of pixels":
+        return
+    described = HARMED[name](json.loads((copy / "index.json").read_text()), checksum)
+    (copy / "index.json").write_text(json.dumps(described))
+    try:
+        assert pack(records, copy).num_kept == 0
+        assert "index.json: is not what was written; every shard is packed anew" in capsys.readouterr().err
+    except DataError as error:
+        assert checksum
+        assert "--repair moves what is damaged out of the way" in str(error)  # noqa: PT017
+        pool = Pool(1)
+        list(repair_split(copy, verify_split(copy, pool).findings))
+        pack(records, copy)
+        shutil.rmtree(copy / "damaged")
+    assert digests(copy) == digests(packed)
+
+
+def test_an_index_nested_without_end_is_refused(records, copy):
+    (copy / "index.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match=r"index\.json: cannot be read .*verify .*train --repair"):
+        pack(records, copy)
+
+
+def test_an_unfinished_folder_with_a_gap_is_no_damage(records, packed, copy):
+    described = json.loads((copy / "index.json").read_text())
+    (copy / "index.json").unlink()
+    shards = [described["shards"][number] for number in (0, 2, 4, 1)]
+    (copy / "packing.json").write_text(json.dumps({"identity": described["identity"], "shards": shards}))
+    assert [finding.what for finding in verify_split(copy, Pool(1)).findings] == ["packing was not finished"]
+    assert pack(records, copy).num_kept == 4
     assert digests(copy) == digests(packed)
 
 
