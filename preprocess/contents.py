@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.ledger import Entry
+from preprocess.statistics import BLOCK_BITS
 from shards.format import pack_labels, row_dtype, unpack_labels
 from shards.writer import Row
 
@@ -31,7 +32,7 @@ def rows_of(samples: np.ndarray, num_classes: int) -> Iterator[Row]:
     for sample in samples:
         labels, ignored = (np.flatnonzero(unpack_labels(sample[name], num_classes)) for name in ("labels", "ignored"))
         yield Row(
-            key=sample["key"].decode(),
+            key=sample["key"].decode("ascii", "backslashreplace"),  # none of ours where it is not ASCII
             suffixes=(LINKED_MEMBER,),
             offset=tuple(sample["offset"].tolist()),
             length=tuple(sample["length"].tolist()),
@@ -58,6 +59,15 @@ def statistics(samples: np.ndarray, entries: Sequence[Entry], num_classes: int) 
     return {
         "mean": [round(total / count / 255, 6) for total in sums],
         "std": [round(max(variance, 0.0) ** 0.5 / 255, 6) for variance in variances],
-        "positives": unpack_labels(samples["labels"], num_classes).sum(axis=0).tolist(),
-        "ignored": unpack_labels(samples["ignored"], num_classes).sum(axis=0).tolist(),
+        "positives": _counts(samples["labels"], num_classes).tolist(),
+        "ignored": _counts(samples["ignored"], num_classes).tolist(),
     }
+
+
+def _counts(packed: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count the set bits of bit-vectors uint8 [N, L] per class: int64 [C]; a block of rows is unpacked at a time."""
+    counts = np.zeros(num_classes, np.int64)
+    rows = max(1, BLOCK_BITS // num_classes)
+    for start in range(0, len(packed), rows):
+        counts += unpack_labels(packed[start : start + rows], num_classes).sum(axis=0)
+    return counts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shards.errors import DataError
+from shards.errors import DataError, one_line
 
 MAX_LABEL_BYTES = 16 << 20  # of one member of labels
 _NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)  # WebDataset's: path up to the first dot, and the rest
@@ -95,10 +95,10 @@ def _plain_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInf
             packed = file.read(2) in (b"\x1f\x8b", b"BZ", b"\xfd7", b"(\xb5")
         hint = "it is compressed: decompress it" if packed else f"it is no intact tar ({error}): fetch it again"
         raise DataError(f"{path}: {hint}") from None
-    except (ValueError, OverflowError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError, MemoryError) as error:  # a long name may claim any length
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: it is no intact tar ({error}): fetch it again") from None
+        raise DataError(f"{path}: it is no intact tar ({one_line(error)}): fetch it again") from None
 
 
 def _check_end(path: Path, at: int, size: int) -> None:

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ContainerIO, Image
 from tqdm import tqdm
 
 from preprocess.contents import LINKED_MEMBER
@@ -131,14 +131,18 @@ def _not_served(data: bytes) -> str | None:
 def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[int, Row]]:
     """List (shard's number, row) of all samples that were not rejected; their sizes are read from their headers."""
     rows = []
+    bar = tqdm(total=sum(entry.num_samples for entry in entries), desc="read sizes", unit="img", disable=None)
     for number, entry in enumerate(entries):
         left_out = {line["source"] for line in entry.rejected}
         for record in records[entry.first_record : entry.first_record + entry.num_records]:
             if record.source in left_out:
                 continue
             assert record.span is not None, record.source
-            width, height = Image.open(io.BytesIO(record.read())).size
             (offset, length), key = record.span, sample_key(record.name)
+            with record.path.open("rb") as file:
+                width, height = Image.open(ContainerIO.ContainerIO(file, offset, length)).size
             row = Row(key, (LINKED_MEMBER,), (offset,), (length,), record.labels, record.ignored, width, height)
             rows.append((number, row))
+            bar.update()
+    bar.close()
     return rows

@@ -182,7 +182,7 @@ def _same_keys(indexes: Sequence[DatasetIndex]) -> dict[tuple[str, str], list[st
     for first, second in combinations(indexes, 2):
         both = np.intersect1d(first.samples["key"], second.samples["key"])
         if len(both):
-            shared[first.split, second.split] = both.astype(str).tolist()
+            shared[first.split, second.split] = [key.decode("ascii", "backslashreplace") for key in both.tolist()]
     return shared
 
 

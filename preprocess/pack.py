@@ -28,6 +28,7 @@ from preprocess.ledger import (
 from preprocess.members import Packed
 from preprocess.pool import Pool, Result
 from preprocess.record import Record
+from preprocess.webdataset import MAX_CLASSES
 from shards.errors import DataError
 from shards.format import (
     FORMAT_NAME,
@@ -45,7 +46,9 @@ from shards.writer import Sample, ShardWriter, read_rows
 
 @dataclass(frozen=True)
 class Job:
-    """One split to pack. `command` is what index.json tells of how it was made."""
+    """One split to pack. `command` is what index.json tells of how it was made. Raises DataError for a silly number
+    of classes: every sample has a bit for each, in memory a byte.
+    """
 
     split: str
     class_names: tuple[str, ...]
@@ -57,6 +60,13 @@ class Job:
     command: str
     task: Task = "multilabel"
     in_place: bool = False  # the records lie in tars, which are linked to and indexed instead of written
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) > MAX_CLASSES:
+            raise DataError(
+                f"the source has {len(self.class_names):,} classes, such as {self.class_names[-1]!r}; "
+                f"{MAX_CLASSES:,} are the most: are these numbers or texts instead of classes?"
+            )
 
     def identity(self) -> str:
         """Hash what makes this dataset this one and not another: names, labels and options, not the pixels."""
@@ -223,7 +233,8 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
     if job.in_place:
         rows, image = linked_rows(job.records, entries), {}
     else:
-        rows = [(number, row) for number, entry in enumerate(entries) for row in read_rows(root / entry.name)]
+        bar = tqdm(entries, f"write {SAMPLES_NAME}", unit="shard", disable=None)
+        rows = [(number, row) for number, entry in enumerate(bar) for row in read_rows(root / entry.name)]
         image = asdict(job.image)
     if not rows:
         raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")

@@ -9,10 +9,12 @@ import simplejpeg
 from tqdm import tqdm
 
 from shards.errors import SampleError
+from shards.format import SAMPLES_NAME
 from shards.index import DatasetIndex
 from shards.page import LONG_SIDE, data_uri
 from shards.png import decode_png, is_png
 from shards.reader import ShardReader
+from shards.watch import restoring
 
 Sample = tuple[int, int]  # number of the split, number of the sample in it
 
@@ -22,17 +24,19 @@ def decode_small(reader: ShardReader, row: np.void, min_width: int, min_height: 
 
     A JPEG is halved as often as its sides allow. Raises SampleError naming shard and key where it cannot be decoded.
     """
-    data = reader.member(row, 0)
-    path, key = reader.index.shard_path(int(row["shard"])), row["key"].decode()
+    index, number = reader.index, int(row["shard"])
+    path = index.shard_path(number) if number < len(index.shards) else index.root / SAMPLES_NAME
+    where, again = f"{path}: sample {row['key'].decode('ascii', 'backslashreplace')}", restoring(index)
     try:
+        data = reader.member(row, 0)
         if is_png(data):
             pixels = decode_png(data, int(row["width"]), int(row["height"]), 3)
             return pixels if colours == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
         return simplejpeg.decode_jpeg(data, colours, fastdct=True, min_height=min_height, min_width=min_width)
     except SampleError as error:
-        raise SampleError(f"{path}: sample {key}: {error}; pack this shard again") from error
+        raise SampleError(f"{where}: {error}; {again}") from error
     except ValueError as error:
-        raise SampleError(f"{path}: sample {key}: damaged JPEG ({error}); pack this shard again") from error
+        raise SampleError(f"{where}: damaged JPEG ({error}); {again}") from error
 
 
 def thumbnails(indexes: Sequence[DatasetIndex], samples: Iterable[Sample], num_threads: int) -> dict[Sample, str]:

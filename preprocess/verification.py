@@ -19,7 +19,7 @@ from preprocess.written import Written, read_written
 from shards.errors import DataError, FormatError
 from shards.format import INDEX_NAME, PROGRESS_NAME, REJECTED_NAME, SAMPLES_NAME
 from shards.png import is_png
-from shards.writer import Row, dali_index, file_sha256, read_rows
+from shards.writer import KEY, Row, dali_index, file_sha256, read_rows
 
 MAX_SHOWN = 20  # findings of one kind in one shard; the rest is counted
 
@@ -187,7 +187,7 @@ def _bytes_wrong(path: Path, task: ShardTask) -> Iterator[str]:
 
 def _samples_wrong(path: Path, rows: Sequence[Row], task: ShardTask) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
-    shard = np.memmap(path, np.uint8, "r") if rows else np.empty(0, np.uint8)
+    shard = np.memmap(path, np.uint8, "r") if rows and path.stat().st_size else np.empty(0, np.uint8)
     for row in rows:
         what = _fits(row, task.written)
         if row.key in seen:
@@ -209,6 +209,8 @@ def _samples_wrong(path: Path, rows: Sequence[Row], task: ShardTask) -> Iterator
 def _fits(row: Row, written: Written) -> str | None:
     """Tell what of a sample is not as a sample of this split has to be."""
     num_classes = written.num_classes
+    if not KEY.fullmatch(row.key):  # of a shard in place, as samples.npy tells it
+        return f"its key in {SAMPLES_NAME} is none that the packer makes"
     if written.members and row.suffixes != written.members:
         return f"its images are {', '.join(row.suffixes) or 'none'}, {written.name} says {', '.join(written.members)}"
     if not 1 <= row.width <= 0xFFFF or not 1 <= row.height <= 0xFFFF:

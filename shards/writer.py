@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.errors import FormatError
+from shards.errors import FormatError, one_line
 from shards.format import BLOCK, sync_folder, write_atomically
 
-_KEY = re.compile(r"[A-Za-z0-9_%~-]{1,64}")  # preprocess.keys makes no others: nothing that leads out of a folder
+KEY = re.compile(r"[A-Za-z0-9_%~-]{1,64}")  # preprocess.keys makes no others: nothing that leads out of a folder
 _MAX_JSON = 16 << 20
 
 
@@ -164,9 +164,11 @@ def _dali_line(key: str, members: list[tuple[str, int, int]]) -> str:
 def _dali_text(lines: list[str]) -> bytes:
     """DALI "v1.2": a header "version samples", then per sample "ext offset size name" for each member.
 
+    A name that is no UTF-8 keeps the bytes that it has in the tar.
+
     https://docs.nvidia.com/deeplearning/dali (wds2idx)
     """
-    return "".join(f"{line}\n" for line in [f"v1.2 {len(lines)}", *lines]).encode()
+    return "".join(f"{line}\n" for line in [f"v1.2 {len(lines)}", *lines]).encode(errors="surrogateescape")
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -180,7 +182,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 key, _, suffix = member.name.partition(".")
-                if not member.isreg() or not _KEY.fullmatch(key) or not suffix or suffix in images:
+                if not member.isreg() or not KEY.fullmatch(key) or not suffix or suffix in images:
                     raise FormatError(f"{path}: member {member.name!r} is part of no sample; pack this shard again")
                 if images and key != before:
                     raise FormatError(f"{path}: sample {before} has no JSON; pack this shard again")
@@ -194,10 +196,10 @@ def read_rows(path: Path) -> Iterator[Row]:
                 offset, length = zip(*images.values(), strict=True) if images else ((), ())
                 yield Row(key=key, suffixes=tuple(images), offset=offset, length=length, **described)
                 images = {}
-    except (tarfile.TarError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(f"{path}: is no intact tar ({error}); pack this shard again") from error
+        raise FormatError(f"{path}: is no intact tar ({one_line(error)}); pack this shard again") from error
     if images:
         raise FormatError(f"{path}: sample {before} has no JSON; pack this shard again")
 

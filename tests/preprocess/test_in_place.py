@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -245,7 +247,7 @@ def test_a_shard_and_its_copy(foreign, tmp_path, monkeypatch, capsys):
     assert "photos-copy.tar: holds the same bytes as" in errors
 
 
-@pytest.mark.parametrize("damage", ["none", "flipped", "idx", "samples", "gone"])
+@pytest.mark.parametrize("damage", ["none", "flipped", "idx", "samples", "gone", "emptied", "key"])
 def test_verify_reads_what_is_linked(foreign, tmp_path, monkeypatch, capsys, damage):
     wds, root = tmp_path / "wds", tmp_path / "out/all"
     shutil.copytree(foreign, wds)
@@ -254,6 +256,12 @@ def test_verify_reads_what_is_linked(foreign, tmp_path, monkeypatch, capsys, dam
         data = bytearray((wds / "photos-001.tar").read_bytes())
         data[int(DatasetIndex.open(root).samples["offset"][9, 0]) + 3] ^= 0xFF
         (wds / "photos-001.tar").write_bytes(data)
+    elif damage == "emptied":
+        (wds / "photos-001.tar").write_bytes(b"")
+    elif damage == "key":
+        samples = np.load(root / "samples.npy")
+        samples["key"][9] = b"photo\xff"
+        np.save(root / "samples.npy", samples)
     elif damage == "gone":
         (wds / "photos-001.tar").unlink()
     elif damage == "idx":
@@ -264,6 +272,37 @@ def test_verify_reads_what_is_linked(foreign, tmp_path, monkeypatch, capsys, dam
         found = verify_split(root, pool).findings
     lines = [finding.line() for finding in found]
     files = {"none": [], "flipped": ["all-000001.tar"] * 2, "idx": ["all-000001.idx"]}
-    files |= {"samples": ["samples.npy"], "gone": ["all-000001.tar"]}
+    files |= {"samples": ["samples.npy"], "gone": ["all-000001.tar"], "key": ["all-000001.tar"]}
+    files["emptied"] = ["all-000001.tar"] * 9
     assert [finding.file for finding in found] == files[damage], lines
     assert all("run the same preprocess.shard command again" in line and "--repair" not in line for line in lines)
+    if damage == "key":
+        assert r"sample photo\xff: its key in samples.npy is none that the packer makes" in lines[0]
+    elif damage == "emptied":
+        assert "has 0 bytes" in lines[0]
+        assert "lies beyond the end of the shard" in lines[1]
+
+
+def test_member_names_that_are_no_utf8(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "wds/a.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for name, data in ((b"caf\xe9.jpg", jpeg(IMAGE)), (b"caf\xe9.cls", b"0")):
+            member = tarfile.TarInfo(os.fsdecode(name))
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    status, _, errors = index_in_place(monkeypatch, capsys, tmp_path / "wds", tmp_path / "out")
+    assert status == 0, errors
+    assert DatasetIndex.open(tmp_path / "out/all").num_samples == 1
+    assert b" caf\xe9.jpg " in (tmp_path / "out/all/all-000000.idx").read_bytes()
+    with open_pool(1) as pool:
+        assert verify_split(tmp_path / "out/all", pool).findings == []
+
+
+def test_sizes_are_read_from_headers_alone(foreign, tmp_path, monkeypatch, capsys):
+    """A re-run that keeps every shard reads no whole image for them."""
+    assert index_in_place(monkeypatch, capsys, foreign, tmp_path / "out")[0] == 0
+    monkeypatch.setattr("preprocess.record.Record.read", lambda record: pytest.fail(f"{record.source} is read"))
+    status, told, errors = index_in_place(monkeypatch, capsys, foreign, tmp_path / "out")
+    assert status == 0, errors
+    assert "0 written, 3 verified and kept" in told

@@ -202,3 +202,31 @@ def test_of_large_sets_some_images_are_measured(index, monkeypatch):
     monkeypatch.setattr("preprocess.normalised.LEAST_IMAGES", 9)
     (found,) = normalise([index], 2)
     assert found.num_images == 9
+
+
+@pytest.mark.parametrize("harm", ["image", "offset", "shard"])
+def test_a_sample_that_cannot_be_read_is_named(things, tmp_path, capsys, harm):
+    copy = shutil.copytree(things, tmp_path / "copy") / "val"
+    samples = np.load(copy / "samples.npy")
+    row = samples[samples["key"] == b"copy-0"][0]
+    if harm == "image":
+        with open(copy / "val-000001.tar", "r+b") as file:
+            file.seek(int(row["offset"][0]))
+            file.write(b"no JPEG")
+    else:
+        samples[harm][samples["key"] == b"copy-0"] = 1 << 31
+        np.save(copy / "samples.npy", samples)
+    said = mistake(capsys, str(copy.parent), "--out", str(tmp_path), "--num-threads", "1")
+    file = "samples.npy" if harm == "shard" else "val-000001.tar"
+    pattern = rf"error: .*/val/{file}: sample copy-0: .*; run the same preprocess\.shard command again to restore"
+    assert re.match(pattern, said), said
+
+
+def test_keys_that_are_not_ascii_are_no_traceback(things, tmp_path, capsys):
+    copy = shutil.copytree(things, tmp_path / "copy")
+    for split in ("train", "val"):
+        samples = np.load(copy / split / "samples.npy")
+        samples["key"][3] = b"t\xff"
+        np.save(copy / split / "samples.npy", samples)
+    main([str(copy), "--no-duplicates", "--images", "0", "--out", str(tmp_path)])
+    assert r"1 key is in both train and val: t\xff" in capsys.readouterr().out

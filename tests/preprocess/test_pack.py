@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import webdataset
 
+from preprocess.geometry import ImageOptions
+from preprocess.pack import Job
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import CLASSES, pack, write_photographs
@@ -238,6 +240,12 @@ def test_real_counts_per_class(voc2012_root, tmp_path):
         values = [line.split()[1] for line in lines if line.strip()]
         assert index.labels()[:, number].sum() == values.count("1"), name
         assert (~index.known())[:, number].sum() == values.count("0"), name
+
+
+def test_numbers_taken_for_classes_are_refused_before_packing(records):
+    names = tuple(map(str, range(100_001)))
+    with pytest.raises(DataError, match="the source has 100,001 classes, such as '100000'; 100,000 are the most"):
+        Job("train", names, records, ImageOptions(), 10**9, 0, 0, "test")
 
 
 def test_classes_of_the_fixture_are_more_than_a_byte():

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.statistics import count, histogram
+from preprocess.contents import statistics
+from preprocess.ledger import Entry
+from preprocess.statistics import BLOCK_BITS, count, histogram
+from shards.format import unpack_labels
 from shards.index import open_split
 from tests.preprocess.conftest import NAMES, members
 
@@ -70,3 +73,22 @@ def test_histograms_lose_nothing():
     edges, counts = histogram([np.full(4, 2.0), np.full(3, 2.0)], 12)
     assert edges.tolist() == [2.0, 2.0]
     assert [c.tolist() for c in counts] == [[4], [3]]
+
+
+def test_classes_are_counted_a_block_at_a_time(index, monkeypatch):
+    """All at once, 9 million samples of 600 classes would take 5 GB."""
+    assert BLOCK_BITS <= 1 << 24
+    sizes = []
+
+    def unpack(packed, num_classes):
+        sizes.append(len(packed) * num_classes)
+        return unpack_labels(packed, num_classes)
+
+    monkeypatch.setattr("preprocess.contents.BLOCK_BITS", 100)
+    monkeypatch.setattr("preprocess.contents.unpack_labels", unpack)
+    entry = Entry("train-000000.tar", 1, 1, "", 0, 1, "", 1, [0], [0], [])
+    found = statistics(index.samples, [entry], index.num_classes)
+    assert found["positives"] == index.labels().sum(0).tolist()
+    assert found["ignored"] == (~index.known()).sum(0).tolist()
+    assert len(sizes) > 4
+    assert max(sizes) <= 100

@@ -12,8 +12,9 @@ import webdataset
 from preprocess.foreign_tar import read_samples
 from preprocess.record import Record
 from preprocess.webdataset import WebDataset
-from shards.errors import DataError
+from shards.errors import DataError, FormatError
 from shards.index import DatasetIndex
+from shards.writer import read_rows
 from tests.preprocess.commands import shard
 from tests.preprocess.foreign import NAMES, drawn_labels, sample, write_shard
 
@@ -262,3 +263,15 @@ def test_a_member_of_negative_size_is_refused(tmp_path):
     path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(2 * tarfile.BLOCKSIZE))
     with pytest.raises(DataError, match=r"a\.jpg has -5 bytes"):
         list(read_samples(path, {"cls"}.__contains__))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_that_claims_more_than_there_is_memory(tmp_path, kind):
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = kind, 1 << 50
+    path = tmp_path / "a.tar"
+    path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(2 * tarfile.BLOCKSIZE))
+    with pytest.raises(DataError, match=r"a\.tar: it is no intact tar \(.+\): fetch it again"):
+        list(read_samples(path, {"cls"}.__contains__))
+    with pytest.raises(FormatError, match=r"a\.tar: is no intact tar \(.+\); pack this shard again"):
+        list(read_rows(path))
