@@ -19,7 +19,7 @@ def repair_split(root: Path, findings: Sequence[Finding]) -> Iterator[str]:
     unfinished one, packing.json first: the packer then keeps what is intact, and a kill in between loses nothing.
     """
     written = read_written(root)
-    if written.is_foreign:
+    if written.is_foreign or written.split != root.name:
         return
     mends = {finding.mend for finding in findings}
     for name in sorted({finding.file for finding in findings if finding.mend == "aside"}):

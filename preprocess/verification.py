@@ -24,13 +24,14 @@ from shards.writer import KEY, Row, dali_index, file_sha256, read_rows
 MAX_SHOWN = 20  # findings of one kind in one shard; the rest is counted
 
 # What --repair does: has a shard packed again, the whole split, writes a file anew from the shards, moves it away.
-Mend = Literal["shard", "split", "rewrite", "aside", "foreign", "none"]
+Mend = Literal["shard", "split", "rewrite", "aside", "rename", "foreign", "none"]
 _AGAIN = "run the same preprocess.shard command again"
 REMEDIES: dict[Mend, str] = {
     "shard": f"--repair moves the shard out of the way; then {_AGAIN}",
     "split": f"--repair moves what it must out of the way; then {_AGAIN}",
     "rewrite": "--repair writes it anew from the shards",
     "aside": "--repair moves it out of the way",
+    "rename": "rename the folder back; until then --repair touches nothing",
     "foreign": "use the release that wrote it, or pack again with another --out",
     "none": _AGAIN,
 }
@@ -94,12 +95,16 @@ def verify_split(root: Path, pool: Pool) -> Verification:
             bar.update(task.entry.num_samples)
     findings = [*_index_wrong(root, written, not found), *findings, *found]
     if written.in_place:  # nothing of it follows from the tars alone: the packer has to look at its source
-        findings = [replace(finding, mend="aside" if finding.mend == "aside" else "none") for finding in findings]
+        findings = [
+            finding if finding.mend in ("aside", "rename") else replace(finding, mend="none") for finding in findings
+        ]
     return Verification(findings, len(tasks), starts[-1], sum(entry.bytes for entry in written.entries))
 
 
 def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Iterator[Finding]:
     """Tell of index.json what it says of itself and what the shards say of it."""
+    if written.split != root.name:
+        yield Finding(str(root), "", "", f"is split {written.split} under another name", "rename")
     if written.name == PROGRESS_NAME and not written.wrong:
         yield Finding(str(root), "", "", "packing was not finished", "none")
     for what in written.wrong:

@@ -30,7 +30,7 @@ class Written:
     the array of samples.npy, why it cannot be used, or None in an unfinished folder, which need not have it.
     """
 
-    split: str
+    split: str  # the folder's name, unless it was renamed: then what index and shards agree on
     name: str = ""
     described: dict[str, Any] | None = None
     entries: tuple[Entry, ...] = ()
@@ -103,16 +103,27 @@ def read_written(root: Path) -> Written:
             version = described.get("version")
             what = f"format version {version!r}, this code reads {FORMAT_VERSION}"
             return replace(empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0)
-        entries = tuple(read_entries(root.name, described["shards"]))
+        split = _split_of(root, described)
+        entries = tuple(read_entries(split, described["shards"]))
         if name == PROGRESS_NAME:
-            return replace(empty, entries=entries, in_place=any((root / entry.name).is_symlink() for entry in entries))
-        _check_types(root.name, described)
-        if broken := why_no_sequence(root.name, entries):
+            return replace(
+                empty, split=split, entries=entries, in_place=any((root / entry.name).is_symlink() for entry in entries)
+            )
+        _check_types(split, described)
+        if broken := why_no_sequence(split, entries):
             raise ValueError(broken)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return replace(empty, wrong=(f"cannot be read ({one_line(error)})",))
-    written = replace(empty, described=described, entries=entries, in_place=described.get("in_place", False) is True)
+    in_place = described.get("in_place", False) is True
+    written = replace(empty, split=split, described=described, entries=entries, in_place=in_place)
     return replace(written, samples=_samples(root, written))
+
+
+def _split_of(root: Path, described: dict[str, Any]) -> str:
+    """Tell which split is written down: readers open a folder by any name, so one that was renamed is no damage."""
+    stems = {entry["name"].rpartition("-")[0] for entry in described["shards"]}
+    split = described.get("split", min(stems, default=root.name))
+    return split if stems == {split} and re.fullmatch(r"\w[\w.-]*", split) else root.name
 
 
 def _check_types(split: str, described: dict[str, Any]) -> None:
