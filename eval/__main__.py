@@ -73,9 +73,12 @@ def main() -> None:
     if "voc" in kinds:
         check_voc_names(index.class_names, index.keys().tolist(), split)
         _check_competition(config, opened)
-    shown = choose_classes(index.class_names, names(config.classes) or None, config.seed)
+    asked = [config.classes] if config.classes in index.class_names else names(config.classes)  # a name with commas
+    shown = choose_classes(index.class_names, asked or None, config.seed)
     compared = baseline.find(config.baseline, split) if config.baseline else None
-    chosen = baseline.find_thresholds(config.thresholds, data, split) if config.thresholds else None
+    if config.thresholds and index.task == "multiclass":
+        raise DataError("--thresholds: samples with one label take the highest score, not a threshold; leave it out")
+    chosen = baseline.find_thresholds(config.thresholds, data, split, index.class_names) if config.thresholds else None
     run_folder = opened[0].path.parent
     out = Path(config.out) if config.out else run_folder / results_name(config, opened[0].config.data, split)
     make_folder(out)
@@ -106,7 +109,7 @@ def main() -> None:
     metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
     if index.task == "multiclass":
         metrics["examples"] = draw_examples(predictions, config.seed)
-    record = _record(config, opened, index, {"data": data, **settings})
+    record = _record(config, opened, index, accelerator.device, {"data": data, **settings})
     history = read_metrics(run_folder)
     if not_evaluated:
         metrics["not_evaluated"] = not_evaluated
@@ -124,7 +127,8 @@ def main() -> None:
     write_report(out / "report.html", page)
     write_plots(out / "plots", plots)
     written = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
-    exported = [write_export(kind, out, predictions, config.voc_competition, index.command) for kind in kinds]
+    unread = {each["key"] for each in not_evaluated}
+    exported = [write_export(kind, out, predictions, config.voc_competition, index.command, unread) for kind in kinds]
     if not_evaluated:
         print(f"not evaluated: {shortly(not_evaluated)}")
     print(summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
@@ -195,10 +199,10 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
 
 def _check_competition(config: EvalConfig, opened: Sequence[Checkpoint]) -> None:
     for each in opened:
-        if config.voc_competition == "comp1" and each.config.pretrained:
+        if config.voc_competition == "comp1" and (each.config.pretrained or each.config.weights):
             raise DataError(
                 f"voc_competition is comp1, for systems trained on VOC's own data alone, but {each.path} started from "
-                "pretrained weights: give comp2"
+                f"{'pretrained weights' if each.config.pretrained else each.config.weights}: give comp2"
             )
 
 
@@ -206,7 +210,9 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _record(config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, facts: dict[str, str]) -> RunRecord:
+def _record(
+    config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, device: torch.device, facts: dict[str, str]
+) -> RunRecord:
     first = opened[0]
     return RunRecord(
         title=first.path.parent.resolve().name,
@@ -225,7 +231,7 @@ def _record(config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetInde
         facts={
             **facts,
             "weights": "averaged (EMA)" if first.has_average else "as trained",
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         },
     )
 

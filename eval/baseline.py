@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -41,17 +42,19 @@ def read(path: Path, flag: str = "--baseline") -> dict[str, Any]:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         numbers = [metrics["mAP"], *(entry["ap"] for entry in metrics["per_class"].values())]
-        if not all(value is None or isinstance(value, (int, float)) for value in numbers):
-            raise TypeError("mAP or an ap is no number")
+        numbers += [entry.get("best_f1_threshold") for entry in metrics["per_class"].values()]
+        if not all(value is None or (isinstance(value, (int, float)) and isfinite(value)) for value in numbers):
+            raise TypeError("mAP, an ap or a threshold is no number")
         return metrics
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{flag} {path}: is no metrics.json of this evaluator ({error!r})") from error
 
 
-def find_thresholds(path: str, data: str, split: str) -> Path:
+def find_thresholds(path: str, data: str, split: str, class_names: Sequence[str]) -> Path:
     """Return the metrics.json that --thresholds means, of a run that of `val`, where thresholds are chosen.
 
-    Raises DataError where it is of the very samples that are evaluated: thresholds chosen there flatter.
+    Raises DataError where it is of the very samples that are evaluated, since thresholds chosen there flatter, and
+    where it has none for any of the classes.
     """
     found = find(path, "val", "--thresholds")
     metrics = read(found, "--thresholds")
@@ -59,6 +62,8 @@ def find_thresholds(path: str, data: str, split: str) -> Path:
         raise DataError(
             f"--thresholds {found}: is of {split} of {data}, which is being evaluated: name an evaluation of other data"
         )
+    if all(thresholds(found).get(name) is None for name in class_names):
+        raise DataError(f"--thresholds {found}: has a threshold for none of the classes here: name another evaluation")
     return found
 
 

@@ -80,6 +80,8 @@ class EvalConfig:
         self.tail_grid()
         if self.local_batch_size < 1:
             raise DataError(f"local_batch_size is {self.local_batch_size}: give at least 1")
+        if self.voc_competition == "comp1" and "voc" not in names(self.export):
+            raise DataError("voc_competition is comp1, but nothing is exported for it: give --export voc too")
         if self.tta_reduce == "max" and self.tta == "none":
             raise DataError("tta_reduce is max, but there is one view of each image: choose a --tta too")
 

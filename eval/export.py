@@ -14,7 +14,7 @@ import gzip
 import io
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
@@ -60,18 +60,33 @@ def check_voc_names(class_names: Sequence[str], keys: Sequence[str], split: str)
         _image_id(key)
 
 
-def write_export(kind: str, out: Path, predictions: Predictions, competition: Competition, packed_by: str) -> Path:
-    """Write one kind of export into `out` and return the file to name; `packed_by` is the command of the dataset."""
+def write_export(
+    kind: str,
+    out: Path,
+    predictions: Predictions,
+    competition: Competition,
+    packed_by: str,
+    unread: Collection[str] = (),
+) -> Path:
+    """Write one kind of export into `out` and return the file to name; `packed_by` is the command of the dataset.
+
+    Samples whose keys are `unread` have no score: none is made up for them.
+    """
     if kind == "voc":
-        return write_voc(out, predictions, competition, voc_year(packed_by))
+        return write_voc(out, predictions, competition, voc_year(packed_by), unread)
     path = out / f"predictions.{kind}"
-    (write_csv if kind == "csv" else write_parquet)(path, predictions)
+    (write_csv if kind == "csv" else write_parquet)(path, predictions, unread)
     return path
 
 
-def write_voc(out: Path, predictions: Predictions, competition: Competition, year: str) -> Path:
-    """Write the VOC server's files under `out` and their archive, which is returned. Same content, same bytes."""
-    ids = [_image_id(key) for key in predictions.keys]
+def write_voc(
+    out: Path, predictions: Predictions, competition: Competition, year: str, unread: Collection[str] = ()
+) -> Path:
+    """Write the VOC server's files under `out` and their archive, which is returned. Same content, same bytes.
+
+    An unread image has no line: to the development kit its score is minus infinity.
+    """
+    ids = [None if key in unread else _image_id(key) for key in predictions.keys]
     folder = Path("results") / year / "Main"
     (out / folder).mkdir(parents=True, exist_ok=True)
     scores = predictions.scores.detach().cpu()
@@ -80,7 +95,7 @@ def write_voc(out: Path, predictions: Predictions, competition: Competition, yea
         for number, name in enumerate(predictions.class_names):
             path = folder / f"{competition}_cls_{predictions.split}_{name}.txt"
             lines = zip(ids, scores[:, number].tolist(), strict=True)
-            text = "".join(f"{image} {score:.9g}\n" for image, score in lines).encode()
+            text = "".join(f"{image} {score:.9g}\n" for image, score in lines if image is not None).encode()
             write_atomically(out / path, text)
             member = tarfile.TarInfo(path.as_posix())
             member.size = len(text)
@@ -96,8 +111,8 @@ def voc_year(packed_by: str) -> str:
     return found[-1] if found else "VOC2012"
 
 
-def write_csv(path: Path, predictions: Predictions) -> None:
-    """Write a line per sample, in the index's order."""
+def write_csv(path: Path, predictions: Predictions, unread: Collection[str] = ()) -> None:
+    """Write a line per sample, in the index's order; what does not exist is left empty."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["key", *_column_names(predictions)])
@@ -105,18 +120,19 @@ def write_csv(path: Path, predictions: Predictions) -> None:
     for key, *row in zip(predictions.keys, scores, labels, known, strict=True):
         given, truth, counts = (values.tolist() for values in row)
         marks = [int(label) if there else "" for label, there in zip(truth, counts, strict=True)]
-        writer.writerow([key, *(f"{score:.9g}" for score in given), *marks])
+        writer.writerow([key, *("" if key in unread else f"{score:.9g}" for score in given), *marks])
     write_atomically(path, buffer.getvalue().encode())
 
 
-def write_parquet(path: Path, predictions: Predictions) -> None:
+def write_parquet(path: Path, predictions: Predictions, unread: Collection[str] = ()) -> None:
     """Write the same table as Parquet."""
     import pyarrow
     import pyarrow.parquet
 
     scores, labels, known = _arrays(predictions)
     columns = [pyarrow.array(list(predictions.keys), pyarrow.string())]
-    columns += [pyarrow.array(column) for column in scores.T]
+    unscored = np.array([key in unread for key in predictions.keys], bool)
+    columns += [pyarrow.array(column, mask=unscored) for column in scores.T]
     columns += [pyarrow.array(column, mask=~there) for column, there in zip(labels.T, known.T, strict=True)]
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns, ["key", *_column_names(predictions)]), buffer)

@@ -74,7 +74,10 @@ def _curves(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, D
     if points:
         shares = count_above(scores, labels, known, TAIL_STEPS).precision().cpu().numpy()
         limits = (tail["t_min"], tail["t_max"] or 1.0)
-        drawn = np.arange(math.ceil(limits[0] * TAIL_STEPS), min(math.floor(limits[1] * TAIL_STEPS) + 1, TAIL_STEPS))
+        drawn = np.arange(
+            math.ceil(round(limits[0] * TAIL_STEPS, 6)),
+            min(math.floor(round(limits[1] * TAIL_STEPS, 6)) + 1, TAIL_STEPS),
+        )
         found["tail_accuracy"] = partial(draw_tail, drawn / TAIL_STEPS, shares[drawn], points, limits)
     return found
 

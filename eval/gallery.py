@@ -1,5 +1,6 @@
 """Which samples the report shows of each class: the highest and lowest scores, and the most wrong ones."""
 
+import difflib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from torch import Tensor
 from eval.multiclass import predicted_classes, target_classes
 from eval.predictions import Predictions
 from eval.ranking import rank
+from eval.summary import plain
 from shards.errors import DataError
 
 NUM_WRONG = 20  # highest without the class, and lowest with it
@@ -43,7 +45,12 @@ def choose_classes(
     numbers = {name: index for index, name in enumerate(class_names)}
     unknown = [name for name in names if name not in numbers]
     if unknown:
-        raise DataError(f"no class named {', '.join(map(repr, unknown))}; the classes are: {', '.join(class_names)}")
+        near = difflib.get_close_matches(unknown[0], class_names, NUM_CLASSES) or class_names[:NUM_CLASSES]
+        more = ", ..." if len(near) < len(class_names) else ""
+        raise DataError(
+            f"--classes: no class is named {', '.join(map(repr, unknown))}; there are "
+            f"{', '.join(map(plain, near))}{more}"
+        )
     return [numbers[name] for name in dict.fromkeys(names)]
 
 

@@ -44,11 +44,15 @@ def find_pictures(given: Sequence[str]) -> list[Path]:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (
             Path(parent, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
         )
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # os.walk would leave out what it cannot read, and not say so
 
 
 class Pictures:

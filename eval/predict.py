@@ -11,7 +11,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,7 @@ def main() -> None:
     pictures = Pictures(paths, len(class_names), config.local_batch_size, config.num_threads, decode, num_channels)
     with one_line_where_memory_ends("give a smaller --local-batch-size or --size, or --precision bf16"):
         scores = _predict(config, opened, pictures)
+    _check_numbers(scores, paths, pictures.unreadable)
     readable = [number for number in range(len(paths)) if number not in pictures.unreadable]
     if config.csv:
         _write_csv(Path(config.csv), class_names, [(paths[number], scores[number]) for number in readable])
@@ -111,6 +112,16 @@ def main() -> None:
     if pictures.unreadable:
         sys.stdout.flush()
         raise DataError(f"{len(pictures.unreadable)} of {len(paths)} pictures cannot be read, as named above")
+
+
+def _check_numbers(scores: np.ndarray, paths: Sequence[Path], unreadable: Container[int]) -> None:
+    """Refuse scores that are no answer, as python -m eval does."""
+    nan = [number for number in np.isnan(scores).any(1).nonzero()[0].tolist() if number not in unreadable]
+    if nan:
+        raise DataError(
+            f"scores are NaN of {len(nan)} of {len(paths)} pictures (first: {plain(str(paths[nan[0]]))}): the model "
+            "diverged or its weights are damaged"
+        )
 
 
 def choose(scores: np.ndarray, threshold: float | None, top: int, task: str) -> list[int]:

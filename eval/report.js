@@ -79,6 +79,7 @@
         at(id).textContent = isNaN(share) ? "–" : share.toFixed(4);
       }
       at("t-value").textContent = (step / steps).toFixed(3);
+      at("t").setAttribute("aria-valuetext", `t = ${at("t-value").textContent}`); // its value counts steps
       mark(0, recall, precision);
       mark(1, step / steps >= tail[0] && step / steps <= tail[1] ? step / steps : NaN, precision);
     }

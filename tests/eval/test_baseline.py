@@ -63,15 +63,27 @@ def test_thresholds_are_those_of_val_and_never_of_what_is_evaluated(tmp_path):
         (run / f"eval-{split}").mkdir(parents=True)
         metrics = measure(make(0, 1)) | {"split": split, "data": data}
         write_metrics(run / f"eval-{split}" / "metrics.json", metrics)
-    assert find_thresholds(str(run), data, "test") == run / "eval-val" / "metrics.json"
-    assert find_thresholds(str(run), str(tmp_path / "other"), "val") == run / "eval-val" / "metrics.json"
+    names = tuple(metrics["per_class"])
+    assert find_thresholds(str(run), data, "test", names) == run / "eval-val" / "metrics.json"
+    assert find_thresholds(str(run), str(tmp_path / "other"), "val", names) == run / "eval-val" / "metrics.json"
     for given in (run / "eval-test", run / "eval-test" / "metrics.json"):
         with pytest.raises(DataError, match=r"is of test of .*, which is being evaluated: name an evaluation"):
-            find_thresholds(str(given), data + "/.", "test")
+            find_thresholds(str(given), data + "/.", "test", names)
+    with pytest.raises(DataError, match="has a threshold for none of the classes here"):
+        find_thresholds(str(run), data, "test", ("another",))
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"mAP": 1}', '{"mAP": "x", "per_class": {}}', '{"mAP": 1, "per_class": []}']
+    "text",
+    [
+        "{",
+        "[]",
+        '{"mAP": 1}',
+        '{"mAP": "x", "per_class": {}}',
+        '{"mAP": 1, "per_class": []}',
+        '{"mAP": 1, "per_class": {"a": {"ap": NaN}}}',
+        '{"mAP": 1, "per_class": {"a": {"ap": 1, "best_f1_threshold": "x"}}}',
+    ],
 )
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)

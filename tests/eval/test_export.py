@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from eval.export import check_voc_names, export_kinds, voc_year, write_csv, write_export, write_parquet
+from eval.export import KINDS, check_voc_names, export_kinds, voc_year, write_csv, write_export, write_parquet
 from eval.metrics import average_precision
 from eval.predictions import Predictions
 from shards.errors import DataError
@@ -118,6 +118,20 @@ def test_parquet_gives_back_scores_labels_and_what_is_ignored(predictions, tmp_p
         known, labels = predictions.known[:, column].tolist(), predictions.labels[:, column].tolist()
         expected = [label if there else None for label, there in zip(labels, known, strict=True)]
         assert table[f"label_{name}"].to_pylist() == expected
+
+
+def test_no_score_is_made_up_for_what_could_not_be_read(predictions, tmp_path):
+    lost = predictions.keys[1]
+    voc, table, parquet = (write_export(kind, tmp_path, predictions, "comp2", "", {lost}) for kind in KINDS)
+    assert voc.exists()
+    lines = (tmp_path / "results/VOC2012/Main/comp2_cls_val_aeroplane.txt").read_text().splitlines()
+    assert len(lines) == len(predictions.keys) - 1
+    with open(table, newline="") as file:
+        rows = {row[0]: row[1:4] for row in csv.reader(file)}
+    assert rows[lost] == ["", "", ""]
+    assert "" not in rows[predictions.keys[0]]
+    scores = pytest.importorskip("pyarrow.parquet").read_table(parquet)["score_aeroplane"].to_pylist()
+    assert [number for number, score in enumerate(scores) if score is None] == [1]
 
 
 def test_what_cannot_be_exported_is_said_before_anything_is_predicted(monkeypatch):

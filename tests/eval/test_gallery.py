@@ -25,7 +25,7 @@ def test_choose_classes():
     assert drawn != choose_classes(names, None, seed=1)
     assert choose_classes(names[:3], None, seed=0) == [0, 1, 2]
     assert choose_classes(names, ["c7", "c2", "c7"], seed=0) == [7, 2]
-    with pytest.raises(DataError, match="no class named 'dog'; the classes are: c0, c1"):
+    with pytest.raises(DataError, match="--classes: no class is named 'dog'; there are c0, c1"):
         choose_classes(names, ["c1", "dog"], seed=0)
 
 

@@ -146,6 +146,14 @@ def test_a_table_that_cannot_be_written_is_refused_before_anything_is_predicted(
         assert says in err
 
 
+def test_a_model_that_diverged_gives_no_answer(predict, photographs, tmp_path, monkeypatch):
+    ckpt = make_run(tmp_path / "run", photographs[0] / "data", model="test_resnet")
+    monkeypatch.setattr("eval.predict._predict", lambda *_: np.full((1, 11), np.nan, np.float32))
+    status, out, err = predict("--ckpt", ckpt, photographs[1][0])
+    assert (status, out) == (2, "")
+    assert "error: scores are NaN of 1 of 1 pictures (first: " in err
+
+
 def test_files_and_folders_in_the_order_given_each_once(tmp_path):
     for name in ("b/2.JPG", "b/1.png", "b/c/3.tiff", "b/notes.txt", "b/.git/4.jpg", "a.weird", "b/.5.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -199,6 +199,8 @@ def test_a_system_with_pretrained_weights_is_no_comp1(evaluate, data, tmp_path):
     run = make_run(tmp_path / "run", data, pretrained=True)
     args = ["--export", "voc", "--voc-competition", "comp1"]
     refused(evaluate, "run/best started from pretrained weights: give comp2", "--ckpt", run, *args)
+    other = make_run(tmp_path / "other", data, weights="imagenet.safetensors")
+    refused(evaluate, "other/best started from imagenet.safetensors: give comp2", "--ckpt", other, *args)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +232,7 @@ def test_no_two_evaluations_share_a_folder():
     [
         ({"ckpt": "runs/a/best,runs/a/best"}, "names a checkpoint twice"),
         ({"local_batch_size": 0}, "local_batch_size is 0"),
+        ({"voc_competition": "comp1", "export": "csv"}, "comp1, but nothing is exported for it: give --export voc"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options, says):
