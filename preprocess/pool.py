@@ -1,17 +1,24 @@
-"""Work in parallel, results in order, memory bounded; a dead worker and a hung file system are reported."""
+"""Work in parallel, results in order, memory bounded; a dead worker and a hung file system are reported.
+
+Each worker process has a pipe of its own, and a thread here that talks to it. A process pool of concurrent.futures has
+one pipe and its locks for all: a worker killed in the middle of writing to it held up the others, and us, for ever.
+"""
 
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TypeVar
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 from preprocess.geometry import ImageOptions
 from preprocess.image import pack_image
@@ -29,16 +36,45 @@ R = TypeVar("R")
 Result = Packed | str  # the packed image, or why it was rejected
 
 
+class Worker:
+    """A process that calls functions, one at a time."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+        self._pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
+        self.process.start()
+        theirs.close()  # so that its end is the end of the pipe
+
+    def call(self, function: Callable[[T], R], task: T) -> R:
+        """Return what a function of a module makes of a task, or raise what it raises. Raises DataError if killed."""
+        try:
+            self._pipe.send((function, task))
+            done, answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise DataError(
+                "a worker process was killed, perhaps for lack of memory; what is finished is kept: "
+                "run the same command again, with fewer --workers if memory is short"
+            ) from error
+        if not done:
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        self._pipe.close()
+        self.process.join()
+
+
 class Pool:
     """Worker processes; with one worker the work is done in this process."""
 
     def __init__(self, workers: int, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self.workers = workers or num_cores()
         self._read_timeout_s = read_timeout_s
-        self._executor: ProcessPoolExecutor | None = None
-        if self.workers > 1:
-            context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-            self._executor = ProcessPoolExecutor(self.workers, context, initializer=_prepare_worker)
+        self._threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
+        self.started: list[Worker] = []  # as many as there were tasks at once
+        self._idle: list[Worker] = []
+        self._lock = threading.Lock()
 
     def pack(self, records: Sequence[Record], options: ImageOptions) -> Iterator[Result]:
         """Pack the records' images in order. Raises DataError naming an image that cannot be read to its end."""
@@ -46,7 +82,7 @@ class Pool:
 
     def images(self, function: Callable[[bytes], Packed], records: Sequence[Record]) -> Iterator[Result]:
         """Call a function of a module with each record's image, as `pack` does with packing."""
-        starts = range(0, len(records), CHUNK if self._executor is not None else 1)
+        starts = range(0, len(records), CHUNK if self._threads is not None else 1)
         chunks = ((list(records[start : start + starts.step]), function, self._read_timeout_s) for start in starts)
         for results in self.run(_do_chunk, chunks):
             yield from results
@@ -56,29 +92,38 @@ class Pool:
 
         What it raises is raised here. Raises DataError where a worker process was killed.
         """
-        if self._executor is None:
+        if self._threads is None:
             yield from map(function, tasks)
             return
         waiting: deque[Future[R]] = deque()
         try:
             for task in tasks:
-                waiting.append(self._executor.submit(function, task))
+                waiting.append(self._threads.submit(self._call, function, task))
                 if len(waiting) >= TASKS_PER_WORKER * self.workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise DataError(
-                "a worker process was killed, perhaps for lack of memory; what is finished is kept: "
-                "run the same command again, with fewer --workers if memory is short"
-            ) from error
         finally:
             for future in waiting:
                 future.cancel()
 
+    def _call(self, function: Callable[[T], R], task: T) -> R:
+        with self._lock:
+            if not self._idle:
+                self._idle.append(Worker())
+                self.started += self._idle
+            worker = self._idle.pop()
+        try:
+            return worker.call(function, task)
+        finally:
+            self._idle.append(worker)
+
     def close(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+        """End the processes, each when it has done what it is doing."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+            for worker in self.started:
+                worker.end()
 
 
 @contextmanager
@@ -91,9 +136,27 @@ def open_pool(workers: int) -> Iterator[Pool]:
         pool.close()
 
 
-def _prepare_worker() -> None:
+def _serve(pipe: Connection) -> None:
+    """Call what is asked for until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_follow_parent, daemon=True).start()
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.send_bytes(_answer(pipe.recv_bytes()))
+
+
+def _answer(asked: bytes) -> bytes:
+    answer: tuple[bool, Any]
+    try:
+        function, task = pickle.loads(asked)
+        answer = True, function(task)
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # where, for a developer: DataError shows its message alone
+        answer = False, error
+    try:
+        return pickle.dumps(answer)
+    except Exception as error:
+        return pickle.dumps((False, RuntimeError(f"{answer[1]!r:.500} cannot be sent to the parent process: {error}")))
 
 
 def _follow_parent() -> None:

@@ -47,7 +47,7 @@ def at_random_moments(options: Options, source: Path, workers: int) -> Row:
     job.finish()
     duration, whole = time.monotonic() - job.started, content(folder / "whole/train")
     shared = set(os.listdir("/dev/shm"))
-    num_moments, num_finished, num_semaphores = options.moments(40, 3), 0, 0
+    num_moments, num_finished = options.moments(40, 3), 0
     root = folder / "killed/train"
     for moment in range(num_moments):
         job = Job(folder, *args, str(folder / "killed"))
@@ -57,12 +57,7 @@ def at_random_moments(options: Options, source: Path, workers: int) -> Row:
         victims = rng.choice([packer, packer, members, [process for process in members if process not in packer][-1:]])
         job.kill(victims)
         row.lost += job.end()
-        left = leftovers(folder / "tmp", shared)
-        if len(victims) > 1:  # with all processes died the one that removes Python's own semaphores, of 32 bytes each
-            semaphores = {name.removeprefix("/dev/shm/") for name in left if name.startswith("/dev/shm/sem.mp-")}
-            num_semaphores, shared = num_semaphores + len(semaphores), shared | semaphores
-            left = [name for name in left if not name.startswith("/dev/shm/sem.mp-")]
-        row.lost += [f"moment {moment}: {name}" for name in left]
+        row.lost += [f"moment {moment}: {name}" for name in leftovers(folder / "tmp", shared)]
         if check(row, root, whole, f"moment {moment}"):
             num_finished += 1
             shutil.rmtree(root)
@@ -70,7 +65,6 @@ def at_random_moments(options: Options, source: Path, workers: int) -> Row:
     row.check(content(root) == whole, "the folder is not what an undisturbed packing writes")
     row.lost += leftovers(folder / "tmp", shared)
     row.tried = f"{num_moments} moments, {num_finished + 1} folders of {len(whole)} files finished"
-    row.tried += f", {num_semaphores} semaphores" if num_semaphores else ""
     return row
 
 

@@ -1,4 +1,4 @@
-"""Records whose reading never ends, or ends the process that does it: importable by worker processes."""
+"""Records whose reading never ends, or ends the process that does it, and odd tasks: importable by worker processes."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.record import Record
+from shards.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,19 @@ class Killing(Record):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
         return b""
+
+
+def large(num_bytes: int) -> bytes:
+    """More than a pipe holds."""
+    return bytes(num_bytes)
+
+
+def complain(text: str) -> None:
+    raise DataError(text)
+
+
+class Unsendable:
+    """What cannot be pickled."""
+
+    def __init__(self, task: int) -> None:
+        self.lock = threading.Lock()

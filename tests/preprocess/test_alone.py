@@ -45,8 +45,7 @@ def test_workers_started_meanwhile_do_not_hold_it(tmp_path):
     try:
         with alone_in(tmp_path):
             assert list(pool.run(os.path.basename, ["a/b"] * 4)) == ["b"] * 4
-        assert pool._executor is not None
-        assert any(worker.is_alive() for worker in pool._executor._processes.values())
+        assert any(worker.process.is_alive() for worker in pool.started)
         with alone_in(tmp_path):
             pass
     finally:

@@ -257,7 +257,7 @@ def test_a_pool_ends_its_processes(records):
     try:
         results = pool.pack(records[:20], ImageOptions())
         next(results)
-        workers = list(pool._executor._processes.values())
+        workers = [worker.process for worker in pool.started]
     finally:
         pool.close()
     assert len(workers) == 2
