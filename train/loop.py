@@ -1,4 +1,4 @@
-"""The training run: setup in order, then one loop over epochs. The only room here that knows accelerate."""
+"""The training run: setup in order, then one loop over epochs. With ranks.py the only room that knows accelerate."""
 
 import math
 import os
@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object, set_seed
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
@@ -14,7 +13,6 @@ from tqdm import tqdm
 from eval.evaluate import predict_own
 from eval.launch import check_world, one_line_where_memory_ends
 from shards.commandline import folder
-from shards.errors import DataError
 from shards.sampler import World
 from train import checkpoint
 from train.checkpoint import Meta, check_continues, check_fits
@@ -26,6 +24,7 @@ from train.mix import Mix
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.progress import Best, Progress, better, check_finite, check_weights
+from train.ranks import leave_ranks, open_accelerator
 from train.run import RunFolder
 from train.skips import Skips
 from train.state import generator_states, joining_seed, restore_generators
@@ -275,24 +274,3 @@ def _train(session: Session) -> bool:
     if finished and progress.best is not None:
         session.say(f"best: {progress.best}, {config.out}/best")
     return finished
-
-
-def leave_ranks() -> None:
-    """Take leave of the other ranks; no run can follow in this process."""
-    PartialState().destroy_process_group()
-
-
-def open_accelerator(config: TrainConfig) -> Accelerator:
-    """Join the other ranks, once in a process. Raises DataError where the precision does not work here."""
-    try:
-        accelerator = Accelerator(
-            mixed_precision=config.precision,
-            log_with="tensorboard" if config.tensorboard else None,
-            project_dir=config.out,
-            cpu=torch.backends.mps.is_available(),  # float64 sums need a device that has float64
-        )
-    except ValueError as error:
-        raise DataError(f"precision {config.precision!r} does not work here ({error}); try bf16 or no") from error
-    if config.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in fp32 unsaid
-        raise DataError("precision 'fp16' does not work here (it needs a GPU); try bf16 or no")
-    return accelerator

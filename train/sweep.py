@@ -23,8 +23,9 @@ from train.checkpoint import check_continues
 from train.comparison import ENDED, Outcome, describe, read_outcome, table, winner
 from train.config import TrainConfig
 from train.grid import Point, parse_sweep, points
-from train.loop import leave_ranks, open_accelerator, train_one
+from train.loop import train_one
 from train.progress import Diverged
+from train.ranks import leave_ranks, open_accelerator
 from train.run import CONFIG_NAME, METRICS_NAME, RunFolder
 from train.sweep_page import render
 

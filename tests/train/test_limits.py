@@ -1,5 +1,6 @@
 """Where a run ends early: no memory, a network that cannot, a stop between epochs, weights that are no numbers."""
 
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from eval.launch import one_line_where_memory_ends
 from shards.errors import DataError
+from tests.train.conftest import SMALL, command, succeed
 from tests.train.here import cpu, train_here
 from train import checkpoint
 from train.checkpoint import Meta
@@ -76,6 +78,36 @@ def test_weights_that_are_no_numbers_are_not_saved(digits, tmp_path, monkeypatch
     with pytest.raises(Diverged, match=r"the weight stem.* is nan"):
         train_here(digits, tmp_path, save_every_steps=1)
     assert not checkpoint.exists(tmp_path / "last")
+
+
+THREADS = """
+import os, sys
+from pathlib import Path
+from shards.commandline import run
+from {module} import main
+run(main)
+if names := [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]:
+    sys.stderr.write(" ".join(["left:", *(name for name in names if "gloo" in name)]) + "\\n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds threads in /proc")
+def test_no_thread_of_the_ranks_outlives_their_work(digits, tmp_path):
+    """One that does may abort the process when the interpreter ends."""
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    train = ["--data", str(digits), "--out", str(tmp_path / "run"), *SMALL, "--epochs", "1"]
+    for module, args in (
+        ("train.__main__", train),
+        ("eval.__main__", ["--ckpt", str(tmp_path / "run/best"), "--num-images", "1"]),
+    ):
+        script = tmp_path / f"{module}.py"
+        script.write_text(THREADS.format(module=module))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACCELERATE_USE_CPU", "true")
+            result = command(*launch, str(script), *args)
+        succeed(result)
+        assert [line for line in result.stderr.splitlines() if line.startswith("left:")] == ["left:"] * 2
 
 
 class Twice(nn.Module):
