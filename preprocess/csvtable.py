@@ -22,7 +22,7 @@ _SPELLED = {"tab": "\t", "\\t": "\t", "space": " "}
 class _Row:
     where: str  # file:line
     path: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # as they stand there, perhaps one twice
     split: str
 
 
@@ -69,6 +69,7 @@ class CSV(Source):
         if not names:
             raise DataError(f"{rows[0].where.rpartition(':')[0]}: column {self.label_column!r} is empty in every row")
         self._check_separator(rows, names)
+        _refuse_vectors(rows, names)
         numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
         self.class_names = tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))
 
@@ -85,7 +86,7 @@ class CSV(Source):
         records = []
         for name, row in zip(short_names([row.path for row in rows]), rows, strict=True):
             path = inside(self._folder, row.path, row.where)
-            labels = tuple(sorted(index[label] for label in row.labels))
+            labels = tuple(sorted({index[label] for label in row.labels}))
             records.append(Record(name, path, path.relative_to(self.root).as_posix(), labels, ()))
         return records
 
@@ -171,7 +172,7 @@ class CSV(Source):
             if not cell.strip():
                 raise DataError(f"{where}: no label in column {self.label_column!r}; with --task multiclass give one")
             return (cell.strip(),)
-        return tuple(dict.fromkeys(label.strip() for label in cell.split(self._between) if label.strip()))
+        return tuple(label.strip() for label in cell.split(self._between) if label.strip())
 
     def _check_separator(self, rows: Sequence[_Row], names: set[str]) -> None:
         """Raise DataError where labels are made of others, parted by another character than the one given."""
@@ -259,6 +260,16 @@ def _guess(header: Sequence[str]) -> list[str]:
     if len(header) > 1:
         names[at + 1 if at + 1 < len(header) else at - 1] = "labels"
     return names
+
+
+def _refuse_vectors(rows: Sequence[_Row], names: set[str]) -> None:
+    """Raise DataError where each cell is a vector of 0 and 1, a place per class: every image would show both."""
+    width = len(rows[0].labels)
+    if names <= {"0", "1"} and width > 1 and all(len(row.labels) == width for row in rows):
+        raise DataError(
+            f"{rows[0].where}: {' '.join(rows[0].labels)[:60]!r} is a vector of 0 and 1, as every cell is; a cell "
+            "holds the labels that are shown: write their names"
+        )
 
 
 def _refuse_repeated(rows: Sequence[_Row]) -> None:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from preprocess.paths import IMAGE_SUFFIXES, SPLITS, in_split_order, is_image, short_names
 from preprocess.record import Record, Source
@@ -15,10 +16,10 @@ _JUNK = ("Thumbs.db", "desktop.ini")  # what file managers leave behind, besides
 class ImageFolder(Source):
     """A source over `root/class/x.jpg`, one split `all`, or over `root/train/class/x.jpg` and `root/val/class/x.jpg`.
 
-    Folders below a class belong to it. Classes and files are sorted as torchvision sorts them, so class numbers are
-    the same. A split folder is one named train, val (valid, validation) or test that holds folders. Raises DataError
-    for what torchvision would let pass: classes that differ between splits, images beside the class folders, files in
-    them that are no images.
+    Folders below a class belong to it, linked ones too. Classes and files are sorted as torchvision sorts them, so
+    class numbers are the same. A split folder is one named train, val (valid, validation) or test that holds folders.
+    Raises DataError for what torchvision would let pass: classes that differ between splits, images beside the class
+    folders, files in them that are no images.
     """
 
     root_holds = "the folder that holds a folder per class, or train and val with a folder per class each"
@@ -113,10 +114,38 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _walk(folder: Path) -> list[tuple[str, list[str]]]:
+    """List (folder, its files), sorted, of a folder and all below it, following links as torchvision does.
+
+    Raises DataError for a link back to a folder above it, which would never end, and OSError for a folder that cannot
+    be read.
+    """
+    above = {str(folder): {_identity(folder)}}  # of a folder yet to be walked: itself and all that it lies in
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        within = above.pop(parent)
+        for path in (os.path.join(parent, name) for name in folders):
+            identity = _identity(path)
+            if identity in within:
+                raise DataError(f"{path} is a link back to a folder that it lies in; remove the link")
+            above[path] = within | {identity}
+        found.append((parent, sorted(files)))
+    return sorted(found)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
 def _images(folder: Path) -> list[Path]:
     found = []
-    for parent, _, files in sorted(os.walk(folder)):
-        for name in sorted(files):
+    for parent, files in _walk(folder):
+        for name in files:
             if is_image(name):
                 found.append(Path(parent, name))
             elif not name.startswith(".") and name not in _JUNK:

@@ -169,19 +169,19 @@ def _follow_parent() -> None:
 
 def _do_chunk(task: tuple[list[Record], Callable[[bytes], Packed], float]) -> list[Result]:
     records, function, timeout_s = task
-    return [_do(function, data) for data in _read(records, timeout_s)]
+    return [_do(function, record, data) for record, data in zip(records, _read(records, timeout_s), strict=True)]
 
 
-def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | OSError]:
-    """Read images in a thread of its own, which can be left behind: a read that hangs cannot be ended."""
-    answers: queue.SimpleQueue[bytes | OSError] = queue.SimpleQueue()
+def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | Exception]:
+    """Read images, or tell what went wrong, in a thread of its own: one whose read hangs can be left behind."""
+    answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
     wanted: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
 
     def answer() -> None:
         while (record := wanted.get()) is not None:
             try:
                 answers.put(record.read())
-            except OSError as error:
+            except Exception as error:  # a dead thread would be taken for a read that hangs
                 answers.put(error)
 
     threading.Thread(target=answer, daemon=True).start()
@@ -199,10 +199,17 @@ def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | OSError]:
         wanted.put(None)
 
 
-def _do(function: Callable[[bytes], Packed], data: bytes | OSError) -> Result:
+def _do(function: Callable[[bytes], Packed], record: Record, data: bytes | Exception) -> Result:
     if isinstance(data, OSError):
         return f"cannot be read ({data.strerror})"
     try:
+        if isinstance(data, Exception):
+            raise data  # a mistake of whoever wrote the source
         return function(data)
     except BadImage as error:
         return str(error)
+    except MemoryError as error:
+        raise DataError(
+            f"{record.path}: no memory is left for this image; what is finished is kept: "
+            "run the same command again, with fewer --workers"
+        ) from error

@@ -168,6 +168,12 @@ class WebDataset(Source):
                 )
             if isinstance(label, int) and not 0 <= label < MAX_CLASSES:
                 raise DataError(f"{where}: label {label} is no class number; use 0 to {MAX_CLASSES - 1:,}")
+        numbers = [label for label in values if isinstance(label, int)]
+        if len(set(numbers)) < len(numbers):  # a vector of 0 and 1 would give every image the classes 0 and 1
+            raise DataError(
+                f"{where}: {str(value)[:60]} has a number twice: a list holds class numbers, not a vector of 0 and 1; "
+                "write [2, 5] where the classes 2 and 5 are shown"
+            )
         return tuple(values)
 
     # classes

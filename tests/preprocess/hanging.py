@@ -21,6 +21,16 @@ class Hanging(Record):
 
 
 @dataclass(frozen=True)
+class Failing(Record):
+    """As of a source whose author made a mistake, or with too little memory."""
+
+    error: type[Exception] = Exception
+
+    def read(self) -> bytes:
+        raise self.error("by the record")
+
+
+@dataclass(frozen=True)
 class Killing(Record):
     """As by the kernel for lack of memory, once the folder `after` holds a finished shard."""
 

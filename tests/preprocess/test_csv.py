@@ -108,6 +108,13 @@ def test_multiclass_takes_the_whole_cell(photos):
     assert [record.labels for record in source.records("all")] == [(1,), (0,)]
 
 
+@pytest.mark.parametrize("cells", [("0 1", "1"), ("0", "1"), ("0 1", ""), ("0 1 1", "0 2 1")])
+def test_classes_called_0_and_1_are_no_vectors(photos, cells):
+    write(photos, f"path,labels\nimg/a.jpg,{cells[0]}\nimg/e.jpg,{cells[1]}\n")
+    source = CSV(photos)
+    assert [set(named(source, record)) for record in source.records("all")] == [set(cell.split()) for cell in cells]
+
+
 def test_numbers_are_sorted_as_numbers(photos):
     write(photos, "path,labels\nimg/a.jpg,10 2\nimg/e.jpg,1\n")
     assert CSV(photos).class_names == ("1", "2", "10")
@@ -162,6 +169,7 @@ GOOD = "path,labels\nimg/a.jpg,cat dog\nimg/e.jpg,dog\n"
         ("path,labels,split\nimg/a.jpg,cat,\n", {}, "labels.csv:2: no split"),
         (b"path,labels\nimg/a.jpg,caf\xe9\n", {}, "is no UTF-8 text"),
         (b"path,labels\nimg/a\0.jpg,cat\n", {}, "labels.csv:2: "),
+        ("path,labels\nimg/a.jpg,0 0 1 0\nimg/e.jpg,1 1 0 0\n", {}, "labels.csv:2: '0 0 1 0' is a vector of 0 and 1"),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_line(photos, text, options, says):

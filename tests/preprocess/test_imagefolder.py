@@ -1,6 +1,7 @@
 """Source imagefolder: torchvision's order, both layouts, and the mistakes it does not notice."""
 
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,31 @@ def test_order_and_labels_are_torchvisions(tmp_path):
     assert list(source.class_names) == theirs.classes
     assert [(str(record.path), record.labels[0]) for record in records] == theirs.samples
     assert len({record.name for record in records}) == len(records)
+
+
+def test_links_to_folders_are_followed_and_loops_refused(tmp_path):
+    for name in ("photos/cat/1.jpg", "elsewhere/deep/2.jpg", "photos/dog/3.jpg"):
+        write(tmp_path / name)
+    (tmp_path / "photos/cat/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/cat/again").symlink_to(tmp_path / "elsewhere/deep")
+    theirs = TorchvisionFolder(tmp_path / "photos")
+    assert [(str(record.path), record.labels[0]) for record in read(tmp_path / "photos")] == theirs.samples
+    assert len(theirs.samples) == 4
+    (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"(again/back/deep|more/deep/back) is a link back"):
+        read(tmp_path / "photos")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_read_is_told(tmp_path):
+    write(tmp_path / "photos/cat/locked/1.jpg")
+    write(tmp_path / "photos/cat/2.jpg")
+    (tmp_path / "photos/cat/locked").chmod(0)
+    try:
+        with pytest.raises(PermissionError, match="locked"):
+            read(tmp_path / "photos")
+    finally:
+        (tmp_path / "photos/cat/locked").chmod(0o755)
 
 
 def test_packed_labels_equal_the_folders(tmp_path, monkeypatch, capsys):

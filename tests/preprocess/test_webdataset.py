@@ -176,6 +176,8 @@ GOOD = sample(0)
         ([{"a.jpg": b"", "a.json": b'{"tags": [1]}'}], {}, "sample a.json has no key 'labels', it has 'tags'"),
         ([{"a.jpg": b"", "a.json": b'{"labels": [1.5]}'}], {}, "label 1.5 is neither a number nor a name"),
         ([{"a.jpg": b"", "a.json": b'{"labels": {"x": 1}}'}], {}, "is neither a number nor a name"),
+        ([{"a.jpg": b"", "a.json": b'{"labels": [0, 0, 1, 0]}'}], {}, "a.json: [0, 0, 1, 0] has a number twice"),
+        ([{"a.jpg": b"", "a.json": b'{"labels": [7, 7]}'}], {}, "a list holds class numbers, not a vector of 0 and 1"),
         ([{"a.jpg": b"", "a.json": b'{"labels": [1]}', "b.jpg": b"", "b.json": b"3"}], {}, "before it are multilabel"),
         ([{"a.jpg": b"", "a.cls": 1, "b.jpg": b"", "b.cls": "cat"}], {}, "some labels are numbers, others names"),
         ([{"a.jpg": b"", "a.json": b'{"labels": []}'}], {}, "no sample has a label"),

@@ -2,16 +2,18 @@
 
 import dataclasses
 import os
+import time
 from typing import Any
 
 import pytest
 
 from preprocess.geometry import ImageOptions
+from preprocess.members import Packed
 from preprocess.pool import Pool
 from preprocess.record import MAX_BYTES, Record
 from shards.errors import DataError
 from tests.conftest import pack
-from tests.preprocess.hanging import Hanging, Killing
+from tests.preprocess.hanging import Failing, Hanging, Killing
 
 
 def as_a(kind: type[Record], record: Record, **more: Any) -> Record:
@@ -36,6 +38,36 @@ def test_a_read_that_hangs_ends_with_the_name_of_the_image(records, workers):
             list(pool.pack([*records[:3], as_a(Hanging, records[3])], ImageOptions()))
     finally:
         pool.close()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("error", "raised", "says"),
+    [
+        (AttributeError, AttributeError, "by the record"),
+        (ValueError, ValueError, "by the record"),
+        (MemoryError, DataError, r"photo 003\.jpg: no memory is left for this image; .*fewer --workers"),
+    ],
+)
+def test_whatever_reading_raises_is_told_at_once(records, workers, error, raised, says):
+    pool = Pool(workers, read_timeout_s=60)
+    started = time.monotonic()
+    try:
+        with pytest.raises(raised, match=says):
+            list(pool.pack([*records[:3], as_a(Failing, records[3], error=error)], ImageOptions()))
+    finally:
+        pool.close()
+    assert time.monotonic() - started < 50
+
+
+def no_memory(data: bytes) -> Packed:
+    raise MemoryError
+
+
+def test_lack_of_memory_while_packing_names_the_image(records):
+    with pytest.raises(DataError, match=r"photo 000\.jpg: no memory is left for this image"):
+        list(Pool(1).images(no_memory, records[:1]))
 
 
 def test_what_is_no_regular_file_is_refused_at_the_door(records, tmp_path):
