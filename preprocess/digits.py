@@ -94,6 +94,8 @@ def write_digits(root: Path, num_train: int = 4000, num_val: int = 1000, size: i
     settings = DigitsSettings(num_train, num_val, size, seed)
     if _is_finished(root, settings):
         return
+    if root.resolve() == Path.cwd():  # which is replaced as a whole
+        raise DataError(f"{root} is the folder you are in; choose one inside it for the digits")
     partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
     try:
         _write_folder(partial, settings)

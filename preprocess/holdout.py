@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from preprocess.geometry import ImageOptions
-from preprocess.record import Record, Source
+from preprocess.record import Record, Source, check
 from shards.errors import DataError
 
 Division = Literal["stratified", "random"]
@@ -46,7 +46,9 @@ class Holdout(Source):
                 raise DataError(f"split {split!r} is divided by --val-fraction; there are: {', '.join(self.splits())}")
             return self._source.records(split)
         if self._parts is None:
-            self._parts = self._divide(self._source.records(self.divided))
+            records = self._source.records(self.divided)
+            check(self.divided, records, self._source)  # dividing counts their labels
+            self._parts = self._divide(records)
         return self._parts[split]
 
     def image_options(self, options: ImageOptions, train: Sequence[Record]) -> ImageOptions:

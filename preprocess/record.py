@@ -100,10 +100,13 @@ def check(split: str, records: Sequence[Record], source: Source) -> None:
     """Raise DataError where a record breaks the rules of `Record`: a mistake of whoever wrote the source."""
     if not re.fullmatch(r"\w[\w.-]*", split):
         raise DataError(f"split {split!r} cannot be the name of a folder; use letters, digits, _ and -")
+    if not records:
+        raise DataError(f"split {split!r} has no image; fill it, or leave it out with --splits")
     num_classes = len(source.class_names)
     for record in records:
-        shown = (*record.labels, *record.ignored)
         where = f"{split}: {record.source} ({record.name!r})"
+        _check_types(record, where)
+        shown = (*record.labels, *record.ignored)
         if any(not 0 <= label < num_classes for label in shown):
             raise DataError(f"{where} has labels {shown}, but there are {num_classes} classes; count from 0")
         if list(record.labels) != sorted(record.labels) or list(record.ignored) != sorted(record.ignored):
@@ -112,3 +115,19 @@ def check(split: str, records: Sequence[Record], source: Source) -> None:
             raise DataError(f"{where} has a class twice, in labels {record.labels} or ignored {record.ignored}")
         if source.task == "multiclass" and (len(record.labels) != 1 or record.ignored):
             raise DataError(f"{where} has {len(record.labels)} labels; with task multiclass give each exactly one")
+
+
+def _check_types(record: Record, where: str) -> None:
+    """Raise DataError for what cannot be written down later: a name that is empty or no text, labels of numpy's."""
+    for name, kind in (("name", str), ("path", Path), ("source", str), ("labels", tuple), ("ignored", tuple)):
+        value = getattr(record, name)
+        unused = name == "path" and record.data is not None
+        if not (unused or isinstance(value, kind) or (kind is tuple and isinstance(value, list))):
+            raise DataError(f"{where} has {name} {value!r} of type {type(value).__name__}; make it a {kind.__name__}")
+    if not record.name:
+        raise DataError(f"{where} has an empty name; give each image a name of its own")
+    odd = next((label for label in (*record.labels, *record.ignored) if type(label) is not int), None)
+    if odd is not None:
+        raise DataError(
+            f"{where} has label {odd!r} of type {type(odd).__name__}; make it an int, such as by array.tolist()"
+        )

@@ -24,7 +24,7 @@ from preprocess.sources import (
     refuse_foreign_flags,
     with_options,
 )
-from shards.commandline import option, parse, run
+from shards.commandline import folder, option, parse, run
 from shards.errors import DataError
 from shards.index import DatasetIndex, list_splits
 
@@ -80,8 +80,10 @@ def main() -> None:
     """Pack every split asked for and say what was done."""
     config, source_class = _parse(sys.argv[1:])
     _check(config)
-    out = Path(config.out or f"data/{config.source.rpartition(':')[2].lower()}")
-    root = Path(config.root) if config.root else source_class.default_root(out)
+    out = folder(config.out or f"data/{config.source.rpartition(':')[2].lower()}")
+    if not out.name:
+        raise DataError(f"--out {config.out} has no name of its own; give a folder in it")
+    root = folder(config.root) if config.root else source_class.default_root(out)
     source = open_source(
         config.source, source_class, root, {name: getattr(config, name) for name in options(source_class)}
     )

@@ -30,10 +30,15 @@ T = TypeVar("T")
 def find(name: str) -> type[Source]:
     """Return the class of a built-in source, or of a user's own, `module:Class`. Raises DataError."""
     address = SOURCES.get(name, name)
-    module_name, colon, class_name = address.partition(":")
-    if not (module_name and colon and class_name):
+    module_name, _, class_name = address.rpartition(":")
+    if not (module_name and class_name):
         raise DataError(
             f"--source {name} is unknown; choose one of {', '.join(SOURCES)}, or give your own as module:Class"
+        )
+    if module_name.endswith(".py") or not all(part.isidentifier() for part in module_name.split(".")):
+        raise DataError(
+            f"--source {name}: {module_name!r} is no name of a module; run from the folder that holds it and give "
+            f"{Path(module_name).stem}:{class_name}"
         )
     try:
         module = importlib.import_module(module_name)
@@ -111,7 +116,21 @@ def open_source(name: str, source_class: type[Source], root: Path | None, values
         raise DataError(f"--source {name}: class_names is {names!r}; set it to a tuple of the classes' names")
     if len(set(names)) < len(names):
         raise DataError(f"--source {name}: class_names holds {_first_repeated(names)!r} twice; name each class once")
+    odd = next((name for name in names if not _is_text(name)), None)
+    if odd is not None:
+        raise DataError(
+            f"--source {name}: class {odd!r} is no UTF-8, reports and tables cannot name it; rename it, or its folder"
+        )
     return source
+
+
+def _is_text(name: str) -> bool:
+    """Tell what can be written as UTF-8: of a folder's name that is in another encoding Python makes odd characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _checked(found: Any, name: str, module: Any) -> type[Source]:

@@ -1,6 +1,7 @@
 """The embedded default: complete, deterministic, disjoint, and never half written."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +102,13 @@ def test_source_writes_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(digits.write_digits, "__defaults__", (6, 3, 48, 0))
     source = Digits(tmp_path / "voc", difficult="negative")
     assert [len(source.records(split)) for split in source.splits()] == [6, 3]
+
+
+def test_the_folder_you_are_in_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for root in (Path("."), tmp_path):
+        with pytest.raises(DataError, match="is the folder you are in; choose one inside it"):
+            write_digits(root, num_train=2, num_val=2)
 
 
 @pytest.mark.parametrize("change", [{"num_train": 0}, {"size": 8}, {"seed": -1}])

@@ -1,6 +1,7 @@
 """Holding out a validation part: every class keeps its share, sizes are exact, random is scikit-learn's own draw."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ class Fixed(Source):
         return self._splits
 
     def records(self, split):
-        return [Record(f"{split}{n}", None, f"{split}{n}.jpg", (n % 3,), ()) for n in range(self._num)]
+        return [
+            Record(f"{split}{n}", Path(f"{split}{n}.jpg"), f"{split}{n}.jpg", (n % 3,), ()) for n in range(self._num)
+        ]
 
 
 def drawn(num_samples: int, num_classes: int, seed: int) -> np.ndarray:

@@ -132,6 +132,17 @@ def test_mistakes_get_one_line(tmp_path):
     assert "holds no class folder" in says(lambda root: None, "empty")
 
 
+def test_a_folder_whose_name_is_no_utf8_is_no_class(tmp_path, monkeypatch, capsys):
+    root = tmp_path / "photos"
+    write(root / "cat/1.jpg")
+    write(root / os.fsdecode(b"caf\xe9") / "1.jpg")
+    args = ["--source", "imagefolder", "--root", str(root), "--out", str(tmp_path / "out")]
+    status, _, errors = shard(monkeypatch, capsys, *args)
+    assert (status, errors.count("\n")) == (2, 1), errors
+    assert r"class 'caf\udce9' is no UTF-8" in errors
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_class_without_images_in_val_is_told_by_an_empty_folder(tmp_path):
     for name in ("train/cat/1.jpg", "train/dog/1.jpg", "val/dog/2.jpg"):
         write(tmp_path / name)

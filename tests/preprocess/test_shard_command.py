@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from preprocess import digits
 from preprocess.digits import write_digits
 from preprocess.shard import ShardConfig, main
 from shards.commandline import run
@@ -104,6 +105,18 @@ def test_mistakes(source, tmp_path, monkeypatch, capsys, more, expected):
     assert expected in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_out_is_the_folder_one_is_in(source, tmp_path, monkeypatch, capsys):
+    (tmp_path / "set").mkdir()
+    monkeypatch.chdir(tmp_path / "set")
+    monkeypatch.setattr(digits.write_digits, "__defaults__", (6, 3, 48, 0))
+    status, _, errors = command(monkeypatch, capsys, "--out", ".", "--workers", "1")
+    assert status == 0, errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", "set-source"]
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["train", "val"]
+    status, _, errors = command(monkeypatch, capsys, "--out", "/")
+    assert (status, errors) == (2, "error: --out / has no name of its own; give a folder in it\n")
 
 
 def test_sources_that_do_not_fit_together(source, tmp_path, monkeypatch, capsys):

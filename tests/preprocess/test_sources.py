@@ -5,9 +5,12 @@ import itertools
 import json
 import shlex
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from preprocess.holdout import Holdout
 from preprocess.record import Record, Source, check
 from preprocess.shard import PROG, ShardConfig, main
 from preprocess.sources import SOURCES, about, find, open_source, options, with_options
@@ -64,6 +67,9 @@ class Twice(Plain):
 class Doubled(Plain):
     class_names = ("a", "a")
 
+class Latin(Plain):
+    class_names = ("caf\\udce9", "bar")
+
 Number = 3
 """
 
@@ -111,6 +117,13 @@ def test_a_source_without_options_is_any_class(mine, monkeypatch, capsys):
         ("my_source:Unfinished", "Unfinished lacks records"),
         ("my_source:Nameless", "class_names is None"),
         ("my_source:Doubled", "'a' twice"),
+        ("my_source:Latin", r"class 'caf\udce9' is no UTF-8, reports and tables cannot name it; rename it"),
+        (
+            "./my_source.py:Mine",
+            "'./my_source.py' is no name of a module; run from the folder that holds it and give my",
+        ),
+        ("my_source.py:Mine", "give my_source:Mine"),
+        ("..my_source:Mine", "'..my_source' is no name of a module"),
         ("my_source:Greedy", "Greedy(root, ...) cannot be made (missing a required argument: 'more')"),
         ("my_source:Twice", "Twice.quality: the packer itself has a flag of this name"),
     ],
@@ -177,6 +190,48 @@ def test_records_that_break_the_rules(tmp_path, labels, ignored, task, says):
         check("all", [good, Record("bad", tmp_path / "bad.jpg", "bad.jpg", labels, ignored)], source)
     assert says in str(caught.value)
     assert "bad.jpg" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": ""}, "bad.jpg ('') has an empty name; give each image a name of its own"),
+        ({"name": 7}, "bad.jpg (7) has name 7 of type int; make it a str"),
+        ({"path": "bad.jpg"}, "has path 'bad.jpg' of type str; make it a Path"),
+        ({"source": Path("bad.jpg")}, "of type PosixPath; make it a str"),
+        ({"labels": np.array([1])}, "has labels array([1]) of type ndarray; make it a tuple"),
+        ({"labels": (np.int64(1),)}, "has label np.int64(1) of type int64; make it an int, such as by array.tolist()"),
+        ({"ignored": (True,)}, "has label True of type bool"),
+    ],
+)
+@pytest.mark.parametrize("held_out", [False, True])
+def test_records_of_wrong_types(tmp_path, change, says, held_out):
+    good = Record("good", tmp_path / "good.jpg", "good.jpg", (1,), ())
+    bad = dataclasses.replace(good, **{"name": "bad", "source": "bad.jpg", **change})
+    source = Fixed()
+    source.records = lambda split: [good, good, bad]
+    with pytest.raises(DataError) as caught:
+        Holdout(source, 0.5).records("val") if held_out else check("all", source.records("all"), source)
+    assert says in str(caught.value)
+
+
+HALF = """
+class Half(Plain):
+    def splits(self):
+        return ("train", "empty")
+    def records(self, split):
+        return Plain.records(self, split) if split == "train" else []
+"""
+
+
+def test_a_split_without_images_is_found_before_the_others_are_packed(mine, monkeypatch, capsys):
+    with (mine / "my_source.py").open("a") as file:
+        file.write(HALF)
+    args = ["--source", "my_source:Half", "--root", str(mine / "photos"), "--out", str(mine / "out")]
+    status, _, errors = shard(monkeypatch, capsys, *args)
+    assert (status, errors.count("\n")) == (2, 1), errors
+    assert "split 'empty' has no image; fill it, or leave it out with --splits" in errors
+    assert not (mine / "out").exists()
 
 
 def test_an_option_keeps_default_and_help():
