@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from preprocess.paths import in_split_order, inside, short_names, split_of
@@ -121,19 +122,24 @@ def _read(path: Path) -> _Instances:
     content = _load(path)
     where = f"{path}: "
     categories: dict[int, str] = {}
+    named: set[str] = set()
     for number, item in enumerate(_list(content, "categories", path)):
         category, name = _id(item, "id", f"{where}category {number}"), item.get("name")
-        if not isinstance(name, str) or not name or name in categories.values() or category in categories:
+        if not isinstance(name, str) or not name or name in named or category in categories:
             raise DataError(
                 f"{where}category {category} is named {name!r}; give each category an id and name of its own"
             )
         categories[category] = name
+        named.add(name)
     images: dict[int, str] = {}
+    ids: dict[str, int] = {}  # by file name, of which x.jpg and ./x.jpg are one
     for number, item in enumerate(_list(content, "images", path)):
         image, name = _id(item, "id", f"{where}image {number}"), item.get("file_name")
         if not isinstance(name, str) or image in images:
             raise DataError(f"{where}image {image} has file_name {name!r}; give each image an id and a file of its own")
-        images[image] = name
+        if (file := normpath(name)) in ids:
+            raise DataError(f"{where}images {ids[file]} and {image} are both of file {name!r}; put them under one id")
+        images[image], ids[file] = name, image
     if not categories or not images:
         raise DataError(f"{where}{len(images)} images and {len(categories)} categories; there must be some of both")
     shown: dict[int, dict[int, bool]] = {}

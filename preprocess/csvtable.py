@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import normpath
 
 from preprocess.paths import SPLITS, in_split_order, inside, is_image, short_names, split_of
 from preprocess.record import Record, Source
@@ -67,7 +68,10 @@ class CSV(Source):
         self._check_first(rows[0])
         names = {label for row in rows for label in row.labels}
         if not names:
-            raise DataError(f"{rows[0].where.rpartition(':')[0]}: column {self.label_column!r} is empty in every row")
+            raise DataError(
+                f"{rows[0].where.rpartition(':')[0]}: column {self.label_column!r} is empty in every row; "
+                "name the one that holds the labels with --label-column"
+            )
         self._check_separator(rows, names)
         _refuse_vectors(rows, names)
         numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
@@ -273,10 +277,11 @@ def _refuse_vectors(rows: Sequence[_Row], names: set[str]) -> None:
 
 
 def _refuse_repeated(rows: Sequence[_Row]) -> None:
-    seen: dict[str, str] = {}
+    seen: dict[str, str] = {}  # so that a.jpg and ./a.jpg are one image
     for row in rows:
-        if row.path in seen:
+        path = normpath(row.path)
+        if path in seen:
             raise DataError(
-                f"{row.where}: {row.path!r} stands at {seen[row.path]} already; put all its labels into one row"
+                f"{row.where}: {row.path!r} stands at {seen[path]} already; put all its labels into one row"
             )
-        seen[row.path] = row.where
+        seen[path] = row.where

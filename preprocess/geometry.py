@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from shards.errors import DataError
 from shards.format import MAX_TILES
@@ -47,13 +47,16 @@ class ImageOptions:
         """Raise DataError for a value out of range."""
         for name in ("max_side", "short_side"):
             if not 0 <= getattr(self, name) <= MAX_SIDE:
-                raise DataError(f"{name}={getattr(self, name)} is out of range; use 0 (original size) to {MAX_SIDE}")
+                flag = name.replace("_", "-")
+                raise DataError(f"--{flag} is {getattr(self, name)}: give 0 (original size) to {MAX_SIDE}")
         if self.max_side and self.short_side:
-            raise DataError(f"max_side={self.max_side} and short_side={self.short_side} exclude each other; give one")
+            raise DataError(
+                f"--max-side {self.max_side} and --short-side {self.short_side} exclude each other: give one of them"
+            )
         if not 1 <= self.quality <= 100:
-            raise DataError(f"quality={self.quality} is out of range; use 1 to 100")
-        if self.encoding not in ("jpg", "png"):
-            raise DataError(f"encoding={self.encoding!r} is not known; use jpg or png")
+            raise DataError(f"--quality is {self.quality}: give 1 to 100")
+        if self.encoding not in get_args(Encoding):
+            raise DataError(f"--encoding is {self.encoding!r}: give jpg or png")
         names = tuple(band.name for band in self.bands)
         if names and (names[:3] != RGB or len(set(names)) < len(names)):
             raise DataError(f"bands {', '.join(names)}: the first three must be {', '.join(RGB)}, the others different")

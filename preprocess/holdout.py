@@ -15,6 +15,11 @@ DIVIDED_SPLITS = ("all", "train", "trainval")  # the first that a source has is 
 _MAX_SEED = 2**32 - 1  # scikit-learn's
 
 
+def divided_split(splits: Sequence[str]) -> str:
+    """Name the split that a holdout divides, of a source that has no val; empty where there is none."""
+    return next((split for split in DIVIDED_SPLITS if split in splits), "")
+
+
 class Holdout(Source):
     """The `Source` that has train and val where another one has all (or only train); other splits stay."""
 
@@ -28,7 +33,7 @@ class Holdout(Source):
         splits = source.splits()
         if "val" in splits:
             raise DataError(f"--val-fraction: the source has splits of its own, {', '.join(splits)}; leave it out")
-        self.divided = next((split for split in DIVIDED_SPLITS if split in splits), "")
+        self.divided = divided_split(splits)
         if not self.divided:
             raise DataError(f"--val-fraction divides a split all or train; the source has {', '.join(splits)}")
         self.class_names, self.task, self.in_place = source.class_names, source.task, source.in_place

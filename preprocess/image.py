@@ -13,6 +13,7 @@ from preprocess.geometry import ImageOptions, packed_size, tile_interval
 from preprocess.members import BadImage, JpegEncoding, Packed, pack_bands, pack_pixels, with_sums
 from preprocess.retile import retile
 from preprocess.tiff import read_tiff, scale_bands
+from shards.errors import one_line
 from shards.format import MAX_PIXELS
 
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
@@ -78,7 +79,7 @@ def _reasons() -> Iterator[None]:
         except Image.DecompressionBombError:
             raise BadImage(f"more than {MAX_PIXELS:,} pixels by its header") from None
         except Exception as error:  # on hostile bytes Pillow's parsers raise almost anything
-            raise BadImage(_one_line(error)) from error
+            raise BadImage(one_line(error)) from error
 
 
 @contextmanager
@@ -87,10 +88,6 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _open(data: bytes) -> Image.Image:

@@ -69,7 +69,7 @@ def _jpeg(image: Image.Image, encoding: JpegEncoding) -> bytes:
     """Write a tiled baseline JPEG, of RGB or grey."""
     width, height = image.size
     if max(width, height) > MAX_SIDE:
-        raise BadImage(f"{width} x {height} has a side over {MAX_SIDE} pixels, JPEG's limit; use max_side")
+        raise BadImage(f"{width} x {height} has a side over {MAX_SIDE} pixels, JPEG's limit; shrink it with --max-side")
     grey = image.mode == "L"
     file = io.BytesIO()
     options = {} if grey else {"subsampling": encoding.subsampling, "qtables": encoding.tables}
@@ -82,7 +82,7 @@ def _jpeg(image: Image.Image, encoding: JpegEncoding) -> bytes:
 def _png(image: Image.Image) -> bytes:
     """Write a PNG of nothing but the pixels."""
     if max(image.size) > MAX_SIDE:
-        raise BadImage(f"{image.width} x {image.height} has a side over {MAX_SIDE} pixels; use max_side")
+        raise BadImage(f"{image.width} x {image.height} has a side over {MAX_SIDE} pixels; shrink it with --max-side")
     file = io.BytesIO()
     bare = Image.frombytes(image.mode, image.size, image.tobytes())  # without an ICC profile or transparency
     bare.save(file, "PNG")

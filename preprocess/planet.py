@@ -60,6 +60,8 @@ class Planet(Source):
             raise DataError(f"--missing-images is {self.missing_images!r}: give refuse or skip")
         if not 0 <= self.clip_percent < 50:
             raise DataError(f"--clip-percent is {self.clip_percent}: give 0 to less than 50")
+        if not self.root.is_dir():
+            raise DataError(f"{self.root} is no folder; give {self.root_holds}")
         self.class_names = TAGS
         path = inside(self.root, self.table, "--table")
         rows = _read_list(path)
@@ -101,7 +103,10 @@ class Planet(Source):
         for number in tqdm(chosen.tolist(), "find the bands' ranges", unit="img", leave=False, disable=None):
             _count(train[number], counts)
         if not counts.any():
-            raise DataError(f"{self.root}: none of {len(chosen)} training images is a TIFF of {len(BANDS)} bands")
+            raise DataError(
+                f"{self.root}: none of {len(chosen)} training images is a TIFF of {len(BANDS)} bands; "
+                "give the folder of those that are with --images"
+            )
         bands = tuple(
             Band(name, position, *_percentiles(counts[position], self.clip_percent)) for name, position in BANDS.items()
         )

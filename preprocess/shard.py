@@ -5,12 +5,12 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.geometry import Encoding, ImageOptions
-from preprocess.holdout import Division, Holdout
+from preprocess.holdout import Division, Holdout, divided_split
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import open_pool
 from preprocess.record import Source, check
@@ -18,6 +18,7 @@ from preprocess.sources import (
     SOURCES,
     about,
     find,
+    given_flags,
     named_source,
     open_source,
     options,
@@ -95,7 +96,7 @@ def main() -> None:
         raise DataError(f"--val-fraction makes train and val, --splits {config.splits} asks for neither; leave one out")
     if source.in_place:
         _check_in_place(config)
-    image = _image_options(config, source)
+    image = _image_options(config, source, given_flags(sys.argv[1:]))
     _check_belongs(out, source, splits)
     jobs = [_job(config, source, split, image) for split in splits]  # what is wrong with labels, before the first shard
     with open_pool(config.workers) as pool:
@@ -103,8 +104,16 @@ def main() -> None:
             started = time.perf_counter()
             packing = pack_split(job, out / job.split, pool)
             _tell(packing, out / job.split, time.perf_counter() - started)
-    if not named and not {"train", "val"} <= set(splits):
-        print(f"training needs train and val, this source has {', '.join(splits)}: --val-fraction 0.2 divides it")
+    if not named:
+        _tell_what_is_missing(splits, list_splits(out))
+
+
+def _tell_what_is_missing(splits: Sequence[str], there: Sequence[str]) -> None:
+    missing = [split for split in ("train", "val") if split not in there]
+    if missing:
+        divides = "val" not in splits and divided_split(splits)
+        remedy = "--val-fraction 0.2 divides it" if divides else f"pack {' and '.join(missing)} into the same --out too"
+        print(f"training needs train and val, this source has {', '.join(splits)}: {remedy}")
 
 
 def _check_belongs(out: Path, source: Source, splits: Sequence[str]) -> None:
@@ -120,24 +129,29 @@ def _check_belongs(out: Path, source: Source, splits: Sequence[str]) -> None:
 
 def _parse(argv: list[str]) -> tuple[ShardConfig, type[Source]]:
     """Read the flags: those of every packing and those of the source that `--source` names."""
-    name = named_source(argv, ShardConfig.source)
-    source_class = find(name)
+    name = named_source(argv, "")
+    source_class = find(name or ShardConfig.source)
     config_class = with_options(ShardConfig, source_class)
     refuse_foreign_flags(argv, config_class)
     description = "Pack a source of labelled photographs into tar shards."
     examples = EXAMPLES
-    if name != ShardConfig.source:
+    if name:
         description += f" --source {name}: {about(source_class)}"
         examples = f"example: {PROG} --source {name} {source_class.example}"
     return parse(config_class, argv, prog=PROG, description=description, epilog=examples), source_class
 
 
-def _image_options(config: ShardConfig, source: Source) -> ImageOptions:
+def _image_options(config: ShardConfig, source: Source, given: Collection[str]) -> ImageOptions:
+    """Adapt how images are packed to the source. Raises DataError where a flag that was given does nothing then."""
     options = ImageOptions(config.max_side, config.short_side, config.quality, config.encoding)
-    if type(source).image_options is Source.image_options:
-        return options  # without listing a training split, which there may not be
-    splits = source.splits()
-    return source.image_options(options, source.records("train" if "train" in splits else splits[0]))
+    if type(source).image_options is not Source.image_options:  # or a training split is listed, which may not be there
+        splits = source.splits()
+        options = source.image_options(options, source.records("train" if "train" in splits else splits[0]))
+    if options.encoding != config.encoding and "encoding" in given:
+        raise DataError(f"--encoding {config.encoding}: this source's images become {options.encoding}; leave it out")
+    if options.encoding == "png" and config.quality != ShardConfig.quality:
+        raise DataError(f"--quality {config.quality} is of JPEGs, and these images become png; leave it out")
+    return options
 
 
 def _job(config: ShardConfig, source: Source, split: str, image: ImageOptions) -> Job:

@@ -85,17 +85,18 @@ def named_source(argv: Sequence[str], default: str) -> str:
     return parser.parse_known_args(argv)[0].source or default
 
 
+def given_flags(argv: Sequence[str]) -> set[str]:
+    """Name the options that a command line gives, also with their default."""
+    return {arg.partition("=")[0].removeprefix("--").replace("-", "_") for arg in argv if arg.startswith("--")}
+
+
 def refuse_foreign_flags(argv: Sequence[str], config_class: type) -> None:
     """Raise DataError for a flag that only other sources have: it would do nothing here."""
-    taken = {field.name for field in dataclasses.fields(config_class)}
-    for arg in argv:
-        name = arg.partition("=")[0].removeprefix("--").replace("-", "_")
-        if not arg.startswith("--") or name in taken:
-            continue
+    for name in sorted(given_flags(argv).difference(field.name for field in dataclasses.fields(config_class))):
         owners = [source for source in SOURCES if name in options(find(source))]
         if owners:
             raise DataError(
-                f"{arg.partition('=')[0]} is a flag of --source {' or '.join(owners)}, not of the one chosen here; "
+                f"--{name.replace('_', '-')} is a flag of --source {' or '.join(owners)}, not of the one chosen here; "
                 "leave it out"
             )
 

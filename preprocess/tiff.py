@@ -14,7 +14,7 @@ from preprocess.members import BadImage
 from shards.errors import one_line
 
 MAX_VALUES = 200_000_000  # of all bands together: 400 MB of 16 bits
-_PLAIN, _LZW, _DEFLATE = 1, 5, (8, 32946)
+_PLAIN, _DEFLATE = 1, (8, 32946)  # tifffile reads others, such as LZW, only with a library more
 
 
 def is_tiff(data: bytes) -> bool:
@@ -75,7 +75,7 @@ def _check(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> None:
         raise BadImage(
             f"TIFF of {' x '.join(str(side) for side in page.shape)} values; at most {MAX_VALUES:,} are read"
         )
-    if page.compression not in (_PLAIN, _LZW, *_DEFLATE):
+    if page.compression not in (_PLAIN, *_DEFLATE):
         name = getattr(page.compression, "name", page.compression)
         raise BadImage(f"TIFF compressed by {name}; save it uncompressed or with deflate")
     offsets, counts = page.dataoffsets, page.databytecounts

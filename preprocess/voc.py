@@ -54,7 +54,7 @@ class VOC(Source):
 
     def __post_init__(self) -> None:
         if self.difficult not in get_args(Difficult):
-            raise DataError(f"difficult={self.difficult!r} is unknown; choose one of {', '.join(get_args(Difficult))}")
+            raise DataError(f"--difficult is {self.difficult!r}: give one of {', '.join(get_args(Difficult))}")
         _check_layout(self.root)
         self._lists = self.root / "ImageSets" / "Main"
         self._annotations: dict[str, dict[str, int]] = {}

@@ -234,9 +234,15 @@ def _field(content: Any, name: str, where: str) -> Any:
 def _lines(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
-            text = file.read(_MAX_LIST_BYTES).decode("utf-8-sig")
+            raw = file.read(_MAX_LIST_BYTES + 1)
+        text = raw.decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); give a text file with --class-list") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is no UTF-8 text; give a class's name per line") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    if len(raw) > _MAX_LIST_BYTES:
+        raise DataError(f"{path} has more than {_MAX_LIST_BYTES:,} bytes; give a list of classes with --class-list")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"{path} lists no class; write a class's name per line, or leave --class-list out")
+    return lines

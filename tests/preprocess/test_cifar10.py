@@ -143,6 +143,23 @@ def test_the_real_batches(cifar10_root, tmp_path, monkeypatch, capsys):
 # what is wrong
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--encoding", "jpg"), "--encoding jpg: this source's images become png; leave it out"),
+        (("--quality", "50"), "--quality 50 is of JPEGs, and these images become png; leave it out"),
+        (("--encoding", "png", "--quality", "50"), "--quality 50 is of JPEGs"),
+    ],
+)
+def test_flags_that_would_do_nothing(more, says, tmp_path, monkeypatch, capsys):
+    root = write_pickled(tmp_path / "root")
+    args = ["--source", "cifar10", "--root", str(root), "--out", str(tmp_path / "out")]
+    status, _, errors = shard(monkeypatch, capsys, *args, *more)
+    assert (status, errors.count("\n"), (tmp_path / "out").exists()) == (2, 1, False), errors
+    assert says in errors
+    assert shard(monkeypatch, capsys, *args, "--encoding", "png")[0] == 0
+
+
 def test_no_such_layout(tmp_path):
     write_pickled(tmp_path / "cifar-10-batches-py")
     with pytest.raises(

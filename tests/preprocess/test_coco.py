@@ -106,6 +106,10 @@ def changed(key: str, number: int, **values) -> dict:
         (changed("categories", 1, id=True), "has id True"),
         (changed("images", 2, id=[5]), "image 2 has id [5]; give a whole number"),
         (changed("images", 2, id=7), "image 7 has file_name '000000000005.jpg'"),
+        (
+            changed("images", 2, file_name="./000000000007.jpg"),
+            "images 7 and 5 are both of file './000000000007.jpg'; put",
+        ),
         (changed("images", 2, file_name=3), "image 5 has file_name 3"),
         (changed("images", 2, file_name="../../5.jpg"), "image 5: path '../../5.jpg' is no path inside"),
         (changed("images", 0, file_name="/etc/passwd"), "image 7: path '/etc/passwd' is no path inside"),

@@ -147,6 +147,8 @@ GOOD = "path,labels\nimg/a.jpg,cat dog\nimg/e.jpg,dog\n"
         (GOOD + "img/f.jpg\n", {}, "labels.csv:4: 1 values where there are 2 columns"),
         (GOOD + '"img/f.jpg,cat\n', {}, "unexpected end of data; correct the line"),
         (GOOD + "img/a.jpg,cow\n", {}, "labels.csv:4: 'img/a.jpg' stands at"),
+        (GOOD + "./img//a.jpg,cow\n", {}, "labels.csv:4: './img//a.jpg' stands at"),
+        ("path,labels\nimg/a.jpg,\n", {}, "is empty in every row; name the one that holds the labels"),
         (ONE + "dog|cat\n", {}, "labels.csv:4: label 'dog|cat' is made of 'dog' and 'cat'"),
         (ONE + "dog|cat\n", {}, "give --label-separator '|'"),
         (ONE + "dog cat\n", {"label_separator": ";"}, "give --label-separator space"),

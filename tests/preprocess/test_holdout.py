@@ -145,6 +145,14 @@ class Listed(Source):
         return ("all",)
     def records(self, split):
         return [Record(p.stem, p, p.name, (n % 2,), ()) for n, p in enumerate(sorted(self.root.glob("*.jpg")))]
+
+class Train(Listed):
+    def splits(self):
+        return ("train",)
+
+class Val(Listed):
+    def splits(self):
+        return ("val",)
 """
 
 
@@ -157,6 +165,12 @@ def test_packed_with_and_without(tmp_path, monkeypatch, capsys):
     assert status == 0
     assert told.splitlines()[-1] == ("training needs train and val, this source has all: --val-fraction 0.2 divides it")
     assert DatasetIndex.open(tmp_path / "out/all").num_samples == 20
+    status, told, _ = shard(monkeypatch, capsys, *args[:-1], str(tmp_path / "parts"), "--source", "listed_source:Val")
+    assert (
+        told.splitlines()[-1] == "training needs train and val, this source has val: pack train into the same --out too"
+    )
+    status, told, _ = shard(monkeypatch, capsys, *args[:-1], str(tmp_path / "parts"), "--source", "listed_source:Train")
+    assert (status, "training needs" in told) == (0, False)  # val is there already
     status, told, errors = shard(monkeypatch, capsys, *args, "--val-fraction", "0.3")
     assert (status, "training needs" in told) == (0, False), errors
     train, val = DatasetIndex.open(tmp_path / "out/train"), DatasetIndex.open(tmp_path / "out/val")

@@ -306,7 +306,7 @@ def test_usual_photographs_tile_well():
     ],
 )
 def test_options_out_of_range(settings):
-    with pytest.raises(DataError, match=next(iter(settings))):
+    with pytest.raises(DataError, match="--" + next(iter(settings)).replace("_", "-")):
         ImageOptions(**settings)
 
 

@@ -166,6 +166,8 @@ def test_another_list_and_folder_by_name(tmp_path):
 
 
 def test_folders_that_do_not_fit(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere is no folder; give the folder that holds train_v2\.csv"):
+        Planet(tmp_path / "nowhere")
     root = small(tmp_path, GOOD, images=("a",))
     small(tmp_path, GOOD, images=("b",), kind="jpg")
     with pytest.raises(DataError, match=r"holds .tif and .jpg images; move one kind elsewhere"):
@@ -234,7 +236,7 @@ def test_a_folder_without_a_tiff_of_four_bands_is_refused(tmp_path):
     root = small(tmp_path, GOOD)
     tifffile.imwrite(root / "train-tif-v2" / "a.tif", np.zeros((8, 8, 3), np.uint16), photometric="rgb")
     source = Planet(root)
-    with pytest.raises(DataError, match="none of 2 training images is a TIFF of 4 bands"):
+    with pytest.raises(DataError, match=r"none of 2 training images is a TIFF of 4 bands; give .* --images"):
         source.image_options(ImageOptions(), source.records("all"))
 
 

@@ -93,6 +93,7 @@ def _is_alive(pid: int) -> bool:
         (("--shard-samples", "-1"), "--shard-samples is -1"),
         (("--max-rejects", "-1"), "--max-rejects is -1"),
         (("--quality", "many"), "quality"),
+        (("--quality", "50", "--encoding", "png"), "--quality 50 is of JPEGs"),
         (("--difficult", "maybe"), "difficult"),
         (("--splits", "trian"), "split 'trian' is not in"),
     ],

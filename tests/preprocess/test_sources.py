@@ -244,13 +244,15 @@ def test_an_option_keeps_default_and_help():
     assert (field.default, field.metadata["help"]) == (3, "how deep")
 
 
-@pytest.mark.parametrize("name", sorted(set(SOURCES) - {"digits"}))
+@pytest.mark.parametrize("name", SOURCES)
 def test_the_help_of_a_source_tells_what_it_is_and_ends_with_its_own_example(name, monkeypatch, capsys):
     status, out, _ = shard(monkeypatch, capsys, "--source", name, "--help")
     shown, example = " ".join(out.split()), f"example: {PROG} --source {name} {find(name).example}"
     assert status == 0
     assert shown.endswith(example)
     assert f"--source {name}: {about(find(name))}" in shown
+    if name == "digits":
+        return  # which writes its own root
     root = "nowhere that exists"
     words = [root if before == "--root" else word for before, word in itertools.pairwise(shlex.split(example))]
     monkeypatch.setattr(sys, "argv", words[words.index("--source") - 1 :])

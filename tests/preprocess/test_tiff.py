@@ -113,8 +113,9 @@ def test_sizes_are_checked_before_memory_is_asked_for():
         read_tiff(wide)
     with pytest.raises(BadImage, match="truncated TIFF"):
         read_tiff(with_tag(plain, HEIGHT, 5_000))
-    with pytest.raises(BadImage, match="compressed by JPEG; save it uncompressed or with deflate"):
-        read_tiff(with_tag(plain, COMPRESSION, 7))
+    for code, name in ((5, "LZW"), (7, "JPEG")):
+        with pytest.raises(BadImage, match=f"compressed by {name}; save it uncompressed or with deflate"):
+            read_tiff(with_tag(plain, COMPRESSION, code))
 
 
 def test_a_deflate_bomb_is_not_unpacked():

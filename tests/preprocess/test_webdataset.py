@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import webdataset
 
+import preprocess.webdataset
 from preprocess.foreign_tar import read_samples
 from preprocess.record import Record
 from preprocess.webdataset import WebDataset
@@ -246,12 +247,24 @@ def test_options_that_do_not_fit(tmp_path):
     assert "sample photo0002: 2 is not one of the 2 classes of two.txt" in says(class_list="two.txt")
     assert "--class-list: path '../two.txt' is no path inside" in says(class_list="../two.txt")
     assert "none.txt cannot be read" in says(class_list="none.txt")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    assert "empty.txt lists no class; write a class's name per line" in says(class_list="empty.txt")
     with pytest.raises(DataError, match="is not there; give the folder that holds the tar shards"):
         WebDataset(tmp_path / "absent")
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/a.tar.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"holds no \.tar.*decompress a\.tar\.gz"):
         WebDataset(tmp_path / "packed")
+
+
+def test_a_long_class_list_is_not_cut(tmp_path, monkeypatch):
+    write_shard(tmp_path / "shard.tar", [sample(n) for n in range(3)])
+    (tmp_path / "three.txt").write_text("cat\ndog\nfox\n")
+    monkeypatch.setattr(preprocess.webdataset, "_MAX_LIST_BYTES", 12)
+    assert WebDataset(tmp_path, class_list="three.txt").class_names == ("cat", "dog", "fox")
+    monkeypatch.setattr(preprocess.webdataset, "_MAX_LIST_BYTES", 11)
+    with pytest.raises(DataError, match=r"three\.txt has more than 11 bytes; give a list of classes"):
+        WebDataset(tmp_path, class_list="three.txt")
 
 
 def read(root: Path, **options) -> list[Record]:
