@@ -188,5 +188,5 @@ def test_a_damaged_image_is_named(tmp_path):
     start = int(row["offset"][0])
     data[start : start + 40] = bytes(40)
     shard.write_bytes(data)
-    with pytest.raises(SampleError, match=r"train-000000.tar: sample bad: damaged JPEG .*; run the same preprocess.shard command again"):
+    with pytest.raises(SampleError, match=r"train-000000.tar: sample bad: damaged JPEG .*; run the same preprocess"):
         look([DatasetIndex.open(tmp_path / "train")], 1)
