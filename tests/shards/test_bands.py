@@ -281,7 +281,7 @@ def test_the_bench_reads_them(request, capsys, which, train):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"encoding": "webp"}, "encoding='webp' is not known; use jpg or png"),
+        ({"encoding": "webp"}, "--encoding is 'webp': give jpg or png"),
         ({"bands": BANDS[1:]}, "the first three must be red, green, blue"),
         ({"bands": (*BANDS, BANDS[3])}, "the others different"),
     ],

@@ -103,10 +103,11 @@ def test_an_exception_in_the_loop_leaves_no_thread(index):
 @pytest.mark.parametrize("way", ["hanging", "abandoned"])
 def test_ctrl_c_and_exit_do_not_wait_for_a_read_that_hangs(packed, way):
     script = f"""
-import sys
+import signal
 from shards import loader as module
 from shards.index import DatasetIndex
 from tests.shards.test_hangs import hang_at
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a job in the background is started without
 module.JOIN_TIMEOUT_S = 0.5
 loader = module.Loader(DatasetIndex.open({str(packed)!r}), 8, 32, train=False)
 loader.warm_up()

@@ -10,6 +10,8 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from eval.__main__ import main
+from shards.commandline import run
+from train.__main__ import main as train_command
 from train.config import TrainConfig
 from train.loop import train
 
@@ -33,10 +35,23 @@ def train_here(data: Path, out: Path, **options) -> TrainConfig:
     return config
 
 
-def evaluate_here(run: Path, out: Path, *args: str) -> tuple[dict, dict[str, np.ndarray]]:
+def command_here(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    """Run `python -m train` with these arguments: (exit status, stdout, stderr)."""
+    status = 0
+    with cpu() as patch:
+        patch.setattr(sys, "argv", list(args))
+        try:
+            run(train_command)
+        except SystemExit as error:
+            status = int(error.code or 0)
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def evaluate_here(folder: Path, out: Path, *args: str) -> tuple[dict, dict[str, np.ndarray]]:
     """Evaluate the best checkpoint: metrics.json and predictions.npz. The report has tests of its own."""
     with cpu() as patch:
-        patch.setattr(sys, "argv", ["eval", "--ckpt", str(run / "best"), "--out", str(out), *args])
+        patch.setattr(sys, "argv", ["eval", "--ckpt", str(folder / "best"), "--out", str(out), *args])
         patch.setattr("eval.__main__.render", lambda *_, **__: "")
         patch.setattr("eval.__main__.on_paper", lambda *_: {})
         main()

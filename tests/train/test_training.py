@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from tests.train.conftest import ROOT, command, environment, launch, succeed
+from tests.train.here import command_here
 from train import checkpoint
 from train.run import read_metrics
 
@@ -114,10 +115,10 @@ def test_evaluation_finds_what_training_reported(whole_run, tmp_path):
     assert "test_convnext" in page
 
 
-def test_accumulation_changes_nothing_but_memory(whole_run, train_args, tmp_path):
+def test_accumulation_changes_nothing_but_memory(train_args, tmp_path, capsys):
     args = [*train_args, "--drop-rate", "0", "--epochs", "1"]
     for parts in ("1", "4"):
-        succeed(command(*args, "--accumulate", parts, "--out", str(tmp_path / parts)))
+        assert command_here(capsys, *args, "--accumulate", parts, "--out", str(tmp_path / parts))[0] == 0
     once, four_times = weights(tmp_path / "1"), weights(tmp_path / "4")
     for name in once:
         torch.testing.assert_close(once[name], four_times[name], rtol=1e-3, atol=1e-4)
@@ -140,18 +141,20 @@ def test_a_killed_bf16_run_with_averaged_weights_resumes_to_the_same_bits(train_
     assert f"mAP {checkpoint.read(run / 'best').meta.progress.best.value:.4f}" in output
 
 
-def test_a_second_run_moves_the_first_aside(whole_run, train_args, tmp_path):
+def test_a_second_run_moves_the_first_aside(train_args, tmp_path, capsys):
     out = tmp_path / "run"
     for _ in range(2):
-        output = succeed(command(*train_args, "--epochs", "1", "--out", str(out)))
+        status, output, _ = command_here(capsys, *train_args, "--epochs", "1", "--out", str(out))
+        assert status == 0
     assert "moved to" in output
     assert checkpoint.exists(tmp_path / "run.1/last")
     assert checkpoint.exists(out / "last")
 
 
-def test_a_finished_run_resumed_says_so_and_changes_nothing(whole_run, train_args):
+def test_a_finished_run_resumed_says_so_and_changes_nothing(whole_run, train_args, capsys):
     before = (whole_run / "last/model.safetensors").read_bytes()
-    output = succeed(command(*train_args, "--out", str(whole_run), "--resume"))
+    status, output, _ = command_here(capsys, *train_args, "--out", str(whole_run), "--resume")
+    assert status == 0
     assert "best: epoch" in output
     assert (whole_run / "last/model.safetensors").read_bytes() == before
 
@@ -169,17 +172,24 @@ def test_a_finished_run_resumed_says_so_and_changes_nothing(whole_run, train_arg
         (["--lr", "1e9"], "the loss is"),
     ],
 )
-def test_a_mistake_gets_one_line(extra, says, train_args, tmp_path):
-    result = command(*train_args, "--out", str(tmp_path / "run"), *extra)
-    assert result.returncode == 2
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
+def test_a_mistake_gets_one_line(extra, says, train_args, tmp_path, capsys):
+    status, _, told = command_here(capsys, *train_args, "--out", str(tmp_path / "run"), *extra)
+    assert status == 2
+    lines = [line for line in told.splitlines() if line.strip()]
     assert lines[-1].startswith("error: ")
     assert says in lines[-1]
+
+
+def test_a_mistake_ends_the_process_without_a_traceback(train_args, tmp_path):
+    result = command(*train_args, "--out", str(tmp_path / "run"), "--lr", "-1")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "error: lr is -1.0: give a number above 0"
     assert "Traceback" not in result.stderr
 
 
-def test_resuming_with_other_options_is_refused(whole_run, train_args):
-    result = command(*train_args, "--out", str(whole_run), "--resume", "--lr", "0.5", "--seed", "8")
-    assert result.returncode == 2
-    assert "was trained with lr " in result.stderr
-    assert ", now 0.5, seed " in result.stderr
+def test_resuming_with_other_options_is_refused(whole_run, train_args, capsys):
+    args = [*train_args, "--out", str(whole_run), "--resume", "--lr", "0.5", "--seed", "8"]
+    status, _, told = command_here(capsys, *args)
+    assert status == 2
+    assert "was trained with lr " in told
+    assert ", now 0.5, seed " in told
