@@ -17,6 +17,12 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(120)
 
 
+@pytest.fixture(autouse=True)
+def _short_wait(monkeypatch):
+    """A thread whose read hangs is left behind after 10 s otherwise."""
+    monkeypatch.setattr("shards.loader.JOIN_TIMEOUT_S", 0.5)
+
+
 def hang_at(loader: Loader, sample: int) -> threading.Event:
     """Let the reading of one sample wait until the event is set."""
     released, member = threading.Event(), loader.maker._reader.member
