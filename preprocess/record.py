@@ -91,6 +91,13 @@ class Source(ABC):
     def records(self, split: str) -> Sequence[Record]:
         """List the photographs of a split in a fixed order. Raises DataError for an unknown or empty split."""
 
+    def describe(self) -> Sequence[str]:
+        """Say where the labels were read from and how (tables, columns, separators), one fact a line.
+
+        The packer prints these lines, so that a wrong guess is seen before anything is trained.
+        """
+        return ()
+
     def image_options(self, options: ImageOptions, train: Sequence[Record]) -> ImageOptions:
         """Adapt how images are packed to this source; `train` are the records of the training split."""
         return options
