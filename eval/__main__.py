@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from eval import baseline
-from eval.config import EvalConfig, joined, names, results_name
+from eval.config import EvalConfig, names, results_name
 from eval.ensemble import Ensembled, check_sizes, predict_ensemble
 from eval.examples import draw_examples
 from eval.export import check_voc_names, export_kinds, write_export
@@ -34,7 +34,7 @@ from eval.skips import Skips, shortly
 from eval.summary import summary
 from eval.tta import Look
 from shards.batch import Batch, on_device
-from shards.commandline import folder, parse, run
+from shards.commandline import folder, joined, parse, run
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split

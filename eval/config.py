@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -93,26 +92,6 @@ class EvalConfig:
 def names(text: str) -> list[str]:
     """Split a flag's value at its commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def joined(argv: Sequence[str], flag: str) -> list[str]:
-    """Turn a flag that is given several times into one with commas: `--ckpt a --ckpt b` -> `--ckpt=a,b`.
-
-    Parsers take the last one and say nothing.
-    """
-    values: list[str] = []
-    rest: list[str] = []
-    words = iter(argv)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name != flag:
-            rest.append(word)
-            continue
-        given = value if equals else next(words, None)
-        if given is None or (not equals and given.startswith("--")):
-            return list(argv)  # no value: the parser says so
-        values.append(given)
-    return [*rest, f"{flag}={','.join(values)}"] if values else rest
 
 
 def results_name(config: EvalConfig, trained_on: str, split: str) -> str:

@@ -10,8 +10,8 @@ from torch import Tensor
 from eval.multiclass import predicted_classes, target_classes
 from eval.predictions import Predictions
 from eval.ranking import rank
-from eval.summary import plain
 from shards.errors import DataError
+from shards.spelling import plain
 
 NUM_WRONG = 20  # highest without the class, and lowest with it
 NUM_CLASSES = 5  # chosen at random where none is named

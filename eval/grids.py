@@ -10,9 +10,9 @@ from matplotlib.patches import Rectangle
 
 from eval.gallery import Gallery, Shown
 from eval.predictions import Predictions
-from eval.summary import plain
 from eval.thumbnails import Thumbnail, fetch
 from shards.figures import PAPER, PNG_DPI, Palette, png
+from shards.spelling import plain
 
 COLUMNS = 10
 CELL, GAP, CAPTION, HEAD = 128, 14, 26, 52  # pixels of the PNG: an image, between images, under one, the title

@@ -21,22 +21,22 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from eval.config import MIN_SIZE, joined, names
+from eval.config import MIN_SIZE, names
 from eval.ensemble import check_sizes, predict_ensemble
 from eval.files import make_folder
 from eval.launch import one_line_where_memory_ends
 from eval.pictures import Decode, Pictures, find_pictures
 from eval.predictions import CLASSIFICATION_THRESHOLD
-from eval.summary import plain
 from eval.tta import Look
 from preprocess.geometry import Band
 from preprocess.image import decode_image
 from preprocess.members import BadImage
 from preprocess.tiff import is_tiff, read_tiff, scale_bands
 from shards.batch import Batch, on_device
-from shards.commandline import folder, option, parse, run
+from shards.commandline import folder, joined, option, parse, run
 from shards.errors import DataError, SampleError, one_line
 from shards.format import write_atomically
+from shards.spelling import plain
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.member import member

@@ -18,10 +18,11 @@ from eval.gallery import Gallery, Shown, surest_mistakes, true_labels
 from eval.plots import History
 from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions
 from eval.skips import unshown
-from eval.summary import best_first, number
+from eval.summary import best_first
 from eval.thresholds import count_above
 from eval.thumbnails import Thumbnail, fetch
 from shards.page import content_policy, data_uri, environment, stylesheet
+from shards.spelling import number
 
 FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above MANY_CLASSES
 MANY_CLASSES = 100

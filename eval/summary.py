@@ -1,9 +1,10 @@
 """The one-screen summary that the terminal gets."""
 
 import math
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from shards.spelling import number, plain
 
 MAX_NAME = 18  # characters of a class name
 MAX_ONE_COLUMN = 20  # classes
@@ -83,11 +84,6 @@ def _interval(edges: Sequence[float | None]) -> str:
     return "" if low is None or high is None else f", 95% interval {number(low)} to {number(high)}"
 
 
-def number(value: float | None) -> str:
-    """Format a score to four digits; a dash where there is none."""
-    return "-" if value is None else f"{value:.4f}"
-
-
 def _columns(rows: Sequence[_Row], task: str) -> list[str]:
     """Lay out the table in one column, or in two when it is longer than `MAX_ONE_COLUMN`."""
     width = min(MAX_NAME, max([5, *(len(plain(name)) for name, _ in rows)]))
@@ -107,11 +103,6 @@ def _cell(name: str, entry: Mapping[str, Any], width: int, columns: Sequence[tup
     values = [entry[key] for _, key, _ in columns]
     shown = [str(value) if isinstance(value, int) else number(value) for value in values]
     return f"{text:<{width}}" + "".join(f"  {v:>{space}}" for v, (_, _, space) in zip(shown, columns, strict=True))
-
-
-def plain(text: str) -> str:
-    """Replace control characters, which a stranger's class name could use to rewrite the terminal."""
-    return "".join("?" if unicodedata.category(char).startswith("C") else char for char in text)
 
 
 def _shortened(names: Sequence[str], limit: int = 5) -> str:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.ledger import Entry
-from preprocess.statistics import BLOCK_BITS
-from shards.format import pack_labels, row_dtype, unpack_labels
+from shards.format import BLOCK_BITS, pack_labels, row_dtype, unpack_labels
 from shards.writer import Row
 
 LINKED_MEMBER = "jpg"  # what index.json calls an image that lies in place; jpeg and png are told by their bytes

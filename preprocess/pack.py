@@ -27,8 +27,7 @@ from preprocess.ledger import (
 )
 from preprocess.members import Packed
 from preprocess.pool import Pool, Result
-from preprocess.record import Record
-from preprocess.webdataset import MAX_CLASSES
+from preprocess.record import MAX_CLASSES, Record
 from shards.errors import DataError
 from shards.format import (
     FORMAT_NAME,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.errors import DataError
+from shards.format import BLOCK_BITS
 from shards.index import DatasetIndex
 
-BLOCK_BITS = 1 << 24  # labels unpacked at a time; co-occurrences of a block stay exact in float32
 QUANTILES = {"smallest": 0.0, "5%": 0.05, "median": 0.5, "95%": 0.95, "largest": 1.0}
 COMMON_SIZES = 6
 

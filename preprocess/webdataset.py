@@ -11,12 +11,11 @@ from tqdm import tqdm
 
 from preprocess.foreign_tar import ForeignSample, Member, read_samples
 from preprocess.paths import SPLITS, in_split_order, inside, split_of
-from preprocess.record import Record, Source
+from preprocess.record import MAX_CLASSES, Record, Source
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import Task
 
-MAX_CLASSES = 100_000
 _IMAGES = ("jpg", "jpeg", "png")
 _MAX_LIST_BYTES = 64 << 20
 

@@ -75,6 +75,26 @@ def folder(path: str) -> Path:
     return given if given.name not in ("", "..") else given.resolve()
 
 
+def joined(argv: Sequence[str], flag: str) -> list[str]:
+    """Turn a flag that is given several times into one with commas: `--ckpt a --ckpt b` -> `--ckpt=a,b`.
+
+    Parsers take the last one and say nothing.
+    """
+    values: list[str] = []
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name != flag:
+            rest.append(word)
+            continue
+        given = value if equals else next(words, None)
+        if given is None or (not equals and given.startswith("--")):
+            return list(argv)  # no value: the parser says so
+        values.append(given)
+    return [*rest, f"{flag}={','.join(values)}"] if values else rest
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command: a user's mistake becomes one line on stderr and exit status 2, Ctrl-C status 130.
 

@@ -17,6 +17,7 @@ DAMAGED_NAME = "damaged"  # folder of what repair has moved out of the way
 IMAGE_SUFFIXES = ("jpg", "png")  # what a member's name ends in; further bands have their name before it: nir.jpg
 BLOCK = 512  # bytes of a tar header; members are filled up to multiples of it
 MAX_PIXELS = 100_000_000  # of one image; what claims more is refused, before memory is taken for it
+BLOCK_BITS = 1 << 24  # labels unpacked at a time; co-occurrences of a block stay exact in float32
 TILES_MARKER = 0xE9  # APP9: the JPEG segment that lists the length of every tile
 TILES_NAME = b"TILES\0"
 MAX_TILES = (0xFFFF - 2 - len(TILES_NAME)) // 2  # what a segment has room for, at two bytes a tile

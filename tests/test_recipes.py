@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.config import EvalConfig, joined
+from eval.config import EvalConfig
 from preprocess.shard import _parse as parse_packing
-from shards.commandline import parse
+from shards.commandline import joined, parse
 from train.__main__ import config_first
 from train.checks import check_new
 from train.config import TrainConfig

@@ -4,9 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from eval.config import joined
 from eval.launch import one_line_where_a_rank_is_lost, spread
-from shards.commandline import parse, run
+from shards.commandline import joined, parse, run
 from train.checks import check_new
 from train.config import TrainConfig
 from train.grid import points

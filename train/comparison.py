@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.plots import History
-from eval.summary import number
+from shards.spelling import number
 from train import checkpoint
 from train.grid import Number, Point
 from train.progress import Best
@@ -26,7 +25,7 @@ class Outcome:
     epochs: int  # that it was to have
     status: Status
     best: Best | None
-    history: History
+    history: Sequence[Mapping[str, Any]]
     error: str = ""  # what a failed run ended with
 
     @property

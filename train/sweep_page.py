@@ -9,9 +9,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from eval.summary import number
 from shards.figures import PAGE, Palette, empty_figure, svg
 from shards.page import content_policy, environment, stylesheet
+from shards.spelling import number
 from train.comparison import Outcome, metric_of, ranked, winner
 from train.config import TrainConfig
 

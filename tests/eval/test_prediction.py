@@ -12,7 +12,8 @@ from accelerate.state import AcceleratorState
 from sklearn.metrics import average_precision_score
 
 from eval.__main__ import main
-from eval.config import EvalConfig, joined, results_name
+from eval.config import EvalConfig, results_name
+from shards.commandline import joined
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import pack, write_photographs

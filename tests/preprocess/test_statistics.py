@@ -9,8 +9,8 @@ from PIL import Image
 
 from preprocess.contents import statistics
 from preprocess.ledger import Entry
-from preprocess.statistics import BLOCK_BITS, count, histogram
-from shards.format import unpack_labels
+from preprocess.statistics import count, histogram
+from shards.format import BLOCK_BITS, unpack_labels
 from shards.index import open_split
 from tests.preprocess.conftest import NAMES, members
 
