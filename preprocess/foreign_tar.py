@@ -1,6 +1,7 @@
 """List the samples of a tar that somebody else wrote, as WebDataset groups them: from headers, images unread."""
 
 import re
+import shlex
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,6 +71,12 @@ def read_samples(path: Path, wants: Callable[[str], bool]) -> Iterator[ForeignSa
         yield sample
 
 
+def check_whole(path: Path) -> None:
+    """Raise DataError where a tar is damaged, cut short or followed by more, as `read_samples` would."""
+    for _ in _plain_members(path):
+        pass
+
+
 def _plain_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     try:
         size = path.stat().st_size
@@ -102,8 +109,40 @@ def _plain_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInf
 
 
 def _check_end(path: Path, at: int, size: int) -> None:
-    """See that the archive ends where the last header was read: tarfile takes a damaged one for the end."""
+    """Raise DataError unless the archive ends at `at`, where the last header was read, in blocks of zeros.
+
+    tarfile takes the first block of zeros, a damaged header and the end of the file all for the end of the archive.
+    What follows would be left out without a word, here and by every reader of tars.
+    """
+    first = _first_written(path, at)
+    if first == at:
+        raise DataError(f"{path}: no header at byte {at:,} of {size:,}, where one should be; fetch the tar again")
+    if first is not None:
+        raise DataError(
+            f"{path}: its end mark is at byte {at:,} of {size:,}, but more follows at byte {first:,}: several tars in "
+            "one file, or a hole of zeros; unpack it with tar --ignore-zeros and write it again, or fetch it again"
+        )
+    remedy = f"truncate -s {at + 2 * tarfile.BLOCKSIZE} {shlex.quote(path.name)}"
+    if size - at < tarfile.BLOCKSIZE:
+        raise DataError(
+            f"{path}: it stops at byte {size:,} without an end mark, so members may be missing; fetch it again, or if "
+            f"it is whole add the mark with: {remedy}"
+        )
+    if size - at >= tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE:  # tar fills up to a multiple of 10,240 bytes
+        raise DataError(
+            f"{path}: from byte {at:,} to its end at {size:,} it is zeros, more than a tar ends with, so members may "
+            f"be missing; fetch it again, or if it is whole: {remedy}"
+        )
+
+
+def _first_written(path: Path, start: int) -> int | None:
+    """Find the first block from `start` on, a multiple of 512, that is not all zeros; None where all are."""
     with path.open("rb") as file:
-        file.seek(at)
-        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise DataError(f"{path}: no header at byte {at} of {size}, where one should be; fetch the tar again")
+        file.seek(start)
+        at = start
+        while chunk := file.read(1 << 20):
+            rest = chunk.lstrip(b"\0")
+            if rest:
+                return at + (len(chunk) - len(rest)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+            at += len(chunk)
+    return None

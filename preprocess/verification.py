@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocess.contents import rows_of, samples_array
+from preprocess.foreign_tar import check_whole
 from preprocess.image_check import what_is_wrong
 from preprocess.ledger import Entry, holds, holds_together, rejected_lines
 from preprocess.pool import Pool
@@ -146,6 +147,8 @@ def check_shard(task: ShardTask) -> list[Finding]:
     if not path.is_file():
         return [Finding(root, entry.name, "", "is missing", "shard")]
     findings = [Finding(root, entry.name, "", what, "shard") for what in _bytes_wrong(path, task)]
+    if task.written.in_place and not findings:
+        findings += [Finding(root, entry.name, "", what, "shard") for what in _tar_wrong(path)]
     rows: list[Row] = []
     try:
         rows.extend(_told_rows(task) if task.written.in_place else read_rows(path))
@@ -177,6 +180,14 @@ def _capped(findings: list[Finding]) -> list[Finding]:
     first = findings[0]
     rest = f"and {len(findings) - MAX_SHOWN:,} more samples are wrong"
     return [*findings[:MAX_SHOWN], Finding(first.root, first.file, "", rest, first.mend)]
+
+
+def _tar_wrong(path: Path) -> Iterator[str]:
+    """Say of a linked tar what its index cannot: that members follow its end mark, or that it has none."""
+    try:
+        check_whole(path)
+    except DataError as error:
+        yield str(error).removeprefix(f"{path}: ")
 
 
 def _bytes_wrong(path: Path, task: ShardTask) -> Iterator[str]:
