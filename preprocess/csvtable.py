@@ -1,38 +1,53 @@
 """Read photographs and labels from a table: a CSV or TSV file of paths and labels, perhaps also splits."""
 
-import csv
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath
 
+from preprocess.labelcells import NO_SEPARATOR, read_column, spell, tidy
+from preprocess.labelcolumns import LabelColumns, are_certainly_classes, chosen, find_label_columns, suggested
 from preprocess.paths import SPLITS, in_split_order, inside, is_image, short_names, split_of
 from preprocess.record import Record, Source
+from preprocess.tablecells import read_cells, refuse_swallowed
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import Task
 
 _TABLES = (".csv", ".tsv", ".txt")
 _SEPARATORS = (",", ";", "\t", "|", " ")  # what may have been meant
-_SPELLED = {"tab": "\t", "\\t": "\t", "space": " "}
+_SPELLED = {"tab": "\t", "\\t": "\t", "space": " ", "newline": "\n", NO_SEPARATOR: NO_SEPARATOR}
 
 
 @dataclass(frozen=True)
 class _Row:
     where: str  # file:line
+    folder: str  # in which the path counts: "", or that of its table, such as train/
     path: str
-    labels: tuple[str, ...]  # as they stand there, perhaps one twice
+    cell: Hashable  # of labels, as it is there, or what the columns of 0 and 1 say
     split: str
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Positions of columns: either `labels`, or `classes` with what their cells mean."""
+
+    path: int
+    split: int | None
+    labels: int | None
+    classes: tuple[int, ...]
+    meaning: LabelColumns | None
 
 
 @dataclass
 class CSV(Source):
     """A source over tables of paths, relative to the folder of the photographs, and labels by name.
 
-    Classes are the labels that occur, sorted (as numbers where all are). One table without a column of splits gives
-    split `all`; several give a split each, named by the file. Raises DataError with the line for what does not fit.
+    Classes are the labels that occur, sorted (as numbers where all are), or the columns of 0 and 1. One table without
+    a column of splits gives split `all`; several give a split each, named by the file, or by its folder. Raises
+    DataError with the line for what does not fit.
     """
 
     root_holds = "the folder that holds the table and the photographs"
@@ -46,9 +61,16 @@ class CSV(Source):
     columns: str = option("", "names of the columns of a table without header line, such as path,labels")
     path_column: str = option("path", "column of the images' paths")
     label_column: str = option("labels", "column of the labels' names; an empty cell is an image without any")
+    label_columns: str = option(
+        "", "columns of 0 and 1, one per class: cat,dog or first..last; default: all, where nothing else is there"
+    )
+    unknown: str = option("", "values in columns of 0 and 1 that nobody knows, which become ignored: -1 or -1,blank")
+    negative: str = option("", "values in columns of 0 and 1 that mean not shown, besides 0: -1 or blank")
     split_column: str = option("", "column of the split's names; default: split, if there is one")
     separator: str = option("", "between columns: a character or tab; default: a comma, in .tsv files a tab")
-    label_separator: str = option("", "between labels in a cell: a character, space or tab; default: a space")
+    label_separator: str = option(
+        "", "between labels in a cell: a character, space, tab, or none; default: the one that the column shows"
+    )
     suffix: str = option("", "put behind every path, such as .jpg where the table has bare names")
     task: Task = option("multilabel", "multiclass: the whole cell is the one label of its image")
 
@@ -58,24 +80,24 @@ class CSV(Source):
         if self.task == "multiclass" and self.label_separator:
             raise DataError("--label-separator parts several labels, --task multiclass has one a cell; leave it out")
         self._folder = inside(self.root, self.images, "--images") if self.images else self.root
-        self._between = _character(self.label_separator or " ", "--label-separator")
+        self._between = _character(self.label_separator, "--label-separator") if self.label_separator else ""
+        self._classes: tuple[str, ...] | None = None  # the first table's columns of 0 and 1; () where it has names
+        self._split_columns: set[str] = set()
+        tables = self._tables()
+        self._names = [path.relative_to(self.root).as_posix() for path, _ in tables]
+        rows = [row for path, split in tables for row in self._read(path, split)]
         self._rows: dict[str, list[_Row]] = {}
-        for path, split in self._tables():
-            for row in self._read(path, split):
-                self._rows.setdefault(row.split, []).append(row)
-        rows = [row for split in self._rows.values() for row in split]
+        for row in rows:
+            self._rows.setdefault(row.split, []).append(row)
         _refuse_repeated(rows)
         self._check_first(rows[0])
-        names = {label for row in rows for label in row.labels}
-        if not names:
+        self._labels, self._how = self._of_columns(rows) if self._classes else self._of_cells(rows)
+        self.class_names = self._classes or _sorted({name for shown, _ in self._labels.values() for name in shown})
+        if not self.class_names:
             raise DataError(
                 f"{rows[0].where.rpartition(':')[0]}: column {self.label_column!r} is empty in every row; "
                 "name the one that holds the labels with --label-column"
             )
-        self._check_separator(rows, names)
-        _refuse_vectors(rows, names)
-        numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
-        self.class_names = tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits that the tables name, or ("all",)."""
@@ -88,11 +110,50 @@ class CSV(Source):
         rows = self._rows[split]
         index = {name: number for number, name in enumerate(self.class_names)}
         records = []
-        for name, row in zip(short_names([row.path for row in rows]), rows, strict=True):
-            path = inside(self._folder, row.path, row.where)
-            labels = tuple(sorted({index[label] for label in row.labels}))
-            records.append(Record(name, path, path.relative_to(self.root).as_posix(), labels, ()))
+        for name, row in zip(short_names([row.folder + row.path for row in rows]), rows, strict=True):
+            path = inside(self._folder / row.folder, row.path, row.where)
+            labels, ignored = (tuple(sorted({index[one] for one in part})) for part in self._labels[row.cell])
+            records.append(Record(name, path, path.relative_to(self.root).as_posix(), labels, ignored))
         return records
+
+    def describe(self) -> list[str]:
+        """Say which columns of which tables were read, what separates labels, and where splits are from."""
+        lines = [f"labels: {self._how} of {' and '.join(self._names)}"]
+        if self._split_columns:
+            lines.append(f"splits: column {' and '.join(map(repr, sorted(self._split_columns)))}")
+        elif len(self._names) > 1:
+            lines.append("splits: one a table")
+        return lines
+
+    # labels: by cell, the names shown and the names that nobody knows
+
+    def _of_cells(self, rows: Sequence[_Row]) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
+        if self.unknown or self.negative:
+            raise DataError("--unknown and --negative say what columns of 0 and 1 mean, labels here are names in one")
+        first: dict[str, str] = {}
+        for row in rows:
+            first.setdefault(str(row.cell), row.where)
+        where = first.pop("", None)
+        if where is not None and self.task == "multiclass":
+            raise DataError(f"{where}: no label in column {self.label_column!r}; with --task multiclass give one")
+        if not first:
+            return {"": ((), ())}, ""
+        column = read_column(first, self._between, self.task == "multiclass")
+        labels: dict[Hashable, tuple[tuple[str, ...], ...]] = {cell: (of, ()) for cell, of in column.labels.items()}
+        return labels | {"": ((), ())}, f"column {self.label_column!r}, {column.how},"
+
+    def _of_columns(self, rows: Sequence[_Row]) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
+        assert self._classes
+        if self.label_separator:
+            raise DataError("--label-separator is of labels in one cell, here is a column of 0 and 1 per class")
+        labels = {row.cell: row.cell for row in rows}
+        ends = dict.fromkeys((self._classes[0], self._classes[-1]))
+        how = f"columns of 0 and 1, {' to '.join(map(repr, ends))} ({len(self._classes):,} classes)"
+        if self.unknown:
+            how += f", {self.unknown} ignored"
+        if self.negative:
+            how += f", {self.negative} negative"
+        return labels, f"{how},"  # type: ignore[return-value]
 
     # tables
 
@@ -103,18 +164,26 @@ class CSV(Source):
             names = sorted(path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2])
             if len(names) != 1:
                 found = f"holds {', '.join(names)}" if names else "holds no .csv or .tsv file"
+                below = sorted(path.relative_to(self.root).as_posix() for path in self.root.glob("*/*.csv"))
+                hint = f", such as {','.join(below[:3])}" if below and not names else ""
                 voc = "; a VOC folder is read by --source voc" if (self.root / "ImageSets").is_dir() else ""
-                raise DataError(f"{self.root} {found}; name the table with --table{voc}")
+                raise DataError(f"{self.root} {found}; name the table with --table{hint}{voc}")
         paths = [inside(self.root, name, "--table") for name in names]
         if len(paths) == 1:
             return [(paths[0], "all")]
-        tables = {split_of(path.stem) or path.stem: path for path in paths}
+        tables = {self._split_of(path): path for path in paths}
         if len(tables) < len(paths):
             raise DataError(f"--table {self.table}: two of these tables are of one split; give one table per split")
         return [(path, split) for split, path in tables.items()]
 
+    def _split_of(self, table: Path) -> str:
+        """Name the split of one of several tables: train.csv, or train/_classes.csv."""
+        folder = split_of(table.parent.name) if table.parent != self.root else None
+        return split_of(table.stem) or folder or table.stem
+
     def _read(self, path: Path, split: str) -> Iterator[_Row]:
-        lines = read_cells(path, self._column_separator(path))
+        separator = self._column_separator(path)
+        lines = read_cells(path, separator)
         number, header = next(lines, (0, []))
         if not header:
             raise DataError(f"{path} is empty; it should hold a header line and a line per image")
@@ -124,10 +193,11 @@ class CSV(Source):
             if first == header:
                 raise DataError(f"{path} has a header line of its own; leave --columns out")
             lines = _again((number, first), lines)
-        else:
-            header = [name.strip() for name in header]
-        at = self._find_columns(path, header)
-        num_rows = 0
+        if tidy(self.path_column) not in map(tidy, header):
+            self._explain(path, [name.strip() for name in header])
+        header = [tidy(name) for name in header]
+        columns = self._find_columns(path, header)
+        folder: str | None = None
         for number, cells in lines:
             where = f"{path}:{number}"
             if len(cells) != len(header):
@@ -135,28 +205,84 @@ class CSV(Source):
                     f"{where}: {len(cells)} values where there are {len(header)} columns ({', '.join(header)}); quote "
                     "a value that holds the separator, or give another one with --separator"
                 )
-            num_rows += 1
-            named = split if at[2] is None else _split(cells[at[2]], where)
-            yield _Row(where, cells[at[0]].strip() + self.suffix, self._labels(cells[at[1]], where), named)
-        if not num_rows:
+            refuse_swallowed(cells, separator, where, (columns.path, columns.split))
+            name = cells[columns.path].strip() + self.suffix
+            folder = self._folder_of(path, name) if folder is None else folder
+            named = split if columns.split is None else _split(cells[columns.split], where)
+            yield _Row(where, folder, name, self._cell(cells, columns, where), named)
+        if folder is None:
             raise DataError(f"{path} has a header line and nothing else; add a line per image")
+
+    def _cell(self, cells: Sequence[str], columns: _Columns, where: str) -> Hashable:
+        if columns.labels is not None:
+            return cells[columns.labels].strip()
+        assert columns.meaning is not None
+        labels, ignored = columns.meaning.read([cells[at] for at in columns.classes], where)
+        if self.task == "multiclass" and (len(labels) != 1 or ignored):
+            raise DataError(
+                f"{where}: {len(labels)} columns are 1, {len(ignored)} unknown; with --task multiclass exactly one is 1"
+            )
+        return labels, ignored
+
+    def _folder_of(self, table: Path, name: str) -> str:
+        """Return the folder in which a table's paths count: its own, such as train/, if only there the first is."""
+        own = table.parent.relative_to(self.root).as_posix() + "/"
+        if self.images or table.parent == self.root or not name or "\0" in name or (self.root / name).is_file():
+            return ""
+        return own if (table.parent / name).is_file() else ""
 
     def _column_separator(self, path: Path) -> str:
         return _character(self.separator or ("tab" if path.suffix.lower() == ".tsv" else ","), "--separator")
 
-    def _find_columns(self, path: Path, header: Sequence[str]) -> tuple[int, int, int | None]:
-        """Return the positions of path, labels and split. Raises DataError that tells what the header is instead."""
-        if self.path_column not in header:
-            self._explain(path, header)
-        for flag, name in (("path", self.path_column), ("label", self.label_column), ("split", self.split_column)):
-            if name and header.count(name) != 1:
-                found = "has no" if name not in header else "has more than one"
+    def _find_columns(self, path: Path, header: list[str]) -> _Columns:
+        """Return the positions of the columns. Raises DataError that says what the header is instead."""
+        names = {"path": self.path_column, "split": self.split_column, "label": self.label_column}
+        classes = self._class_columns(path, header)
+        if classes:
+            del names["label"]
+        for flag, name in names.items():
+            if name and header.count(tidy(name)) != 1:
+                found = "has no" if tidy(name) not in header else "has more than one"
                 raise DataError(
                     f"{path} {found} column {name!r}; it has {', '.join(map(repr, header))}: "
                     f"give one with --{flag}-column"
                 )
-        split = self.split_column or ("split" if "split" in header else "")
-        return header.index(self.path_column), header.index(self.label_column), header.index(split) if split else None
+        split = tidy(self.split_column) or ("split" if "split" in header else "")
+        if split:
+            self._split_columns.add(split)
+        split_at = header.index(split) if split else None
+        path_at = header.index(tidy(self.path_column))
+        if not classes:
+            return _Columns(path_at, split_at, header.index(tidy(self.label_column)), (), None)
+        meaning = LabelColumns(classes, self.unknown, self.negative)
+        return _Columns(path_at, split_at, None, tuple(map(header.index, classes)), meaning)
+
+    def _class_columns(self, path: Path, header: list[str]) -> tuple[str, ...]:
+        """Name the columns of 0 and 1, one per class; none where a column holds labels by name."""
+        known = [tidy(self.path_column), tidy(self.split_column) or "split", "", "Unnamed: 0"]  # the last: of pandas
+        if self.label_columns:
+            if self.label_column != CSV.label_column:
+                raise DataError("--label-column names one column, --label-columns one per class; leave one of them out")
+            classes = tuple(chosen(self.label_columns, header, path))
+        elif tidy(self.label_column) in header or known[0] not in header:
+            classes = ()
+        else:
+            rows = read_cells(path, self._column_separator(path))
+            if not self.columns:
+                next(rows)
+            classes = tuple(find_label_columns(header, rows, known))
+            rest = set(header).difference(classes, known)
+            if classes and (rest or self.label_column != CSV.label_column or not are_certainly_classes(classes)):
+                raise DataError(
+                    f"{path} has no column {self.label_column!r}; give one with --label-column, or if the columns of 0 "
+                    f"and 1 are classes: --label-columns {suggested(classes, header)}"
+                )
+        if self._classes is not None and set(classes) != set(self._classes):
+            odd = min(set(classes) ^ set(self._classes))
+            raise DataError(f"{path}: column {odd!r} is not a class in every table; give all of them the same classes")
+        if self._classes is None:
+            self._classes = classes
+        return classes
 
     def _explain(self, path: Path, header: Sequence[str]) -> None:
         """Raise DataError for the usual mistakes: no header line, another separator."""
@@ -164,38 +290,16 @@ class CSV(Source):
         for char in _SEPARATORS if len(header) == 1 else ():
             parts = line.split(char)
             if len(parts) > 1 and (self.path_column in parts or any(map(is_image, parts))):
-                raise DataError(f"{path} has one column, {line!r}; give --separator {_spell(char)}")
+                raise DataError(f"{path} has one column, {line!r}; give --separator {spell(char)}")
         if any(is_image(cell) or (cell and (self._folder / cell).is_file()) for cell in header if "\0" not in cell):
             raise DataError(
                 f"{path} has no header line, its first line is {line!r}; name its columns, such as "
                 f"--columns {','.join(_guess(header))}"
             )
 
-    def _labels(self, cell: str, where: str) -> tuple[str, ...]:
-        if self.task == "multiclass":
-            if not cell.strip():
-                raise DataError(f"{where}: no label in column {self.label_column!r}; with --task multiclass give one")
-            return (cell.strip(),)
-        return tuple(label.strip() for label in cell.split(self._between) if label.strip())
-
-    def _check_separator(self, rows: Sequence[_Row], names: set[str]) -> None:
-        """Raise DataError where labels are made of others, parted by another character than the one given."""
-        if any(len(row.labels) > 1 for row in rows):
-            return  # so the separator is right
-        multiclass = self.task == "multiclass"
-        for row in rows:
-            for char in _SEPARATORS[: 4 if multiclass else 5]:
-                parts = [part.strip() for part in "".join(row.labels).split(char)]
-                if len(parts) > 1 and names.issuperset(parts):
-                    flag = "--task multilabel and " if multiclass else ""
-                    raise DataError(
-                        f"{row.where}: label {row.labels[0]!r} is made of {' and '.join(map(repr, parts))}, labels of "
-                        f"their own; give {flag}--label-separator {_spell(char)}, or rename it if it is one label"
-                    )
-
     def _check_first(self, row: _Row) -> None:
         """Raise DataError where the first photograph is not there: then a folder or suffix is missing for all."""
-        path = inside(self._folder, row.path, row.where)
+        path = inside(self._folder / row.folder, row.path, row.where)
         if path.is_file():
             return
         near = sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
@@ -206,22 +310,6 @@ class CSV(Source):
         elif there:
             hint = f"it is in {there[0]}: give --images {there[0].relative_to(self.root).as_posix()}"
         raise DataError(f"{row.where}: {path} is missing; {hint}")
-
-
-def read_cells(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells) of the rows that are not blank."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); give the table's name with --table") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is no UTF-8 text; save it as such") from None
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}; correct the line, or the separator") from None
 
 
 def _refuse_voc_list(path: Path, number: int, cells: Sequence[str]) -> None:
@@ -240,13 +328,11 @@ def _again(first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]) 
 
 def _character(given: str, flag: str) -> str:
     character = _SPELLED.get(given, given)
+    if flag == "--label-separator" and given in (NO_SEPARATOR, "newline"):
+        return character
     if len(character) != 1 or character in '"\r\n\0':
         raise DataError(f"{flag} is {given!r}; give one character, or tab or space")
     return character
-
-
-def _spell(character: str) -> str:
-    return {"\t": "tab", " ": "space"}.get(character, f"'{character}'")
 
 
 def _split(cell: str, where: str) -> str:
@@ -266,20 +352,15 @@ def _guess(header: Sequence[str]) -> list[str]:
     return names
 
 
-def _refuse_vectors(rows: Sequence[_Row], names: set[str]) -> None:
-    """Raise DataError where each cell is a vector of 0 and 1, a place per class: every image would show both."""
-    width = len(rows[0].labels)
-    if names <= {"0", "1"} and width > 1 and all(len(row.labels) == width for row in rows):
-        raise DataError(
-            f"{rows[0].where}: {' '.join(rows[0].labels)[:60]!r} is a vector of 0 and 1, as every cell is; a cell "
-            "holds the labels that are shown: write their names"
-        )
+def _sorted(names: set[str]) -> tuple[str, ...]:
+    numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
+    return tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))
 
 
 def _refuse_repeated(rows: Sequence[_Row]) -> None:
     seen: dict[str, str] = {}  # so that a.jpg and ./a.jpg are one image
     for row in rows:
-        path = normpath(row.path)
+        path = normpath(row.folder + row.path)
         if path in seen:
             raise DataError(
                 f"{row.where}: {row.path!r} stands at {seen[path]} already; put all its labels into one row"

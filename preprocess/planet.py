@@ -10,11 +10,11 @@ from typing import Literal, get_args
 import numpy as np
 from tqdm import tqdm
 
-from preprocess.csvtable import read_cells
 from preprocess.geometry import Band, ImageOptions
 from preprocess.members import BadImage
 from preprocess.paths import inside
 from preprocess.record import Record, Source
+from preprocess.tablecells import read_cells
 from preprocess.tiff import read_tiff
 from shards.commandline import option
 from shards.errors import DataError
