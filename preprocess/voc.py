@@ -1,13 +1,15 @@
 """Read photographs and labels from a folder in the layout of PASCAL VOC 2007 to 2012."""
 
 import os
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from preprocess.encodings import plain_text
+from preprocess.labelcells import tidy
 from preprocess.record import Record, Source
+from preprocess.voc_annotation import read_annotation, read_bytes
 from shards.commandline import option
 from shards.errors import DataError
 
@@ -23,7 +25,6 @@ OFFICIAL_CLASSES = (
 OFFICIAL_SPLITS = ("train", "val", "trainval", "test")
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG")  # the first that exists is the image
 _PRESENCE = {"1": 1, "0": 0, "-1": -1}  # 0: the image shows only objects of the class that are difficult
-_MAX_XML_BYTES = 4 << 20  # the largest of VOC is 20 kB
 _MAX_LIST_BYTES = 256 << 20
 
 
@@ -60,7 +61,7 @@ class VOC(Source):
         self._annotations: dict[str, dict[str, int]] = {}
         stems = sorted(path.stem for path in self._lists.glob("*.txt"))
         self._class_lists = _group_class_lists(stems)
-        grouped = {f"{name}_{split}" for split, names in self._class_lists.items() for name in names}
+        grouped = {stem for listed in self._class_lists.values() for stem in listed.values()}
         self._splits = _in_official_order({s for s in stems if s not in grouped} | set(self._class_lists))
         if not self._splits:
             raise DataError(f"{self._lists} holds no list of images; it should hold train.txt or <class>_train.txt")
@@ -111,6 +112,19 @@ class VOC(Source):
             "restore the image or remove the id from the lists"
         )
 
+    def describe(self) -> list[str]:
+        """Say which splits are read from class lists and which from annotations."""
+        listed = [split for split in self._splits if split in self._class_lists]
+        others = [split for split in self._splits if split not in self._class_lists]
+        lines = []
+        if listed:
+            lines.append(f"labels of {', '.join(listed)}: from the lists ImageSets/Main/CLASS_SPLIT.txt")
+        if others:
+            lines.append(f"labels of {', '.join(others)}: from the objects in Annotations")
+        if self.class_names == OFFICIAL_CLASSES:
+            lines.append("classes: the 20 of PASCAL VOC")
+        return lines
+
     # lists
 
     def _list_path(self, stem: str) -> Path:
@@ -121,7 +135,7 @@ class VOC(Source):
         path = self._list_path(split)
         num_fields = 1
         if not path.exists():
-            path, num_fields = self._list_path(f"{self._class_lists[split][0]}_{split}"), 2
+            path, num_fields = self._list_path(next(iter(self._class_lists[split].values()))), 2
         seen: dict[str, int] = {}
         for line in _read_lines(path):
             if len(line.fields) != num_fields:
@@ -143,12 +157,11 @@ class VOC(Source):
                 f"{missing[0]!r}; restore it or remove the class from all splits"
             )
         presence: dict[str, dict[str, int]] = {image_id: {} for image_id in ids}
-        for name in listed:
-            self._join_class_list(name, split, presence)
+        for name, stem in listed.items():
+            self._join_class_list(name, self._list_path(stem), split, presence)
         return presence
 
-    def _join_class_list(self, name: str, split: str, presence: dict[str, dict[str, int]]) -> None:
-        path = self._list_path(f"{name}_{split}")
+    def _join_class_list(self, name: str, path: Path, split: str, presence: dict[str, dict[str, int]]) -> None:
         seen: dict[str, int] = {}
         for line in _read_lines(path):
             if len(line.fields) != 2:
@@ -195,7 +208,7 @@ class VOC(Source):
 
     def _annotation(self, image_id: str) -> dict[str, int]:
         if image_id not in self._annotations:
-            self._annotations[image_id] = _read_annotation(self._annotation_path(image_id))
+            self._annotations[image_id] = read_annotation(self._annotation_path(image_id))
         return self._annotations[image_id]
 
 
@@ -219,15 +232,20 @@ def _check_layout(root: Path) -> None:
     raise DataError(f"{root / missing[0]} is missing; a VOC folder holds ImageSets/Main and JPEGImages{hint}")
 
 
-def _group_class_lists(stems: Iterable[str]) -> dict[str, list[str]]:
-    """Return the classes that have a list, by split: `train_val` is class train in split val."""
+def _group_class_lists(stems: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Map the classes that have a list to its stem, by split: `train_val` is class train in split val."""
     stems = list(stems)
     splits = set(OFFICIAL_SPLITS) | {stem for stem in stems if "_" not in stem}
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, dict[str, str]] = {}
     for stem in stems:
         name, _, split = stem.rpartition("_")
-        if name and split in splits:
-            groups.setdefault(split, []).append(name)
+        if not (name and split in splits):
+            continue
+        other = groups.setdefault(split, {}).setdefault(tidy(name), stem)
+        if other != stem:
+            raise DataError(
+                f"{other!a}.txt and {stem!a}.txt are lists of one class, spelled in two Unicode forms; remove one"
+            )
     return groups
 
 
@@ -238,7 +256,7 @@ def _in_official_order(splits: set[str]) -> tuple[str, ...]:
 
 def _read_lines(path: Path) -> Iterator[_Line]:
     """Yield the lines that are not blank, split at white space; any line ends and a BOM are fine."""
-    text = _read_text(path, _MAX_LIST_BYTES)
+    text = plain_text(read_bytes(path, _MAX_LIST_BYTES), path)
     for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split()
         if fields:
@@ -252,41 +270,3 @@ def _note_id(seen: dict[str, int], line: _Line, path: Path) -> None:
     if image_id in seen:
         raise DataError(f"{path}:{line.number}: image {image_id!r} is on line {seen[image_id]} already; remove one")
     seen[image_id] = line.number
-
-
-def _read_text(path: Path, max_bytes: int) -> str:
-    """Read text as UTF-8; what is none of it is replaced, for names in Latin-1 matter to nobody here."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(max_bytes + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); restore it") from None
-    if len(raw) > max_bytes:
-        raise DataError(f"{path} has more than {max_bytes:,} bytes; it is no file of VOC, remove it")
-    return raw.decode("utf-8-sig", "replace")
-
-
-def _read_annotation(path: Path) -> dict[str, int]:
-    """Return the classes in a VOC annotation: 1 where an object is not difficult, 0 where all are.
-
-    The file may come from a stranger: without a DTD there are no entities, so nothing expands and nothing
-    else is opened. The check is on the decoded text that is then parsed, so another encoding cannot hide one.
-    """
-    text = _read_text(path, _MAX_XML_BYTES)
-    for forbidden in ("<!DOCTYPE", "<!ENTITY"):
-        if forbidden in text:
-            raise DataError(f"{path} holds {forbidden}, which no VOC annotation needs; remove it")
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise DataError(f"{path} is no XML ({error}); restore it") from None
-    presence: dict[str, int] = {}
-    for number, item in enumerate(root.findall("object"), start=1):
-        name = (item.findtext("name") or "").strip()
-        difficult = (item.findtext("difficult") or "0").strip()
-        if not name:
-            raise DataError(f"{path}: object {number} has no name; add it")
-        if difficult not in ("0", "1"):
-            raise DataError(f"{path}: object {number} ({name}) has difficult={difficult!r}; use 0 or 1")
-        presence[name] = max(presence.get(name, 0), 1 - int(difficult))
-    return presence

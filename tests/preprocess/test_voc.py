@@ -186,7 +186,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation>&b;</an
     ("text", "word"),
     [
         (BOMB, "<!DOCTYPE"),
-        (BOMB.encode("utf-16"), "is no XML"),
+        (BOMB.encode("utf-16"), "<!DOCTYPE"),
         ("<annotation><object>", "is no XML"),
         (XML.format("<object/>"), "object 1 has no name"),
         (XML.format(OBJECT.format("cat", 7)), "difficult='7'"),
