@@ -1,25 +1,31 @@
 """Read photographs and labels from tar shards that somebody else wrote, in the layout of WebDataset."""
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from preprocess.foreign_tar import ForeignSample, Member, read_samples
+from preprocess.labelcells import tidy
+from preprocess.memberlabels import (
+    ARRAYS,
+    Label,
+    check_number,
+    of_json,
+    of_text,
+    refuse_gaps,
+    refuse_joined,
+    refuse_vectors,
+)
 from preprocess.paths import SPLITS, in_split_order, inside, split_of
-from preprocess.record import MAX_CLASSES, Record, Source
+from preprocess.record import Record, Source
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import Task
 
 _IMAGES = ("jpg", "jpeg", "png")
 _MAX_LIST_BYTES = 64 << 20
-
-Label = int | str
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,13 @@ class WebDataset(Source):
     in_place: bool = option(False, "index the shards where they lie, without writing images anew")
 
     def __post_init__(self) -> None:
+        if self.label_member.rpartition(".")[2].lower() in ARRAYS:
+            raise DataError(
+                f"--label-member {self.label_member}: arrays and pickles are not read, for a pickle can run code; "
+                "write the labels as .cls or .json"
+            )
         self._task: Task | None = None
+        self._member = ""  # in which all samples have their labels
         self._folder = self.root.parent if self.root.is_file() else self.root
         self._found = {
             split: [sample for path in paths for sample in self._read(path)] for split, paths in self._shards().items()
@@ -130,9 +142,10 @@ class WebDataset(Source):
             suffix = next((suffix for suffix in ("cls", "json", self.label_member) if suffix in sample.texts), None)
             if suffix is None:
                 asked = f".{self.label_member}" if self.label_member else ".cls or .json"
+                arrays = any(suffix.rpartition(".")[2] in ARRAYS for suffix in sample.members)
+                remedy = "write labels that are arrays as .cls or .json" if arrays else "give --label-member"
                 raise DataError(
-                    f"{where} has no {asked}, it has {_listed(sample)}; "
-                    "give --label-member, or add it next to the image"
+                    f"{where} has no {asked}, it has {_listed(sample)}; {remedy}, or add it next to the image"
                 )
             yield _Found(sample.key, path, image, self._labels(sample.texts[suffix], suffix, f"{where}.{suffix}"))
 
@@ -145,48 +158,64 @@ class WebDataset(Source):
         return sample.members[there[0]]
 
     def _labels(self, text: bytes, suffix: str, where: str) -> tuple[Label, ...]:
-        """Read the labels of one sample and see that all samples have the same task."""
-        is_json = suffix.rpartition(".")[2] == "json"
-        if is_json:
-            value = _field(_parse(text, where), self.label_field or "labels", where)
+        """Read the labels of one sample and see that all samples have the same task, in the same member."""
+        if suffix != (self._member or suffix):
+            raise DataError(
+                f"{where}: the labels of samples before it are in .{self._member}; add it to each, or say with "
+                "--label-member which one counts"
+            )
+        self._member = suffix
+        if suffix.rpartition(".")[2] == "json":
+            value = of_json(text, self.label_field or "labels", where)
         elif self.label_field:
             raise DataError(f"{where}: --label-field is of JSON members; leave it out, or give --label-member json")
         else:
-            value = _number_or_name(text, where)
+            value = of_text(text, where)
         task: Task = "multilabel" if isinstance(value, list) else "multiclass"
         self._task = self._task or task
         if self._task != task:
             raise DataError(
                 f"{where}: {value!r} where samples before it are {self._task}; write one label, or lists, for all"
             )
-        values = value if isinstance(value, list) else [value]
-        for label in values:
-            if not isinstance(label, (int, str)) or isinstance(label, bool) or label == "":
-                raise DataError(
-                    f"{where}: label {label!r} is neither a number nor a name; correct it or give --label-field"
-                )
-            if isinstance(label, int) and not 0 <= label < MAX_CLASSES:
-                raise DataError(f"{where}: label {label} is no class number; use 0 to {MAX_CLASSES - 1:,}")
-        numbers = [label for label in values if isinstance(label, int)]
-        if len(set(numbers)) < len(numbers):  # a vector of 0 and 1 would give every image the classes 0 and 1
-            raise DataError(
-                f"{where}: {str(value)[:60]} has a number twice: a list holds class numbers, not a vector of 0 and 1; "
-                "write [2, 5] where the classes 2 and 5 are shown"
-            )
-        return tuple(values)
+        labels = tuple(value) if isinstance(value, list) else (value,)
+        for label in labels:
+            check_number(label, where)
+        return labels
 
     # classes
 
     def _names(self, found: Sequence[_Found]) -> tuple[str, ...]:
-        labels = {label for sample in found for label in sample.labels}
-        if self.class_list:
-            return tuple(_lines(inside(self._folder, self.class_list, "--class-list")))
-        if not labels:
+        """Name the classes: by the list, or as found. Raises DataError where labels are not what they seem."""
+        first = {label: self._where(sample) for sample in reversed(found) for label in sample.labels}
+        refuse_joined({label: where for label, where in first.items() if isinstance(label, str)})
+        numbers = {label for label in first if isinstance(label, int)}
+        listed = self.class_list and _lines(inside(self._folder, self.class_list, "--class-list"), bool(numbers))
+        if self.task == "multilabel":
+            refuse_vectors(((self._where(sample), sample.labels) for sample in found), len(listed))
+        self._how = self.class_list or "names as found"
+        if listed:
+            return tuple(listed)
+        if not first:
             raise DataError(
                 f"{self.root}: no sample has a label; name the right member with --label-member or --label-field"
             )
-        numbers = [label for label in labels if isinstance(label, int)]
-        return tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(map(str, labels)))
+        if numbers:
+            refuse_gaps(numbers, self.root)
+            absent = sorted(set(range(max(numbers))) - numbers)
+            more = f", of which {', '.join(map(str, absent[:10]))} on no image" if absent else ""
+            self._how = f"numbers 0 to {max(numbers):,}{more}"
+            return tuple(map(str, range(max(numbers) + 1)))
+        names = sorted(map(str, first))
+        return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else names)
+
+    def _where(self, sample: _Found) -> str:
+        return f"{sample.shard}: sample {sample.key}.{self._member}"
+
+    def describe(self) -> list[str]:
+        """Say from which members labels are, and what names the classes."""
+        key = f", key {self.label_field or 'labels'!r}" if self._member.endswith("json") else ""
+        number = "a list of classes" if self.task == "multilabel" else "one class"
+        return [f"labels: members .{self._member}{key}, {number} each", f"classes: {self._how}"]
 
     def _number(self, label: Label, sample: _Found) -> int:
         if isinstance(label, int) and label < len(self.class_names):
@@ -195,7 +224,7 @@ class WebDataset(Source):
             return self._index[label]
         raise DataError(
             f"{sample.shard}: sample {sample.key}: {label!r} is not one of the {len(self.class_names)} classes of "
-            f"{self.class_list}; add it there"
+            f"{self.class_list}, numbered from 0; add it there"
         )
 
 
@@ -203,34 +232,8 @@ def _listed(sample: ForeignSample) -> str:
     return ", ".join(f".{suffix}" for suffix in sample.members)
 
 
-def _number_or_name(text: bytes, where: str) -> Label:
-    try:
-        name = text.decode().strip()
-    except UnicodeDecodeError:
-        raise DataError(f"{where} is no text; give --label-member") from None
-    if not name or len(name) > 1000 or "\n" in name:
-        raise DataError(f"{where} holds {name[:40]!r}, not one class; give --label-member")
-    return int(name) if re.fullmatch(r"[+-]?\d{1,18}", name) else name
-
-
-def _parse(text: bytes, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no JSON ({error}); correct it") from None
-
-
-def _field(content: Any, name: str, where: str) -> Any:
-    if not isinstance(content, dict):
-        return content  # the labels themselves
-    if name not in content:
-        raise DataError(
-            f"{where} has no key {name!r}, it has {', '.join(map(repr, content))}; give one with --label-field"
-        )
-    return content[name]
-
-
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path, counted: bool) -> list[str]:
+    """Read a class's name per line. `counted`: labels are numbers of lines, so none inside may be empty."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_LIST_BYTES + 1)
@@ -241,7 +244,9 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"{path} is no UTF-8 text; give a class's name per line") from None
     if len(raw) > _MAX_LIST_BYTES:
         raise DataError(f"{path} has more than {_MAX_LIST_BYTES:,} bytes; give a list of classes with --class-list")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
+    lines = [tidy(line) for line in text.strip().splitlines()]
+    if not any(lines):
         raise DataError(f"{path} lists no class; write a class's name per line, or leave --class-list out")
-    return lines
+    if counted and (text[0] in "\r\n" or not all(lines)):
+        raise DataError(f"{path} has an empty line, and class numbers count lines from 0; remove or fill it")
+    return [line for line in lines if line]

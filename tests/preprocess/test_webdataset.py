@@ -90,7 +90,7 @@ def test_json_labels_packed_equal_the_package(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("more", "options", "task", "names", "labels"),
     [
-        ({"cls": 2}, {}, "multiclass", ("0", "1", "2"), (2,)),
+        ({"cls": 1}, {}, "multiclass", ("0", "1"), (1,)),
         ({"cls": b"zebra\n"}, {}, "multiclass", ("zebra",), (0,)),
         ({"txt": "zebra"}, {"label_member": "txt"}, "multiclass", ("zebra",), (0,)),
         ({"json": {"labels": 1}}, {}, "multiclass", ("0", "1"), (1,)),
@@ -175,8 +175,8 @@ GOOD = sample(0)
         ([{"a.jpg": b"", "a.json": b"{"}], {}, "sample a.json is no JSON"),
         ([{"a.jpg": b"", "a.json": b"[" * 100_000}], {}, "sample a.json is no JSON"),
         ([{"a.jpg": b"", "a.json": b'{"tags": [1]}'}], {}, "sample a.json has no key 'labels', it has 'tags'"),
-        ([{"a.jpg": b"", "a.json": b'{"labels": [1.5]}'}], {}, "label 1.5 is neither a number nor a name"),
-        ([{"a.jpg": b"", "a.json": b'{"labels": {"x": 1}}'}], {}, "is neither a number nor a name"),
+        ([{"a.jpg": b"", "a.json": b'{"labels": [1.5]}'}], {}, "a.json: [1.5] is a vector, a place per class"),
+        ([{"a.jpg": b"", "a.json": b'{"labels": {"x": 1}}'}], {}, "is neither a whole number nor a name"),
         ([{"a.jpg": b"", "a.json": b'{"labels": [0, 0, 1, 0]}'}], {}, "a.json: [0, 0, 1, 0] has a number twice"),
         ([{"a.jpg": b"", "a.json": b'{"labels": [7, 7]}'}], {}, "a list holds class numbers, not a vector of 0 and 1"),
         ([{"a.jpg": b"", "a.json": b'{"labels": [1]}', "b.jpg": b"", "b.json": b"3"}], {}, "before it are multilabel"),
