@@ -186,8 +186,8 @@ def test_lists_that_are_no_text(tmp_path, content, says):
 def test_describe_says_where_labels_are_from(tmp_path):
     image = xml("cat", None).encode()
     lists = {"train": b"000000\n", "val": b"000001\n", "cat_train": b"000000 1\n"}
-    told = VOC(folder(tmp_path, [image] * 2, lists)).describe()
-    assert told == [
+    lines = VOC(folder(tmp_path, [image] * 2, lists)).describe()
+    assert lines == [
         "labels of train: from the lists ImageSets/Main/CLASS_SPLIT.txt",
         "labels of val: from the objects in Annotations",
     ]
