@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath
 
-from preprocess.paths import SPLITS, in_split_order, inside, is_image, short_names, split_of
+from preprocess.paths import in_split_order, inside, short_names, split_named, split_of
 from preprocess.record import Record, Source
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import Task
+from shards.picture_files import is_image, is_junk
 
 _TABLES = (".csv", ".tsv", ".txt")
 _SEPARATORS = (",", ";", "\t", "|", " ")  # what may have been meant
@@ -100,7 +101,8 @@ class CSV(Source):
         """List (table, its split): `all` where it is the only one."""
         names = [name.strip() for name in self.table.split(",") if name.strip()]
         if not names:
-            names = sorted(path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2])
+            there = (path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2])
+            names = sorted(name for name in there if not is_junk(name))
             if len(names) != 1:
                 found = f"holds {', '.join(names)}" if names else "holds no .csv or .tsv file"
                 voc = "; a VOC folder is read by --source voc" if (self.root / "ImageSets").is_dir() else ""
@@ -253,7 +255,7 @@ def _split(cell: str, where: str) -> str:
     name = cell.strip()
     if not name:
         raise DataError(f"{where}: no split; give one for every image, or leave the column out")
-    return SPLITS.get(name.lower(), name)
+    return split_named(name) or name
 
 
 def _guess(header: Sequence[str]) -> list[str]:
