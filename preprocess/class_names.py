@@ -42,9 +42,10 @@ _QUOTES = "\"'`\u201c\u201d\u201e\u2018\u00ab\u00bb"
 
 @dataclass(frozen=True)
 class Remark:
-    """What is odd about some names. `certain`: almost surely a mistake, so nothing is packed."""
+    """What is odd about some names, and what to ask. `certain`: almost surely a mistake, so nothing is packed."""
 
     text: str
+    ask: str = "are they meant"
     certain: bool = False
     about_splits: bool = False
 
@@ -69,7 +70,7 @@ def questions(names: Sequence[str], source: str, accepted: bool) -> list[str]:
                 f"--source {source}: {remark.text}; {remedy or 'correct the names'}, or pack them as they are with "
                 "--accept-class-names"
             )
-    return [f"please check: {remark.text}" for remark in remarks]
+    return [f"please check: {remark.text}; {remark.ask}?" for remark in remarks]
 
 
 def look(names: Sequence[str]) -> Iterator[Remark]:
@@ -104,7 +105,7 @@ def _splits(names: Sequence[str]) -> Iterator[Remark]:
         meant = ("train" in found and lower & _VEHICLES) or ("valid" in found and "invalid" in lower)
         if not meant:
             (first, *_) = found
-            yield Remark(f"class {spell(first)} is named like the split {split_of(first)}: is it a class?")
+            yield Remark(f"class {spell(first)} is named like the split {split_of(first)}", "is it a class")
 
 
 def _lists(names: Sequence[str]) -> Iterator[Remark]:
@@ -113,7 +114,7 @@ def _lists(names: Sequence[str]) -> Iterator[Remark]:
         yield Remark(f"{_classes(found)} look like pieces of a list", certain=True)
     brackets = [name for name in names if name not in found and _has_bracket(name)]
     if brackets:
-        yield Remark(f"{_classes(brackets)}: with brackets; are they meant?")
+        yield Remark(f"{_classes(brackets)}: with brackets")
 
 
 def _has_bracket(name: str) -> bool:
@@ -123,18 +124,16 @@ def _has_bracket(name: str) -> bool:
 def _quotes(names: Sequence[str]) -> Iterator[Remark]:
     found = [name for name in names if name[0] in _QUOTES or name[-1] in _QUOTES or '"' in name]
     if found:
-        many = 2 * len(found) >= len(names)
-        yield Remark(f"{_classes(found)}: with quotes{'' if many else '; are they part of the name?'}", certain=many)
+        yield Remark(f"{_classes(found)}: with quotes", certain=2 * len(found) >= len(names))
 
 
 def _numbers(names: Sequence[str]) -> Iterator[Remark]:
     vectors = [name for name in names if _NUMBERS.fullmatch(name.strip())]
     if vectors:
-        many = 2 * len(vectors) >= len(names)
-        yield Remark(f"{_classes(vectors)}: lists of numbers, not names{'' if many else '?'}", certain=many)
+        yield Remark(f"{_classes(vectors)}: lists of numbers", "are they names", 2 * len(vectors) >= len(names))
     fractions = [name for name in names if _FRACTION.fullmatch(name.strip())]
     if fractions:
-        yield Remark(f"{_classes(fractions)}: numbers with a fraction; are they measured values instead of classes?")
+        yield Remark(f"{_classes(fractions)}: numbers with a fraction", "are they classes, or measured values")
 
 
 def _separators(names: Sequence[str]) -> Iterator[Remark]:
@@ -150,7 +149,8 @@ def _separators(names: Sequence[str]) -> Iterator[Remark]:
         if separator in "/+&" and not many:
             continue  # as in indoor/outdoor
         certain = separator in "|;," and (many or (separator in "|;" and bool(combined)))
-        yield Remark(f"{_classes(combined or found)}: several labels in one, with {separator!r} between?", certain)
+        text = f"{_classes(combined or found)}: with {separator!r} inside, as between labels"
+        yield Remark(text, "is each of them one label", certain)
 
 
 def _combined(found: Sequence[str], names: Sequence[str], separator: str) -> list[str]:
@@ -164,8 +164,7 @@ def _combined(found: Sequence[str], names: Sequence[str], separator: str) -> lis
 def _files(names: Sequence[str]) -> Iterator[Remark]:
     found = [name for name in names if is_image(name)]
     if found:
-        many = 2 * len(found) >= len(names)
-        yield Remark(f"{_classes(found)}: names of files, not of classes{'' if many else '?'}", certain=many)
+        yield Remark(f"{_classes(found)}: names of files", "are they classes", 2 * len(found) >= len(names))
 
 
 def _unseen(names: Sequence[str]) -> Iterator[Remark]:
@@ -180,10 +179,10 @@ def _unseen(names: Sequence[str]) -> Iterator[Remark]:
         yield Remark(f"{_classes(control)}: with control characters", certain=True)
     edges = [name for name in names if name != name.strip() and name not in control]
     if edges:
-        yield Remark(f"{_classes(edges)}: with spaces before or behind; are they meant?")
+        yield Remark(f"{_classes(edges)}: with spaces before or behind")
     hidden = [name for name in names if name not in control and _hides_something(name.strip())]
     if hidden:
-        yield Remark(f"{_classes(hidden)}: with characters that cannot be seen; are they meant?")
+        yield Remark(f"{_classes(hidden)}: with characters that cannot be seen")
 
 
 def _is_unseen(char: str) -> bool:
@@ -201,10 +200,10 @@ def _hides_something(name: str) -> bool:
 def _encodings(names: Sequence[str]) -> Iterator[Remark]:
     wrong = [name for name in names if _read_wrongly(name)]
     if wrong:
-        yield Remark(f"{_classes(wrong)}: read in another encoding than they were written in?")
+        yield Remark(f"{_classes(wrong)}: as UTF-8 looks that was read as Windows-1252")
     mixed = [name for name in names if any(_is_mixed(word) for word in re.findall(r"\w+", name))]
     if mixed:
-        yield Remark(f"{_classes(mixed)}: Latin and Cyrillic letters in one word, which look the same; are they meant?")
+        yield Remark(f"{_classes(mixed)}: Latin and Cyrillic letters in one word, which look the same")
 
 
 def _read_wrongly(name: str) -> bool:
@@ -224,7 +223,7 @@ def _alike(names: Sequence[str]) -> Iterator[Remark]:
     """Names that a reader would take for the same."""
     kinds = (
         ("the same but for characters that cannot be seen", _trimmed, True),
-        ("differ only in upper and lower case", lambda name: normal_form(name.casefold()), False),
+        ("differ only in upper and lower case", lambda name: normal_form(name.lower()), False),
         ("differ only in their Unicode form", lambda name: unicodedata.normalize("NFKC", name), False),
         ("differ only in case, spaces, hyphens or underscores", _skeleton, False),
     )
@@ -238,7 +237,7 @@ def _alike(names: Sequence[str]) -> Iterator[Remark]:
         if same:
             pairs = ", ".join(" and ".join(map(spell, group[:_NAMED])) for group in same[:_NAMED])
             more = f", and {len(same) - _NAMED:,} more" if len(same) > _NAMED else ""
-            yield Remark(f"classes {pairs}{more}: {text}{'' if certain else '; are they one class?'}", certain)
+            yield Remark(f"classes {pairs}{more}: {text}", "are they one class", certain)
 
 
 def _trimmed(name: str) -> str:
@@ -257,12 +256,12 @@ def _skeleton(name: str) -> str:
 def _others(names: Sequence[str]) -> Iterator[Remark]:
     missing = [name for name in names if name.strip().lower() in _MISSING]
     if missing:
-        yield Remark(f"{_classes(missing)}: is this a class, or a label that is missing?")
+        yield Remark(f"{_classes(missing)}: as missing values are written", "is it a class")
     long = [name for name in names if len(name) > _LONG]
     if long:
-        yield Remark(f"{_classes(long)}: of more than {_LONG} characters; is it a text instead of a class?")
+        yield Remark(f"{_classes(long)}: of more than {_LONG} characters", "is it a class, or a text")
     if len(names) == 1:
-        yield Remark(f"{spell(names[0])} is the only class; is --root, or the place of the labels, another one?")
+        yield Remark(f"{spell(names[0])} is the only class", "is --root, or the place of the labels, another one")
 
 
 _CHECKS = (_splits, _lists, _quotes, _numbers, _separators, _files, _unseen, _alike, _encodings, _others)

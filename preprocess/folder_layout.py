@@ -33,15 +33,14 @@ def find_layout(root: Path) -> Layout:
         return Layout({"all": root})
     splits: dict[str, str] = {}
     for name, split in found.items():
+        _refuse_other_formats(root / name, subfolders(root / name))
         if split in splits:
             raise DataError(f"{root} holds {splits[split]} and {name}, both for split {split}; keep one")
         splits[split] = name
     others = [name for name in folders if name not in found]
     left_out = tuple(_left_out(root, name, next(iter(found))) for name in others)
-    inner = {split: _descend(root / splits[split], split) for split in in_split_order(list(splits))}
-    for folder in inner.values():
-        _refuse_other_formats(folder, subfolders(folder))
-    return Layout(inner, left_out)
+    ordered = in_split_order(list(splits))
+    return Layout({split: _descend(root / splits[split], split) for split in ordered}, left_out)
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -60,11 +59,14 @@ def images_in(folder: Path) -> list[str]:
 
 def _split_folders(root: Path, folders: Sequence[str]) -> dict[str, str]:
     """Map the folders that are splits, because of their names and since they hold folders, to their splits."""
-    holding = [name for name in folders if split_of(name) and subfolders(root / name)]
-    told = {name: split for name in holding if (split := split_of(name))}
+    told = {
+        name: split
+        for name in folders
+        if (split := split_of(name)) and subfolders(_descend(root / name, split))  # else it holds no classes
+    }
     if len(told) == len(folders) and len(set(told.values())) > 1:
         return told  # every folder says a split of its own
-    return splits_among(holding)  # where only some do, train_station is a class
+    return splits_among(list(told))  # where only some do, train_station is a class
 
 
 def _descend(folder: Path, split: str) -> Path:
@@ -72,8 +74,6 @@ def _descend(folder: Path, split: str) -> Path:
     for _ in range(_DEEPEST):
         below = subfolders(folder)
         if len(below) != 1 or images_in(folder) or not _repeats(below[0], folder.name, split):
-            return folder
-        if not subfolders(folder / below[0]):
             return folder
         folder = folder / below[0]
     return folder
