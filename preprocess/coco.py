@@ -69,7 +69,7 @@ class COCO(Source):
         places = {name: place for place, name in enumerate(self.class_names)}
         self._index = {number: places[name] for number, name in kept.items()}
         self._merged = [name for name, times in Counter(kept.values()).items() if times > 1]
-        self._folders = {split: self._folder(split, found) for split, found in self._splits.items()}
+        self._folders: dict[str, Path] = {}  # of the splits whose records were listed: others need no images
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits that the files, or their folders, are named after."""
@@ -79,7 +79,8 @@ class COCO(Source):
         """List the photographs of a split in the order of its file. Raises DataError for an unknown one."""
         if split not in self._splits:
             raise DataError(f"split {split!r} has no JSON file; there are: {', '.join(self._splits)}")
-        found, folder = self._splits[split], self._folders[split]
+        found = self._splits[split]
+        folder = self._folders.setdefault(split, self._folder(split, found))
         names = short_names(list(found.images.values()))
         records = []
         for name, (image_id, file_name) in zip(names, found.images.items(), strict=True):
@@ -91,8 +92,8 @@ class COCO(Source):
     def describe(self) -> list[str]:
         """Say which files and folders were read, and what was left out of them."""
         lines = [
-            f"split {split}: labels of {self._below(found.path)}, images of {self._below(self._folders[split])}"
-            for split, found in self._splits.items()
+            f"split {split}: labels of {self._below(self._splits[split].path)}, images of {self._below(folder)}"
+            for split, folder in self._folders.items()
         ]
         lines += [
             f"left out: category {name!r} (id {number}), no object is one and {reason}; --supercategories keep keeps it"
@@ -199,7 +200,7 @@ class COCO(Source):
         """Say how many images of the folders no file lists: they are left out."""
         lines = []
         for folder in dict.fromkeys(self._folders.values()):
-            here = [found for split, found in self._splits.items() if self._folders[split] == folder]
+            here = [found for split, found in self._splits.items() if self._folders.get(split, folder) == folder]
             listed = {os.path.normpath(name) for found in here for name in found.images.values()}
             with os.scandir(folder) as entries:
                 names = sorted(e.name for e in entries if is_image(e.name) and not is_junk(e.name))

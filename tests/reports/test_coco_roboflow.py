@@ -161,7 +161,19 @@ def test_images_that_no_file_lists_are_named(tmp_path):
         (root / "train" / f"{number}.jpg").touch()
     (root / "train/._0.jpg").touch()
     says = f"left out: 5 images of train not listed in train/{ROBOFLOW}: 10.jpg, 11.jpg, 12.jpg, ..."
-    assert says in COCO(root).describe()
+    source = COCO(root)
+    source.records("train")
+    assert says in source.describe()
+
+
+def test_a_split_without_its_images_is_in_nobodys_way(tmp_path, monkeypatch, capsys):
+    root = roboflow(tmp_path / "in", "train", "valid")
+    for path in (root / "valid").glob("*.jpg"):
+        path.unlink()
+    args = ["--source", "coco", "--root", str(root), "--out", str(tmp_path / "out")]
+    assert shard(monkeypatch, capsys, *args, "--splits", "train")[0] == 0
+    status, _, errors = shard(monkeypatch, capsys, *args, "--splits", "val")
+    assert (status, "image 0, 0.jpg, is in none of" in errors) == (2, True)
 
 
 def test_annotations_of_images_or_categories_that_are_not_listed_are_counted(tmp_path):
