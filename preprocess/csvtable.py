@@ -255,7 +255,8 @@ def _split(cell: str, where: str) -> str:
     name = cell.strip()
     if not name:
         raise DataError(f"{where}: no split; give one for every image, or leave the column out")
-    return split_named(name) or name
+    numbered = re.search(r"\d", name)  # test1 and test2 stay two splits
+    return name if numbered else split_named(name) or name
 
 
 def _guess(header: Sequence[str]) -> list[str]:

@@ -85,11 +85,9 @@ def odd(records: Sequence[Record], class_names: Sequence[str]) -> Iterator[str]:
         yield f"please check: {spelled}{more} are always on the same images: one label that was parted at a space?"
 
 
-def found(source: Source, records: Sequence[Sequence[Record]], names: Sequence[str]) -> list[str]:
-    """Say where labels came from, then ask: about names (`names` are questions already), and about how they occur."""
-    lines = list(source.describe())
-    everything = [record for split in records for record in split]
-    return [plain(line) for line in (*lines, *names, *odd(everything, source.class_names))]
+def described(source: Source) -> list[str]:
+    """Say where labels came from."""
+    return [plain(line) for line in source.describe()]
 
 
 def _together(records: Sequence[Record], positives: Counter[int]) -> list[list[int]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from preprocess.class_name_checks import skeleton
 from preprocess.class_names import normal_form
 from preprocess.folder_layout import find_layout, images_in, subfolders
 from preprocess.paths import short_names
@@ -100,7 +101,9 @@ class ImageFolder(Source):
             unknown, missing = set(there).difference(classes), set(classes).difference(there)
             if unknown:
                 odd = min(unknown)
-                raise DataError(f"{there[odd]}: {first} has no class {odd!r}; remove it or rename it")
+                alike = [name for name in classes if skeleton(name) == skeleton(odd)]
+                remedy = f"it has {alike[0]!r}: rename one of them" if alike else "remove it or rename it"
+                raise DataError(f"{there[odd]}: {first} has no class {odd!r}; {remedy}")
             if missing:
                 empty = self._layout.splits[split] / classes[min(missing)].name
                 raise DataError(

@@ -30,7 +30,7 @@ SPLITS = {  # what folders and files are called, and the split they hold, in the
 # What stands beside such a word and says nothing of its own: train_set, ValImages, seg_test, test1, split-train.
 _NEUTRAL = frozenset(
     (
-        *("set", "sets", "data", "dataset", "datasets", "ds", "split", "splits", "seg", "public", "private", "final"),
+        *("set", "sets", "data", "dataset", "datasets", "ds", "split", "splits", "seg", "final"),
         *("image", "images", "img", "imgs", "pic", "pics", "picture", "pictures", "photo", "photos"),
         *("sample", "samples", "file", "files", "folder", "dir", "class", "classes", "classification"),
         *("labeled", "labelled"),
@@ -42,6 +42,11 @@ def split_named(name: str) -> str | None:
     """Find the split that a name says and nothing else: `Training`, `seg_train`, `ValImages`, `test1`."""
     found = words(name)
     return _only([word for word in found if word in SPLITS]) if set(found) <= SPLITS.keys() | _NEUTRAL else None
+
+
+def only_neutral(name: str) -> bool:
+    """Tell a name such as `images` or `data`, which folders of photographs have whatever is in them."""
+    return set(words(name)) <= _NEUTRAL
 
 
 def split_of(name: str) -> str | None:

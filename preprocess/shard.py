@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.class_names import questions
-from preprocess.found import counted, found, listed, packed
+from preprocess.found import counted, described, listed, odd, packed
 from preprocess.geometry import Encoding, ImageOptions
 from preprocess.holdout import Division, Holdout, divided_split
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import open_pool
-from preprocess.record import Source, check
+from preprocess.record import Record, Source, check
 from preprocess.sources import (
     SOURCES,
     about,
@@ -103,7 +103,7 @@ def main() -> None:
     image = _image_options(config, source, given_flags(sys.argv[1:]))
     _check_belongs(out, source, splits)
     jobs = [_job(config, source, split, image) for split in splits]  # what is wrong with labels, before the first shard
-    for line in found(source, [job.records for job in jobs], asked):
+    for line in (*described(source), *asked, *_asked_of_labels(config, source, [job.records for job in jobs])):
         print(line)
     with open_pool(config.workers) as pool:
         for job in jobs:
@@ -137,14 +137,21 @@ def _list(config: ShardConfig, source: Source) -> None:
     records = {split: source.records(split) for split in _splits(config, source)}
     for split, of_split in records.items():
         check(split, of_split, source)
-    for line in found(source, list(records.values()), []):
+    for line in described(source):
         print(line)
     for split, of_split in records.items():
         counts = counted(split, of_split, len(source.class_names))
         print(*listed(counts, source.class_names, everything=True), sep="\n")
     sys.stdout.flush()
-    for question in questions(source.class_names, config.source, config.accept_class_names):
-        print(question)
+    asked = questions(source.class_names, config.source, config.accept_class_names)
+    for line in (*asked, *_asked_of_labels(config, source, list(records.values()))):
+        print(line)
+
+
+def _asked_of_labels(config: ShardConfig, source: Source, splits: Sequence[Sequence[Record]]) -> Iterator[str]:
+    """Yield questions about labels that occur as those of classes hardly do."""
+    if not config.accept_class_names:
+        yield from odd([record for split in splits for record in split], source.class_names)
 
 
 @contextlib.contextmanager

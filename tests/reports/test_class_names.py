@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from preprocess.cifar10 import OFFICIAL_CLASSES as CIFAR
-from preprocess.class_names import look, questions
+from preprocess.class_name_checks import look
+from preprocess.class_names import questions
 from preprocess.planet import TAGS
 from preprocess.voc import OFFICIAL_CLASSES as VOC
 from shards.errors import DataError
@@ -61,6 +62,8 @@ def test_ordinary_names_pass_without_a_word(names):
         (("seg_train", "seg_test", "seg_pred"), "are named like splits"),
         (("birds_train", "birds_val"), "are named like splits"),
         (("train",), "named like splits"),
+        (("images",), "'images' is the only class"),
+        (("img_data",), "'img_data' is the only class"),
         (("ca\ufffd", "dog"), "with characters lost"),
         (("cat\tdog", "bird"), r"'cat\tdog': with control characters"),
         (("cat\x1b[2J", "bird"), "with control characters"),
@@ -106,7 +109,11 @@ def test_what_is_almost_surely_wrong_is_refused_with_the_flag_that_accepts_it(na
         (("val", "cat"), "'val' is named like the split val; is it a class?"),
         (("train", "cat", "dog"), "'train' is named like the split train"),
         (("a " * 60, "cat"), "of more than 100 characters"),
-        (("images",), "'images' is the only class"),
+        (("cat",), "'cat' is the only class"),
+        (("caf\\u00e9", "dog"), "with escapes"),
+        (("R&amp;B", "dog"), "with escapes"),
+        (("caf%C3%A9", "dog"), "with escapes"),
+        (("cat:0.9", "dog: 1"), "with a number behind, as a score or box"),
     ],
 )
 def test_what_may_be_meant_is_asked(names, says):

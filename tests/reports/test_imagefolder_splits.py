@@ -85,6 +85,10 @@ def test_images_without_labels_beside_the_splits_are_left_out_with_a_word(tmp_pa
         (("train/cat/1.jpg", "train2/cat/1.jpg"), "train and train2, both for split train; keep one"),
         (("train/cat/1.jpg", "val/cat/1.jpg", "extra/cat/1.jpg"), "extra is no split"),
         (("train/cat/1.jpg", "val/1.jpg"), "val is no split with class folders"),
+        (
+            ("Training/a/1.jpg", "PublicTest/a/1.jpg", "PrivateTest/a/1.jpg"),
+            "PrivateTest and PublicTest, both for split",
+        ),
         (("train/1.jpg", "test/cat/1.jpg"), "train is no split with class folders"),
         (
             ("chest/train/a/1.jpg", "chest/val/a/1.jpg", "chest/chest/train/a/1.jpg", "chest/chest/val/a/1.jpg"),
@@ -161,7 +165,7 @@ def test_a_hidden_photograph_is_left_out_with_a_word(tmp_path):
     [
         ("train", "train", "train"),
         ("Training", "train", "train"),
-        ("PublicTest", "test", "test"),
+        ("PublicTest", None, "test"),
         ("valImages2", "val", "val"),
         ("instances_train2017", None, "train"),
         ("imagenet-val-0007", None, "val"),
@@ -185,8 +189,10 @@ def test_folders_of_shards_and_columns_of_splits_are_spelled_the_same_way(tmp_pa
         write_shard(tmp_path / "tars" / folder / "0.tar", [sample(0)])
     (tmp_path / "tars/Training/._0.tar").write_bytes(b"x")
     assert WebDataset(tmp_path / "tars").splits() == ("train", "val")
-    root = write(tmp_path / "in", "1.jpg", "2.jpg", "3.jpg", "._labels.csv")
-    (root / "labels.csv").write_text("path,labels,split\n1.jpg,cat,Training\n2.jpg,dog,PublicTest\n3.jpg,cat,VAL\n")
+    root = write(tmp_path / "in", "1.jpg", "2.jpg", "3.jpg", "4.jpg", "._labels.csv")
+    (root / "labels.csv").write_text(
+        "path,labels,split\n1.jpg,cat,Training\n2.jpg,dog,PublicTest\n3.jpg,cat,VAL\n4.jpg,cat,test1\n"
+    )
     args = ["--source", "csv", "--root", str(root), "--out", str(tmp_path / "out")]
     assert shard(monkeypatch, capsys, *args)[0] == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["test", "train", "val"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["PublicTest", "test1", "train", "val"]
