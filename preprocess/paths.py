@@ -38,6 +38,9 @@ _NEUTRAL = frozenset(
 )
 
 
+_COMPOUND = re.compile(f"({'|'.join(SPLITS)})({'|'.join(_NEUTRAL)})")
+
+
 def split_named(name: str) -> str | None:
     """Find the split that a name says and nothing else: `Training`, `seg_train`, `ValImages`, `test1`."""
     found = words(name)
@@ -72,10 +75,8 @@ def words(name: str) -> list[str]:
 
 def _compound(word: str) -> tuple[str, ...]:
     """Part `trainset` and `testimages`; any other word stays as it is."""
-    for first in SPLITS:
-        if word.startswith(first) and word not in SPLITS and word[len(first) :] in _NEUTRAL:
-            return first, word[len(first) :]
-    return (word,)
+    found = None if word in SPLITS else _COMPOUND.fullmatch(word)
+    return found.groups() if found else (word,)
 
 
 def _rest(name: str) -> tuple[str, ...]:

@@ -221,3 +221,16 @@ def test_splits_that_spell_a_class_in_two_unicode_forms_have_it_in_common(tmp_pa
         index = DatasetIndex.open(tmp_path / "out" / split)
         assert index.class_names == ("bar", composed)
         assert index.labels().sum(0).tolist() == [1, 1]
+
+
+def test_a_table_that_spells_a_class_in_two_unicode_forms_gives_one_class(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "in", "a", "b", "c")
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    rows = f"path,labels\na/0.jpg,{composed} dog\nb/1.jpg,{apart}\nc/2.jpg,{apart} {composed}\n"
+    (tmp_path / "in/labels.csv").write_text(rows, encoding="utf-8")
+    args = ["--source", "csv", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    status, told, errors = shard(monkeypatch, capsys, *args)
+    assert status == 0, errors
+    assert "class café: spelled in 2 Unicode forms, taken as one class" in told
+    index = DatasetIndex.open(tmp_path / "out/all")
+    assert (index.class_names, index.labels()[:, 0].tolist()) == ((composed, "dog"), [True, True, True])

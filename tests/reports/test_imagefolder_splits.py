@@ -89,6 +89,7 @@ def test_images_without_labels_beside_the_splits_are_left_out_with_a_word(tmp_pa
             ("Training/a/1.jpg", "PublicTest/a/1.jpg", "PrivateTest/a/1.jpg"),
             "PrivateTest and PublicTest, both for split",
         ),
+        (("train/Cat/1.jpg", "val/cat/1.jpg"), "val/cat: train has no class 'cat'; it has 'Cat': rename one of them"),
         (("train/1.jpg", "test/cat/1.jpg"), "train is no split with class folders"),
         (
             ("chest/train/a/1.jpg", "chest/val/a/1.jpg", "chest/chest/train/a/1.jpg", "chest/chest/val/a/1.jpg"),
