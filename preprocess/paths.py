@@ -49,7 +49,8 @@ def split_named(name: str) -> str | None:
 
 def only_neutral(name: str) -> bool:
     """Tell a name such as `images` or `data`, which folders of photographs have whatever is in them."""
-    return set(words(name)) <= _NEUTRAL
+    found = words(name)
+    return bool(found) and set(found) <= _NEUTRAL
 
 
 def split_of(name: str) -> str | None:

@@ -110,6 +110,7 @@ def test_what_is_almost_surely_wrong_is_refused_with_the_flag_that_accepts_it(na
         (("train", "cat", "dog"), "'train' is named like the split train"),
         (("a " * 60, "cat"), "of more than 100 characters"),
         (("cat",), "'cat' is the only class"),
+        (("0",), "'0' is the only class"),
         (("caf\\u00e9", "dog"), "with escapes"),
         (("R&amp;B", "dog"), "with escapes"),
         (("caf%C3%A9", "dog"), "with escapes"),
