@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,41 +15,80 @@ from shards.crops import CROP_SHARE, centre_crops
 from shards.decode import Decoder, channels_of, resize_box_into
 from shards.errors import DataError, SampleError, one_line
 from shards.fivecrop import NUM_CROPS, five_crops_into
+from shards.picture_files import IMAGE_SUFFIXES, is_image, is_junk
+from shards.spelling import plain
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
 MAX_FILE_BYTES = 1 << 30  # 100 million pixels of 16 bits and four channels are 0.8 GB
+
+_NAMED = 3  # in a line about many
 
 Decode = Callable[[bytes], np.ndarray]  # encoded -> uint8 [height, width, C], RGB first; raises SampleError
 
 
-def find_pictures(given: Sequence[str]) -> list[Path]:
+@dataclass(frozen=True)
+class Found:
+    """The pictures that were found, and what of the folders is left out: files that are none, links to folders."""
+
+    pictures: list[Path]
+    others: list[Path]
+    links: list[Path]
+
+    def left_out(self) -> list[str]:
+        """Name what is left out, a line for files and one for links."""
+        lines = []
+        if self.others:
+            are = "file is no picture by its name" if len(self.others) == 1 else "files are no pictures by their names"
+            lines.append(f"left out: {len(self.others):,} {are}: {_listed(self.others)}")
+        if self.links:
+            are = "link to a folder" if len(self.links) == 1 else "links to folders"
+            lines.append(f"left out: {len(self.links):,} {are}, not followed: {_listed(self.links)}")
+        return lines
+
+
+def find_pictures(given: Sequence[str]) -> Found:
     """List the files named, and those of the folders named, at any depth, whose suffix is a picture's.
 
-    Those of a folder are in the order of their paths; nothing is listed twice, hidden files and folders are left out,
-    links to folders are not followed. Raises DataError for what is not there.
+    Those of a folder are in the order of their paths; nothing is listed twice, links to folders are not followed.
+    Hidden files and folders, and what systems leave behind, are nobody's and not counted. Raises DataError for what is
+    not there.
     """
     found: list[Path] = []
+    others: list[Path] = []
+    links: list[Path] = []
     for path in map(Path, given):
         if path.is_dir():
-            inside = sorted(_inside(path))
+            files = sorted(_inside(path, links))
+            inside = [file for file in files if is_image(file.name)]
             if not inside:
-                raise DataError(f"{path}: holds no picture with one of the suffixes {' '.join(sorted(SUFFIXES))}")
+                held = f"; it holds {_listed(files)}" if files else ""
+                raise DataError(f"{path}: holds no picture with one of the suffixes {' '.join(IMAGE_SUFFIXES)}{held}")
             found += inside
+            others += [file for file in files if not is_image(file.name)]
         elif path.exists():
             found.append(path)
         else:
             raise DataError(f"{path}: no such file or folder")
     if not found:
         raise DataError("no picture named: give files or folders")
-    return list(dict.fromkeys(found))
+    named = set(found)
+    return Found(
+        list(dict.fromkeys(found)),
+        [path for path in dict.fromkeys(others) if path not in named],
+        sorted(set(links)),
+    )
 
 
-def _inside(folder: Path) -> Iterator[Path]:
+def _inside(folder: Path, links: list[Path]) -> Iterator[Path]:
+    """Yield the files in a folder and below it, and add the links to folders to `links`."""
     for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (
-            Path(parent, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        )
+        folders[:] = [name for name in folders if not is_junk(name)]
+        links += [path for name in folders if (path := Path(parent, name)).is_symlink()]
+        yield from (Path(parent, name) for name in files if not is_junk(name))
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return ", ".join(plain(str(path)) for path in paths[:_NAMED]) + more
 
 
 def _refuse(error: OSError) -> None:

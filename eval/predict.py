@@ -4,6 +4,7 @@ A line for each picture: its labels with their probabilities. Pictures are decod
 evaluation sees them: the scores are those of `python -m eval` on the same pictures packed at their size, but for what
 is lost there where packing encodes a picture anew. TIFFs of several bands are scaled as those of the training set were.
 Those that cannot be read are named on stderr; the others are predicted all the same, and the exit status is then 2.
+What a folder holds besides pictures is counted and named on stderr too, hidden and system files apart.
 """
 
 import csv
@@ -89,7 +90,8 @@ def main() -> None:
     """Find the pictures, rebuild the networks, predict each picture once, print, write."""
     argv = joined(sys.argv[1:], "--ckpt")
     config = parse(PredictConfig, argv, prog="python -m eval.predict", description=__doc__ or "", epilog=EXAMPLES)
-    paths = find_pictures(config.pictures)
+    found = find_pictures(config.pictures)
+    paths = found.pictures
     if config.csv:
         make_folder(Path(config.csv).parent)
         if Path(config.csv).is_dir():
@@ -107,6 +109,8 @@ def main() -> None:
         _write_csv(Path(config.csv), class_names, [(paths[number], scores[number]) for number in readable])
     for number in readable:
         print(f"{plain(str(paths[number]))}: {_labels(scores[number], config, class_names, task)}")
+    for line in found.left_out():
+        print(line, file=sys.stderr)
     for number, reason in sorted(pictures.unreadable.items()):
         print(f"{plain(str(paths[number]))}: {reason}", file=sys.stderr)
     if pictures.unreadable:

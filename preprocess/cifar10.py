@@ -44,6 +44,8 @@ class Cifar10(Source):
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self._suffix = _find_suffix(self.root)
+        self._version = "binary" if self._suffix else "Python"
+        self._names_path: Path | None = None  # where no file names the classes
         for split in BATCHES:
             for batch in BATCHES[split]:
                 if not self._path(batch).is_file():
@@ -59,6 +61,11 @@ class Cifar10(Source):
         if split not in BATCHES:
             raise DataError(f"split {split!r} is none of CIFAR-10's; there are: {', '.join(BATCHES)}")
         return [record for batch in BATCHES[split] for record in self._records(batch)]
+
+    def describe(self) -> list[str]:
+        """Say where labels and the names of the classes were read from."""
+        names = "the official ones" if self._names_path is None else f"those of {self._names_path.name}"
+        return [f"labels: numbers in the batches of the {self._version} version; names: {names}"]
 
     def image_options(self, options: ImageOptions, train: Sequence[Record]) -> ImageOptions:
         """Keep the pixels as they are: at this size JPEG would cost more than it saves."""
@@ -84,6 +91,7 @@ class Cifar10(Source):
         path = self.root / ("batches.meta.txt" if self._suffix else "batches.meta")
         if not path.is_file():
             return OFFICIAL_CLASSES
+        self._names_path = path
         if self._suffix:
             names: list[Any] = _read(path).split()
         else:

@@ -9,12 +9,13 @@ from posixpath import normpath
 
 from preprocess.labelcells import NO_SEPARATOR, read_column, spell, tidy
 from preprocess.labelcolumns import LabelColumns, are_certainly_classes, chosen, find_label_columns, suggested
-from preprocess.paths import SPLITS, in_split_order, inside, is_image, short_names, split_of
+from preprocess.paths import in_split_order, inside, short_names, split_named, split_of
 from preprocess.record import Record, Source
 from preprocess.tablecells import read_cells, refuse_swallowed
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import Task
+from shards.picture_files import is_image, is_junk
 
 _TABLES = (".csv", ".tsv", ".txt")
 _SEPARATORS = (",", ";", "\t", "|", " ")  # what may have been meant
@@ -161,7 +162,8 @@ class CSV(Source):
         """List (table, its split): `all` where it is the only one."""
         names = [name.strip() for name in self.table.split(",") if name.strip()]
         if not names:
-            names = sorted(path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2])
+            there = (path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2])
+            names = sorted(name for name in there if not is_junk(name))
             if len(names) != 1:
                 found = f"holds {', '.join(names)}" if names else "holds no .csv or .tsv file"
                 below = sorted(path.relative_to(self.root).as_posix() for path in self.root.glob("*/*.csv"))
@@ -339,7 +341,8 @@ def _split(cell: str, where: str) -> str:
     name = cell.strip()
     if not name:
         raise DataError(f"{where}: no split; give one for every image, or leave the column out")
-    return SPLITS.get(name.lower(), name)
+    numbered = re.search(r"\d", name)  # test1 and test2 stay two splits
+    return name if numbered else split_named(name) or name
 
 
 def _guess(header: Sequence[str]) -> list[str]:

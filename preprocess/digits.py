@@ -86,6 +86,10 @@ class Digits(VOC):
         write_digits(self.root)
         super().__post_init__()
 
+    def describe(self) -> list[str]:
+        """Say what the classes are, then what holds for the folder as any of VOC's."""
+        return ["labels: the digits drawn on each image and their ink", *super().describe()]
+
 
 def write_digits(root: Path, num_train: int = 4000, num_val: int = 1000, size: int = 64, seed: int = 0) -> None:
     """Write the folder, or keep a finished one of the same settings.

@@ -56,6 +56,11 @@ class Holdout(Source):
             self._parts = self._divide(records)
         return self._parts[split]
 
+    def describe(self) -> Sequence[str]:
+        """Add how the split was divided."""
+        how = f"{self._fraction:g} of split {self.divided}, {self._by}, --split-seed {self._seed}"
+        return [*self._source.describe(), f"split val: held out, {how}"]
+
     def image_options(self, options: ImageOptions, train: Sequence[Record]) -> ImageOptions:
         """Leave it to the source."""
         return self._source.image_options(options, train)

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from preprocess.paths import IMAGE_SUFFIXES, SPLITS, in_split_order, is_image, short_names
+from preprocess.class_name_checks import skeleton
+from preprocess.class_names import normal_form
+from preprocess.folder_layout import find_layout, images_in, subfolders
+from preprocess.paths import short_names
 from preprocess.record import Record, Source
 from shards.errors import DataError
+from shards.picture_files import IMAGE_SUFFIXES, is_image, is_junk
 
-_JUNK = ("Thumbs.db", "desktop.ini")  # what file managers leave behind, besides hidden files
+_NAMED = 3  # in a line about many
 
 
 @dataclass
@@ -17,9 +21,10 @@ class ImageFolder(Source):
     """A source over `root/class/x.jpg`, one split `all`, or over `root/train/class/x.jpg` and `root/val/class/x.jpg`.
 
     Folders below a class belong to it, linked ones too. Classes and files are sorted as torchvision sorts them, so
-    class numbers are the same. A split folder is one named train, val (valid, validation) or test that holds folders.
-    Raises DataError for what torchvision would let pass: classes that differ between splits, images beside the class
-    folders, files in them that are no images.
+    class numbers are the same. A split folder holds folders and is named train, val, test, or in another usual way
+    (Training, seg_train, valid, test_set, dev). What systems and tools leave behind (`__MACOSX`, `.DS_Store`,
+    `Thumbs.db`, hidden files) is neither class nor image. Raises DataError for what torchvision would let pass:
+    classes that differ between splits, images beside the class folders, files in them that are no images.
     """
 
     root_holds = "the folder that holds a folder per class, or train and val with a folder per class each"
@@ -31,87 +36,101 @@ class ImageFolder(Source):
         self.task = "multiclass"
         if not self.root.is_dir():
             raise DataError(f"{self.root} is no folder; give {self.root_holds}")
-        self._splits = self._find_splits()
+        self._layout = find_layout(self.root)
+        self._classes = {split: _classes(folder) for split, folder in self._layout.splits.items()}
         self.class_names = self._find_classes()
+        self._hidden: dict[str, list[str]] = {}  # images left out because their name starts with a dot, by split
+        self._below: dict[str, str] = {}  # a folder inside a class folder, by class
 
     def splits(self) -> tuple[str, ...]:
         """Return the split folders there are, or ("all",)."""
-        return tuple(self._splits)
+        return tuple(self._layout.splits)
 
     def records(self, split: str) -> list[Record]:
         """List the images of a split, class by class, each class by path. Raises DataError."""
-        if split not in self._splits:
-            raise DataError(f"split {split!r} is not in {self.root}; there are: {', '.join(self._splits)}")
-        folder = self._splits[split]
-        found = [(path, label) for label, name in enumerate(self.class_names) for path in _images(folder / name)]
+        if split not in self._classes:
+            raise DataError(f"split {split!r} is not in {self.root}; there are: {', '.join(self._classes)}")
+        folder = self._layout.splits[split]
+        found: list[tuple[Path, int]] = []
+        hidden: list[str] = []
+        for label, name in enumerate(self.class_names):
+            class_folder = self._classes[split][name]
+            paths, dotted = _images(class_folder)
+            found += [(path, label) for path in paths]
+            hidden += [path.relative_to(self.root).as_posix() for path in dotted]
+            self._note_folders_below(name, class_folder, paths)
         if not found:
             raise DataError(f"{folder} holds no image; fill its class folders or leave the split out with --splits")
+        self._hidden[split] = hidden
         names = short_names([path.relative_to(folder).as_posix() for path, _ in found])
         return [
             Record(name, path, path.relative_to(self.root).as_posix(), (label,), ())
             for name, (path, label) in zip(names, found, strict=True)
         ]
 
-    def _find_splits(self) -> dict[str, Path]:
-        folders = _folders(self.root)
-        found: dict[str, Path] = {}
-        for name in folders:
-            if name in SPLITS and _folders(self.root / name):
-                split = SPLITS[name]
-                if split in found:
-                    raise DataError(
-                        f"{self.root} holds {found[split].name} and {name}, both for split {split}; keep one"
-                    )
-                found[split] = self.root / name
-        if not found:
-            return {"all": self.root}
-        others = [name for name in folders if self.root / name not in found.values()]
-        if others:
-            raise DataError(
-                f"{self.root / others[0]} is no split with class folders, but stands beside "
-                f"{next(iter(found.values()))}; move it out, or give it class folders and the name train, val or test"
-            )
-        return {split: found[split] for split in in_split_order(list(found))}
+    def describe(self) -> list[str]:
+        """Say which folders are splits and classes, and what was left out of them."""
+        lines = ["labels: the names of the class folders, one for each image"]
+        for split, folder in self._layout.splits.items():
+            where = folder.relative_to(self.root).as_posix()
+            if where not in (".", split):
+                lines.append(f"split {split}: folder {where}")
+        if self._below:
+            name, below = next(iter(self._below.items()))
+            also = f", and so in {len(self._below) - 1:,} more classes" if len(self._below) > 1 else ""
+            lines.append(f"class {name} has folders below it, such as {below}, which belong to it{also}")
+        lines += self._layout.left_out
+        hidden = [path for paths in self._hidden.values() for path in paths]
+        if hidden:
+            more = f" and {len(hidden) - _NAMED:,} more" if len(hidden) > _NAMED else ""
+            lines.append(f"left out, since their names start with a dot: {', '.join(hidden[:_NAMED])}{more}")
+        return lines
+
+    def _note_folders_below(self, name: str, folder: Path, paths: list[Path]) -> None:
+        below = next((path.parent for path in paths if path.parent != folder), None)
+        if below is not None:
+            self._below.setdefault(name, below.relative_to(folder).as_posix())
 
     def _find_classes(self) -> tuple[str, ...]:
         """Return the classes of the first split, which all others must have too."""
-        (first, folder), *others = self._splits.items()
-        names = _classes(folder)
-        for name in names:
-            if not any(True for _ in _images(folder / name)):
-                raise DataError(f"{folder / name} holds no image: nothing would be learnt of it; fill or remove it")
-        for split, other in others:
-            there = _classes(other)
-            unknown, missing = set(there).difference(names), set(names).difference(there)
+        (first, classes), *others = self._classes.items()
+        for folder in classes.values():
+            if not _images(folder)[0]:
+                raise DataError(f"{folder} holds no image: nothing would be learnt of it; fill or remove it")
+        for split, there in others:
+            unknown, missing = set(there).difference(classes), set(classes).difference(there)
             if unknown:
-                raise DataError(
-                    f"{other / min(unknown)}: {first} has no class {min(unknown)!r}; remove it or rename it"
-                )
+                odd = min(unknown)
+                alike = [name for name in classes if skeleton(name) == skeleton(odd)]
+                remedy = f"it has {alike[0]!r}: rename one of them" if alike else "remove it or rename it"
+                raise DataError(f"{there[odd]}: {first} has no class {odd!r}; {remedy}")
             if missing:
+                empty = self._layout.splits[split] / classes[min(missing)].name
                 raise DataError(
                     f"{split} has no class {min(missing)!r}, {first} has; "
-                    f"make {other / min(missing)}, an empty folder, if no image of it is there"
+                    f"make {empty}, an empty folder, if no image of it is there"
                 )
-        return names
+        return tuple(classes)
 
 
-def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    """Return the class folders of a split; images beside them have no label and are refused."""
-    names = _folders(folder)
-    with os.scandir(folder) as entries:
-        stray = sorted(entry.name for entry in entries if entry.is_file() and is_image(entry.name))
+def _classes(folder: Path) -> dict[str, Path]:
+    """Map the classes of a split to their folders; images beside them have no label and are refused."""
+    names, stray = subfolders(folder), images_in(folder)
     if stray and not names:
         raise DataError(f"{folder} holds images but no class folder; put each class's images into a folder of its name")
     if stray:
-        raise DataError(f"{folder / stray[0]} lies in no class folder; move it into one, or out of {folder}")
+        raise DataError(f"{folder / stray[0]} is in no class folder; move it into one, or out of {folder}")
     if not names:
         raise DataError(f"{folder} holds no class folder; put each class's images into a folder of its name")
-    return tuple(names)
+    found: dict[str, Path] = {}
+    for name in names:
+        same = found.setdefault(normal_form(name), folder / name)
+        if same.name != name:
+            raise DataError(
+                f"{folder} holds two folders of one name, {same.name!a} and {name!a}: the same letters in "
+                "two Unicode forms; move the images of one into the other"
+            )
+    return found
 
 
 def _walk(folder: Path) -> list[tuple[str, list[str]]]:
@@ -124,6 +143,7 @@ def _walk(folder: Path) -> list[tuple[str, list[str]]]:
     found = []
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         within = above.pop(parent)
+        folders[:] = [name for name in folders if not is_junk(name)]
         for path in (os.path.join(parent, name) for name in folders):
             identity = _identity(path)
             if identity in within:
@@ -142,15 +162,18 @@ def _raise(error: OSError) -> NoReturn:
     raise error
 
 
-def _images(folder: Path) -> list[Path]:
-    found = []
+def _images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List the images of a class, and those left out because they are hidden. Raises DataError for other files."""
+    found: list[Path] = []
+    hidden: list[Path] = []
     for parent, files in _walk(folder):
         for name in files:
-            if is_image(name):
-                found.append(Path(parent, name))
-            elif not name.startswith(".") and name not in _JUNK:
-                raise DataError(
-                    f"{Path(parent, name)} is none of {' '.join(IMAGE_SUFFIXES)}; "
-                    "convert it or move it out of the class"
-                )
-    return found
+            path = Path(parent, name)
+            if is_junk(name):
+                if is_image(name) and not name.startswith("._"):  # ._1.jpg is what macOS knows of 1.jpg
+                    hidden.append(path)
+            elif is_image(name):
+                found.append(path)
+            else:
+                raise DataError(f"{path} is none of {' '.join(IMAGE_SUFFIXES)}; convert it or move it out of the class")
+    return found, hidden

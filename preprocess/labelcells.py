@@ -4,12 +4,12 @@ Only what is certain is taken. Where a cell could be one label or several, an er
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from preprocess.class_names import normal_form
 from preprocess.listcells import as_list
 from shards.errors import DataError
 
@@ -34,7 +34,7 @@ class Column:
 
 def tidy(name: str) -> str:
     """Write a name of a class in one way: Unicode's form NFC, single spaces, none around it."""
-    return " ".join(unicodedata.normalize("NFC", name).split())
+    return " ".join(normal_form(name).split())
 
 
 def spell(character: str) -> str:

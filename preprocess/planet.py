@@ -18,6 +18,7 @@ from preprocess.tablecells import read_cells
 from preprocess.tiff import read_tiff
 from shards.commandline import option
 from shards.errors import DataError
+from shards.picture_files import is_junk
 
 # fmt: off
 TAGS = (
@@ -74,10 +75,12 @@ class Planet(Source):
                 f"{path}: {len(missing):,} of {len(rows):,} images are not in {folder}, such as {missing[0]}; "
                 "get them, or leave these rows out with --missing-images skip"
             )
-        _tell_left_out(missing, f"of {len(rows):,} rows of {path} have no image in {folder}")
-        _tell_left_out(
-            sorted(files.keys() - rows.keys()), f"of {len(files):,} images in {folder} have no row in {path}"
-        )
+        unlisted = sorted(files.keys() - rows.keys())
+        self._described = [
+            f"labels: tags of {self.table}, separated by spaces; images of {folder.relative_to(self.root).as_posix()}",
+            *_left_out(missing, f"of {len(rows):,} rows of {path} have no image in {folder}"),
+            *_left_out(unlisted, f"of {len(files):,} images in {folder} have no row in {path}"),
+        ]
         self._records = [
             Record(name, folder / files[name], f"{folder.relative_to(self.root)}/{files[name]}", labels, ())
             for name, labels in rows.items()
@@ -93,6 +96,10 @@ class Planet(Source):
         if split != "all":
             raise DataError(f"split {split!r} is not in {self.root}; there is all, and --val-fraction divides it")
         return self._records
+
+    def describe(self) -> Sequence[str]:
+        """Say where the tags were read from, and which rows and images were left out."""
+        return self._described
 
     def image_options(self, options: ImageOptions, train: Sequence[Record]) -> ImageOptions:
         """Find the range of each band of TIFFs: percentiles of the training pixels, of at most RANGE_IMAGES images."""
@@ -186,7 +193,7 @@ def _kind(file: str) -> str:
 def _files(folder: Path) -> list[str]:
     """List a folder's images, sorted."""
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _kind(entry.name))
+        return sorted(entry.name for entry in entries if not is_junk(entry.name) and _kind(entry.name))
 
 
 def _by_name(folder: Path) -> dict[str, str]:
@@ -200,10 +207,10 @@ def _by_name(folder: Path) -> dict[str, str]:
     return found
 
 
-def _tell_left_out(names: Sequence[str], what: str) -> None:
-    if names:
-        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        print(f"{len(names):,} {what} and are left out: {', '.join(names[:_NAMED])}{more}")
+def _left_out(names: Sequence[str], what: str) -> list[str]:
+    """Say how many are left out and name the first; no line where there is none."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return [f"{len(names):,} {what} and are left out: {', '.join(names[:_NAMED])}{more}"] if names else []
 
 
 def _count(record: Record, counts: np.ndarray) -> None:

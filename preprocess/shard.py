@@ -1,19 +1,23 @@
 """Pack a source of labelled photographs into tar shards: `python -m preprocess.shard`."""
 
+import contextlib
 import dataclasses
 import math
 import shlex
 import sys
+import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from preprocess.class_names import questions
+from preprocess.found import counted, described, listed, odd, packed
 from preprocess.geometry import Encoding, ImageOptions
 from preprocess.holdout import Division, Holdout, divided_split
 from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import open_pool
-from preprocess.record import Source, check
+from preprocess.record import Record, Source, check
 from preprocess.sources import (
     SOURCES,
     about,
@@ -60,6 +64,8 @@ class ShardConfig:
     shard_samples: int = option(0, "start a new shard after this many samples; 0 lets the size decide")
     workers: int = option(0, "packing processes; 0 means one per core")
     max_rejects: int = option(0, "how many unreadable images per split are put up with; they are always listed")
+    accept_class_names: bool = option(False, "pack class names that are refused or asked about as likely mistakes")
+    list: bool = option(False, "say what the source holds, every class with its counts, and pack nothing")
 
     def command(self) -> str:
         """Spell what decides the content: no folders of this machine, so same input, same bytes."""
@@ -68,7 +74,7 @@ class ShardConfig:
             value = getattr(self, field.name)
             if field.name == "root" and value:
                 value = Path(value).resolve().name
-            if value != field.default and field.name not in ("out", "workers"):
+            if value != field.default and field.name not in ("out", "workers", "list"):
                 flag = field.name.replace("_", "-")
                 if isinstance(value, bool):
                     parts.append(f"--{flag}" if value else f"--no-{flag}")
@@ -85,27 +91,77 @@ def main() -> None:
     if not out.name:
         raise DataError(f"--out {config.out} has no name of its own; give a folder in it")
     root = folder(config.root) if config.root else source_class.default_root(out)
-    source = open_source(
-        config.source, source_class, root, {name: getattr(config, name) for name in options(source_class)}
-    )
-    if config.val_fraction:
-        source = Holdout(source, config.val_fraction, config.split_seed, config.split_by)
-    named = [name.strip() for name in config.splits.split(",") if name.strip()]
-    splits = named or list(source.splits())
-    if config.val_fraction and not {"train", "val"} & set(splits):
-        raise DataError(f"--val-fraction makes train and val, --splits {config.splits} asks for neither; leave one out")
+    if config.list:
+        with _unwritten(source_class, root, out) as root:
+            _list(config, _open(config, source_class, root))
+        return
+    source = _open(config, source_class, root)
+    splits = _splits(config, source)
+    asked = questions(source.class_names, config.source, config.accept_class_names)
     if source.in_place:
         _check_in_place(config)
     image = _image_options(config, source, given_flags(sys.argv[1:]))
     _check_belongs(out, source, splits)
     jobs = [_job(config, source, split, image) for split in splits]  # what is wrong with labels, before the first shard
+    for line in (*described(source), *asked, *_asked_of_labels(config, source, [job.records for job in jobs])):
+        print(line)
     with open_pool(config.workers) as pool:
         for job in jobs:
             started = time.perf_counter()
             packing = pack_split(job, out / job.split, pool)
             _tell(packing, out / job.split, time.perf_counter() - started)
-    if not named:
+            print(*listed(packed(out / job.split), source.class_names), sep="\n")
+    if not config.splits:
         _tell_what_is_missing(splits, list_splits(out))
+
+
+def _open(config: ShardConfig, source_class: type[Source], root: Path | None) -> Source:
+    """Open the source with its flags, divided where the user wants that."""
+    values = {name: getattr(config, name) for name in options(source_class)}
+    source = open_source(config.source, source_class, root, values)
+    if config.val_fraction:
+        return Holdout(source, config.val_fraction, config.split_seed, config.split_by)
+    return source
+
+
+def _splits(config: ShardConfig, source: Source) -> Sequence[str]:
+    """Name the splits to pack. Raises DataError where --val-fraction would do nothing."""
+    splits = [name.strip() for name in config.splits.split(",") if name.strip()] or source.splits()
+    if config.val_fraction and not {"train", "val"} & set(splits):
+        raise DataError(f"--val-fraction makes train and val, --splits {config.splits} asks for neither; leave one out")
+    return splits
+
+
+def _list(config: ShardConfig, source: Source) -> None:
+    """Print what would be packed, every class of it, and then what is wrong with their names."""
+    records = {split: source.records(split) for split in _splits(config, source)}
+    for split, of_split in records.items():
+        check(split, of_split, source)
+    for line in described(source):
+        print(line)
+    for split, of_split in records.items():
+        counts = counted(split, of_split, len(source.class_names))
+        print(*listed(counts, source.class_names, everything=True), sep="\n")
+    sys.stdout.flush()
+    asked = questions(source.class_names, config.source, config.accept_class_names)
+    for line in (*asked, *_asked_of_labels(config, source, list(records.values()))):
+        print(line)
+
+
+def _asked_of_labels(config: ShardConfig, source: Source, splits: Sequence[Sequence[Record]]) -> Iterator[str]:
+    """Yield questions about labels that occur as those of classes hardly do."""
+    if not config.accept_class_names:
+        yield from odd([record for split in splits for record in split], source.class_names)
+
+
+@contextlib.contextmanager
+def _unwritten(source_class: type[Source], root: Path | None, out: Path) -> Iterator[Path | None]:
+    """Lend another root to a source that would write its own, such as digits: listing leaves nothing behind."""
+    if root is None or source_class.default_root(out) is None or (root.is_dir() and any(root.iterdir())):
+        yield root
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder, root.name)
 
 
 def _tell_what_is_missing(splits: Sequence[str], there: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from preprocess.normal_names import with_normal_names
 from preprocess.record import Source
 from shards.commandline import option
 from shards.errors import DataError, one_line
@@ -122,7 +123,7 @@ def open_source(name: str, source_class: type[Source], root: Path | None, values
         raise DataError(
             f"--source {name}: class {odd!r} is no UTF-8, reports and tables cannot name it; rename it, or its folder"
         )
-    return source
+    return with_normal_names(source)
 
 
 def _is_text(name: str) -> bool:

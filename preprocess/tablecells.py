@@ -5,8 +5,8 @@ import csv
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from preprocess.paths import is_image
 from shards.errors import DataError
+from shards.picture_files import is_image
 
 
 def read_cells(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:

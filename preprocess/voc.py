@@ -12,6 +12,7 @@ from preprocess.record import Record, Source
 from preprocess.voc_annotation import read_annotation, read_bytes
 from shards.commandline import option
 from shards.errors import DataError
+from shards.picture_files import is_junk
 
 Difficult = Literal["ignore", "positive", "negative"]
 
@@ -59,7 +60,7 @@ class VOC(Source):
         _check_layout(self.root)
         self._lists = self.root / "ImageSets" / "Main"
         self._annotations: dict[str, dict[str, int]] = {}
-        stems = sorted(path.stem for path in self._lists.glob("*.txt"))
+        stems = sorted(path.stem for path in self._lists.glob("*.txt") if not is_junk(path.name))
         self._class_lists = _group_class_lists(stems)
         grouped = {stem for listed in self._class_lists.values() for stem in listed.values()}
         self._splits = _in_official_order({s for s in stems if s not in grouped} | set(self._class_lists))

@@ -18,11 +18,12 @@ from preprocess.memberlabels import (
     refuse_joined,
     refuse_vectors,
 )
-from preprocess.paths import SPLITS, in_split_order, inside, split_of
+from preprocess.paths import in_split_order, inside, split_named, split_of
 from preprocess.record import Record, Source
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import Task
+from shards.picture_files import is_junk
 
 _IMAGES = ("jpg", "jpeg", "png")
 _MAX_LIST_BYTES = 64 << 20
@@ -110,12 +111,12 @@ class WebDataset(Source):
             return {split_of(self.root.stem) or "all": [self.root]}
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not there; give {self.root_holds}")
-        here = sorted(self.root.glob("*.tar"))
+        here = _tars(self.root)
         below: dict[str, list[Path]] = {}
         for folder in sorted(self.root.glob("*/")):
-            tars = sorted(folder.glob("*.tar"))
-            if tars and folder.name in SPLITS:
-                below.setdefault(SPLITS[folder.name], []).extend(tars)
+            tars = _tars(folder)
+            if tars and (split := split_named(folder.name)):
+                below.setdefault(split, []).extend(tars)
         if here and below:
             raise DataError(
                 f"{self.root} holds shards, such as {here[0].name}, beside folders of shards; give one of them"
@@ -226,6 +227,10 @@ class WebDataset(Source):
             f"{sample.shard}: sample {sample.key}: {label!r} is not one of the {len(self.class_names)} classes of "
             f"{self.class_list}, numbered from 0; add it there"
         )
+
+
+def _tars(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.tar") if not is_junk(path.name))
 
 
 def _listed(sample: ForeignSample) -> str:

@@ -159,12 +159,12 @@ def test_files_and_folders_in_the_order_given_each_once(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     given = [str(tmp_path / name) for name in ("b/c/3.tiff", "a.weird", "b", "a.weird")]
-    found = [str(path.relative_to(tmp_path)) for path in find_pictures(given)]
+    found = [str(path.relative_to(tmp_path)) for path in find_pictures(given).pictures]
     assert found == ["b/c/3.tiff", "a.weird", "b/1.png", "b/2.JPG"]
     with pytest.raises(DataError, match="nowhere: no such file or folder"):
         find_pictures([str(tmp_path / "nowhere")])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: holds no picture with one of the suffixes \.bmp"):
+    with pytest.raises(DataError, match=r"empty: holds no picture with one of the suffixes \.jpg"):
         find_pictures([str(tmp_path / "empty")])
 
 

@@ -84,6 +84,13 @@ def changed(key: str, number: int, **values) -> dict:
     return content
 
 
+def lost() -> dict:
+    content = instances()
+    for item in content["images"]:
+        item["file_name"] = f"lost-{item['file_name']}"
+    return content
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -100,7 +107,7 @@ def changed(key: str, number: int, **values) -> dict:
         ({**instances(), "images": [], "annotations": []}, "0 images and 3 categories"),
         ({**instances(), "categories": [{"id": n, "name": str(n)} for n in range(100_001)]}, "has 100,001 categories"),
         (changed("categories", 1, id=18), "category 18 is named 'person'"),
-        (changed("categories", 1, name="dog"), "category 1 is named 'dog'"),
+        (changed("categories", 1, name="dog"), "category 18 is named 'dog', as category 1 is"),
         (changed("categories", 1, name=None), "category 1 is named None"),
         (changed("categories", 1, id=None), "category 1 has id None; give a whole number"),
         (changed("categories", 1, id=True), "has id True"),
@@ -113,7 +120,7 @@ def changed(key: str, number: int, **values) -> dict:
         (changed("images", 2, file_name=3), "image 5 has file_name 3"),
         (changed("images", 2, file_name="../../5.jpg"), "image 5: path '../../5.jpg' is no path inside"),
         (changed("images", 0, file_name="/etc/passwd"), "image 7: path '/etc/passwd' is no path inside"),
-        (changed("images", 0, file_name="lost.jpg"), "image 7, lost.jpg, is in none of"),
+        (lost(), "image 7, lost-000000000007.jpg, is in none of"),
         (changed("annotations", 4, image_id=99), "annotation 4 has image_id 99, which is not listed"),
         (changed("annotations", 4, category_id=2), "annotation 4 has category_id 2, which is not listed"),
         (changed("annotations", 4, category_id=1.5), "annotation 4 has category_id 1.5; give a whole number"),
@@ -134,7 +141,7 @@ def test_json_that_is_wrong_gets_one_line(tmp_path, content, says):
 def test_files_that_do_not_fit_together(tmp_path):
     with pytest.raises(DataError, match="is no folder"):
         COCO(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"holds no annotations/instances_\*\.json; give the folder"):
+    with pytest.raises(DataError, match=r"holds no annotations/instances_\*\.json and no .*; give the folder"):
         COCO(tmp_path)
     root = write(tmp_path, "mine.json", instances())
     with pytest.raises(DataError, match=r"it holds annotations/mine\.json: name them with --annotations"):

@@ -123,7 +123,7 @@ def test_mistakes_get_one_line(tmp_path):
     assert "dog holds no image" in says(lambda root: (root / "train/dog/1.jpg").unlink())
     assert "train has no class 'cow'" in says(lambda root: write(root / "val/cow/1.jpg"))
     assert "val has no class 'dog', train has; make" in says(lambda root: shutil.rmtree(root / "val/dog"))
-    assert "2.jpg lies in no class folder" in says(lambda root: write(root / "train/2.jpg"))
+    assert "2.jpg is in no class folder" in says(lambda root: write(root / "train/2.jpg"))
     assert "notes.txt is none of .jpg" in says(lambda root: (root / "train/cat/notes.txt").write_text("x"))
     assert "extra is no split with class folders" in says(lambda root: (root / "extra").mkdir())
     assert "both for split val; keep one" in says(lambda root: write(root / "valid/cat/1.jpg"))

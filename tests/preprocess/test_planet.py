@@ -177,7 +177,7 @@ def test_folders_that_do_not_fit(tmp_path):
         Planet(root)
 
 
-def test_a_subset_is_asked_for_and_told(tmp_path, capsys):
+def test_a_subset_is_asked_for_and_told(tmp_path):
     root = small(tmp_path, GOOD + "c,clear\nd,clear\ne,clear\nf,clear\n", images=("a", "b", "x", "y"))
     with pytest.raises(
         DataError, match=r"4 of 6 images are not in .*train-tif-v2, such as c; .*--missing-images skip$"
@@ -185,11 +185,12 @@ def test_a_subset_is_asked_for_and_told(tmp_path, capsys):
         Planet(root)
     source = Planet(root, missing_images="skip")
     assert [record.name for record in source.records("all")] == ["a", "b"]
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("4 of 6 rows of ")
-    assert told[0].endswith("are left out: c, d, e and 1 more")
-    assert told[1].startswith("2 of 4 images in ")
-    assert told[1].endswith("train_v2.csv and are left out: x, y")
+    labels, rows, images = source.describe()
+    assert labels == "labels: tags of train_v2.csv, separated by spaces; images of train-tif-v2"
+    assert rows.startswith("4 of 6 rows of ")
+    assert rows.endswith("are left out: c, d, e and 1 more")
+    assert images.startswith("2 of 4 images in ")
+    assert images.endswith("train_v2.csv and are left out: x, y")
     with pytest.raises(DataError, match="--missing-images is 'keep': give refuse or skip"):
         Planet(root, missing_images="keep")
     with pytest.raises(DataError, match="--clip-percent is 50: give 0 to less than 50"):
