@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
+from shards.commandline import started_by_tarmac
 from shards.errors import DataError, one_line
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def spread(module: str) -> None:
-    """Replace this process by N ranks of `python -m module` where accelerate should have.
+    """Replace this process by N ranks of `python -m module`, or `python -m tarmac module`, where accelerate should have.
 
     Here and in every rank, the launcher's end, in whatever way, becomes a SIGTERM.
     """
@@ -41,7 +42,8 @@ def spread(module: str) -> None:
     port = os.environ.pop("MASTER_PORT", "29500")
     del os.environ["MASTER_ADDR"]
     ranks = ["--nproc_per_node", str(num_processes), "--master_port", port]
-    arguments = [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", module, *sys.argv[1:]]
+    command = started_by_tarmac() or module
+    arguments = [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", *command.split(), *sys.argv[1:]]
     os.execv(sys.executable, arguments)
 
 

@@ -1,1 +1,9 @@
 """From a source of labelled photographs to tar shards."""
+
+import sys
+from pathlib import Path
+
+if sys.argv[:1] == ["-m"]:  # a command is starting, perhaps in a folder with a train.py of the user's
+    import runpy
+
+    runpy.run_path(str(Path(__file__).parents[1] / "tarmac.py"))["own_packages_first"]()

@@ -1,9 +1,12 @@
 """Which sources there are: from a name, or `module:Class` for a user's own, to an open source and its flags."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import inspect
+import os
+import sys
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +44,8 @@ def find(name: str) -> type[Source]:
             f"--source {name}: {module_name!r} is no name of a module; run from the folder that holds it and give "
             f"{Path(module_name).stem}:{class_name}"
         )
+    if name not in SOURCES:
+        _look_in_the_working_folder()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -50,6 +55,16 @@ def find(name: str) -> type[Source]:
             f"--source {name}: no module {error.name!r}; run from the folder that holds it, or set PYTHONPATH"
         ) from None
     return _checked(getattr(module, class_name, None), name, module)
+
+
+def _look_in_the_working_folder() -> None:
+    """Let a module be imported from there, behind all that is installed; `python -m` has it in front.
+
+    It stays in sys.path: worker processes take that over, and are sent objects of the module.
+    """
+    with contextlib.suppress(FileNotFoundError):  # the folder has been removed
+        if not {"", os.getcwd()} & set(sys.path):
+            sys.path.append(os.getcwd())
 
 
 def about(source_class: type[Source]) -> str:

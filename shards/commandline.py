@@ -36,8 +36,14 @@ def parse(
 ) -> T:
     """Read flags (`--max-side 500`) and, where `config_file`, `--config file.yaml` under them.
 
-    Leaves with status 2 and one line for an unknown flag, key or value, as argparse does.
+    Leaves with status 2 and one line for an unknown flag, key or value, as argparse does. Help shows the command as it
+    was started: `tarmac train` for `python -m train`.
     """
+    started, module = started_by_tarmac() or prog, prog.removeprefix("python ")
+    description, epilog = (text.replace(prog, started) for text in (description, epilog))
+    if started != prog:
+        epilog = epilog.replace(module, f"-m {started}")  # accelerate launch -m tarmac train
+    prog = started
     hints = typing.get_type_hints(config_class)
     fields = [field for field in dataclasses.fields(config_class) if "help" in field.metadata]  # type: ignore[arg-type]
     arguments = "".join(f" {field.name}" for field in fields if field.metadata["positional"])
@@ -67,6 +73,11 @@ def parse(
         _leave(f"{' '.join(str(error).split())}; {prog} --help lists the options", 2)
     given = {field.name: values[field.name] for field in fields}
     return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def started_by_tarmac() -> str:
+    """Return the command as tarmac.py spells it, such as `tarmac train`; an empty string under `python -m`."""
+    return sys.argv[0] if sys.argv[0].startswith("tarmac ") else ""
 
 
 def folder(path: str) -> Path:

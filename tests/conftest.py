@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from preprocess.pack import Job, Packing, pack_split
 from preprocess.pool import Pool
 from preprocess.record import Record
 from shards.index import DatasetIndex
+from tests.building import Installed, build_both
 
 
 def _drop_stale_machine_code() -> None:
@@ -116,6 +118,23 @@ def cifar10_root() -> Path:
 def planet_root() -> Path:
     """The competition's list and three of its TIFFs."""
     return real_data("planet")
+
+
+class Distributions(NamedTuple):
+    sdist: Path
+    wheel: Path
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory) -> Distributions:
+    """What would be published, built of the files that git has."""
+    return Distributions(*build_both(tmp_path_factory.mktemp("distributions")))
+
+
+@pytest.fixture(scope="session")
+def installed(distributions, tmp_path_factory) -> Installed:
+    """An environment with the wheel."""
+    return Installed.make(tmp_path_factory.mktemp("installed"), distributions.wheel)
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,17 @@
 
 import os
 import sys
-from pathlib import Path
 
 from eval.launch import one_line_where_a_rank_is_lost, spread
 from shards.commandline import joined, parse, run
 from train.checks import check_new
 from train.config import TrainConfig
 from train.grid import points
+from train.recipe import DEFAULT, FOLDER, find_recipe
 
-DEFAULT_RECIPE = Path(__file__).parent.parent / "recipes" / "digits.yaml"
 WITHOUT_CONFIG = (
     "Defaults below are those of a recipe that does not say otherwise; without --config the options start from "
-    "recipes/digits.yaml."
+    f"recipes/{DEFAULT}.yaml. --config voc-resnet18 finds one of Tarmac's recipes by its name."
 )
 EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.yaml --data data/voc"
 
@@ -42,15 +41,15 @@ def main() -> None:
 
 
 def config_first(argv: list[str]) -> list[str]:
-    """Put `--config FILE` in front, so that flags win over it wherever they stand; add the default where it lacks."""
+    """Put the file that `--config` names in front: flags win over it wherever they are; without one, the default."""
     for place, arg in enumerate(argv):
         if arg.startswith("--config="):
-            return [arg, *argv[:place], *argv[place + 1 :]]
+            return [f"--config={find_recipe(arg.partition('=')[2])}", *argv[:place], *argv[place + 1 :]]
         if arg == "--config":
-            return [*argv[place : place + 2], *argv[:place], *argv[place + 2 :]]
+            return [arg, *map(find_recipe, argv[place + 1 : place + 2]), *argv[:place], *argv[place + 2 :]]
     if argv and "--help" not in argv and os.environ.get("RANK", "0") == "0":
-        print(f"no --config: options that are not given are those of recipes/{DEFAULT_RECIPE.name}", file=sys.stderr)
-    return ["--config", str(DEFAULT_RECIPE), *argv]
+        print(f"no --config: options that are not given are those of recipes/{DEFAULT}.yaml", file=sys.stderr)
+    return ["--config", str(FOLDER / f"{DEFAULT}.yaml"), *argv]
 
 
 if __name__ == "__main__":

@@ -58,14 +58,14 @@ def test_config_refuses(name, value):
 def test_flags_win_wherever_they_stand():
     from train.__main__ import config_first
 
-    assert config_first(["--lr", "1", "--config", "a.yaml", "--resume"]) == [
+    assert config_first(["--lr", "1", "--config", "my/a.yaml", "--resume"]) == [
         "--config",
-        "a.yaml",
+        "my/a.yaml",
         "--lr",
         "1",
         "--resume",
     ]
-    assert config_first(["--lr", "1", "--config=a.yaml"]) == ["--config=a.yaml", "--lr", "1"]
+    assert config_first(["--lr", "1", "--config=my/a.yaml"]) == ["--config=my/a.yaml", "--lr", "1"]
     assert config_first(["--lr", "1"])[0::2] == ["--config", "--lr"]
 
 
