@@ -56,7 +56,17 @@ class Installed:
     def make(cls, folder: Path, wheel: Path) -> "Installed":
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-        install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
+        install = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            str(python),
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--quiet",
+        ]
         subprocess.run([*install, str(wheel)], check=True)
         asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
         packages = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()

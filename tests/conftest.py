@@ -64,6 +64,14 @@ def write_photographs(folder: Path, num: int) -> list[Record]:
     return records
 
 
+def write_imagefolder(root: Path, num: int) -> None:
+    """Write a folder of JPEGs for each of two classes."""
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(num):
+            (root / name / f"{number}.jpg").write_bytes(jpeg(photograph(48, 40, number)))
+
+
 def pack(records: list[Record], root: Path, workers: int = 1, **options) -> Packing:
     """Pack records as split `train` into shards of 16 samples."""
     settings = {"shard_bytes": 10**9, "shard_samples": 16, "max_rejects": 0, "image": ImageOptions(), **options}

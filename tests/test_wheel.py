@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.building import ROOT, tracked_files
+from tests.building import ROOT, build, tracked_files
 
 PACKAGES = ("preprocess/", "shards/", "eval/", "train/")
 
@@ -37,7 +37,9 @@ def test_the_sdist_can_be_built_from(distributions):
 
 
 def test_nothing_of_the_repository_is_imported(installed, tmp_path):
-    script = "import tarmac, shards, preprocess, eval, train; print(*(m.__file__ for m in (tarmac, shards, eval, train)))"
+    script = (
+        "import tarmac, shards, preprocess, eval, train; print(*(m.__file__ for m in (tarmac, shards, eval, train)))"
+    )
     done = installed.run(tmp_path, "python", "-c", script)
     assert done.returncode == 0, done.stderr
     for path in map(Path, done.stdout.split()):
@@ -60,3 +62,11 @@ def test_the_bare_commands_run_from_an_empty_folder(installed, tmp_path):
     assert (tmp_path / "runs/digits/eval-val/report.html").stat().st_size > 100_000
     config = (tmp_path / "runs/digits/config.yaml").read_text()
     assert "model: test_resnet\n" in config  # of recipes/digits.yaml, not a default
+
+
+def test_an_editable_install_finds_packages_before_folders_of_data(distributions, tmp_path):
+    """setuptools' other way, a finder, comes after every folder called train or eval: its pages are then not found."""
+    built = build("editable", distributions.sdist.parents[1] / "copy", tmp_path / "editable")
+    with zipfile.ZipFile(built) as wheel:
+        (pth,) = (name for name in wheel.namelist() if name.endswith(".pth"))
+        assert Path(wheel.read(pth).decode().strip()) == distributions.sdist.parents[1] / "copy"

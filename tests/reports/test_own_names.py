@@ -1,0 +1,120 @@
+"""A user's folder may have a train.py, or folders called eval/ or shards/: Tarmac's own packages are found all the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import jpeg, photograph, write_imagefolder
+
+OWN = 'raise SystemExit("a script of the user was run")\n'
+SOURCE = """
+from pathlib import Path
+from preprocess.record import Record, Source
+
+class Photograph(Record):
+    def read(self):  # so workers have to find this module too
+        return super().read()
+
+class Birds(Source):
+    class_names = ("robin", "wren")
+
+    def __init__(self, root):
+        self.root = root
+
+    def splits(self):
+        return ("train",)
+
+    def records(self, split):
+        paths = sorted(self.root.glob("*.jpg"))
+        return [Photograph(p.stem, p, p.name, (n % 2,), ()) for n, p in enumerate(paths)]
+"""
+
+
+def make_own(folder: Path, *names: str) -> Path:
+    """Write modules of the user's: a file such as train.py, or a package where the name ends in a slash."""
+    for name in names:
+        path = folder / (f"{name}__init__.py" if name.endswith("/") else name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(OWN)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("eval", ["train.py", "shards.py", "preprocess.py"]),
+        ("eval", ["train/", "shards/", "preprocess/"]),
+        ("eval.predict", ["train.py", "shards/", "preprocess.py"]),
+        ("train", ["eval.py", "shards.py"]),
+        ("train.export", ["eval/", "shards/"]),
+        ("preprocess.shard", ["shards.py", "train.py", "eval.py"]),
+        ("tarmac", ["train.py", "eval/", "shards.py", "preprocess/"]),
+    ],
+)
+def test_python_m_imports_no_module_of_the_working_folder(command, names, installed, tmp_path):
+    words = ["train"] if command == "tarmac" else []
+    done = installed.run(make_own(tmp_path, *names), "python", "-m", command, *words, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize("command", ["pack", "train", "eval"])
+@pytest.mark.parametrize("path", ["", ".", "own"])
+def test_tarmac_imports_none_either_whatever_pythonpath_names(command, path, installed, tmp_path):
+    for folder in (tmp_path, tmp_path / "own"):
+        make_own(folder, "train.py", "eval.py", "shards/", "preprocess.py")
+    done = installed.run(tmp_path, "tarmac", command, "--help", more={"PYTHONPATH": path})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: tarmac {command}")
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "preprocess.shard"])
+def test_folders_of_data_are_no_modules(command, installed, tmp_path):
+    for name in ("train", "eval", "shards", "preprocess"):
+        (tmp_path / name / "cats").mkdir(parents=True)
+        (tmp_path / name / "cats/x.jpg").write_bytes(b"")
+    done = installed.run(tmp_path, "python", "-m", command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("start", [["tarmac", "pack"], ["python", "-m", "preprocess.shard"]])
+def test_a_source_of_the_working_folder_is_found_and_by_the_workers_too(start, installed, tmp_path):
+    own = ["train.py", "eval.py", "shards.py"] + (["preprocess.py"] if start[0] == "tarmac" else [])
+    make_own(tmp_path, *own)
+    (tmp_path / "birds.py").write_text(SOURCE)
+    (tmp_path / "photos").mkdir()
+    for number in range(20):
+        (tmp_path / f"photos/{number}.jpg").write_bytes(jpeg(photograph(48, 40, number)))
+    flags = ["--source", "birds:Birds", "--root", "photos", "--out", "data", "--workers", "2"]
+    done = installed.run(tmp_path, *start, *flags)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "data/train/index.json").read_text())["num_samples"] == 20
+
+
+@pytest.mark.slow  # a packed set, machine code, two processes that import torch
+@pytest.mark.parametrize("start", [["-m", "tarmac"], ["--no_python", "tarmac"]])
+def test_ranks_find_them_too(start, installed, tmp_path):
+    make_own(tmp_path, "train.py", "eval.py", "shards.py", "preprocess.py")
+    write_imagefolder(tmp_path / "photos", 20)
+    source = ["--source", "imagefolder", "--root", "photos", "--val-fraction", "0.2"]
+    packed = installed.run(tmp_path, "tarmac", "pack", *source, "--out", "data", "--workers", "1")
+    assert packed.returncode == 0, packed.stderr
+    small = ["--model", "test_resnet", "--size", "32", "--precision", "no", "--no-tensorboard", "--epochs", "1"]
+    flags = [
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ]
+    start = [str(installed.bin / word) if word == "tarmac" and "--no_python" in start else word for word in start]
+    train = ["train", "--data", "data", "--out", "run", *small]
+    done = installed.run(tmp_path, "python", "-m", "accelerate.commands.launch", *flags, *start, *train)
+    assert done.returncode == 0, done.stderr
+    assert "a script of the user" not in done.stdout + done.stderr
+    assert (tmp_path / "run/best").is_dir()
