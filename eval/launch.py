@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def spread(module: str) -> None:
-    """Replace this process by N ranks of `python -m module` (of `python -m tarmac module`) where accelerate should have.
+    """Replace this process by N ranks of `python -m module`, or of tarmac's, where accelerate should have.
 
     Here and in every rank, the launcher's end, in whatever way, becomes a SIGTERM.
     """

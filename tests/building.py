@@ -56,21 +56,12 @@ class Installed:
     def make(cls, folder: Path, wheel: Path) -> "Installed":
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-        install = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--python",
-            str(python),
-            "install",
-            "--no-deps",
-            "--no-index",
-            "--quiet",
-        ]
-        subprocess.run([*install, str(wheel)], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(python)]
+        subprocess.run([*pip, "install", "--no-deps", "--no-index", "--quiet", str(wheel)], check=True)
         asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
         packages = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
-        # After the wheel: pip must not meet the editable install there. Its .pth file is not read: it is no site folder.
+        # After the wheel: pip must not meet the editable install there. Python does not: it reads .pth files in its own
+        # site folders alone.
         (Path(packages) / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
         return cls(python.parent)
 
