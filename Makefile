@@ -1,17 +1,22 @@
-# make setup   one virtual environment in .venv, made once
+# make setup   one virtual environment in .venv, made once; make test adds what tests need
 # make demo    pack, train and evaluate the embedded default
 # make test    lint, types and tests
+# make wheel-check   build sdist and wheel, install the wheel without the repository, run the commands
 # make clean   remove the environment and what was built; packed sets and runs stay
 # make faults  kills, full disks, corruption, other numbers of ranks, at full length: what was tried, what was lost
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test faults lint clean
+.PHONY: setup demo test wheel-check faults lint clean
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.ready: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.tests: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
@@ -20,7 +25,7 @@ demo: setup
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no -m train
 	$(BIN)/python -m eval --ckpt runs/digits/best
 
-lint: setup
+lint: $(VENV)/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -28,7 +33,10 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest
 
-faults: setup
+wheel-check: $(VENV)/.tests
+	$(BIN)/python -m pytest tests/test_wheel.py
+
+faults: $(VENV)/.tests
 	$(BIN)/python -m tests.faults
 
 clean:

@@ -9,12 +9,14 @@ import pytest
 from eval.config import EvalConfig
 from preprocess.shard import _parse as parse_packing
 from shards.commandline import joined, parse
+from shards.errors import DataError
 from train.__main__ import config_first
 from train.checks import check_new
 from train.config import TrainConfig
 from train.export import ExportConfig
 from train.grid import points
 from train.network import build_network
+from train.recipe import find_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -78,3 +80,34 @@ def test_the_page_has_a_command_for_each_step():
     modules = [module for module, _ in commands(ROOT / "docs/recipes.md")]
     assert {"preprocess.shard", "train", "eval", "train.export"} <= set(modules)
     assert len(modules) > 20
+
+
+@pytest.mark.parametrize("name", ["voc-resnet18", "voc-resnet18.yaml", "recipes/voc-resnet18.yaml"])
+def test_a_recipe_is_found_by_its_name(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "voc-resnet18").mkdir()  # a folder is no recipe
+    assert read(["--config", name, "--lr", "0.5"]).out == "runs/voc-resnet18"
+    assert read([f"--config={name}"]).model == "resnet18"
+
+
+def test_a_file_of_that_path_wins(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("digits").write_text("out: runs/mine\n")
+    assert read(["--config", "digits"]).out == "runs/mine"
+    assert read(["--lr", "1"]).out == "runs/digits"  # without --config it is ours, whatever files there are
+
+
+@pytest.mark.parametrize("name", ["voc-resnet", "mine.yaml", "recipes/mine.yaml"])
+def test_an_unknown_name_lists_the_recipes(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as error:
+        read(["--config", name])
+    assert str(error.value).startswith(
+        f"--config {name}: no such file, and no recipe of that name: choose cifar10-cnn,"
+    )
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("given", ["my/recipe.yaml", "{lr: 1}", "/dev/fd/63", "-", "--lr", ""])
+def test_what_is_no_name_is_left_to_the_parser(given):
+    assert find_recipe(given) == given

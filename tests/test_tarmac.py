@@ -7,7 +7,7 @@ import pytest
 
 from eval.config import EvalConfig
 from shards.commandline import parse
-from tarmac import COMMANDS
+from tarmac import COMMANDS, main
 from tests.building import ROOT, run
 from tests.conftest import write_imagefolder
 
@@ -20,7 +20,7 @@ def tarmac(folder: Path, *words: str, code: str = ""):
     return run([sys.executable, *start, *words], folder, {"PYTHONPATH": str(ROOT)})
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+@pytest.mark.parametrize("words", [[], ["--help"]])
 def test_help_lists_every_command_in_a_line(words, tmp_path):
     done = tarmac(tmp_path, *words)
     assert done.returncode == 0
@@ -43,12 +43,7 @@ def test_version(installed, tmp_path):
 
 @pytest.mark.parametrize(
     ("word", "answer"),
-    [
-        ("trian", "give train;"),
-        ("shard", "give pack or verify or"),
-        ("--config", "give pack or verify or"),
-        ("", "give"),
-    ],
+    [("trian", "give train;"), ("--data", "give pack or verify or")],
 )
 def test_an_unknown_command_is_one_line(word, answer, tmp_path):
     done = tarmac(tmp_path, word)
@@ -58,12 +53,19 @@ def test_an_unknown_command_is_one_line(word, answer, tmp_path):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_is_that_of_the_module(name, tmp_path):
-    done = tarmac(tmp_path, name, "--help")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: tarmac {name} [options]")
-    assert f"tarmac {name} " in done.stdout[done.stdout.index("example: ") :]
-    assert tarmac(tmp_path, name, "--nothing").stderr.endswith(f"; tarmac {name} --help lists the options\n")
+def test_each_command_is_that_of_the_module(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tarmac", name, "--help"])
+    with pytest.raises(SystemExit) as leave:
+        main()
+    assert leave.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: tarmac {name} [options]")
+    assert f"tarmac {name} " in shown[shown.index("example: ") :]
+    monkeypatch.setattr(sys, "argv", ["tarmac", name, "--nothing"])
+    with pytest.raises(SystemExit) as leave:
+        main()
+    assert leave.value.code == 2
+    assert capsys.readouterr().err.endswith(f"; tarmac {name} --help lists the options\n")
 
 
 def test_under_python_m_nothing_is_called_tarmac(monkeypatch, capsys):

@@ -30,16 +30,15 @@ def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel_files):
 
 
 def test_the_sdist_can_be_built_from(distributions):
-    names = {name.partition("/")[2] for name in tarfile.open(distributions.sdist).getnames()}
+    with tarfile.open(distributions.sdist) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
     expected = {name for name in tracked_files() if name.startswith((*PACKAGES, "recipes/"))}
     expected |= {"pyproject.toml", "setup.py", "tarmac.py", "README.md", "LICENSE"}
     assert names >= expected, missing(names, expected)
 
 
 def test_nothing_of_the_repository_is_imported(installed, tmp_path):
-    script = (
-        "import tarmac, shards, preprocess, eval, train; print(*(m.__file__ for m in (tarmac, shards, eval, train)))"
-    )
+    script = "import tarmac, preprocess, eval, train; print(*(m.__file__ for m in (tarmac, preprocess, eval, train)))"
     done = installed.run(tmp_path, "python", "-c", script)
     assert done.returncode == 0, done.stderr
     for path in map(Path, done.stdout.split()):
