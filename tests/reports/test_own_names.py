@@ -1,10 +1,12 @@
 """A user's folder may have a train.py, an eval/ or a shards/ of its own: Tarmac's packages are found all the same."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.building import ROOT, run
 from tests.conftest import jpeg, photograph, write_imagefolder
 
 OWN = 'raise SystemExit("a script of the user was run")\n'
@@ -90,19 +92,19 @@ def test_a_source_of_the_working_folder_is_found_and_by_the_workers_too(start, i
     assert json.loads((tmp_path / "data/train/index.json").read_text())["num_samples"] == 20
 
 
-@pytest.mark.slow  # a packed set, machine code, two processes that import torch
-@pytest.mark.parametrize("start", [["-m", "tarmac"], ["--no_python", "tarmac"]])
-def test_ranks_find_them_too(start, installed, tmp_path):
+@pytest.mark.slow  # two processes that import torch
+def test_ranks_find_them_too(tmp_path):
     make_own(tmp_path, "train.py", "eval.py", "shards.py", "preprocess.py")
     write_imagefolder(tmp_path / "photos", 20)
     source = ["--source", "imagefolder", "--root", "photos", "--val-fraction", "0.2"]
-    packed = installed.run(tmp_path, "tarmac", "pack", *source, "--out", "data", "--workers", "1")
-    assert packed.returncode == 0, packed.stderr
     small = ["--model", "test_resnet", "--size", "32", "--precision", "no", "--no-tensorboard", "--epochs", "1"]
-    flags = ["--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    start = [str(installed.bin / word) if word == "tarmac" and "--no_python" in start else word for word in start]
-    train = ["train", "--data", "data", "--out", "run", *small]
-    done = installed.run(tmp_path, "python", "-m", "accelerate.commands.launch", *flags, *start, *train)
-    assert done.returncode == 0, done.stderr
-    assert "a script of the user" not in done.stdout + done.stderr
+    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    for words in (
+        ["tarmac", "pack", *source, "--out", "data", "--workers", "1"],
+        [*launch, "--mixed_precision", "no", "-m", "tarmac", "train", "--data", "data", "--out", "run", *small],
+    ):  # from the source tree, which has the machine code of other tests
+        done = run([sys.executable, "-m", *words], tmp_path, {"PYTHONPATH": str(ROOT)})
+        assert done.returncode == 0, done.stderr
+        assert "a script of the user" not in done.stdout + done.stderr
+    assert "on 2 processes" in done.stdout
     assert (tmp_path / "run/best").is_dir()
