@@ -1,4 +1,7 @@
-"""What pyproject.toml cannot say: a wheel has recipes/ inside the package train, since `recipes` is nobody's name."""
+"""What pyproject.toml cannot say: a wheel has recipes/ as train/recipes/.
+
+A top-level package called `recipes` would take a name that is anybody's.
+"""
 
 from pathlib import Path
 

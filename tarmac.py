@@ -1,7 +1,8 @@
 """All commands under one name: `tarmac pack`, `tarmac train`, `tarmac eval` and so on.
 
-`tarmac train` takes the options of `python -m train` and does the same. It also works in a folder that has a train.py
-or an eval/ of the user's own: `python -m train` would run that one. Nobody imports this module, so it may name all.
+`tarmac train` takes the options of `python -m train` and does the same. It also works in a folder
+that has a train.py or an eval/ of the user's own, which `python -m train` would run. Nobody imports
+this module, so it may name all.
 """
 
 import contextlib
@@ -52,7 +53,7 @@ def _command() -> None:
     elif name in ("--version", "-V"):
         print(f"tarmac {_version()}")
     elif name in COMMANDS:
-        sys.argv = [f"tarmac {name}", *arguments]  # help and ranks read there how the command was started
+        sys.argv = [f"tarmac {name}", *arguments]  # help and ranks read it
         importlib.import_module(COMMANDS[name].module).main()
     else:
         near = difflib.get_close_matches(name, COMMANDS, n=1) or COMMANDS
@@ -81,10 +82,11 @@ def _version() -> str:
 
 
 def own_packages_first() -> None:
-    """Let imports find our packages before a train.py or an eval/ of the user's, here and in processes started later.
+    """Let imports find our packages before a train.py or an eval/ of the user's.
 
-    `python -m` puts the working folder first in sys.path, and PYTHONPATH whatever it names. Of these, folders with such
-    a module go behind ours. Ours does not go to the front: modules that are installed would hide Python's own.
+    `python -m` puts the working folder first in sys.path, and PYTHONPATH whatever it names. Folders
+    with such a module go behind ours. Worker processes take sys.path over. Ours does not go to the
+    front: modules that are installed would hide Python's own.
     """
     root = os.path.dirname(os.path.abspath(__file__))
     place = next((number for number, entry in enumerate(sys.path) if _is_same(entry, root)), len(sys.path))
@@ -101,7 +103,7 @@ def _is_same(entry: str, folder: str) -> bool:
 
 
 def _hides_ours(entry: str) -> bool:
-    """Tell whether imports of our packages would find something else there. A folder of data is no module."""
+    """Tell whether there is a module of the name of a package of ours; a folder of data is none."""
     found = [PathFinder.find_spec(name, [entry]) for name in PACKAGES]
     return any(spec is not None and spec.origin is not None for spec in found)
 

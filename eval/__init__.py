@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-if sys.argv[:1] == ["-m"]:  # a command is starting, perhaps in a folder with a train.py of the user's
+if sys.argv[:1] == ["-m"]:  # a command starts, perhaps beside a train.py of the user's
     import runpy
 
     runpy.run_path(str(Path(__file__).parents[1] / "tarmac.py"))["own_packages_first"]()

@@ -58,7 +58,7 @@ def find(name: str) -> type[Source]:
 
 
 def _look_in_the_working_folder() -> None:
-    """Let a module be imported from there, behind all that is installed; `python -m` has it in front.
+    """Let a module be imported from there, behind all that is installed.
 
     It stays in sys.path: worker processes take that over, and are sent objects of the module.
     """

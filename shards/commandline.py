@@ -36,8 +36,8 @@ def parse(
 ) -> T:
     """Read flags (`--max-side 500`) and, where `config_file`, `--config file.yaml` under them.
 
-    Leaves with status 2 and one line for an unknown flag, key or value, as argparse does. Help shows the command as it
-    was started: `tarmac train` for `python -m train`.
+    Leaves with status 2 and one line for an unknown flag, key or value, as argparse does.
+    Help shows the command as it was started: `tarmac train` for `python -m train`.
     """
     started, module = started_by_tarmac() or prog, prog.removeprefix("python ")
     description, epilog = (text.replace(prog, started) for text in (description, epilog))
@@ -76,7 +76,7 @@ def parse(
 
 
 def started_by_tarmac() -> str:
-    """Return the command as tarmac.py spells it, such as `tarmac train`; an empty string under `python -m`."""
+    """Return the command as tarmac.py spells it, such as `tarmac train`; "" under `python -m`."""
     return sys.argv[0] if sys.argv[0].startswith("tarmac ") else ""
 
 

@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def config_first(argv: list[str]) -> list[str]:
-    """Put the file that `--config` names in front: flags win over it wherever they are; without one, the default."""
+    """Put the file that `--config` names, or else the default, in front: flags win over it."""
     for place, arg in enumerate(argv):
         if arg.startswith("--config="):
             return [f"--config={find_recipe(arg.partition('=')[2])}", *argv[:place], *argv[place + 1 :]]

@@ -1,4 +1,7 @@
-"""Recipes by name: `--config voc-resnet18`. They are installed inside this package, and in the repository beside it."""
+"""Recipes by name: `--config voc-resnet18`.
+
+Installed, they are inside this package; in the repository they are beside it.
+"""
 
 import os
 import re
@@ -17,10 +20,10 @@ def recipe_names() -> list[str]:
 
 
 def find_recipe(given: str) -> str:
-    """Return the file that a value of --config means: a file of that path, or else the recipe of that name.
+    """Return the file that --config means: a file of that path, or else the recipe of that name.
 
-    `voc-resnet18`, `voc-resnet18.yaml` and `recipes/voc-resnet18.yaml` name the same one. Whatever is not spelled as a
-    name is returned as it is. Raises DataError for a name that no recipe has.
+    `voc-resnet18`, `voc-resnet18.yaml` and `recipes/voc-resnet18.yaml` name the same one. Whatever
+    is not spelled as a name is returned as it is. Raises DataError for a name that no recipe has.
     """
     name = re.fullmatch(r"(recipes/)?([A-Za-z0-9][\w.-]*)", given)
     if os.path.isfile(given) or not name:
