@@ -15,7 +15,6 @@ from preprocess.pool import Pool
 from preprocess.record import Record
 from shards.index import DatasetIndex
 
-
 CLASSES = tuple(f"class-{number}" for number in range(11))
 SIZES = [(97, 61), (64, 64), (1, 1), (33, 200), (160, 120), (17, 15), (240, 48), (128, 129)]
 
