@@ -41,6 +41,7 @@ from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
 from shards.sampler import World
+from shards.spelling import plain
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.member import member
@@ -221,7 +222,7 @@ def _record(
 ) -> RunRecord:
     first = opened[0]
     return RunRecord(
-        title=first.path.parent.resolve().name,
+        title=plain(first.path.parent.resolve().name),
         commands=[
             f"{index.command} --out {shlex.quote(facts['data'])}",
             *(

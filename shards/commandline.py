@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import errno
 import faulthandler
-import os
 import sys
 import textwrap
 import typing
@@ -16,6 +15,8 @@ from typing import Any, TypeVar
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from shards.errors import DataError, remedy
+from shards.spelling import plain
+from shards.streams import leave_stdout, prepare_streams
 
 T = TypeVar("T")
 
@@ -100,6 +101,7 @@ def run(main: Callable[[], None]) -> None:
 
     A crash that ends the process at once, such as a disk that fails below a mapped file (SIGBUS), at least tells where.
     """
+    prepare_streams()
     with contextlib.suppress(OSError, ValueError):  # a standard error that is no file
         faulthandler.enable()
     try:
@@ -108,15 +110,16 @@ def run(main: Callable[[], None]) -> None:
     except DataError as error:
         _leave(str(error), 2)
     except BrokenPipeError:  # whoever read our output, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_stdout()
         raise SystemExit(141) from None
     except OSError as error:
+        leave_stdout()
         if error.errno == errno.ENOSPC:
-            where = f" while writing {error.filename}" if error.filename else ""
+            where = f" while writing {plain(str(error.filename))}" if error.filename else ""
             _leave(f"no space left on the device{where}: free some and run the same command again", 2)
         if error.filename is None:
             raise
-        _leave(f"{error.filename}: {error.strerror}; {remedy(error)}", 2)
+        _leave(f"{plain(str(error.filename))}: {error.strerror}; {remedy(error)}", 2)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
 
