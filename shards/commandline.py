@@ -19,6 +19,14 @@ from shards.spelling import plain
 from shards.streams import leave_stdout, prepare_streams
 
 T = TypeVar("T")
+# Where the system refuses something that is no path -> what to do.
+LIMITS = {
+    errno.EMFILE: "raise the limit of open files with `ulimit -n`",
+    errno.ENFILE: "end other programs: the machine has no more open files",
+    errno.ENOMEM: "free memory, or raise the limits that `ulimit -v` and the container set",
+    errno.EAGAIN: "raise the limit of processes and threads with `ulimit -u`, or ask for fewer",
+    errno.ENOENT: "set TMPDIR to a folder that can be written",  # tempfile found none
+}
 
 
 def option(default: Any, help: str, positional: bool = False) -> Any:
@@ -118,8 +126,16 @@ def run(main: Callable[[], None]) -> None:
             where = f" while writing {plain(str(error.filename))}" if error.filename else ""
             _leave(f"no space left on the device{where}: free some and run the same command again", 2)
         if error.filename is None:
-            raise
+            if error.errno not in LIMITS:
+                raise
+            _leave(f"{error.strerror}; {LIMITS[error.errno]}", 2)
         _leave(f"{plain(str(error.filename))}: {error.strerror}; {remedy(error)}", 2)
+    except MemoryError:
+        _leave(f"out of memory; {LIMITS[errno.ENOMEM]}", 2)
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        _leave(f"{error}; {LIMITS[errno.EAGAIN]}", 2)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
 
