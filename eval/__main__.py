@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import GradientAccumulationPlugin, gather_object
 from tqdm import tqdm
 
 from eval import baseline
@@ -33,6 +33,7 @@ from eval.results import measure
 from eval.skips import Skips, shortly
 from eval.summary import summary
 from eval.tta import Look
+from eval.variables import check_variables, numeric_variables
 from shards.batch import Batch, on_device
 from shards.commandline import folder, joined, parse, run
 from shards.dataset import ShardDataset
@@ -40,6 +41,7 @@ from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
 from shards.sampler import World
+from shards.spelling import plain
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.member import member
@@ -136,8 +138,13 @@ def main() -> None:
 
 def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> Accelerator:
     precision = opened[0].config.precision if config.precision == "run" else config.precision
+    check_variables(precision)
     try:
-        accelerator = Accelerator(mixed_precision=precision, cpu=torch.backends.mps.is_available())
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            cpu=torch.backends.mps.is_available(),
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        )
     except ValueError as error:
         raise DataError(f"precision {precision!r} does not work here ({error}); give --precision bf16 or no") from error
     if precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in fp32 and not say so
@@ -215,7 +222,7 @@ def _record(
 ) -> RunRecord:
     first = opened[0]
     return RunRecord(
-        title=first.path.parent.resolve().name,
+        title=plain(first.path.parent.resolve().name),
         commands=[
             f"{index.command} --out {shlex.quote(facts['data'])}",
             *(
@@ -244,6 +251,7 @@ def _settings(config: EvalConfig, opened: Sequence[Checkpoint]) -> dict[str, str
         "size": " and ".join(map(str, sorted(sizes))),
         "precision": opened[0].config.precision if config.precision == "run" else config.precision,
         "test-time augmentation": "none" if config.tta == "none" else f"{config.tta}, {config.tta_reduce}",
+        **numeric_variables(),
     }
 
 

@@ -121,7 +121,7 @@ def write_csv(path: Path, predictions: Predictions, unread: Collection[str] = ()
         given, truth, counts = (values.tolist() for values in row)
         marks = [int(label) if there else "" for label, there in zip(truth, counts, strict=True)]
         writer.writerow([key, *("" if key in unread else f"{score:.9g}" for score in given), *marks])
-    write_atomically(path, buffer.getvalue().encode())
+    write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))
 
 
 def write_parquet(path: Path, predictions: Predictions, unread: Collection[str] = ()) -> None:

@@ -49,7 +49,7 @@ def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
     text = NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, (text + "\n").encode(errors="backslashreplace"))
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -77,12 +77,12 @@ def write_per_class(path: Path, metrics: dict[str, Any]) -> None:
     writer.writerow(["class", *columns])
     for name, entry in metrics["per_class"].items():
         writer.writerow([name, *("" if entry[key] is None else repr(entry[key]) for key in columns)])
-    write_atomically(path, buffer.getvalue().encode())
+    write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))
 
 
 def write_report(path: Path, html: str) -> None:
-    """Write report.html as UTF-8."""
-    write_atomically(path, html.encode())
+    """Write report.html as UTF-8; of a path that is none the odd bytes are escaped."""
+    write_atomically(path, html.encode(errors="backslashreplace"))
 
 
 def write_plots(folder: Path, plots: Mapping[str, bytes]) -> None:

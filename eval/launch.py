@@ -9,6 +9,7 @@ import ctypes
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,7 +31,8 @@ def spread(module: str) -> None:
     alone = "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ
     if not alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true":
         return
-    num_processes = asked_for(psutil.Process(os.getppid()).cmdline())
+    command = psutil.Process(os.getppid()).cmdline()
+    num_processes = asked_for(command)
     if num_processes == 1:  # somebody else has set MASTER_ADDR
         return
     if num_processes is None:
@@ -39,19 +41,31 @@ def spread(module: str) -> None:
             f"`accelerate launch --cpu --num_processes N -m {module}`, or use "
             f"`ACCELERATE_USE_CPU=true torchrun --nproc_per_node N -m {module}`"
         )
+    if asked_for(command, "__num_machines") not in (None, 1):
+        raise DataError(
+            "accelerate launch --cpu starts no ranks on several machines; use on each of them "
+            f"`ACCELERATE_USE_CPU=true torchrun --nnodes M --nproc_per_node N ... -m {module}`"
+        )
     port = os.environ.pop("MASTER_PORT", "29500")
     del os.environ["MASTER_ADDR"]
-    ranks = ["--nproc_per_node", str(num_processes), "--master_port", port]
-    command = started_by_tarmac() or module
-    arguments = [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", *command.split(), *sys.argv[1:]]
+    meeting = ["--standalone"] if _in_use(port) else ["--master_port", port]
+    ranks = ["--nproc_per_node", str(num_processes), *meeting]
+    named = started_by_tarmac() or module
+    arguments = [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", *named.split(), *sys.argv[1:]]
     os.execv(sys.executable, arguments)
 
 
-def asked_for(command: Sequence[str]) -> int | None:
-    """Find the number of processes in the launcher's command line; None where it does not say."""
+def _in_use(port: str) -> bool:
+    """Tell whether another job meets at this port: torchrun then has to find a free one."""
+    with socket.socket() as probe:
+        return not port.isdigit() or probe.connect_ex(("localhost", int(port))) == 0
+
+
+def asked_for(command: Sequence[str], flag: str = "__num_processes") -> int | None:
+    """Find a number in the launcher's command line; None where it does not say."""
     for place, word in enumerate(command):
         name, equals, value = word.partition("=")
-        if name.replace("-", "_") == "__num_processes":
+        if name.replace("-", "_") == flag:
             value = value if equals else (command[place + 1] if place + 1 < len(command) else "")
             return int(value) if value.isdigit() else None
     return None
@@ -107,7 +121,8 @@ def one_line_where_memory_ends(remedy: str) -> Iterator[None]:
 
 def check_world(num_processes: int) -> None:
     """Refuse to run as many separate processes what was launched as one job."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    launched = int(next((os.environ[name] for name in sizes if name in os.environ), "1"))
     if launched != num_processes:
         raise DataError(
             f"{launched} processes were launched, but each sees {num_processes}: on a CPU set ACCELERATE_USE_CPU=true, "

@@ -29,6 +29,7 @@ from eval.launch import one_line_where_memory_ends
 from eval.pictures import Decode, Pictures, find_pictures
 from eval.predictions import CLASSIFICATION_THRESHOLD
 from eval.tta import Look
+from eval.variables import check_variables
 from preprocess.geometry import Band
 from preprocess.image import decode_image
 from preprocess.members import BadImage
@@ -188,6 +189,8 @@ def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
 
 def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pictures) -> np.ndarray:
     """Return the probabilities of all pictures, float32 [N, K]; of an unreadable one they mean nothing."""
+    precision = opened[0].config.precision if config.precision == "run" else config.precision
+    check_variables(precision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     members, task = [member(each, config.size, device) for each in opened], opened[0].meta.task
 
@@ -195,7 +198,6 @@ def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pict
         what = f"predict, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
         return on_device(tqdm(pictures.batches(look), what, len(pictures), unit="step", disable=None), device)
 
-    precision = opened[0].config.precision if config.precision == "run" else config.precision
     with _autocast(precision, device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on damaged metadata; threads cannot each have filters of their own
         check_sizes(members, config.tta, device)

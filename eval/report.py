@@ -238,4 +238,6 @@ def _data(values: Mapping[str, Any]) -> Markup:
 
 
 def _hash(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode(errors="backslashreplace")).digest()).decode(
+        "ascii"
+    )

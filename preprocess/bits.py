@@ -2,14 +2,15 @@
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from shards.compiled import compiled
 
 MAX_DC_CATEGORY = 11  # of 8-bit samples
 POS, BUFFER, COUNT, PADDING = 0, 1, 2, 3  # a bit reader's or writer's state: int64 [4]
 
 
-@numba.njit(cache=True)
+@compiled()
 def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Expand a DHT table (16 counts, symbols) to uint16 [65536]: the next 16 bits tell code length << 8 | symbol.
 
@@ -29,7 +30,7 @@ def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
     return table
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def fill(data: np.ndarray, state: np.ndarray) -> None:
     """Have at least 32 bits in the buffer; past a marker or the end they are zeros, counted as padding."""
     while state[COUNT] <= 32:
@@ -47,13 +48,13 @@ def fill(data: np.ndarray, state: np.ndarray) -> None:
         state[COUNT] += 8
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def take(state: np.ndarray, num_bits: int) -> Any:
     state[COUNT] -= num_bits
     return (state[BUFFER] >> state[COUNT]) & ((1 << num_bits) - 1)
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def next_symbol(data: np.ndarray, state: np.ndarray, table: np.ndarray) -> Any:
     """Read one Huffman symbol, or -1 where no code fits."""
     fill(data, state)
@@ -64,7 +65,7 @@ def next_symbol(data: np.ndarray, state: np.ndarray, table: np.ndarray) -> Any:
     return entry & 0xFF
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def category_of(value: int) -> int:
     magnitude, category = abs(value), 0
     while magnitude:

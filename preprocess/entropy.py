@@ -5,13 +5,13 @@ Nothing is quantised anew: coefficients go from one Huffman coding to another (I
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from preprocess.bits import BUFFER, COUNT, MAX_DC_CATEGORY, PADDING, POS, category_of, next_symbol, take
+from shards.compiled import compiled
 
 
-@numba.njit(cache=True)
+@compiled()
 def read_coefficients(
     data: np.ndarray, num_mcus: int, interval: int, components: np.ndarray, dc: np.ndarray, ac: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
@@ -68,7 +68,7 @@ def read_coefficients(
     return levels, counts, tokens[:token], state[POS]
 
 
-@numba.njit(cache=True)
+@compiled()
 def count_symbols(
     levels: np.ndarray, counts: np.ndarray, tokens: np.ndarray, components: np.ndarray, interval: int, grey: bool
 ) -> np.ndarray:
@@ -95,7 +95,7 @@ def count_symbols(
     return frequencies
 
 
-@numba.njit(cache=True)
+@compiled()
 def optimal_lengths(frequencies: np.ndarray) -> np.ndarray:
     """Find code lengths int64 [257] of at most 16 bits for symbol frequencies [257]: T.81 figures K.1 to K.3.
 
@@ -128,7 +128,7 @@ def optimal_lengths(frequencies: np.ndarray) -> np.ndarray:
     return size
 
 
-@numba.njit(cache=True)
+@compiled()
 def limited_bits(size: np.ndarray) -> np.ndarray:
     """Count codes per length, int64 [17], after moving those longer than 16 bits up (K.3), without symbol 256."""
     bits = np.zeros(258, np.int64)
@@ -151,7 +151,7 @@ def limited_bits(size: np.ndarray) -> np.ndarray:
     return bits[:17]
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _put(out: np.ndarray, state: np.ndarray, value: int, num_bits: int) -> None:
     state[BUFFER] = (state[BUFFER] << num_bits) | value
     state[COUNT] += num_bits
@@ -166,13 +166,13 @@ def _put(out: np.ndarray, state: np.ndarray, value: int, num_bits: int) -> None:
     state[BUFFER] &= (1 << state[COUNT]) - 1
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _fill_byte(out: np.ndarray, state: np.ndarray) -> None:
     missing = -state[COUNT] % 8
     _put(out, state, (1 << missing) - 1, missing)  # T.81 F.1.2.3: with ones
 
 
-@numba.njit(cache=True)
+@compiled()
 def write_tiles(
     levels: np.ndarray,
     counts: np.ndarray,

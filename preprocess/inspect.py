@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     page = render(inspection, config.images, config.seed, threads)
     numbers = json.dumps(as_json(inspection), indent=2, ensure_ascii=False, allow_nan=False)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / NUMBERS_NAME, f"{numbers}\n".encode())
-    write_atomically(out / PAGE_NAME, page.encode())
+    write_atomically(out / NUMBERS_NAME, f"{numbers}\n".encode(errors="backslashreplace"))
+    write_atomically(out / PAGE_NAME, page.encode(errors="backslashreplace"))
     print("\n".join(summary(inspection)))
     print(f"\nsee {out / PAGE_NAME}; the numbers are in {out / NUMBERS_NAME}")
 

@@ -25,10 +25,12 @@ from preprocess.image import pack_image
 from preprocess.members import BadImage, Packed
 from preprocess.record import Record
 from shards.errors import DataError
-from shards.machine import num_cores
+from shards.machine import num_cores, open_files
 
 CHUNK = 8  # images per task: a task's overhead is about 0.2 ms, an image costs 2 to 20
 TASKS_PER_WORKER = 4
+FILES_PER_WORKER = 3  # of the parent: a pipe, and two by which multiprocessing knows it alive
+SPARE_FILES = 24  # streams, libraries, what is read and written, those of a process being started
 READ_TIMEOUT_S = 300.0  # so long may reading one image take
 
 T = TypeVar("T")
@@ -41,9 +43,16 @@ class Worker:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-        self._pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
-        self.process.start()
+        try:
+            self._pipe, theirs = context.Pipe()
+            self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
+            self.process.start()
+        except (OSError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or "their server has ended"
+            raise DataError(
+                f"a worker process cannot be started ({reason}): give fewer --workers, or raise the limits that "
+                "`ulimit -a` shows; what is finished is kept"
+            ) from error
         theirs.close()  # so that its end is the end of the pipe
 
     def call(self, function: Callable[[T], R], task: T) -> R:
@@ -70,6 +79,8 @@ class Pool:
 
     def __init__(self, workers: int, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self.workers = workers or num_cores()
+        if self.workers > 1:
+            _make_room_for_files(self.workers)
         self._read_timeout_s = read_timeout_s
         self._threads = ThreadPoolExecutor(self.workers) if self.workers > 1 else None
         self.started: list[Worker] = []  # as many as there were tasks at once
@@ -134,6 +145,18 @@ def open_pool(workers: int) -> Iterator[Pool]:
         yield pool
     finally:
         pool.close()
+
+
+def _make_room_for_files(workers: int) -> None:
+    """Raise DataError where so few files may be open that a worker could wait for ever for its pipe."""
+    needed = FILES_PER_WORKER * workers + SPARE_FILES
+    most = open_files(needed)
+    if 0 < most < needed:
+        fewer = max(1, (most - SPARE_FILES) // FILES_PER_WORKER)
+        raise DataError(
+            f"--workers {workers}: needs {needed} open files, at most {most} are allowed; raise the "
+            f"limit with `ulimit -n {needed}`, or give --workers {fewer}"
+        )
 
 
 def _serve(pipe: Connection) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
 from preprocess.bits import BUFFER, COUNT, MAX_DC_CATEGORY, PADDING, POS, category_of, fill, next_symbol, take
 from preprocess.grid import Grid
+from shards.compiled import compiled
 
 _RUN = 4  # a bit reader's state has one more here: blocks that are still to skip, as an end-of-band run says
 _MAX_SCANS = 100  # libjpeg writes 10
@@ -79,7 +79,7 @@ def _is_next(scan: Scan, known: np.ndarray, progressive: bool) -> bool:
     return bool(fits and low <= _MAX_LOW and (before == -1).all())
 
 
-@numba.njit(cache=True)
+@compiled()
 def _read_scan(
     data: np.ndarray,
     coefficients: np.ndarray,
@@ -123,7 +123,7 @@ def _read_scan(
     return state[PADDING] <= state[COUNT] and state[_RUN] == 0 and state[POS] == len(data)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _restart(data: np.ndarray, state: np.ndarray, number: int) -> bool:
     pos = state[POS]
     if state[_RUN] or pos + 1 >= len(data) or data[pos] != 0xFF or data[pos + 1] != 0xD0 + number % 8:
@@ -133,7 +133,7 @@ def _restart(data: np.ndarray, state: np.ndarray, number: int) -> bool:
     return True
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _extended(state: np.ndarray, category: int) -> Any:
     """Read a signed number of `category` bits (T.81, F.2.2.1)."""
     value = take(state, category)
@@ -142,7 +142,7 @@ def _extended(state: np.ndarray, category: int) -> Any:
     return value
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _read_dc(
     data: np.ndarray,
     state: np.ndarray,
@@ -161,7 +161,7 @@ def _read_dc(
     return -1024 <= level < 1024  # of 8-bit samples; their differences are in no higher category either
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _read_ac(
     data: np.ndarray, state: np.ndarray, table: np.ndarray, block: np.ndarray, k: int, last: int, low: int, longest: int
 ) -> bool:
@@ -187,7 +187,7 @@ def _read_ac(
     return True
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _refine_ac(
     data: np.ndarray, state: np.ndarray, table: np.ndarray, block: np.ndarray, k: int, last: int, low: int
 ) -> bool:
@@ -212,7 +212,7 @@ def _refine_ac(
     return True
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _refine_past(
     data: np.ndarray, state: np.ndarray, block: np.ndarray, k: int, last: int, low: int, zeros: int
 ) -> int:
@@ -240,7 +240,7 @@ def _refine_past(
     return k
 
 
-@numba.njit(cache=True)
+@compiled()
 def _tokens(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Say coefficients int16 [blocks, 64] in tokens (F.1.2.2): DC, token counts and tokens as `read_scans` has them."""
     num_blocks = len(coefficients)

@@ -32,6 +32,7 @@ from preprocess.sources import (
 from shards.commandline import folder, option, parse, run
 from shards.errors import DataError
 from shards.index import DatasetIndex, list_splits
+from shards.spelling import plain
 
 PROG = "python -m preprocess.shard"
 EXAMPLES = f"example: {PROG} --source voc --root VOCdevkit/VOC2012 --out data/voc --short-side 256"
@@ -73,7 +74,7 @@ class ShardConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "root" and value:
-                value = Path(value).resolve().name
+                value = plain(Path(value).resolve().name)
             if value != field.default and field.name not in ("out", "workers", "list"):
                 flag = field.name.replace("_", "-")
                 if isinstance(value, bool):

@@ -16,6 +16,7 @@ from preprocess.normal_names import with_normal_names
 from preprocess.record import Source
 from shards.commandline import option
 from shards.errors import DataError, one_line
+from shards.spelling import is_text
 
 SOURCES = {  # imported only when asked for: some need libraries that are slow to load
     "cifar10": "preprocess.cifar10:Cifar10",
@@ -133,21 +134,12 @@ def open_source(name: str, source_class: type[Source], root: Path | None, values
         raise DataError(f"--source {name}: class_names is {names!r}; set it to a tuple of the classes' names")
     if len(set(names)) < len(names):
         raise DataError(f"--source {name}: class_names holds {_first_repeated(names)!r} twice; name each class once")
-    odd = next((name for name in names if not _is_text(name)), None)
+    odd = next((name for name in names if not is_text(name)), None)
     if odd is not None:
         raise DataError(
             f"--source {name}: class {odd!r} is no UTF-8, reports and tables cannot name it; rename it, or its folder"
         )
     return with_normal_names(source)
-
-
-def _is_text(name: str) -> bool:
-    """Tell what can be written as UTF-8: of a folder's name that is in another encoding Python makes odd characters."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _checked(found: Any, name: str, module: Any) -> type[Source]:

@@ -9,9 +9,9 @@ filled with the mean colour of the split, which is 0 after normalisation, as in 
 
 from typing import Literal
 
-import numba
 import numpy as np
 
+from shards.compiled import compiled
 from shards.crops import CROP_SHARE
 from shards.errors import DataError
 from shards.hashing import hash3, uniform
@@ -25,7 +25,7 @@ CROP_SHARES: dict[Augmentation, float] = {"crop": CROP_SHARE, "pad": 1.0}
 _PAD_CROP, _CUTOUT = 0x50414443, 0x43555430  # each purpose draws from numbers of its own
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _draw_windows(ids: np.ndarray, pad: int, seed: int, epoch: int) -> np.ndarray:
     out = np.empty((len(ids), 3), np.int64)
     for i in range(len(ids)):
@@ -36,7 +36,7 @@ def _draw_windows(ids: np.ndarray, pad: int, seed: int, epoch: int) -> np.ndarra
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _draw_holes(ids: np.ndarray, size: int, cutout: int, seed: int, epoch: int) -> np.ndarray:
     out = np.empty((len(ids), 2), np.int64)
     for i in range(len(ids)):
@@ -62,7 +62,7 @@ def draw_holes(ids: np.ndarray, size: int, cutout: int, seed: int, epoch: int) -
     return _draw_holes(np.asarray(ids, np.int64), size, cutout, seed, epoch)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(nogil=True, inline="always")
 def _reflected(at: int, size: int) -> int:
     """Mirror a position outside 0 to size - 1 at the edge's pixel, which is not repeated."""
     if at < 0:
@@ -70,7 +70,7 @@ def _reflected(at: int, size: int) -> int:
     return 2 * (size - 1) - at if at >= size else at
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def pad_crop_into(out: np.ndarray, images: np.ndarray, numbers: np.ndarray, windows: np.ndarray) -> None:
     """Write windows of padded images: out uint8 [B, size, size, C] of images uint8 [N, size, size, C], numbers [B].
 
@@ -99,7 +99,7 @@ def pad_crop_into(out: np.ndarray, images: np.ndarray, numbers: np.ndarray, wind
                         target[x, c] = row[columns[x], c]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def cut_out(images: np.ndarray, holes: np.ndarray, cutout: int, colour: np.ndarray) -> None:
     """Fill squares of `cutout` pixels in images uint8 [B, size, size, C] with a colour uint8 [C]."""
     size, channels = images.shape[1], images.shape[3]

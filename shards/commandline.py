@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import errno
 import faulthandler
-import os
 import sys
 import textwrap
 import typing
@@ -16,8 +15,18 @@ from typing import Any, TypeVar
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from shards.errors import DataError, remedy
+from shards.spelling import plain
+from shards.streams import leave_stdout, prepare_streams
 
 T = TypeVar("T")
+# Where the system refuses something that is no path -> what to do.
+LIMITS = {
+    errno.EMFILE: "raise the limit of open files with `ulimit -n`",
+    errno.ENFILE: "end other programs: the machine has no more open files",
+    errno.ENOMEM: "free memory, or raise the limits that `ulimit -v` and the container set",
+    errno.EAGAIN: "raise the limit of processes and threads with `ulimit -u`, or ask for fewer",
+    errno.ENOENT: "set TMPDIR to a folder that can be written",  # tempfile found none
+}
 
 
 def option(default: Any, help: str, positional: bool = False) -> Any:
@@ -111,6 +120,7 @@ def run(main: Callable[[], None]) -> None:
 
     A crash that ends the process at once, such as a disk that fails below a mapped file (SIGBUS), at least tells where.
     """
+    prepare_streams()
     with contextlib.suppress(OSError, ValueError):  # a standard error that is no file
         faulthandler.enable()
     try:
@@ -119,15 +129,24 @@ def run(main: Callable[[], None]) -> None:
     except DataError as error:
         _leave(str(error), 2)
     except BrokenPipeError:  # whoever read our output, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_stdout()
         raise SystemExit(141) from None
     except OSError as error:
+        leave_stdout()
         if error.errno == errno.ENOSPC:
-            where = f" while writing {error.filename}" if error.filename else ""
+            where = f" while writing {plain(str(error.filename))}" if error.filename else ""
             _leave(f"no space left on the device{where}: free some and run the same command again", 2)
         if error.filename is None:
+            if error.errno not in LIMITS:
+                raise
+            _leave(f"{error.strerror}; {LIMITS[error.errno]}", 2)
+        _leave(f"{plain(str(error.filename))}: {error.strerror}; {remedy(error)}", 2)
+    except MemoryError:
+        _leave(f"out of memory; {LIMITS[errno.ENOMEM]}", 2)
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
             raise
-        _leave(f"{error.filename}: {error.strerror}; {remedy(error)}", 2)
+        _leave(f"{error}; {LIMITS[errno.EAGAIN]}", 2)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
 

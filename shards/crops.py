@@ -2,9 +2,9 @@
 
 import math
 
-import numba
 import numpy as np
 
+from shards.compiled import compiled
 from shards.errors import DataError
 from shards.hashing import hash3, uniform
 
@@ -13,7 +13,7 @@ RATIO = (3.0 / 4.0, 4.0 / 3.0)
 CROP_SHARE = 0.875  # evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _random_resized(
     ids: np.ndarray, widths: np.ndarray, heights: np.ndarray, seed: int, epoch: int, low: float, high: float
 ) -> tuple[np.ndarray, np.ndarray]:

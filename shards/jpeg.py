@@ -8,9 +8,9 @@ nothing is searched for.
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from shards.compiled import compiled
 from shards.format import TILES_MARKER, TILES_NAME
 
 WHOLE = 0  # decode the file as it is: nothing to cut, or not a kind that can be cut
@@ -21,12 +21,12 @@ NARROW = 4  # pixels: libjpeg smooths the chroma of anything wider, repeats that
 _TILES_NAME = np.frombuffer(TILES_NAME, np.uint8)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(nogil=True, inline="always")
 def _u16(data: np.ndarray, at: int) -> Any:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def read_headers(data: np.ndarray, width: int, height: int) -> tuple[int, int, int, int, int, int, int, int]:
     """Read the headers: (status, scan start, SOF position, MCU width, MCU height, restart interval, list, listed).
 
@@ -78,12 +78,12 @@ def read_headers(data: np.ndarray, width: int, height: int) -> tuple[int, int, i
     return MISMATCH, 0, 0, 0, 0, 0, 0, 0
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(nogil=True, inline="always")
 def _is_marker(data: np.ndarray, at: int, marker: int) -> bool:
     return at + 1 < len(data) and data[at] == 0xFF and data[at + 1] == marker
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def cut_tiles(
     data: np.ndarray, width: int, height: int, x: int, y: int, w: int, h: int, out: np.ndarray
 ) -> tuple[int, int, int, int, int]:

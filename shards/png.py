@@ -1,9 +1,9 @@
 """Decode PNG members: 8-bit RGB or grey, of the size that the index tells, exact."""
 
 import cv2
-import numba
 import numpy as np
 
+from shards.compiled import compiled
 from shards.errors import SampleError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -12,7 +12,7 @@ _HEADER_BYTES = 26  # signature, length and name of IHDR, then width, height, bi
 _KINDS = {1: 0, 3: 2}  # channels -> colour type: grey, RGB
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def is_png(data: np.ndarray) -> bool:
     """Tell a PNG by its signature. Without the GIL: the first look at mapped bytes may wait for the disk."""
     if len(data) < len(_SIGNATURE):

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from shards.compiled import compiled
 from shards.errors import DataError
 from shards.hashing import hash2, hash3
 
@@ -26,7 +26,7 @@ class World:
             raise DataError(f"rank {self.rank} is not in a world of {self.num_ranks} ranks")
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _permute(positions: np.ndarray, num_samples: int, seed: int, epoch: int) -> np.ndarray:
     out = np.empty(len(positions), np.int64)
     out[:] = positions

@@ -17,19 +17,6 @@ from preprocess.record import Record
 from shards.index import DatasetIndex
 from tests.building import Installed, build_both
 
-
-def _drop_stale_machine_code() -> None:
-    """Numba notices an edit of the file that a function is in, not one of a file whose functions it calls."""
-    for package in ("shards", "preprocess"):
-        folder = Path(__file__).parents[1] / package
-        newest = max(source.stat().st_mtime for source in folder.rglob("*.py"))
-        for compiled in folder.rglob("__pycache__/*.nb[ci]"):
-            if compiled.stat().st_mtime < newest:
-                compiled.unlink()
-
-
-_drop_stale_machine_code()
-
 CLASSES = tuple(f"class-{number}" for number in range(11))
 SIZES = [(97, 61), (64, 64), (1, 1), (33, 200), (160, 120), (17, 15), (240, 48), (128, 129)]
 

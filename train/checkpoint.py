@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from shards.errors import DataError, one_line
 from shards.format import sync_folder
 from shards.index import DatasetIndex, Task
+from shards.spelling import is_text
 from train.config import TrainConfig
 from train.progress import Best, Progress
 
@@ -225,6 +226,8 @@ def _write_trainer(path: Path, trainer: dict[str, Any]) -> None:
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
+        if not is_text(str(path)):  # load_file, which maps the file, takes no such path
+            return safetensors.torch.load(path.read_bytes())
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}); {ANOTHER}") from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from shards.augment import check_augmentation
 from shards.crops import check_scale
 from shards.errors import DataError
+from shards.spelling import is_text, plain
 
 if TYPE_CHECKING:
     from train.config import TrainConfig
@@ -104,6 +105,11 @@ def check_new(config: "TrainConfig") -> None:
                 f"{name} is {_spelled(given)}, but {other} is {getattr(config, other)}: leave it out "
                 f"(--{name.replace('_', '-')} {_spelled(default)}), or give --{other} {value}"
             )
+    if config.tensorboard and not is_text(config.out):
+        raise DataError(
+            f"out is {plain(config.out)}: TensorBoard writes into no folder whose name is no UTF-8; "
+            "rename it, or give --no-tensorboard"
+        )
     if config.warmup_epochs > config.epochs:
         raise DataError(
             f"warmup_epochs is {config.warmup_epochs:g}, but epochs is {config.epochs}: lr would never be reached; "

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from eval.evaluate import predict_own
 from eval.launch import check_world, one_line_where_memory_ends
+from eval.variables import numeric_variables, shown
 from shards.commandline import folder
 from shards.sampler import World
 from train import checkpoint
@@ -261,7 +262,8 @@ def _train(session: Session) -> bool:
     config = session.config
     progress = session.begin()
     ranks, device = session.world.num_ranks, session.device.type
-    session.say(f"{config.model} on {ranks} process{'es' if ranks > 1 else ''}, {device}, precision {config.precision}")
+    facts = [device, f"precision {config.precision}", *shown(numeric_variables())]
+    session.say(f"{config.model} on {ranks} process{'es' if ranks > 1 else ''}, {', '.join(facts)}")
     if config.tensorboard:
         session.accelerator.init_trackers("tensorboard")
     try:

@@ -4,18 +4,26 @@ import gc
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import GradientAccumulationPlugin
 
+from eval.variables import check_variables
 from shards.errors import DataError
 from train.config import TrainConfig
 
 
 def open_accelerator(config: TrainConfig) -> Accelerator:
-    """Join the other ranks, once in a process. Raises DataError where the precision does not work here."""
+    """Join the other ranks, once in a process.
+
+    Raises DataError where the precision does not work here or the launcher asks for another run.
+    """
+    check_variables(config.precision, config.accumulate)
     try:
         accelerator = Accelerator(
             mixed_precision=config.precision,
             log_with="tensorboard" if config.tensorboard else None,
             project_dir=config.out,
+            # Accumulating is the step's business: with more than 1 here `backward` divides again.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             cpu=torch.backends.mps.is_available(),  # float64 sums need a device that has float64
         )
     except ValueError as error:

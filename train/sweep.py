@@ -156,7 +156,7 @@ def _record(out: Path, config: TrainConfig, outcomes: Sequence[Outcome]) -> None
     best_config = out / best.name / CONFIG_NAME if best else out / CONFIGURATION
     write_atomically(out / RESULTS, (json.dumps(describe(outcomes), indent=1, allow_nan=False) + "\n").encode())
     page = render(out, config, outcomes, best_config.read_text())
-    write_atomically(out / PAGE, page.encode())
+    write_atomically(out / PAGE, page.encode(errors="backslashreplace"))
 
 
 def _conclude(out: RunFolder, config: TrainConfig, plan: Sequence[Point], outcomes: Sequence[Outcome]) -> None:

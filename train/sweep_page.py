@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from shards.figures import PAGE, Palette, empty_figure, svg
 from shards.page import content_policy, environment, stylesheet
-from shards.spelling import number
+from shards.spelling import number, plain
 from train.comparison import Outcome, metric_of, ranked, winner
 from train.config import TrainConfig
 
@@ -32,7 +32,7 @@ def render(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], config_y
         .render(
             styles=stylesheet(),
             policy=content_policy(),
-            title=out.resolve().name,
+            title=plain(out.resolve().name),
             outcomes=outcomes,
             rows=[(place[outcome.name], outcome) for outcome in ranked(outcomes)],
             best=best,

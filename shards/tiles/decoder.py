@@ -8,14 +8,14 @@ output.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
+from shards.compiled import compiled
 from shards.format import MAX_TILES
 from shards.jpeg import NARROW
-from shards.tiles.compiled import OPTIONS
 from shards.tiles.entropy import SLACK, decode_pair, unstuff
 from shards.tiles.header import INTERVAL, LIST, LISTED, LOOK, LUMA_H, LUMA_V, MAX_BLOCKS, SCAN, read_header, u16
+from shards.tiles.options import OPTIONS
 from shards.tiles.transform import (
     dct_scales,
     halved_weights,
@@ -65,7 +65,7 @@ class Scratch(NamedTuple):
     spans: np.ndarray  # int64 [4, size, 2]
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _lay_out(luma_h: int, luma_v: int, num_components: int, layout: Any) -> int:
     """Say where each block of an MCU goes in a strip (see entropy.decode_pair): the number of blocks."""
     number = 0
@@ -81,7 +81,7 @@ def _lay_out(luma_h: int, luma_v: int, num_components: int, layout: Any) -> int:
     return number
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _fetch(data: Any, offsets: Any, tile: int, bits: Any, at: int) -> int:
     """Unstuff a tile's bytes into bits[at:]: their end, or -1 if its bounds or the markers around it are not right."""
     start, end = offsets[tile], offsets[tile + 1] - 2
@@ -94,7 +94,7 @@ def _fetch(data: Any, offsets: Any, tile: int, bits: Any, at: int) -> int:
     return unstuff(data, start, end, bits, at)
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _decode_strip(
     data: Any, offsets: Any, row: int, below: int, columns: int, column0: int, column1: int, luma_v: int,
     luma_h: int, interval: int, chroma_at: int, num_blocks: int, places: Any, s: Any,
@@ -125,7 +125,7 @@ def _decode_strip(
     return True
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _to_panels(resized: Any, lane: int, num_lanes: int, lines: Any, to: int, stride: int) -> None:
     """Turn lanes of a resized strip into lines of each panel, the first at lines[to:], and transform them down."""
     for panel in range(len(resized) // _SQUARE):
@@ -133,7 +133,7 @@ def _to_panels(resized: Any, lane: int, num_lanes: int, lines: Any, to: int, str
         inverse_dct(lines, to + panel * stride, num_lanes // 8)
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _finish(s: Any, down: int, blue: int, red: int, stride: int, out: Any) -> None:
     """Resize down and convert to RGB: out uint8 [size, 3 * padded size]."""
     for row in range(len(out)):
@@ -148,7 +148,7 @@ def _finish(s: Any, down: int, blue: int, red: int, stride: int, out: Any) -> No
             to_rgb(s.planes, line, panel * 3 * LANES)
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _finish_grey(s: Any, stride: int, out: Any) -> None:
     """Resize down: out uint8 [size, padded size]."""
     for row in range(len(out)):
@@ -158,7 +158,7 @@ def _finish_grey(s: Any, stride: int, out: Any) -> None:
             to_grey(s.planes, line, panel * LANES)
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _find_tiles(data: Any, frame: Any, num_tiles: int, offsets: Any) -> bool:
     """Add up the listed lengths; False where the list is not of `num_tiles`, or does not fit the file."""
     if frame[LISTED] != num_tiles or num_tiles >= len(offsets):
@@ -171,7 +171,7 @@ def _find_tiles(data: Any, frame: Any, num_tiles: int, offsets: Any) -> bool:
     return at <= len(data)
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _decode_crop(
     data: Any, width: int, height: int, num_components: int, box: Any, mirror: bool, out: Any, scales: Any, places: Any,
     s: Any,

@@ -9,8 +9,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from shards.tiles.compiled import INLINE, OPTIONS
+from shards.compiled import compiled
 from shards.tiles.header import BAD, END_OF_BLOCK, LOOK, RARE, RUN_SHIFT, VALUE_SHIFT
+from shards.tiles.options import INLINE, OPTIONS
 
 SLACK = 256
 _RUN_BYTES = 32  # copied at once where no FF is among them
@@ -21,7 +22,7 @@ _PEEK, _FULL, _BLOCK, _END = _U(64 - LOOK), _U(56), _U(64), _U(END_OF_BLOCK)
 _LENGTH_MASK, _RUN_MASK = 31, 255
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def unstuff(data: Any, at: int, end: int, out: Any, to: int) -> int:
     """Copy data[at:end] to out[to:] without the zeros stuffed after FF: the end of the copy, or -1 at a marker."""
     while at < end:
@@ -46,7 +47,7 @@ def unstuff(data: Any, at: int, end: int, out: Any, to: int) -> int:
     return to
 
 
-@numba.njit(**INLINE)
+@compiled(**INLINE)
 def _refill(bits: Any, state: Any) -> Any:
     """Top the buffer up to 56 bits or more. A state is (buffer, how many of its bits count, position in `bits`)."""
     buffer, valid, p = state
@@ -56,7 +57,7 @@ def _refill(bits: Any, state: Any) -> Any:
     return buffer | (word >> valid), valid | _FULL, p + ((_U(63) - valid) >> _U(3))
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _look_further(buffer: Any, entry: Any, dc: bool, longest: Any, symbols: Any) -> Any:
     """Complete an entry that is RARE."""
     length = entry & _LENGTH_MASK
@@ -77,7 +78,7 @@ def _look_further(buffer: Any, entry: Any, dc: bool, longest: Any, symbols: Any)
     return (length + size) | run << RUN_SHIFT | value << VALUE_SHIFT
 
 
-@numba.njit(**INLINE)
+@compiled(**INLINE)
 def _decode(state: Any, dc: bool, codes: Any) -> Any:
     """Decode one symbol with its value: state, run, value. `codes` is one table's (lookup, longest, symbols)."""
     buffer, valid, p = state
@@ -88,7 +89,7 @@ def _decode(state: Any, dc: bool, codes: Any) -> Any:
     return (buffer << length, valid - length, p), _U((entry >> RUN_SHIFT) & _RUN_MASK), entry >> VALUE_SHIFT
 
 
-@numba.njit(**INLINE)
+@compiled(**INLINE)
 def _ac(state: Any, k: Any, codes: Any, coefs: Any, at: Any, places: Any, quants: Any) -> Any:
     """Decode one AC coefficient and store it dequantised: state, next k. An end of block stores a zero over a zero."""
     state, run, value = _decode(state, False, codes)
@@ -98,7 +99,7 @@ def _ac(state: Any, k: Any, codes: Any, coefs: Any, at: Any, places: Any, quants
     return state, k + _U(1)
 
 
-@numba.njit(**INLINE)
+@compiled(**INLINE)
 def _rest(bits: Any, state: Any, k: Any, codes: Any, coefs: Any, at: Any, places: Any, quants: Any) -> Any:
     """Decode the rest of a block: state, k."""
     while k < _BLOCK:
@@ -108,14 +109,14 @@ def _rest(bits: Any, state: Any, k: Any, codes: Any, coefs: Any, at: Any, places
     return state, k
 
 
-@numba.njit(**INLINE)
+@compiled(**INLINE)
 def _is_used_up(state: Any, end: Any) -> Any:
     """Tell whether all bytes before `end` were needed, and no more."""
     bits_left = np.int64(_U(8) * end + state[1] - _U(8) * state[2])
     return bits_left >= 0 and bits_left < 8
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def decode_pair(
     bits: Any, ends: Any, lookups: Any, longest: Any, symbols: Any, all_quants: Any, places: Any, layout: Any,
     interval: int, coefs: Any, starts: Any, dc: Any,

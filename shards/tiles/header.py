@@ -5,11 +5,11 @@ Sections named are those of ITU-T T.81: B.2 (markers), C.2 (codes), F.2.2 (decod
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from shards.compiled import compiled
 from shards.format import TILES_MARKER, TILES_NAME
-from shards.tiles.compiled import OPTIONS
+from shards.tiles.options import OPTIONS
 
 LOOK = 11  # bits looked up at once: 10 and 12 are slower
 MAX_BLOCKS = 10  # of one MCU (B.2.3)
@@ -30,13 +30,13 @@ _TILES_NAME = tuple(TILES_NAME)
 _MAX_BITS_DC, _MAX_BITS_AC = 11, 10  # of a value of 8-bit baseline (F.1.2)
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def u16(data: Any, at: int) -> Any:
     """Read a big-endian number of 16 bits."""
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols: Any) -> int:
     """Read a Huffman table that starts at `at` with its 16 counts: the position after it, or -1 if it is not valid.
 
@@ -75,7 +75,7 @@ def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols
     return start + number
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _read_frame(data: Any, at: int, width: int, height: int, num: int, frame: Any, components: Any) -> bool:
     """Read the frame header at `at`: `num` components of 8 bits, chroma 1x1. components int64 [3, 2]: id, quantiser."""
     if data[at] != 8 or data[at + 5] != num or u16(data, at + 1) != height or u16(data, at + 3) != width:
@@ -93,7 +93,7 @@ def _read_frame(data: Any, at: int, width: int, height: int, num: int, frame: An
     )  # fmt: skip
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def read_header(
     data: Any, width: int, height: int, num: int, frame: Any, components: Any, raw: Any, scales: Any, quants: Any,
     lookups: Any, longest: Any, symbols: Any,

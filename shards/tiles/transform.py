@@ -7,10 +7,10 @@ step does the same to all lanes; nothing in between is rounded or clamped.
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
-from shards.tiles.compiled import ARITHMETIC, INLINE, OPTIONS
+from shards.compiled import compiled
+from shards.tiles.options import ARITHMETIC, INLINE, OPTIONS
 from shards.tiles.vectors import LANES, add_weighed, store_grey, store_rgb, turn8, weigh2, weigh3, weigh4
 
 _F = np.float32
@@ -29,7 +29,7 @@ def max_taps(extent: int, size: int) -> int:
     return math.ceil(2 * max(1.0, extent / size)) + 4
 
 
-@numba.njit(**ARITHMETIC)
+@compiled(**ARITHMETIC)
 def inverse_dct(lines: Any, at: int, num_blocks: int) -> None:
     """Transform lines[at:], num_blocks times eight frequencies, to pixels in place (Arai, Agui and Nakajima's way)."""
     for number in range(num_blocks):
@@ -51,7 +51,7 @@ def inverse_dct(lines: Any, at: int, num_blocks: int) -> None:
             block[i + 3 * LANES], block[i + 4 * LANES] = e3 + o4, e3 - o4
 
 
-@numba.njit(**ARITHMETIC)
+@compiled(**ARITHMETIC)
 def triangle_weights(start: int, extent: int, mirror: bool, origin: int, weights: Any, spans: Any) -> None:
     """Make Pillow's antialiased bilinear filter, a triangle as wide as the shrink factor, along one axis.
 
@@ -77,7 +77,7 @@ def triangle_weights(start: int, extent: int, mirror: bool, origin: int, weights
         spans[row, 0], spans[row, 1] = start + low - origin, high - low
 
 
-@numba.njit(**ARITHMETIC)
+@compiled(**ARITHMETIC)
 def halved_weights(weights: Any, spans: Any, origin: int, num_samples: int, halved: Any, halved_spans: Any) -> None:
     """Make weights for a plane of half as many samples: libjpeg's upsampling (3/4 and 1/4), then `weights`.
 
@@ -98,7 +98,7 @@ def halved_weights(weights: Any, spans: Any, origin: int, num_samples: int, halv
         halved_spans[row, 0], halved_spans[row, 1] = first - origin // 2, last + 1 - first
 
 
-@numba.njit(**INLINE)
+@compiled(**INLINE)
 def weigh(lines: Any, at: int, count: int, weights: Any, out: Any, to: int) -> None:
     """out[to : to + LANES] = the weighted sum of the `count` lines from lines[at]; nothing where that is out of bounds.
 
@@ -116,14 +116,14 @@ def weigh(lines: Any, at: int, count: int, weights: Any, out: Any, to: int) -> N
             add_weighed(lines, at + j * LANES, weights[j], out, to)
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def resize(lines: Any, at: int, weights: Any, spans: Any, out: Any) -> None:
     """Resize lines[at:] along the axis: out float32 [at least size * LANES]."""
     for row in range(len(spans)):
         weigh(lines, at + spans[row, 0] * LANES, spans[row, 1], weights[row], out, row * LANES)
 
 
-@numba.njit(**OPTIONS)
+@compiled(**OPTIONS)
 def turn(lines: Any, at: int, num_lanes: int, out: Any, to: int) -> None:
     """Exchange lines and lanes: out[to + i * LANES + j] = lines[at + j * LANES + i] for i < num_lanes, j < LANES."""
     if at < 0 or to < 0 or num_lanes > LANES or num_lanes % 8 != 0:
@@ -135,14 +135,14 @@ def turn(lines: Any, at: int, num_lanes: int, out: Any, to: int) -> None:
             turn8(lines, at + j * LANES + i, out, to + i * LANES + j)
 
 
-@numba.njit(**INLINE)
+@compiled(**INLINE)
 def to_grey(planes: Any, out: Any, to: int) -> None:
     """Convert a line of luma, float32 [LANES], to the bytes of grey pixels at out[to:]."""
     if len(planes) >= LANES and to >= 0 and to + LANES <= len(out):
         store_grey(planes, out, to)
 
 
-@numba.njit(**INLINE)
+@compiled(**INLINE)
 def to_rgb(planes: Any, out: Any, to: int) -> None:
     """Convert one line each of Y, Cb and Cr, float32 [3 * LANES], to the bytes of RGB pixels at out[to:]."""
     if len(planes) >= 3 * LANES and to >= 0 and to + 3 * LANES <= len(out):
