@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from shards.errors import one_line
+from shards.errors import DamagedError, one_line
+from shards.format import TILES_NAME
 from shards.scans.bits import BUFFER, COUNT, PADDING, left_over, new_state
 from shards.scans.grid import Grid
 from shards.scans.headers import AFTER_SCAN, Headers, layout, read_scan, read_segments, scans_of, segments_of, tables_of
@@ -23,15 +24,13 @@ _SOS, _EOI = 0xDA, 0xD9
 _WITHOUT_PAYLOAD = (0x01, *range(0xD0, 0xD9))  # TEM, RST, SOI
 _METADATA = (*range(0xE0, 0xEE), 0xEF, 0xFE)  # not Adobe's segment, which names the colours
 
-
-class DamagedJpeg(ValueError):
-    """Pixels of a JPEG are lost; the message says how, in one line."""
+UNKNOWN_SAMPLING = "subsampling"  # TurboJPEG refuses to decode it, whole or not
 
 
 def decode_whole(data: bytes | np.ndarray, colours: str, accept_damaged: bool = False, **how: Any) -> np.ndarray:
     """Decode with simplejpeg and its options: uint8 [height, width, channels]. Harmless faults are passed over.
 
-    Raises DamagedJpeg where pixels are lost, unless they are accepted, and ValueError for what is no JPEG.
+    Raises DamagedError where pixels are lost, unless they are accepted, and ValueError for what is no JPEG.
     """
     encoded = data if isinstance(data, bytes) else data.tobytes()
     try:
@@ -42,8 +41,21 @@ def decode_whole(data: bytes | np.ndarray, colours: str, accept_damaged: bool = 
         if why is None:
             return simplejpeg.decode_jpeg(encoded, colours, strict=False, **how)
     if why is not None:
-        raise DamagedJpeg(why)
+        raise DamagedError(why)
     return pixels
+
+
+def decode_stored(data: np.ndarray, colours: str, **how: Any) -> np.ndarray:
+    """Decode an image of a shard, uint8 [bytes], as `decode_whole` does.
+
+    What the packer wrote is refused with any fault: it had none. Another writer's file may have harmless ones.
+    """
+    try:
+        return simplejpeg.decode_jpeg(data, colours, **how)
+    except ValueError:
+        if TILES_NAME in data[:64].tobytes():
+            raise
+    return decode_whole(data, colours, **how)
 
 
 def damage(data: bytes, warning: str) -> str | None:
@@ -64,7 +76,7 @@ def damage(data: bytes, warning: str) -> str | None:
             return read if isinstance(read, str) else None
         return _of_one_scan(headers, mended, payload)
     except (IndexError, struct.error, ValueError, StopIteration, RuntimeError):
-        return warning
+        return None if UNKNOWN_SAMPLING in warning else warning
 
 
 def lacking(data: bytes) -> str | None:
@@ -129,7 +141,7 @@ def _of_one_scan(headers: Headers, data: bytes, payload: bytes) -> str | None:
     *_, end = read_coefficients(scan, num_mcus, headers.interval, blocks, *tables, state)
     if end < 0:
         share = (-1 - end) / (num_mcus * len(blocks))
-        how = "ends early" if state[PADDING] > state[COUNT] else "is damaged"
+        how = "is truncated" if state[PADDING] > state[COUNT] else "is damaged"
         return f"its scan {how}, after {share:.0%} of the image"
     num_left = left_over(state, len(scan))
     if num_left and (not _is_filled(scan, state) or _goes_on(scan, state, blocks, *tables)):

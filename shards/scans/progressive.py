@@ -81,7 +81,7 @@ def read_blocks(
             return f"scan {number} does not go on from those before it"
         places, state = grid.order(scan.components), new_state()
         if not _read_scan(scan.data, coefficients, *places, scan.band, scan.interval, scan.dc, scan.ac, state):
-            return f"scan {number} is damaged or ends early"
+            return f"scan {number} is damaged or truncated"
         if left_over(state, len(scan.data)) and not may_follow(scan.data, state):
             return f"scan {number} is damaged: not all of its bytes are of its blocks"
     missing = what_is_missing(known, number)
