@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from preprocess.members import DAMAGED
 from preprocess.record import Record
 from shards.errors import DataError, one_line
 from shards.format import (
@@ -46,6 +47,11 @@ class Entry:
     pixel_sum_squares: list[int]
     rejected: list[dict[str, str]]
     accepted: list[dict[str, str]] = field(default_factory=list)  # damaged, but packed all the same
+
+    @property
+    def num_damaged(self) -> int:
+        """Count the rejects that --accept-damaged would pack."""
+        return sum(str(line.get("reason")).startswith(DAMAGED) for line in self.rejected)
 
 
 def previous_entries(root: Path, split: str, identity: str, num_records: int) -> list[Entry]:
@@ -186,6 +192,15 @@ def lists_of(entries: Sequence[Entry]) -> dict[str, bytes]:
         name: "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace")
         for name, lines in listed.items()
     }
+
+
+def write_lists(root: Path, entries: Sequence[Entry]) -> None:
+    """Write rejected.jsonl and accepted.jsonl; where they would be empty, remove them."""
+    for name, lines in lists_of(entries).items():
+        if lines:
+            write_atomically(root / name, lines)
+        else:
+            (root / name).unlink(missing_ok=True)
 
 
 def plain(entries: Iterable[Entry]) -> list[dict[str, Any]]:

@@ -18,14 +18,14 @@ from preprocess.ledger import (
     holds,
     inputs,
     is_intact,
-    lists_of,
     plain,
     previous_entries,
     remove_surplus,
     to_json,
+    write_lists,
     write_progress,
 )
-from preprocess.members import DAMAGED, Packed
+from preprocess.members import Packed
 from preprocess.pool import Pool, Result
 from preprocess.record import MAX_CLASSES, Record
 from shards.errors import DataError
@@ -127,10 +127,10 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
             if kept.get(entry.name) != entry:
                 known[entry.name] = entry
                 write_progress(root, identity, known.values())
-    _write_lists(root, entries)
+    write_lists(root, entries)
     num_rejected = sum(len(entry.rejected) for entry in entries)
     if num_rejected > job.max_rejects:
-        num_damaged = sum(map(_num_damaged, entries))
+        num_damaged = sum(entry.num_damaged for entry in entries)
         how = f", or with --accept-damaged ({num_damaged} of them)" if num_damaged and not job.in_place else ""
         raise DataError(
             f"{num_rejected} of {len(job.records)} images of {job.split} were rejected, --max-rejects is "
@@ -150,12 +150,7 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
 
 def _is_as_asked(job: Job, entry: Entry) -> bool:
     """Tell whether a shard holds damaged images, or leaves them out, as --accept-damaged says now."""
-    return not _num_damaged(entry) if job.accept_damaged else not entry.accepted
-
-
-def _num_damaged(entry: Entry) -> int:
-    """Count the rejects that --accept-damaged would pack."""
-    return sum(str(line.get("reason")).startswith(DAMAGED) for line in entry.rejected)
+    return not entry.num_damaged if job.accept_damaged else not entry.accepted
 
 
 def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterator[Entry]:
@@ -301,11 +296,3 @@ def _check_keys(records: Sequence[Record]) -> None:
         if key in seen:
             raise DataError(f"{record.source} and {seen[key]} would both have the key {key}; rename one of them")
         seen[key] = record.source
-
-
-def _write_lists(root: Path, entries: Sequence[Entry]) -> None:
-    for name, lines in lists_of(entries).items():
-        if lines:
-            write_atomically(root / name, lines)
-        else:
-            (root / name).unlink(missing_ok=True)
