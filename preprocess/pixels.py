@@ -8,6 +8,8 @@ from preprocess.members import BadImage
 from preprocess.tiff import read_photograph
 
 _BITS, _COMPRESSION, _WHITE_IS, _PLANES, _FORMAT = 258, 259, 262, 284, 339  # TIFF tags
+_ORIENTATION = 274
+_SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4}  # of one integer, in bytes, by its type in EXIF
 _UPRIGHT = {  # EXIF orientation -> what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -20,9 +22,15 @@ _UPRIGHT = {  # EXIF orientation -> what makes it upright
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 for whatever is no such number, as browsers and PIL read it."""
+    """Return the EXIF orientation, 1 to 8; 1 for whatever is no such number: 0, 9, text, a fraction, several values."""
     try:
-        value = image.getexif().get(0x0112, 1)
+        exif = image.getexif()
+        stored = getattr(exif, "_info", None)
+        encoded = getattr(stored, "_tagdata", {}).get(_ORIENTATION)  # bytes, until Pillow is first asked for the value
+        kind = getattr(stored, "tagtype", {}).get(_ORIENTATION)
+        if image.format != "TIFF" and encoded is not None and len(encoded) != _SIZES.get(kind or 0):
+            exif[_ORIENTATION] = 1  # Pillow would take the first of several values
+        value = exif.get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF is no reason to lose the photograph
         return 1
     return value if isinstance(value, int) and value in _UPRIGHT else 1

@@ -22,7 +22,7 @@ from shards.scans.sequential import read_coefficients
 _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff])")  # as libjpeg finds it, over whatever is before
 _SOS, _EOI = 0xDA, 0xD9
 _WITHOUT_PAYLOAD = (0x01, *range(0xD0, 0xD9))  # TEM, RST, SOI
-_METADATA = (*range(0xE0, 0xEE), 0xEF, 0xFE)  # not Adobe's segment, which names the colours
+_METADATA = (*range(0xE1, 0xEE), 0xEF, 0xFE)  # not those of JFIF and Adobe, which say what the colours are
 
 UNKNOWN_SAMPLING = "subsampling"  # TurboJPEG refuses to decode it, whole or not
 
@@ -39,7 +39,7 @@ def decode_whole(data: bytes | np.ndarray, colours: str, accept_damaged: bool = 
     except ValueError as error:
         why = None if accept_damaged else damage(encoded, one_line(error))
         if why is None:
-            return simplejpeg.decode_jpeg(encoded, colours, strict=False, **how)
+            return simplejpeg.decode_jpeg(clean(encoded), colours, strict=False, **how)  # its headers have to be clean
     if why is not None:
         raise DamagedError(why)
     return pixels
@@ -103,7 +103,7 @@ def lacking(data: bytes) -> str | None:
 def clean(data: bytes) -> bytes:
     """Copy a JPEG without metadata, bytes between segments and what follows the image, with EOI at its end.
 
-    Raises ValueError or struct.error for what has no such segments.
+    Raises ValueError for what does not begin as one.
     """
     if data[:2] != b"\xff\xd8":
         raise ValueError("no SOI")
@@ -115,8 +115,8 @@ def clean(data: bytes) -> bytes:
             break
         if marker in _WITHOUT_PAYLOAD:
             continue
-        end = at + struct.unpack_from(">H", data, at)[0]
-        if end > len(data):
+        end = at + int.from_bytes(data[at : at + 2], "big")
+        if end > len(data) or end < at + 2:
             break
         if marker not in _METADATA:
             parts.append(b"\xff" + data[start:end])

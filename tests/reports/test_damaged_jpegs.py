@@ -256,11 +256,9 @@ def test_in_place_refuses_the_damaged_and_serves_the_harmless(tmp_path, monkeypa
     assert "--accept-damaged packs damaged JPEGs again, --in-place packs none" in errors
 
 
-def test_predict_names_the_damaged_and_scores_them_only_where_asked(
-    folder, records, packed, tmp_path, monkeypatch, capsys
-):
+def test_predict_names_the_damaged_and_scores_them_only_where_asked(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    ckpt = make_run(tmp_path / "run", packed.parent, model="test_resnet")
+    ckpt = make_run(tmp_path / "run", tmp_path, model="test_resnet", classes=("cat", "dog", "cow"))
 
     def predict(*more: str) -> tuple[int, list[str], str]:
         args = ["predict", "--ckpt", str(ckpt), "--csv", str(tmp_path / "s.csv"), *more, str(folder)]
