@@ -39,12 +39,11 @@ def read_headers(data: np.ndarray, width: int, height: int) -> tuple[int, int, i
     if size < 4 or data[0] != 0xFF or data[1] != _SOI:
         return MISMATCH, 0, 0, 0, 0, 0, 0, 0
     while at + 4 <= size:
+        if data[at] != 0xFF:
+            return MISMATCH, 0, 0, 0, 0, 0, 0, 0
         marker: Any = np.int64(data[at + 1])
-        if data[at] != 0xFF or marker == 0xFF:  # bytes between segments, and fill bytes: libjpeg skips them too
+        if marker == 0xFF:  # fill byte
             at += 1
-            continue
-        if marker <= 1 or 0xD0 <= marker <= 0xD7:  # nothing follows these
-            at += 2
             continue
         length = _u16(data, at + 2)
         end = at + 2 + length

@@ -237,17 +237,20 @@ def test_packing_lists_the_damaged_and_the_flag_packs_them(folder, tmp_path, mon
 
 def test_in_place_refuses_the_damaged_and_serves_the_harmless(tmp_path, monkeypatch, capsys):
     damaged = {name: data for name, data in DAMAGES.items() if not name.startswith("CMYK")}
-    images = {f"{number:03d}": data for number, data in enumerate([*damaged.values(), *HARMLESS.values()])}
+    harmless = {name: data for name, data in HARMLESS.items() if name != "bytes before SOS"}
+    images = {f"{number:03d}": data for number, data in enumerate([*damaged.values(), *harmless.values()])}
+    images["999"] = HARMLESS["bytes before SOS"]  # readers look for every segment right after the one before
     write_shard(tmp_path / "in/a.tar", [{"__key__": key, "jpg": data, "cls": 0} for key, data in images.items()])
     args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--in-place"]
-    status, _, errors = shard(monkeypatch, capsys, *args, "--max-rejects", str(len(damaged)))
+    status, _, errors = shard(monkeypatch, capsys, *args, "--max-rejects", str(len(damaged) + 1))
     assert status == 0, errors
     lines = [json.loads(line) for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()]
+    assert "pack these shards without --in-place" in lines.pop()["reason"]
     assert [line["source"].removesuffix(".jpg") for line in lines] == [f"a.tar/{n:03d}" for n in range(len(damaged))]
     assert all(line["reason"].startswith(DAMAGED) for line in lines)
     dataset = ShardDataset(DatasetIndex.open(tmp_path / "out/all"))
-    assert len(dataset) == len(HARMLESS)
-    for number, data in enumerate(HARMLESS.values()):
+    assert len(dataset) == len(harmless)
+    for number, data in enumerate(harmless.values()):
         np.testing.assert_array_equal(dataset[number][0], decode_image(data))
     with open_pool(1) as pool:
         assert verify_split(tmp_path / "out/all", pool).findings == []
