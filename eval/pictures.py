@@ -13,7 +13,7 @@ from eval.tta import Look
 from shards.batch import Batch
 from shards.crops import CROP_SHARE, centre_crops
 from shards.decode import Decoder, channels_of, resize_box_into
-from shards.errors import DataError, SampleError, one_line
+from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.fivecrop import NUM_CROPS, five_crops_into
 from shards.picture_files import IMAGE_SUFFIXES, is_image, is_junk
 from shards.spelling import plain
@@ -22,7 +22,9 @@ MAX_FILE_BYTES = 1 << 30  # 100 million pixels of 16 bits and four channels are 
 
 _NAMED = 3  # in a line about many
 
-Decode = Callable[[bytes], np.ndarray]  # encoded -> uint8 [height, width, C], RGB first; raises SampleError
+# Encoded bytes, and whether a JPEG may have lost pixels -> uint8 [height, width, C], RGB first. Raises SampleError, of
+# pixels that are lost DamagedError.
+Decode = Callable[[bytes, bool], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Pictures:
     """Batches of pictures of C channels, made by threads, at most one batch ahead of their reader.
 
     `unreadable` maps the number of a picture that could not be decoded to the reason, once its batch was made; its
-    place in the batch is padding.
+    place in the batch is padding. So it is with JPEGs that have lost pixels, unless `accept_damaged`: then `damaged`
+    maps their numbers to what is lost.
     """
 
     def __init__(
@@ -110,10 +113,13 @@ class Pictures:
         num_threads: int,
         decode: Decode,
         num_channels: int = 3,
+        accept_damaged: bool = False,
     ) -> None:
         self.paths, self.num_classes = paths, num_classes
         self.local_batch_size, self.num_threads = local_batch_size, num_threads
         self.unreadable: dict[int, str] = {}
+        self.damaged: dict[int, str] = {}
+        self._accept_damaged = accept_damaged
         self._decode, self._num_channels = decode, num_channels
 
     def __len__(self) -> int:
@@ -135,7 +141,7 @@ class Pictures:
         """See one picture: uint8 [1 or 5, size, size, C], or None where it cannot be read."""
         views = np.empty((NUM_CROPS if look.five_crops else 1, look.size, look.size, self._num_channels), np.uint8)
         try:
-            view_into(views, self._decode(read(self.paths[number])), look.five_crops, look.crop_share)
+            view_into(views, self._pixels(number), look.five_crops, look.crop_share)
             return views
         except SampleError as error:
             self.unreadable[number] = one_line(error)
@@ -144,6 +150,16 @@ class Pictures:
         except MemoryError:
             self.unreadable[number] = "not enough memory to decode it"
         return None
+
+    def _pixels(self, number: int) -> np.ndarray:
+        data = read(self.paths[number])
+        try:
+            return self._decode(data, False)
+        except DamagedError as error:
+            if not self._accept_damaged:
+                raise
+            self.damaged[number] = one_line(error)
+            return self._decode(data, True)
 
     def _batch(self, first: int, made: Iterable["Future[np.ndarray | None]"], look: Look) -> Batch:
         views = [future.result() for future in made]

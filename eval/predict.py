@@ -32,11 +32,11 @@ from eval.tta import Look
 from eval.variables import check_variables
 from preprocess.geometry import Band
 from preprocess.image import decode_image
-from preprocess.members import BadImage
+from preprocess.members import BadImage, DamagedImage
 from preprocess.tiff import is_tiff, read_tiff, scale_bands
 from shards.batch import Batch, on_device
 from shards.commandline import folder, joined, option, parse, run
-from shards.errors import DataError, SampleError, one_line
+from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.format import write_atomically
 from shards.spelling import plain
 from train import checkpoint
@@ -62,6 +62,9 @@ class PredictConfig:
         "a sample the likeliest class",
     )
     top: int = option(0, "print at most so many labels, the likeliest; 0 prints all that reach the threshold")
+    accept_damaged: bool = option(
+        False, "predict JPEGs that have lost pixels too, and name them; otherwise they count as unreadable"
+    )
     csv: str = option("", "write all scores into this CSV file: a line per picture, a column per class")
     tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
         "none", "test-time augmentation, as of python -m eval; the probabilities of an image's views are averaged"
@@ -101,7 +104,15 @@ def main() -> None:
     _check_alike(opened)
     class_names, task = opened[0].meta.class_names, opened[0].meta.task
     decode, num_channels = decoder(opened)
-    pictures = Pictures(paths, len(class_names), config.local_batch_size, config.num_threads, decode, num_channels)
+    pictures = Pictures(
+        paths,
+        len(class_names),
+        config.local_batch_size,
+        config.num_threads,
+        decode,
+        num_channels,
+        config.accept_damaged,
+    )
     with one_line_where_memory_ends("give a smaller --local-batch-size or --size, or --precision bf16"):
         scores = _predict(config, opened, pictures)
     _check_numbers(scores, paths, pictures.unreadable)
@@ -112,6 +123,10 @@ def main() -> None:
         print(f"{plain(str(paths[number]))}: {_labels(scores[number], config, class_names, task)}")
     for line in found.left_out():
         print(line, file=sys.stderr)
+    for number, reason in sorted(pictures.damaged.items()):
+        print(f"{plain(str(paths[number]))}: predicted, but {reason}", file=sys.stderr)
+    if pictures.damaged:
+        print(f"{len(pictures.damaged)} of {len(paths)} pictures are damaged, as named above", file=sys.stderr)
     for number, reason in sorted(pictures.unreadable.items()):
         print(f"{plain(str(paths[number]))}: {reason}", file=sys.stderr)
     if pictures.unreadable:
@@ -176,11 +191,13 @@ def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{opened[0].path}: its description of bands cannot be read ({one_line(error)})") from error
 
-    def decode(data: bytes) -> np.ndarray:
+    def decode(data: bytes, accept_damaged: bool = False) -> np.ndarray:
         try:
             if bands and (is_tiff(data) or num_channels > 3):
                 return scale_bands(read_tiff(data), bands)
-            return decode_image(data)
+            return decode_image(data, accept_damaged)
+        except DamagedImage as error:
+            raise DamagedError(str(error)) from error
         except BadImage as error:
             raise SampleError(str(error)) from error
 

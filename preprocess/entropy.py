@@ -1,4 +1,4 @@
-"""The entropy-coded part of a baseline JPEG: read its symbols, write them again in tiles. Compiled, bounds kept.
+"""The entropy-coded part of a baseline JPEG: write its symbols again, in tiles. Compiled, bounds kept.
 
 Nothing is quantised anew: coefficients go from one Huffman coding to another (ITU-T T.81, annexes F and K.2).
 """
@@ -7,65 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.bits import BUFFER, COUNT, MAX_DC_CATEGORY, PADDING, POS, category_of, next_symbol, take
 from shards.compiled import compiled
-
-
-@compiled()
-def read_coefficients(
-    data: np.ndarray, num_mcus: int, interval: int, components: np.ndarray, dc: np.ndarray, ac: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Read a scan: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens], next position.
-
-    `data` starts at the scan's first byte; `components` int64 [blocks of an MCU] tells each block's component; `dc` and
-    `ac` uint16 [components, 65536] are decoding tables. A token is symbol << 16 | its extra bits. The position is
-    where the marker after the scan stands, or -1 where the scan is damaged.
-    """
-    per_mcu = len(components)
-    levels = np.zeros(num_mcus * per_mcu, np.int32)
-    counts = np.zeros(num_mcus * per_mcu, np.uint8)
-    tokens = np.empty(min(64 * num_mcus * per_mcu, 8 * len(data)) + 1, np.uint32)
-    state = np.zeros(4, np.int64)
-    predicted = np.zeros(4, np.int64)
-    block, token = 0, 0
-    for mcu in range(num_mcus):
-        if interval and mcu and mcu % interval == 0:
-            pos = state[POS]
-            if state[PADDING] > state[COUNT] or pos + 1 >= len(data) or data[pos] != 0xFF:
-                return levels, counts, tokens, -1
-            if data[pos + 1] != 0xD0 + (mcu // interval - 1) % 8:
-                return levels, counts, tokens, -1
-            state[:] = 0
-            state[POS] = pos + 2
-            predicted[:] = 0
-        for i in range(per_mcu):
-            component = components[i]
-            category = next_symbol(data, state, dc[component])
-            if category < 0 or category > MAX_DC_CATEGORY:
-                return levels, counts, tokens, -1
-            value = take(state, category)
-            if category and value < 1 << (category - 1):
-                value -= (1 << category) - 1
-            predicted[component] += value
-            levels[block] = predicted[component]
-            k, first = 1, token
-            while k < 64:
-                symbol = next_symbol(data, state, ac[component])
-                size = symbol & 15
-                k += (symbol >> 4) + 1
-                if symbol < 0 or size > 10 or (size == 0 and symbol != 0 and symbol != 0xF0):
-                    return levels, counts, tokens, -1
-                if (k > 64 and symbol != 0) or token >= len(tokens) - 1:
-                    return levels, counts, tokens, -1
-                tokens[token] = (symbol << 16) | take(state, size)
-                token += 1
-                if symbol == 0:
-                    break
-            counts[block] = token - first
-            block += 1
-    if state[PADDING] > state[COUNT]:
-        return levels, counts, tokens, -1
-    return levels, counts, tokens[:token], state[POS]
+from shards.scans.bits import BUFFER, COUNT, POS, category_of
 
 
 @compiled()

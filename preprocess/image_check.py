@@ -4,12 +4,12 @@ import io
 import warnings
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from shards.errors import one_line
 from shards.format import MAX_PIXELS
-from shards.jpeg import MISMATCH, cut_tiles, read_headers
+from shards.jpeg import MISMATCH, read_headers
+from shards.scans.damage import UNKNOWN_SAMPLING, decode_stored
 
 
 def what_is_wrong(data: np.ndarray, suffix: str, width: int, height: int) -> str | None:
@@ -28,22 +28,23 @@ def what_is_wrong(data: np.ndarray, suffix: str, width: int, height: int) -> str
 
 
 def _jpeg(data: np.ndarray, width: int, height: int) -> str | None:
-    room = np.empty(len(data) + 2, np.uint8)
-    if cut_tiles(data, width, height, 0, 0, 1, 1, room)[0] == MISMATCH:
+    headers = read_headers(data, width, height)
+    if headers[0] == MISMATCH:
         return f"not a JPEG of the {width} x {height} pixels that its JSON tells"
     try:
-        _, _, colours, _ = simplejpeg.decode_jpeg_header(data, strict=True)
-        pixels = simplejpeg.decode_jpeg(data, "GRAY" if colours == "Gray" else "RGB", strict=True)
+        pixels = decode_stored(data, "GRAY" if data[headers[2] + 9] == 1 else "RGB")
     except ValueError as error:
+        if UNKNOWN_SAMPLING in str(error):
+            return "JPEG whose colours are sampled in a way that readers do not know"
         return f"damaged JPEG ({one_line(error)})"
     if pixels.shape[:2] != (height, width):
         return f"decodes to {pixels.shape[1]} x {pixels.shape[0]} pixels, its JSON tells {width} x {height}"
-    return _tiles(data, width, height)
+    return _tiles(data, width, height, headers)
 
 
-def _tiles(data: np.ndarray, width: int, height: int) -> str | None:
+def _tiles(data: np.ndarray, width: int, height: int, headers: tuple[int, ...]) -> str | None:
     """Follow the list of tiles from the first to the end of the image, where there is a list."""
-    status, start, _, mcu_w, mcu_h, interval, at, listed = read_headers(data, width, height)
+    status, start, _, mcu_w, mcu_h, interval, at, listed = headers
     if status != 1 or not listed:
         return None
     mcus, rows = -(-width // mcu_w), -(-height // mcu_h)

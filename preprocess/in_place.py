@@ -11,16 +11,17 @@ from PIL import ContainerIO, Image
 from tqdm import tqdm
 
 from preprocess.contents import LINKED_MEMBER
-from preprocess.image import decode_image
+from preprocess.image import FORMATS, decode_image
 from preprocess.image_check import what_is_wrong
 from preprocess.keys import sample_key
 from preprocess.ledger import Entry, inputs, remove_surplus
 from preprocess.members import BadImage, Packed, with_sums
+from preprocess.pixels import orientation
 from preprocess.pool import Pool
 from preprocess.record import Record
 from shards.decode import Decoder
 from shards.errors import DataError, SampleError
-from shards.format import shard_name, write_atomically
+from shards.format import MAX_STORED_SIDE, shard_name, write_atomically
 from shards.png import is_png
 from shards.writer import Row, dali_index, file_sha256
 
@@ -94,38 +95,38 @@ def _look_at(path: Path, first: int, records: list[Record], pool: Pool, bar: tqd
 
 
 def examine(data: bytes) -> Packed:
-    """Sum up the pixels of an image that readers will see just as packing it anew would make it.
+    """Sum up the pixels of an image that readers will see just as packing would make it.
 
-    Raises BadImage for a damaged one, and for one that would be seen otherwise: turned by EXIF, CMYK, a PNG that is
-    not 8-bit RGB.
+    Raises BadImage for a damaged one, one too large for samples.npy, and one that would be seen otherwise: turned by
+    EXIF, CMYK, a PNG that is not 8-bit RGB.
     """
     pixels = decode_image(data)
     height, width = pixels.shape[:2]
-    lying = np.frombuffer(data, np.uint8)
-    why = _not_served(data) or what_is_wrong(lying, "png" if is_png(lying) else "jpg", width, height)
+    stored = np.frombuffer(data, np.uint8)
+    why = _not_served(data) or what_is_wrong(stored, "png" if is_png(stored) else "jpg", width, height)
     if why is None:
         try:
-            served = Decoder().box(lying, width, height, (0, 0, width, height))
+            served = Decoder().box(stored, width, height, (0, 0, width, height))
             why = None if np.array_equal(served, pixels) else "its pixels would be others"
         except SampleError as error:
             why = str(error)
     if why is not None:
-        raise BadImage(f"cannot be used as it lies ({why}); pack these shards anew, without --in-place")
+        raise BadImage(f"cannot be used in place ({why}); pack these shards without --in-place")
     return with_sums({}, Image.fromarray(pixels))
 
 
 def _not_served(data: bytes) -> str | None:
     """Tell the usual reasons in words that a user knows."""
-    image = Image.open(io.BytesIO(data))
-    if image.mode not in _SERVED.get(image.format or "", ()):
-        return f"{image.format} of mode {image.mode}"
-    if image.format == "PNG" and data[24] != 8:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    kind = "JPEG" if image.format == "MPO" else image.format or ""  # of several pictures readers see the first
+    if image.mode not in _SERVED.get(kind, ()):
+        return f"{kind} of mode {image.mode}"
+    if kind == "PNG" and data[24] != 8:
         return f"PNG of {data[24]} bits"
-    try:
-        orientation = image.getexif().get(0x0112, 1)
-    except Exception:  # damaged EXIF: packing ignores it too
-        return None
-    return f"EXIF orientation {orientation}" if orientation != 1 else None
+    if max(image.size) > MAX_STORED_SIDE:
+        return f"{image.width} x {image.height} has a side over {MAX_STORED_SIDE:,} pixels; --max-side shrinks it"
+    by = orientation(image)
+    return f"EXIF orientation {by}" if by != 1 else None
 
 
 def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[int, Row]]:

@@ -5,13 +5,23 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from preprocess.members import DAMAGED
 from preprocess.record import Record
 from shards.errors import DataError, one_line
-from shards.format import DAMAGED_NAME, FORMAT_NAME, INDEX_NAME, PROGRESS_NAME, shard_name, write_atomically
+from shards.format import (
+    ACCEPTED_NAME,
+    DAMAGED_NAME,
+    FORMAT_NAME,
+    INDEX_NAME,
+    PROGRESS_NAME,
+    REJECTED_NAME,
+    shard_name,
+    write_atomically,
+)
 from shards.writer import dali_index, file_sha256
 
 CHECKSUM = "checksum"  # of all that index.json says besides
@@ -36,6 +46,12 @@ class Entry:
     pixel_sum: list[int]  # one per channel
     pixel_sum_squares: list[int]
     rejected: list[dict[str, str]]
+    accepted: list[dict[str, str]] = field(default_factory=list)  # damaged, but packed all the same
+
+    @property
+    def num_damaged(self) -> int:
+        """Count the rejects that --accept-damaged would pack."""
+        return sum(str(line.get("reason")).startswith(DAMAGED) for line in self.rejected)
 
 
 def previous_entries(root: Path, split: str, identity: str, num_records: int) -> list[Entry]:
@@ -92,10 +108,10 @@ def read_entries(split: str, shards: Iterable[dict[str, Any]]) -> list[Entry]:
     entries = [Entry(**values) for values in shards]
     kinds: dict[Any, type] = {int: int, str: str}
     for entry in entries:
-        for field in fields(Entry):
-            value: Any = getattr(entry, field.name)
-            if type(value) is not kinds.get(field.type, list) or (isinstance(value, int) and value < 0):
-                raise ValueError(f"{field.name} of a shard is {value!r}")
+        for each in fields(Entry):
+            value: Any = getattr(entry, each.name)
+            if type(value) is not kinds.get(each.type, list) or (isinstance(value, int) and value < 0):
+                raise ValueError(f"{each.name} of a shard is {value!r}")
         if not re.fullmatch(re.escape(split) + r"-\d{6,}\.tar", entry.name):
             raise ValueError(f"a shard of {split} is called {entry.name!r}")
         if entry.num_records != entry.num_samples + len(entry.rejected):
@@ -103,8 +119,9 @@ def read_entries(split: str, shards: Iterable[dict[str, Any]]) -> list[Entry]:
         for sums, most in ((entry.pixel_sum, 255), (entry.pixel_sum_squares, 255**2)):
             if not all(type(total) is int and 0 <= total <= most * entry.num_pixels for total in sums):
                 raise ValueError(f"the sums of {entry.name}'s pixels are {sums!r}")
-        if not all(isinstance(line, dict) and isinstance(line.get("source"), str) for line in entry.rejected):
-            raise ValueError(f"what {entry.name} lists as rejected are no sources and reasons")
+        lines = [*entry.rejected, *entry.accepted]
+        if not all(isinstance(line, dict) and isinstance(line.get("source"), str) for line in lines):
+            raise ValueError(f"what {entry.name} lists as rejected or accepted are no sources and reasons")
         if (entry.num_pixels > 0) != (entry.num_samples > 0):
             raise ValueError(f"{entry.name} has {entry.num_pixels} pixels in {entry.num_samples} samples")
     if len({len(sums) for entry in entries for sums in (entry.pixel_sum, entry.pixel_sum_squares)}) > 1:
@@ -165,15 +182,31 @@ def write_progress(root: Path, identity: str, entries: Iterable[Entry]) -> None:
     write_atomically(root / PROGRESS_NAME, to_json({"identity": identity, "shards": plain(entries)}))
 
 
-def rejected_lines(entries: Iterable[Entry]) -> bytes:
-    """Spell rejected.jsonl: what of all shards could not be packed."""
-    lines = [json.dumps(line, ensure_ascii=False) + "\n" for entry in entries for line in entry.rejected]
-    return "".join(lines).encode(errors="backslashreplace")
+def lists_of(entries: Sequence[Entry]) -> dict[str, bytes]:
+    """Spell rejected.jsonl, what of all shards could not be packed, and accepted.jsonl, what is damaged in them."""
+    listed = {
+        REJECTED_NAME: [line for entry in entries for line in entry.rejected],
+        ACCEPTED_NAME: [line for entry in entries for line in entry.accepted],
+    }
+    return {
+        name: "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace")
+        for name, lines in listed.items()
+    }
+
+
+def write_lists(root: Path, entries: Sequence[Entry]) -> None:
+    """Write rejected.jsonl and accepted.jsonl; where they would be empty, remove them."""
+    for name, lines in lists_of(entries).items():
+        if lines:
+            write_atomically(root / name, lines)
+        else:
+            (root / name).unlink(missing_ok=True)
 
 
 def plain(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """Turn entries into what JSON holds."""
-    return [asdict(entry) for entry in entries]
+    """Turn entries into what JSON holds; `accepted` is there only where anything was."""
+    described = [asdict(entry) for entry in entries]
+    return [{name: value for name, value in entry.items() if value or name != "accepted"} for entry in described]
 
 
 def to_json(described: dict[str, Any]) -> bytes:

@@ -10,9 +10,15 @@ from PIL import Image
 from preprocess.geometry import MAX_SIDE, ImageOptions, grey_interval, packed_size, tile_interval
 from preprocess.retile import retile
 
+DAMAGED = "damaged JPEG: "  # what the reasons of images begin with that --accept-damaged packs
+
 
 class BadImage(ValueError):
     """The bytes are no usable photograph; the message is the reason, in one line."""
+
+
+class DamagedImage(BadImage):
+    """Pixels of a photograph are lost, though it can be decoded: `--accept-damaged` packs it all the same."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Packed:
     """The members of a packed image by suffix, and the exact sums of its pixels: the statistics' raw material.
 
     The sums run over the C channels (R, G, B, then further bands; values 0 to 255): of an image that is encoded anew,
-    just before that.
+    just before that. `damage` says which pixels were lost before; "" where none were.
     """
 
     images: Mapping[str, bytes]
@@ -28,6 +34,7 @@ class Packed:
     height: int
     pixel_sum: tuple[int, ...]
     pixel_sum_squares: tuple[int, ...]
+    damage: str = ""
 
 
 @dataclass(frozen=True)

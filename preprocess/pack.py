@@ -20,9 +20,9 @@ from preprocess.ledger import (
     is_intact,
     plain,
     previous_entries,
-    rejected_lines,
     remove_surplus,
     to_json,
+    write_lists,
     write_progress,
 )
 from preprocess.members import Packed
@@ -59,6 +59,7 @@ class Job:
     command: str
     task: Task = "multilabel"
     in_place: bool = False  # the records lie in tars, which are linked to and indexed instead of written
+    accept_damaged: bool = False  # JPEGs that have lost pixels are packed, and listed, instead of rejected
 
     def __post_init__(self) -> None:
         if len(self.class_names) > MAX_CLASSES:
@@ -83,6 +84,7 @@ class Packing:
     num_kept: int
     num_rejected: int
     num_bytes: int
+    num_accepted: int = 0  # damaged
 
 
 def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
@@ -107,8 +109,8 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
     kept = {
         entry.name: entry
         for entry in tqdm(previous, "verify", unit="shard", disable=None if previous else True)
-        # Rejects that were not put up with get another chance: the image or the disk may have been mended.
-        if (finished or not entry.rejected) and is_intact(root, entry, job.records)
+        # Rejects that were not tolerated get another chance: the image or the disk may have been repaired.
+        if (finished or not entry.rejected) and _is_as_asked(job, entry) and is_intact(root, entry, job.records)
     }
     if finished and previous and len(kept) == len(previous):
         entries = previous
@@ -125,11 +127,15 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
             if kept.get(entry.name) != entry:
                 known[entry.name] = entry
                 write_progress(root, identity, known.values())
-    num_rejected = _write_rejected(root, entries)
+    write_lists(root, entries)
+    num_rejected = sum(len(entry.rejected) for entry in entries)
     if num_rejected > job.max_rejects:
+        num_damaged = sum(entry.num_damaged for entry in entries)
+        how = f", or with --accept-damaged ({num_damaged} of them)" if num_damaged and not job.in_place else ""
         raise DataError(
             f"{num_rejected} of {len(job.records)} images of {job.split} were rejected, --max-rejects is "
-            f"{job.max_rejects}: see {root / REJECTED_NAME}; mend them, or run again with --max-rejects {num_rejected}"
+            f"{job.max_rejects}: see {root / REJECTED_NAME}; repair them, or run again with "
+            f"--max-rejects {num_rejected}{how}"
         )
     _finish(job, root, entries, identity)
     return Packing(
@@ -138,7 +144,13 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
         num_kept=sum(kept.get(entry.name) == entry for entry in entries),
         num_rejected=num_rejected,
         num_bytes=sum(entry.bytes for entry in entries),
+        num_accepted=sum(len(entry.accepted) for entry in entries),
     )
+
+
+def _is_as_asked(job: Job, entry: Entry) -> bool:
+    """Tell whether a shard holds damaged images, or leaves them out, as --accept-damaged says now."""
+    return not entry.num_damaged if job.accept_damaged else not entry.accepted
 
 
 def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterator[Entry]:
@@ -151,7 +163,7 @@ def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterato
             if entry is not None and entry.first_record == at:
                 results = None
             else:
-                results = results or _Ahead(pool.pack(job.records[at:], job.image))
+                results = results or _Ahead(pool.pack(job.records[at:], job.image, job.accept_damaged))
                 entry = _write_shard(job, root / shard_name(job.split, number), at, results, bar)
             at += entry.num_records
             bar.update(at - bar.n)
@@ -180,6 +192,7 @@ class _Ahead:
 def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -> Entry:
     writer = ShardWriter(path)
     rejected: list[dict[str, str]] = []
+    accepted: list[dict[str, str]] = []
     num_pixels, sums, squares = 0, [0] * job.image.num_channels, [0] * job.image.num_channels
     at = first
     try:
@@ -191,6 +204,8 @@ def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -
             if isinstance(result, str):
                 rejected.append({"source": record.source, "reason": result})
                 continue
+            if result.damage:
+                accepted.append({"source": record.source, "reason": result.damage})
             writer.add(_sample(record, result))
             num_pixels += result.width * result.height
             sums = [a + b for a, b in zip(sums, result.pixel_sum, strict=True)]
@@ -201,7 +216,18 @@ def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -
         raise
     hashed = inputs(job.records[first:at])
     return Entry(
-        path.name, num_bytes, len(writer.rows), sha256, first, at - first, hashed, num_pixels, sums, squares, rejected
+        name=path.name,
+        bytes=num_bytes,
+        num_samples=len(writer.rows),
+        sha256=sha256,
+        first_record=first,
+        num_records=at - first,
+        inputs=hashed,
+        num_pixels=num_pixels,
+        pixel_sum=sums,
+        pixel_sum_squares=squares,
+        rejected=rejected,
+        accepted=accepted,
     )
 
 
@@ -270,12 +296,3 @@ def _check_keys(records: Sequence[Record]) -> None:
         if key in seen:
             raise DataError(f"{record.source} and {seen[key]} would both have the key {key}; rename one of them")
         seen[key] = record.source
-
-
-def _write_rejected(root: Path, entries: list[Entry]) -> int:
-    lines = rejected_lines(entries)
-    if lines:
-        write_atomically(root / REJECTED_NAME, lines)
-    else:
-        (root / REJECTED_NAME).unlink(missing_ok=True)
-    return sum(len(entry.rejected) for entry in entries)

@@ -87,9 +87,9 @@ class Pool:
         self._idle: list[Worker] = []
         self._lock = threading.Lock()
 
-    def pack(self, records: Sequence[Record], options: ImageOptions) -> Iterator[Result]:
+    def pack(self, records: Sequence[Record], options: ImageOptions, accept_damaged: bool = False) -> Iterator[Result]:
         """Pack the records' images in order. Raises DataError naming an image that cannot be read to its end."""
-        return self.images(partial(pack_image, options=options), records)
+        return self.images(partial(pack_image, options=options, accept_damaged=accept_damaged), records)
 
     def images(self, function: Callable[[bytes], Packed], records: Sequence[Record]) -> Iterator[Result]:
         """Call a function of a module with each record's image, as `pack` does with packing."""

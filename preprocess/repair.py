@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from preprocess.contents import npy, samples_array
-from preprocess.ledger import CHECKSUM, digest, holds_together, rejected_lines, to_json, write_progress
+from preprocess.ledger import CHECKSUM, digest, holds_together, lists_of, to_json, write_progress
 from preprocess.verification import Finding
 from preprocess.written import Written, read_written
-from shards.format import DAMAGED_NAME, INDEX_NAME, PROGRESS_NAME, REJECTED_NAME, SAMPLES_NAME, write_atomically
+from shards.format import DAMAGED_NAME, INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, write_atomically
 from shards.writer import dali_index, read_rows
 
 
@@ -44,8 +44,9 @@ def repair_split(root: Path, findings: Sequence[Finding]) -> Iterator[str]:
 
 def _rewrite(root: Path, written: Written, names: set[str]) -> Iterator[str]:
     """Write samples.npy and what index.json counts from shards that are all intact."""
-    if REJECTED_NAME in names:
-        yield from _written_anew(root, REJECTED_NAME, rejected_lines(written.entries))
+    for name, lines in lists_of(written.entries).items():
+        if name in names:
+            yield from _written_anew(root, name, lines)
     if not names & {SAMPLES_NAME, INDEX_NAME}:
         return
     assert written.described is not None

@@ -64,7 +64,10 @@ class ShardConfig:
     shard_mb: float = option(128.0, "start a new shard at this size in MB")
     shard_samples: int = option(0, "start a new shard after this many samples; 0 lets the size decide")
     workers: int = option(0, "packing processes; 0 means one per core")
-    max_rejects: int = option(0, "how many unreadable images per split are put up with; they are always listed")
+    max_rejects: int = option(0, "how many unreadable images per split are tolerated; they are always listed")
+    accept_damaged: bool = option(
+        False, "pack JPEGs that have lost pixels too, and list them in accepted.jsonl; otherwise they are rejects"
+    )
     accept_class_names: bool = option(False, "pack class names that are refused or asked about as likely mistakes")
     list: bool = option(False, "say what the source holds, every class with its counts, and pack nothing")
 
@@ -225,6 +228,7 @@ def _job(config: ShardConfig, source: Source, split: str, image: ImageOptions) -
         command=config.command(),
         task=source.task,
         in_place=source.in_place,
+        accept_damaged=config.accept_damaged,
     )
 
 
@@ -243,6 +247,8 @@ def _check(config: ShardConfig) -> None:
 
 
 def _check_in_place(config: ShardConfig) -> None:
+    if config.accept_damaged:
+        raise DataError("--accept-damaged packs damaged JPEGs again, --in-place packs none; leave one of them out")
     for name in ("max_side", "short_side", "quality", "encoding", "shard_mb", "shard_samples"):
         if getattr(config, name) != getattr(ShardConfig, name):
             flag = name.replace("_", "-")
@@ -252,9 +258,10 @@ def _check_in_place(config: ShardConfig) -> None:
 def _tell(packing: Packing, root: Path, seconds: float) -> None:
     written = packing.num_shards - packing.num_kept
     rate = f", {packing.num_samples / seconds:.0f} images/s" if written == packing.num_shards else ""
+    damaged = f", {packing.num_accepted} damaged images accepted" if packing.num_accepted else ""
     print(
         f"{root}: {packing.num_samples} samples in {packing.num_shards} shards, {packing.num_bytes / 1e6:.1f} MB; "
-        f"{written} written, {packing.num_kept} verified and kept, {packing.num_rejected} images rejected "
+        f"{written} written, {packing.num_kept} verified and kept, {packing.num_rejected} images rejected{damaged} "
         f"({seconds:.1f} s{rate})"
     )
 

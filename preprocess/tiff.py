@@ -12,8 +12,10 @@ import tifffile
 from preprocess.geometry import Band
 from preprocess.members import BadImage
 from shards.errors import one_line
+from shards.format import MAX_PIXELS
 
 MAX_VALUES = 200_000_000  # of all bands together: 400 MB of 16 bits
+_ORIENTATION, _PREMULTIPLIED, _ALPHA = 274, 1, 2  # a tag, and values of ExtraSamples
 _PLAIN, _DEFLATE = 1, (8, 32946)  # tifffile reads others, such as LZW, only with a library more
 
 
@@ -27,21 +29,55 @@ def read_tiff(data: bytes) -> np.ndarray:
 
     Sizes are checked before anything is allocated or unpacked. Raises BadImage with the reason.
     """
+    return _read(data)[0]
+
+
+def read_photograph(data: bytes) -> tuple[np.ndarray, int]:
+    """Decode the first image of a TIFF of colours or greys: uint8 [height, width, 3], alpha on white, and orientation.
+
+    Raises BadImage with the reason.
+    """
+    pixels, page = _read(data)
+    if page.imagewidth * page.imagelength > MAX_PIXELS:
+        raise BadImage(f"{page.imagewidth} x {page.imagelength} is more than {MAX_PIXELS:,} pixels")
+    num_colours = {0: 1, 1: 1, 2: 3}.get(page.photometric, 0)
+    if not num_colours or pixels.shape[2] < num_colours:
+        name = getattr(page.photometric, "name", page.photometric)
+        raise BadImage(f"TIFF of kind {name} with {pixels.shape[2]} samples a pixel; save it as 8-bit RGB")
+    most = np.iinfo(pixels.dtype).max
+    colours = pixels[..., :num_colours]
+    if page.photometric == 0:
+        colours = most - colours
+    if page.extrasamples and page.extrasamples[0] in (_PREMULTIPLIED, _ALPHA):
+        colours = _on_white(colours, pixels[..., num_colours], page.extrasamples[0] == _PREMULTIPLIED)
+    rgb = (colours >> (8 * pixels.itemsize - 8)).astype(np.uint8)
+    tag = page.tags.get(_ORIENTATION)
+    by = tag.value if tag is not None and isinstance(tag.value, int) else 1
+    return np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3))), int(by)
+
+
+def _on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool) -> np.ndarray:
+    most = np.iinfo(colours.dtype).max
+    shares = alpha[..., None].astype(np.float32) / most
+    shown = colours if premultiplied else colours * shares
+    return np.clip(np.rint(shown + most * (1 - shares)), 0, most).astype(colours.dtype)
+
+
+def _read(data: bytes) -> tuple[np.ndarray, tifffile.TiffPage]:
     if not is_tiff(data):
         raise BadImage("not a TIFF")
     logging.getLogger("tifffile").disabled = True  # it logs what it then raises
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages.first
-            _check(page, data)
+            page = _checked(file.pages.first, data)
             pixels = page.asarray()
     except (BadImage, MemoryError):
         raise
     except Exception as error:  # on hostile bytes tifffile raises almost anything
         raise BadImage(f"damaged TIFF ({one_line(error)})") from error
     if pixels.ndim == 2:
-        return pixels[..., None]
-    return np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels
+        return pixels[..., None], page
+    return (np.moveaxis(pixels, 0, 2) if page.axes == "SYX" else pixels), page
 
 
 def scale_bands(pixels: np.ndarray, bands: Sequence[Band]) -> np.ndarray:
@@ -64,12 +100,14 @@ def _levels(low: float, high: float) -> np.ndarray:
     return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
 
 
-def _check(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> None:
+def _checked(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> tifffile.TiffPage:
     """Refuse what is too large, of an unknown kind, incomplete, or a deflate bomb."""
     if not isinstance(page, tifffile.TiffPage) or page.axes not in ("YX", "YXS", "SYX") or page.dtype is None:
         raise BadImage("no plain image of rows, columns and bands in the TIFF")
     if page.dtype not in (np.uint8, np.uint16):
         raise BadImage(f"TIFF of {page.dtype} values; convert it to unsigned 8 or 16 bits")
+    if page.bitspersample not in (8, 16):
+        raise BadImage(f"TIFF of {page.bitspersample} bits a value; convert it to unsigned 8 or 16 bits")
     num_values = int(np.prod([int(side) for side in page.shape], dtype=object))
     if not 0 < num_values <= MAX_VALUES or max(page.imagewidth, page.imagelength) > 0xFFFF:
         raise BadImage(
@@ -93,3 +131,4 @@ def _check(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> None:
             room -= len(zlib.decompressobj().decompress(data[at : at + length], room))
             if room <= 0:
                 raise BadImage("TIFF with more data than its size tells")
+    return page

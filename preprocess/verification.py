@@ -14,11 +14,11 @@ from tqdm import tqdm
 from preprocess.contents import rows_of, samples_array
 from preprocess.foreign_tar import check_whole
 from preprocess.image_check import what_is_wrong
-from preprocess.ledger import Entry, holds, holds_together, rejected_lines
+from preprocess.ledger import Entry, holds, holds_together, lists_of
 from preprocess.pool import Pool
 from preprocess.written import Written, read_written
 from shards.errors import DataError, FormatError
-from shards.format import INDEX_NAME, PROGRESS_NAME, REJECTED_NAME, SAMPLES_NAME
+from shards.format import INDEX_NAME, MAX_STORED_SIDE, PROGRESS_NAME, SAMPLES_NAME
 from shards.png import is_png
 from shards.writer import KEY, Row, dali_index, file_sha256, read_rows
 
@@ -134,11 +134,12 @@ def _leftovers(root: Path, written: Written) -> Iterator[Finding]:
             yield Finding(str(root), name, "", "half-written, left by a killed packing", "aside")
         elif written.is_surplus(name):
             yield Finding(str(root), name, "", f"{written.name} does not list it", "aside")
-    lines, path = rejected_lines(written.entries), root / REJECTED_NAME
-    if lines and not holds(path, lines):
-        yield Finding(str(root), REJECTED_NAME, "", f"does not list what {INDEX_NAME} lists as rejected", "rewrite")
-    elif path.exists() and not lines:
-        yield Finding(str(root), REJECTED_NAME, "", f"{INDEX_NAME} lists nothing as rejected", "aside")
+    for name, lines in lists_of(written.entries).items():
+        what = name.removesuffix(".jsonl")
+        if lines and not holds(root / name, lines):
+            yield Finding(str(root), name, "", f"does not list what {INDEX_NAME} lists as {what}", "rewrite")
+        elif (root / name).exists() and not lines:
+            yield Finding(str(root), name, "", f"{INDEX_NAME} lists nothing as {what}", "aside")
 
 
 def check_shard(task: ShardTask) -> list[Finding]:
@@ -229,7 +230,7 @@ def _fits(row: Row, written: Written) -> str | None:
         return f"its key in {SAMPLES_NAME} is none that the packer makes"
     if written.members and row.suffixes != written.members:
         return f"its images are {', '.join(row.suffixes) or 'none'}, {written.name} says {', '.join(written.members)}"
-    if not 1 <= row.width <= 0xFFFF or not 1 <= row.height <= 0xFFFF:
+    if not 1 <= row.width <= MAX_STORED_SIDE or not 1 <= row.height <= MAX_STORED_SIDE:
         return f"its JSON tells {row.width} x {row.height} pixels"
     shown = [*row.labels, *row.ignored]
     if num_classes and max(shown, default=0) >= num_classes:

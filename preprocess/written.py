@@ -12,6 +12,7 @@ from preprocess.contents import npy, statistics
 from preprocess.ledger import Entry, holds, read_entries, why_no_sequence
 from shards.errors import FormatError, one_line
 from shards.format import (
+    ACCEPTED_NAME,
     FORMAT_NAME,
     FORMAT_VERSION,
     INDEX_NAME,
@@ -64,7 +65,7 @@ class Written:
 
     def is_ours(self, name: str) -> bool:
         """Tell whether a file belongs to a packed split."""
-        names = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, REJECTED_NAME)
+        names = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, REJECTED_NAME, ACCEPTED_NAME)
         return name in names or re.fullmatch(rf"{re.escape(self.split)}-\d{{6,}}\.(tar|idx)", name) is not None
 
     def is_temporary(self, name: str) -> bool:

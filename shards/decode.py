@@ -6,13 +6,13 @@ from functools import cache
 
 import cv2
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from shards.errors import SampleError
 from shards.format import MAX_PIXELS
 from shards.jpeg import MISMATCH, WHOLE, cut_tiles
 from shards.png import decode_png, is_png
+from shards.scans.damage import decode_stored
 from shards.tiles.decoder import TileDecoder
 
 # Shrink factors. Up to the first a linear filter alone is nearly as near to an antialiased one as with a blur, and much
@@ -118,7 +118,7 @@ class Decoder:
         if len(self._pixels) < channels * width * height:
             self._pixels = np.empty(channels * width * height, np.uint8)
         try:
-            pixels = simplejpeg.decode_jpeg(data, "RGB" if channels == 3 else "GRAY", buffer=self._pixels)
+            pixels = decode_stored(data, "RGB" if channels == 3 else "GRAY", buffer=self._pixels)
         except ValueError as error:
             raise SampleError(f"damaged JPEG ({error})") from error
         if pixels.shape != (height, width, channels):

@@ -29,6 +29,10 @@ class SampleError(DataError):
     """One sample cannot be read or decoded; the message names shard and key."""
 
 
+class DamagedError(SampleError):
+    """A sample has lost pixels, though it can be decoded."""
+
+
 def remedy(error: OSError) -> str:
     """Say what to do where the operating system refuses a path."""
     return _REMEDIES.get(error.errno or 0, "check this path")

@@ -15,10 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from preprocess import progressive
 from preprocess.geometry import ImageOptions, tile_interval
 from preprocess.image import pack_image
 from preprocess.retile import retile
+from shards.scans import progressive
 from tests.conftest import jpeg, photograph
 
 SAMPLINGS = ["4:4:4", "4:2:2", "4:2:0", "grey"]

@@ -7,7 +7,17 @@ import numpy as np
 from shards.compiled import compiled
 
 MAX_DC_CATEGORY = 11  # of 8-bit samples
-POS, BUFFER, COUNT, PADDING = 0, 1, 2, 3  # a bit reader's or writer's state: int64 [4]
+POS, BUFFER, COUNT, PADDING = 0, 1, 2, 3  # a bit reader's or writer's state: int64 [4 or more]
+
+
+def new_state() -> np.ndarray:
+    """Make the state of a bit reader at the start of a scan; the last number is for who reads progressive scans."""
+    return np.zeros(5, np.int64)
+
+
+def left_over(state: np.ndarray, end: int) -> int:
+    """Count the bytes of a scan, `end` bytes long, that a bit reader has not used."""
+    return int(end - state[POS] + max(0, state[COUNT] - state[PADDING]) // 8)
 
 
 @compiled()

@@ -4,15 +4,27 @@ ITU-T T.81, annexes F and G. Stricter than libjpeg: what it would only warn of i
 coefficient that no scan brings, since decoders then smooth the blocks. Compiled, bounds kept.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from preprocess.bits import BUFFER, COUNT, MAX_DC_CATEGORY, PADDING, POS, category_of, fill, next_symbol, take
-from preprocess.grid import Grid
 from shards.compiled import compiled
+from shards.scans.bits import (
+    BUFFER,
+    COUNT,
+    MAX_DC_CATEGORY,
+    PADDING,
+    POS,
+    category_of,
+    fill,
+    left_over,
+    new_state,
+    next_symbol,
+    take,
+)
+from shards.scans.grid import Grid
 
 _RUN = 4  # a bit reader's state has one more here: blocks that are still to skip, as an end-of-band run says
 _MAX_SCANS = 100  # libjpeg writes 10
@@ -43,40 +55,68 @@ def read_scans(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Read all scans: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens]; None if damaged.
 
-    The blocks are in the order of one interleaved scan, and the tokens are those of `entropy.read_coefficients`.
+    The blocks are in the order of one interleaved scan, and the tokens are those of `sequential.read_coefficients`.
     """
-    coefficients = np.zeros((grid.num_blocks, 64), np.int16)
-    known = np.full((grid.num_components, 64), -1)
-    for number, scan in enumerate(scans):
-        if number == _MAX_SCANS or not _is_next(scan, known, progressive):
-            return None
-        places = grid.order(scan.components)
-        if not _read_scan(scan.data, coefficients, *places, scan.band, scan.interval, scan.dc, scan.ac):
-            return None
-        first, last, _, low = scan.band
-        known[scan.components, first : last + 1] = low
-    if known.any():
+    coefficients = read_blocks(grid, scans, progressive, lambda data, state: False)
+    if isinstance(coefficients, str):
         return None
     grid.fill_padding(coefficients)
     return _tokens(coefficients)
 
 
-def _is_next(scan: Scan, known: np.ndarray, progressive: bool) -> bool:
-    """Tell whether a scan takes up where those before it have left its coefficients.
+def read_blocks(
+    grid: Grid, scans: Iterable[Scan], progressive: bool, may_follow: Callable[[np.ndarray, np.ndarray], bool]
+) -> np.ndarray | str:
+    """Read all scans: coefficients int16 [blocks, 64] (zigzag), or what is damaged.
 
-    `known` int64 [components, 64] is the lowest bit that scans have brought, -1 before the first.
+    `may_follow(bytes, state of the reader)` says whether bytes of a scan after its last block are harmless.
     """
-    first, last, high, low = scan.band
-    before = known[scan.components, first : last + 1]
+    coefficients = np.zeros((grid.num_blocks, 64), np.int16)
+    known = new_known(grid.num_components)
+    number = 0
+    for number, scan in enumerate(scans, 1):
+        if number > _MAX_SCANS:
+            return f"it has more than {_MAX_SCANS} scans"
+        if not follows(scan.components, scan.band, known, progressive):
+            return f"scan {number} does not go on from those before it"
+        places, state = grid.order(scan.components), new_state()
+        if not _read_scan(scan.data, coefficients, *places, scan.band, scan.interval, scan.dc, scan.ac, state):
+            return f"scan {number} is damaged or truncated"
+        if left_over(state, len(scan.data)) and not may_follow(scan.data, state):
+            return f"scan {number} is damaged: not all of its bytes are of its blocks"
+    missing = what_is_missing(known, number)
+    return coefficients if missing is None else missing
+
+
+def new_known(num_components: int) -> np.ndarray:
+    """Make int64 [components, 64]: the lowest bit of each coefficient that scans have brought, -1 before the first."""
+    return np.full((num_components, 64), -1)
+
+
+def what_is_missing(known: np.ndarray, num_scans: int) -> str | None:
+    """Say that scans are missing, where some bits of some coefficients never came."""
+    if not known.any():
+        return None
+    return f"its {num_scans} scans bring only part of the image: the last bit of {np.mean(known == 0):.0%} of it"
+
+
+def follows(components: list[int], band: tuple[int, int, int, int], known: np.ndarray, progressive: bool) -> bool:
+    """Note in `known` what a scan brings; False where it does not take up what those before it have left."""
+    first, last, high, low = band
+    before = known[components, first : last + 1]
     if not progressive:
-        return scan.band == (0, 63, 0, 0) and bool((before == -1).all())
-    if first == 0:
+        fits = band == (0, 63, 0, 0)
+    elif first == 0:
         fits = last == 0
     else:
-        fits = first <= last < 64 and len(scan.components) == 1 and known[scan.components[0], 0] >= 0
+        fits = first <= last < 64 and len(components) == 1 and known[components[0], 0] >= 0
     if high:
-        return bool(fits and low == high - 1 and (before == high).all())
-    return bool(fits and low <= _MAX_LOW and (before == -1).all())
+        fits = bool(fits and progressive and low == high - 1 and (before == high).all())
+    else:
+        fits = bool(fits and low <= _MAX_LOW and (before == -1).all())
+    if fits:
+        known[components, first : last + 1] = low
+    return fits
 
 
 @compiled()
@@ -89,13 +129,14 @@ def _read_scan(
     interval: int,
     dc: np.ndarray,
     ac: np.ndarray,
+    state: np.ndarray,
 ) -> bool:
     """Add a scan to `coefficients` int16 [blocks, 64] (zigzag); False where it is damaged.
 
     `order` int64 [blocks of the scan] numbers the blocks, `components` int64 [blocks of an MCU] their DC and AC tables.
+    `state` is a bit reader's, left as it is after the last bit.
     """
     first, last, high, low = band
-    state = np.zeros(5, np.int64)
     predicted = np.zeros(4, np.int64)
     per_mcu = len(components)
     longest = 0 if first == 0 else 14  # sequential scans have no end-of-band runs
@@ -120,7 +161,7 @@ def _read_scan(
                 return False
         elif last and not _read_ac(data, state, ac[component], block, max(first, 1), last, low, longest):
             return False
-    return state[PADDING] <= state[COUNT] and state[_RUN] == 0 and state[POS] == len(data)
+    return bool(state[PADDING] <= state[COUNT] and state[_RUN] == 0)
 
 
 @compiled()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from preprocess.grid import Grid
+from shards.scans.grid import Grid
 
 FACTORS = [(2, 2), (1, 1), (1, 1)]
 
