@@ -1,4 +1,4 @@
-"""Batches on their way to a pretended device: whole whatever the device is busy with, at a memory that does not grow."""
+"""Batches on their way to a pretended device: whole however busy it is, in memory that does not grow."""
 
 import pytest
 
