@@ -17,6 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from preprocess.digits import write_digits
+from preprocess.voc import VOC
+from tests.train.conftest import pack_here
+
 ROOT = Path(__file__).parents[2]
 RUNTIME = Path(__file__).with_name("runtime")
 CUDA = "13"  # the runtime's functions are those that a torch built for CUDA 13 looks up
@@ -76,3 +80,14 @@ def pretended(runtime) -> Callable[..., dict]:
         return json.loads(done.stdout.splitlines()[-1])
 
     return call
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """96 images to train on and 40 to validate."""
+    folder = tmp_path_factory.mktemp("digits")
+    write_digits(folder / "source", num_train=96, num_val=40, size=48)
+    source = VOC(folder / "source")
+    for split in ("train", "val"):
+        pack_here(folder / "data", source.records(split), split, source.class_names)
+    return folder / "data"
