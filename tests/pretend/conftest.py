@@ -24,7 +24,7 @@ from tests.train.conftest import pack_here
 ROOT = Path(__file__).parents[2]
 RUNTIME = Path(__file__).with_name("runtime")
 CUDA = "13"  # the runtime's functions are those that a torch built for CUDA 13 looks up
-TIMEOUT_S = 240
+TIMEOUT_S = 500
 
 
 def _compile(out: Path, names: list[str], includes: Path) -> None:
