@@ -27,7 +27,7 @@ from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
 from train.config import TrainConfig
 from train.loop import Session
-from train.model import build_classifier
+from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer
 from train.progress import Progress
 from train.stop import Stop
@@ -62,7 +62,7 @@ class BareStep:
         torch.manual_seed(config.seed)
         self._model, _ = build_classifier(config, index)
         self._model.to(device).train()
-        head = self._model.network.get_classifier()  # type: ignore[operator]
+        head = head_parameters(self._model.network)
         self._optimizer = build_optimizer(self._model, head, config)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self._images, self._labels = batch.images.to(device), batch.labels.to(device)

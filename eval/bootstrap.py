@@ -124,15 +124,21 @@ def _draw(num_samples: int, num: int, generator: torch.Generator) -> Tensor:
 
 
 def _resample(found: _Sorted, weights: Tensor) -> Tensor:
-    """Average precision [b, K] with each of b weightings, float64 [N, b], of the samples."""
+    """Average precision [b, K] with each of b weightings, float64 [N, b], of the samples.
+
+    Summed in integers, as `eval.curve.weighted_mean` does: a GPU adds by atomics, in any order. A class's draws add up
+    to N at most, so no sum overflows; for a million samples a share is cut to a multiple of 2**-42.
+    """
     gained = weights[found.samples]
     starts = torch.searchsorted(found.classes, found.classes)  # where the class begins
     predicted = _running_sum(torch.sparse.mm(found.passed, weights), starts)
     true_positives = _running_sum(gained, starts)[found.run_ends]
-    values = torch.zeros((2, found.num_classes, weights.shape[1]), dtype=torch.float64, device=weights.device)
-    values[0].index_add_(0, found.classes, gained * true_positives / predicted.clamp_(min=1))
-    values[1].index_add_(0, found.classes, gained)
-    return (values[0] / values[1]).T
+    scale = 2.0 ** (62 - len(weights).bit_length())
+    shares, gained = true_positives.div_(predicted.clamp_(min=1)).mul_(scale).long(), gained.long()
+    sums = torch.zeros((2, found.num_classes, weights.shape[1]), dtype=torch.int64, device=weights.device)
+    sums[0].index_add_(0, found.classes, shares.mul_(gained))
+    sums[1].index_add_(0, found.classes, gained)
+    return (sums[0].double() / scale / sums[1]).T
 
 
 def _running_sum(values: Tensor, starts: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What the loader hands out, and how it reaches a device."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,14 +37,18 @@ class Batch(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"a batch has {', '.join(self)}, no {name}") from None
 
-    def to(self, device: torch.device) -> "Batch":
-        """Copy the tensors to a device, asynchronously where their memory is pinned."""
-        return Batch(
-            {
-                name: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
-                for name, value in self.items()
-            }
-        )
+    def to(self, device: torch.device | str | int) -> "Batch":
+        """Copy the tensors to a device; to CUDA the host does not wait for those whose memory is pinned."""
+        return Batch({name: copied(value, device) if torch.is_tensor(value) else value for name, value in self.items()})
+
+
+def copied(value: torch.Tensor, device: torch.device | str | int) -> torch.Tensor:
+    """Copy a tensor to a device. The host waits for the copy, unless it goes to CUDA.
+
+    There torch keeps pinned memory until it has been read, and CUDA has what is not pinned copied aside first. On other
+    devices (MPS, XPU), and on the way back to the host, nobody does: what is read or written too early is wrong.
+    """
+    return value.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
@@ -55,27 +60,38 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]
         for batch in batches:
             yield batch if device.type == "cpu" else batch.to(device)
         return
-    stream = torch.cuda.Stream(device)
-    waiting: tuple[Batch, Batch, torch.cuda.Event] | None = None
+    index = torch.cuda.current_device() if device.index is None else device.index
+    stream = _side_stream(index)
+    waiting: tuple[Batch, torch.cuda.Event] | None = None
     for batch in batches:
-        if batch.images.device.type == "cuda" and device.index in (None, batch.images.device.index):
+        if batch.images.device == stream.device:
             yield batch
             continue
         with torch.cuda.stream(stream):
             moved, event = batch.to(device), torch.cuda.Event()
             event.record(stream)
+        del batch  # torch keeps its pinned memory until it has been read
         if waiting is not None:
             yield _arrived(*waiting)
-        waiting = (batch, moved, event)
+        waiting = (moved, event)
     if waiting is not None:
         yield _arrived(*waiting)
 
 
-def _arrived(host: Batch, moved: Batch, event: torch.cuda.Event) -> Batch:
-    # `host` is held until its copy is done: only then may its pinned slot be filled again.
+@cache
+def _side_stream(index: int) -> torch.cuda.Stream:
+    """Give the stream that batches cross on to a device, one for good.
+
+    Torch keeps freed memory for the stream that it was used on: with a stream for each pass over a split, each would
+    reserve memory for its batches again.
+    """
+    return torch.cuda.Stream(index)
+
+
+def _arrived(moved: Batch, event: torch.cuda.Event) -> Batch:
+    # The host waits for the copy: that keeps it one batch ahead of the bus, and so bounds what is pinned.
     event.synchronize()
-    current = torch.cuda.current_stream()
     for value in moved.values():
         if torch.is_tensor(value):
-            value.record_stream(current)
+            value.record_stream(torch.cuda.current_stream(value.device))  # its own device need not be the current
     return moved

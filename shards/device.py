@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from shards.augment import draw_holes, draw_windows
-from shards.batch import Batch
+from shards.batch import Batch, copied
 from shards.crops import random_resized_crops
 from shards.errors import DataError, SampleError, one_line
 from shards.index import DatasetIndex
@@ -48,9 +48,8 @@ class DeviceMaker(BatchMaker):
         self._stream: torch.cuda.Stream | None = None
         shape = (view.num_crops * view.size, view.size) if view.is_fixed else (side, side)
         with torch.inference_mode(False):  # made under it, the images could not be written by threads, which are not
-            self._images = _reserve(index, (index.num_samples, *shape, view.num_channels), device)
-            self._labels = torch.from_numpy(index.labels()).to(device)
-            self._known = torch.from_numpy(index.known()).to(device)
+            held = _reserve(index, (index.num_samples, *shape, view.num_channels), device)
+            self._images, self._labels, self._known = held
         self._is_filled = False
         self._bad: dict[int, Skipped] = {}
 
@@ -141,7 +140,7 @@ class DeviceMaker(BatchMaker):
             torch.cuda.synchronize(self.device)  # the threads' copies, before another stream reads them
 
     def _there(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device, non_blocking=True)
+        return copied(torch.from_numpy(values), self.device)
 
     @contextmanager
     def _on_stream(self) -> Iterator[None]:
@@ -164,18 +163,17 @@ def device_of(device: Any) -> torch.device:
         ) from error
 
 
-def _reserve(index: DatasetIndex, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """Make room for the images of a split. Raises DataError where the device has not so much memory left."""
-    num_bytes = int(np.prod(shape, dtype=np.int64)) + 2 * index.num_samples * index.num_classes
+def _reserve(index: DatasetIndex, shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Make room for the images of a split, and bring its labels and what is known. Raises DataError without the room.
+
+    A GPU is asked for the memory itself, not whether it has it: torch may keep enough that nothing uses any more.
+    """
     remedy = "give a smaller size or cache_short_side, or cache ram or none"
     try:
-        if device.type == "cpu":
-            check_room(num_bytes)
-        elif device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            if num_bytes > free:
-                raise DataError(f"{num_bytes / 1e9:.2f} GB of memory are needed, {free / 1e9:.2f} GB are free")
-        return torch.empty(shape, dtype=torch.uint8, device=device)
+        if device.type == "cpu":  # where the system would promise more than there is
+            check_room(int(np.prod(shape, dtype=np.int64)) + 2 * index.num_samples * index.num_classes)
+        images = torch.empty(shape, dtype=torch.uint8, device=device)
+        return images, *(torch.from_numpy(values).to(device) for values in (index.labels(), index.known()))
     except (DataError, RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise DataError(
             f"{index.root}: cache device cannot hold {index.num_samples:,} images on {device}: "

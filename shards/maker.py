@@ -17,7 +17,7 @@ from shards.fivecrop import NUM_CROPS, five_crops_into
 from shards.index import DatasetIndex
 from shards.reader import ShardReader
 from shards.resident import Resident, bounded
-from shards.ring import Ring
+from shards.ring import PinnedRing, Ring
 from shards.sampler import Plan, World
 from shards.watch import OnBadSample, Skipped, Watch, restoring
 
@@ -76,7 +76,7 @@ class BatchMaker:
         self.on_bad_sample = on_bad_sample
         self._reader = ShardReader(index)
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, view.num_channels)
-        self.ring = Ring(shape, pinned)
+        self.ring = PinnedRing(shape) if pinned else Ring(shape)
         self._local = threading.local()
         self._colour = mean_colour(index)[: view.num_channels] if view.cutout else np.empty(0, np.uint8)
 
@@ -94,9 +94,10 @@ class BatchMaker:
         ids, valid, num_known = self._share(epoch, step)
         slot = self.ring.take()
         try:
-            bad = self._fill(slot, ids, epoch)
+            pixels = slot.numpy()
+            bad = self._fill(pixels, ids, epoch)
             if bad:
-                self._fill_in(slot, np.isin(ids, list(bad)), epoch, step)
+                self._fill_in(pixels, np.isin(ids, list(bad)), epoch, step)
         except BaseException:
             self.ring.give_back(slot)
             raise

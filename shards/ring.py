@@ -1,4 +1,4 @@
-"""Memory of batches: allocated once, lent out, reused when nobody looks at it any more."""
+"""Memory of batches: lent out, and reused when nobody looks at it any more."""
 
 import math
 import weakref
@@ -22,34 +22,57 @@ class Ring:
     needed: as many as there are batches in flight and in the consumer's hands at the same time.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], pinned: bool) -> None:
+    def __init__(self, shape: tuple[int, int, int, int]) -> None:
         self._shape = shape
-        self._pinned = pinned
-        self._free: deque[np.ndarray] = deque()
+        self._free: deque[torch.Tensor] = deque()
         self.num_slots = 0
 
-    def take(self) -> np.ndarray:
+    def take(self) -> torch.Tensor:
         """Take a free slot, or a new one."""
         try:
             return self._free.popleft()
         except IndexError:
-            try:
-                slot = torch.empty(self._shape, dtype=torch.uint8, pin_memory=self._pinned).numpy()
-            except (RuntimeError, MemoryError) as error:
-                batch, size, *_ = self._shape
-                raise DataError(
-                    f"no memory for one more batch of {batch} images of {size} pixels "
-                    f"({math.prod(self._shape) / 1e9:.1f} GB): give a smaller size or batch size"
-                ) from error
+            slot = _new_slot(self._shape, pinned=False)
             self.num_slots += 1
             return slot
 
-    def give_back(self, slot: np.ndarray) -> None:
+    def give_back(self, slot: torch.Tensor) -> None:
         """Return a slot that was never lent."""
         self._free.append(slot)
 
-    def lend(self, slot: np.ndarray) -> torch.Tensor:
+    def lend(self, slot: torch.Tensor) -> torch.Tensor:
         """Make the slot's tensor, uint8 [B, C, H, W] in channels_last memory; its end frees the slot."""
-        lease = slot.view(_Lease)
+        lease = slot.numpy().view(_Lease)
         weakref.finalize(lease, self._free.append, slot).atexit = False
         return torch.from_numpy(lease).permute(0, 3, 1, 2)
+
+
+class PinnedRing(Ring):
+    """Slots that a GPU reads: each is a block of torch's own pinned memory, and torch reuses it.
+
+    The last tensor over a slot may be gone while the device has yet to read it: after `images.to("cuda",
+    non_blocking=True)` the host goes on at once. Torch notes which streams copy from its pinned blocks and hands none
+    out before they are done. It knows a block by its storage, so the slot itself is lent, not a view by way of NumPy.
+    """
+
+    def take(self) -> torch.Tensor:
+        """Take a block that no stream reads any more, or a new one; torch rounds its size up to a power of two."""
+        return _new_slot(self._shape, pinned=True)
+
+    def give_back(self, slot: torch.Tensor) -> None:
+        """Leave the slot to torch, which has it when the last reference is gone."""
+
+    def lend(self, slot: torch.Tensor) -> torch.Tensor:
+        """Turn the slot into uint8 [B, C, H, W] in channels_last memory."""
+        return slot.permute(0, 3, 1, 2)
+
+
+def _new_slot(shape: tuple[int, int, int, int], pinned: bool) -> torch.Tensor:
+    try:
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+    except (RuntimeError, MemoryError) as error:
+        batch, size, *_ = shape
+        raise DataError(
+            f"no memory for one more batch of {batch} images of {size} pixels "
+            f"({math.prod(shape) / 1e9:.1f} GB): give a smaller size or batch size"
+        ) from error

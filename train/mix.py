@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from shards.batch import Batch
+from shards.batch import Batch, copied
 from shards.errors import DataError
 from shards.sampler import Plan
 from train.config import TrainConfig
@@ -68,9 +68,8 @@ class Mix:
         mine = slice(self._plan.world.rank * num_pairs, (self._plan.world.rank + 1) * num_pairs)
         drawn = draw((config.seed, epoch, step), mine.stop, config.mixup, config.cutmix, size)
         paired = batch.valid.view(num_pairs, 2).all(1, keepdim=True)
-        # Not blocking: otherwise the host would wait for the step before, on every step.
-        shares = torch.from_numpy(drawn.shares[mine]).float().to(device, non_blocking=True)[:, None]
-        boxes = torch.from_numpy(drawn.boxes[mine]).to(device, non_blocking=True)
+        shares = copied(torch.from_numpy(drawn.shares[mine]).float(), device)[:, None]
+        boxes = copied(torch.from_numpy(drawn.boxes[mine]), device)
         shares = torch.where(paired, shares, 1.0)
         pixels = _pixel_shares(shares, boxes, size)
         pixels = torch.where(paired[..., None], pixels, 1.0)

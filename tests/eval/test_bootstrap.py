@@ -104,3 +104,19 @@ def test_the_interval_of_the_mean_holds_the_truth_about_as_often_as_it_says(num_
         low, high = mean_interval(values, average_precision(scores, labels).nanmean()).tolist()
         held += low <= truth <= high
     assert least * trials <= held
+
+
+def test_the_order_of_additions_changes_no_bit(monkeypatch):
+    """A GPU adds by atomics, in any order: here another for every call."""
+    generator = torch.Generator().manual_seed(4)
+    scores, labels = torch.rand((2000, 3), generator=generator), torch.rand((2000, 3), generator=generator) < 0.4
+    expected = resampled_average_precision(scores, labels, num=5)
+    add = torch.Tensor.index_add_
+
+    def in_any_order(values, dim, ids, source):
+        order = torch.randperm(len(ids))
+        return add(values, dim, ids[order], source[order])
+
+    monkeypatch.setattr(torch.Tensor, "index_add_", in_any_order)
+    for _ in range(3):
+        assert torch.equal(resampled_average_precision(scores, labels, num=5), expected)

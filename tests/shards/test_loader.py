@@ -15,6 +15,7 @@ from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import BATCHES_AHEAD, Loader
+from shards.ring import PinnedRing
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
 
@@ -247,7 +248,8 @@ def test_what_torch_is_told_of_goes_on_without_its_loader(index):
 def test_memory_is_pinned_for_a_gpu_alone(index, monkeypatch):
     """On a machine with a GPU, a run on the CPU needs no CUDA context."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    pinned = {device: loader(index, device=device).maker.ring._pinned for device in (None, "cuda", "cuda:0", "cpu")}
+    devices = (None, "cuda", "cuda:0", "cpu")
+    pinned = {device: isinstance(loader(index, device=device).maker.ring, PinnedRing) for device in devices}
     assert pinned == {None: True, "cuda": True, "cuda:0": True, "cpu": False}
     loader(index, device="cpu").warm_up()
 

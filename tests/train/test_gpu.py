@@ -38,7 +38,9 @@ def test_trains_resumes_and_evaluates(precision, train_args, tmp_path):
     assert (scaler is not None) == (precision == "fp16")
     assert "best: epoch" in on_gpu(*args, "--resume")
     best = checkpoint.read(run / "best").meta.progress.best.value
-    assert f"mAP {best:.4f}" in on_gpu("eval", "--ckpt", str(run / "best"), "--out", str(tmp_path / "eval"))
+    on_gpu("eval", "--ckpt", str(run / "best"), "--out", str(tmp_path / "eval"))
+    found = json.loads((tmp_path / "eval" / "metrics.json").read_text())["mAP"]
+    assert found == pytest.approx(best, abs=1e-3)  # cuDNN may take another algorithm: two scores may change places
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -62,5 +64,7 @@ def test_a_stopped_run_goes_on_with_its_scaler(precision, train_args, tmp_path):
         scalers.append(checkpoint.read(tmp_path / name / "last").trainer()["scaler"])
     assert len(losses[0]) == len(losses[1]) == 3 * steps
     np.testing.assert_allclose(losses[0], losses[1], rtol=5e-2)
-    assert scalers[0] == scalers[1]
-    assert (scalers[0] is None) == (precision == "bf16")
+    if precision == "fp16":  # a gradient at the edge of fp16's range may overflow in one of two runs alone
+        assert scalers[0].keys() == scalers[1].keys()
+        assert scalers[0]["scale"] / scalers[1]["scale"] in (0.5, 1, 2)
+    assert [scaler is None for scaler in scalers] == [precision == "bf16"] * 2
