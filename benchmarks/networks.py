@@ -1,8 +1,9 @@
-"""Which networks of timm train here: docs/networks.md, one model of every family, the one of fewest parameters.
+"""Which networks of timm train: makes docs/networks.md from the smallest model of every family.
 
-Each makes one training step on two images in fp32 on a CPU, through the same code as `python -m train`. Models are
-tried in a process of their own, a few dozen after each other; one that dies or takes too long ends that process, is
-noted, and the rest go on in a new one. Some ten minutes of one core; the models are not downloaded.
+Each makes one training step on two images in fp32 on a CPU, through the code of `python -m train`.
+Models are tried one after the other in a process of their own. One that crashes or takes too long
+ends that process: this becomes its row, and the rest go on in a new process. It takes some ten
+minutes of one core and downloads nothing.
 """
 
 import argparse
@@ -51,7 +52,9 @@ def main() -> None:
     if options.worker:
         work(options.models, options.size)
         return
-    families = {name: "" for name in options.models} if options.models else smallest() | {name: "" for name in ALSO}
+    families = dict.fromkeys(options.models or ALSO, "")
+    if not options.models:
+        families |= smallest()
     here = {each["model"]: each for each in try_all(families, options.size, {})}
     lesser = {each["model"]: each for each in try_all(families, options.size, AS_WITHOUT_AVX512)}
     page = PAGE.format(size=options.size, table=rows(families, here, lesser), facts=facts())

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from eval.evaluate import predict_own
 from eval.launch import check_world, one_line_where_memory_ends
+from eval.precision import slow_line
 from shards.commandline import folder
 from shards.sampler import World
 from train import checkpoint
@@ -19,12 +20,13 @@ from train.checkpoint import Meta, check_continues, check_fits
 from train.config import TrainConfig
 from train.data import open_loaders
 from train.loss import build_loss
+from train.memory_format import choose_format
 from train.meter import Meter, RunningSums, epoch_line, forget_peak_memory, with_bar
 from train.mix import Mix
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
 from train.progress import Best, Progress, better, check_finite, check_weights
-from train.ranks import leave_ranks, open_accelerator
+from train.ranks import leave_ranks, open_accelerator, settle_precision
 from train.run import RunFolder
 from train.skips import Skips
 from train.state import generator_states, joining_seed, restore_generators
@@ -39,8 +41,11 @@ class Session:
     """A run's pieces, made once: data, model, optimiser, folder. `train` drives it."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config = config
         self.folder = RunFolder(folder(config.out))
+        self.resuming = config.resume and checkpoint.exists(self.folder.last)
+        kept = checkpoint.read(self.folder.last).config if self.resuming else None
+        config, self.why_precision = settle_precision(config, kept)
+        self.config = config
         self.accelerator = open_accelerator(config)
         check_world(self.accelerator.num_processes)
         self.device = self.accelerator.device
@@ -53,12 +58,12 @@ class Session:
         self.loss = build_loss(config, self.train_index, self.device)
         self.train_loader.warm_up()
         set_seed(config.seed)  # the same initial weights on every rank
-        self.resuming = config.resume and checkpoint.exists(self.folder.last)
         # What is resumed brings its weights: those it once started from may be gone.
         self.classifier, report = build_classifier(config, self.train_index, empty=self.resuming)
         if report is not None:
             self.say(f"{config.weights}: {report}")
-        self.classifier.to(self.device)  # before it is copied: timm averages all weights at once on one device alone
+        order = choose_format(config.memory_format, self.device, config.precision)
+        self.classifier.place(self.device, order)  # before it is copied: timm averages at once on one device alone
         self.ema = ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True) if config.ema_decay else None
         optimizer = build_optimizer(self.classifier, head_parameters(self.classifier.network), config)
         set_lr(optimizer, 1.0)
@@ -77,6 +82,13 @@ class Session:
         """Print one line, from the first rank alone, above a progress bar if there is one."""
         if self.accelerator.is_main_process:
             tqdm.write(line)
+
+    def first_line(self) -> str:
+        """Say what is trained, on what, and how its numbers are computed."""
+        ranks, why = self.world.num_ranks, self.why_precision
+        where = f"{ranks} process{'es' if ranks > 1 else ''}, {self.device.type}"
+        precision = f"precision {self.config.precision}{f' ({why})' if why else ''}"
+        return f"{self.config.model} on {where}, {precision}"
 
     # -- where the run starts ------------------------------------------------------------------------------------
 
@@ -260,8 +272,9 @@ def train_one(config: TrainConfig) -> bool:
 def _train(session: Session) -> bool:
     config = session.config
     progress = session.begin()
-    ranks, device = session.world.num_ranks, session.device.type
-    session.say(f"{config.model} on {ranks} process{'es' if ranks > 1 else ''}, {device}, precision {config.precision}")
+    session.say(session.first_line())
+    if session.accelerator.is_main_process and (warning := slow_line(config.precision, session.device)):
+        session.say(warning)
     if config.tensorboard:
         session.accelerator.init_trackers("tensorboard")
     try:

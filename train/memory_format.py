@@ -1,4 +1,4 @@
-"""In which order a network's numbers lie in memory. It decides speed, and on some CPUs whether torch survives."""
+"""The memory format of a network. It decides speed, and on some CPUs whether torch crashes."""
 
 from typing import Literal
 
@@ -12,9 +12,10 @@ _FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous
 def choose_format(asked: MemoryFormat, device: torch.device, precision: str) -> torch.memory_format:
     """Choose the memory format of a network on `device` that computes in `precision` (no is fp32).
 
-    channels_last is what fast convolutions of GPUs and of bf16 instructions take. In fp32 on a CPU neither is faster
-    everywhere (they differ by up to a quarter in either direction), and torch 2.14 dies by SIGSEGV in the backward pass
-    of a strided 1x1 convolution of few channels in channels_last where there is no AVX-512.
+    channels_last is what fast convolutions of GPUs and of bf16 instructions take. In fp32 on a CPU
+    neither is faster everywhere (a quarter in either direction was measured), and where there is no
+    AVX-512 torch 2.14 ends by SIGSEGV in the backward pass of a strided 1x1 convolution of few
+    channels in channels_last.
     """
     if asked != "auto":
         return _FORMATS[asked]

@@ -18,8 +18,8 @@ class Classifier(nn.Module):
     """`network` behind normalisation: images uint8 or float [B, C, H, W], from 0 to 255 -> logits [B, K].
 
     Pixels stay uint8 until they are on the device. `mean` and `std` are in units of 1/255, as torchvision's are, and
-    say what C is; of images with more channels the first C are seen. Images may lie in memory in any order: they take
-    that of the weights where they become float, at no cost.
+    say what C is; of images with more channels the first C are seen. Images in any memory format get that of the
+    weights where they become float, at no cost.
     """
 
     mean: torch.Tensor
@@ -39,7 +39,7 @@ class Classifier(nn.Module):
     def place(self, device: torch.device, memory_format: torch.memory_format) -> "Classifier":
         """Move to a device, in this memory format (train.memory_format)."""
         self.memory_format = memory_format
-        return self.to(device=device, memory_format=memory_format)
+        return self.to(device).to(memory_format=memory_format)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         seen = images[:, : self.num_channels].to(torch.float32, memory_format=self.memory_format)

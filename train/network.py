@@ -46,10 +46,9 @@ def build_network(
             f"fusion is late, but the images have {channels} channels, and it joins RGB with further bands: "
             "give --fusion early, or data of more bands"
         )
-    options = {"new_channels": new_channels, "activation": activation}
 
     def make(size: int, pretrained: bool) -> nn.Module:
-        of_kind = partial(_make, name, size, pretrained=pretrained, **options)
+        of_kind = partial(_make, name, size, pretrained=pretrained, new_channels=new_channels, activation=activation)
         if fusion == "early":
             return of_kind(channels=channels, num_classes=num_classes, drop_rate=drop_rate)
         rgb, extra = of_kind(channels=RGB), of_kind(channels=channels - RGB, keep_rgb=False)

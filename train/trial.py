@@ -1,4 +1,4 @@
-"""A first try of a network: what it cannot take is refused in one line, before any training, with a size it can."""
+"""A first try of a network: refuse in one line what it cannot take, and name a size that it takes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
