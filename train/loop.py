@@ -14,9 +14,10 @@ from eval.evaluate import predict_own
 from eval.launch import check_world, one_line_where_memory_ends
 from eval.precision import slow_line
 from shards.commandline import folder
+from shards.identity import identity
 from shards.sampler import World
 from train import checkpoint
-from train.checkpoint import Meta, check_continues, check_fits
+from train.checkpoint import Meta, check_continues, check_fits, check_same_data
 from train.config import TrainConfig
 from train.data import open_loaders
 from train.loss import build_loss
@@ -25,14 +26,14 @@ from train.meter import Meter, RunningSums, epoch_line, forget_peak_memory, with
 from train.mix import Mix
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
-from train.progress import Best, Progress, better, check_finite, check_weights
+from train.progress import LOSS, Progress, better, check_finite, check_weights, judged, metric_name
 from train.ranks import leave_ranks, open_accelerator, settle_precision
 from train.run import RunFolder
 from train.skips import Skips
 from train.state import generator_states, joining_seed, restore_generators
 from train.step import Hands, Step
 from train.stop import Stop, stop_on_signals
-from train.validation import METRICS, measure_validation
+from train.validation import METRICS, has_metric, measure_validation
 
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
 
@@ -54,6 +55,7 @@ class Session:
         self.world = World(self.accelerator.process_index, self.accelerator.num_processes, num_local)
         self.train_loader, self.val_loader = open_loaders(config, self.world, self.device)
         self.train_index, self.val_index = self.train_loader.index, self.val_loader.index
+        self.data = {index.split: identity(index) for index in (self.train_index, self.val_index)}
         self.metric = METRICS[self.train_index.task]
         self.loss = build_loss(config, self.train_index, self.device)
         self.train_loader.warm_up()
@@ -88,7 +90,10 @@ class Session:
         ranks, why = self.world.num_ranks, self.why_precision
         where = f"{ranks} process{'es' if ranks > 1 else ''}, {self.device.type}"
         precision = f"precision {self.config.precision}{f' ({why})' if why else ''}"
-        return f"{self.config.model} on {where}, {precision}"
+        without = (
+            "" if has_metric(self.val_index) else f", best by val loss (no {metric_name(self.metric)}: no positives)"
+        )
+        return f"{self.config.model} on {where}, {precision}{without}"
 
     # -- where the run starts ------------------------------------------------------------------------------------
 
@@ -112,6 +117,8 @@ class Session:
         last = checkpoint.read(self.folder.last)
         check_continues(last.path, last.config, self.config)
         check_fits(last, self.train_index, self.classifier.num_channels)
+        for line in check_same_data(last, self.data, self.config.data):
+            self.say(line)
         self.classifier.network.load_state_dict(last.weights())
         if self.ema is not None:
             self.ema.module.network.load_state_dict(last.weights(averaged=True))
@@ -218,6 +225,7 @@ class Session:
                     loader=self.train_loader.state_dict() | {"epoch": progress.epoch, "step": progress.step},
                     metrics=metrics,
                     bands=tuple(self.train_index.settings.get("bands", ())),
+                    data=self.data,
                 ),
                 self.classifier.network.state_dict(),
                 None if self.ema is None else self.ema.module.network.state_dict(),
@@ -239,15 +247,17 @@ class Session:
             "epoch": progress.epoch + 1,
             **trained,
             **{name: value if math.isfinite(value) else None for name, value in validated.items()},
+            "best_by": self.metric if math.isfinite(validated[self.metric]) else LOSS,
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             **cost,
         }
-        best = better(progress.best, Best(self.metric, metrics[self.metric], progress.epoch + 1))
+        best = better(progress.best, judged(metrics, self.metric))
         is_best = best != progress.best
         done = Progress(epoch=progress.epoch + 1, best=best)
         if self.accelerator.is_main_process:
             self.folder.append_metrics(metrics)
-        self.accelerator.log({k: v for k, v in metrics.items() if v is not None}, step=progress.epoch + 1)
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        self.accelerator.log(numbers, step=progress.epoch + 1)
         self.save(done, metrics)
         if is_best and self.accelerator.is_main_process:
             checkpoint.copy(self.folder.last, self.folder.best)

@@ -164,7 +164,7 @@ def _record(out: Path, config: TrainConfig, outcomes: Sequence[Outcome]) -> None
     best = winner(outcomes)
     best_config = out / best.name / CONFIG_NAME if best else out / CONFIGURATION
     write_atomically(out / RESULTS, (json.dumps(describe(outcomes), indent=1, allow_nan=False) + "\n").encode())
-    page = render(out, config, outcomes, best_config.read_text())
+    page = render(out, config, outcomes, best_config.read_text(encoding="utf-8"))
     write_atomically(out / PAGE, page.encode())
 
 
