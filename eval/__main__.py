@@ -44,6 +44,7 @@ from shards.sampler import World
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.member import member
+from train.ranks import join_ranks
 from train.run import read_metrics
 
 EXAMPLES = "example: python -m eval --ckpt runs/voc-resnet18/best --data data/voc --classes dog,cat"
@@ -137,15 +138,14 @@ def main() -> None:
 
 def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Accelerator, Chosen]:
     """Join the other ranks; compute in the precision asked for, that of the run as far as the first rank can."""
-    on_cpu = torch.backends.mps.is_available()
-    state = PartialState(cpu=on_cpu)
+    state = join_ranks()
     if config.precision == "run":
         of_run = opened[0].config.precision
         (chosen,) = broadcast_object_list([precision_of_run(of_run, state.device) if state.is_main_process else None])
     else:
         chosen = Chosen(config.precision, "")
     try:
-        accelerator = Accelerator(mixed_precision=chosen.precision, cpu=on_cpu)
+        accelerator = Accelerator(mixed_precision=chosen.precision, cpu=torch.backends.mps.is_available())
     except ValueError as error:
         raise DataError(
             f"precision {chosen.precision!r} does not work here ({error}); give --precision run or no"

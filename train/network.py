@@ -1,5 +1,6 @@
 """Networks by name: timm's, or a small one of our own, for images of any number of channels."""
 
+import contextlib
 import difflib
 from functools import partial
 from typing import Any
@@ -107,8 +108,16 @@ def _create(name: str, size: int, pretrained: bool = False, **options: Any) -> n
         ) from error
 
 
-def _of_size(name: str, size: int, **options: Any) -> nn.Module:
-    try:  # transformers: position embeddings of this size
-        return timm.create_model(name, img_size=size, **options)
-    except TypeError:  # convolutional networks take any size and know no such option
-        return timm.create_model(name, **options)
+def _of_size(name: str, size: int, drop_rate: float, **options: Any) -> nn.Module:
+    """Make a network of timm with those of `img_size` and `drop_rate` that it knows.
+
+    Transformers need the size for their position embeddings; convolutional networks take any size, and no such option.
+    """
+    dropout: dict[str, Any] = {"drop_rate": drop_rate}
+    ways = [{"img_size": size, **dropout}, dropout]
+    if not drop_rate:
+        ways += [{"img_size": size}, {}]
+    for way in ways[:-1]:
+        with contextlib.suppress(TypeError):
+            return timm.create_model(name, **way, **options)
+    return timm.create_model(name, **ways[-1], **options)

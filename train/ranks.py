@@ -5,11 +5,20 @@ import gc
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from eval.precision import check_precision, choose_precision
 from shards.errors import DataError
 from train.config import TrainConfig
+
+
+def join_ranks() -> PartialState:
+    """Join the other ranks as an Accelerator does, but before its precision is known."""
+    return PartialState(cpu=_on_cpu() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def _on_cpu() -> bool:
+    return torch.backends.mps.is_available()  # float64 sums need a device that has float64
 
 
 def settle_precision(config: TrainConfig, kept: TrainConfig | None = None) -> tuple[TrainConfig, str]:
@@ -22,7 +31,7 @@ def settle_precision(config: TrainConfig, kept: TrainConfig | None = None) -> tu
         return config, ""
     if kept is not None and kept.precision != "auto":
         return dataclasses.replace(config, precision=kept.precision), "as before"
-    state = PartialState(cpu=torch.backends.mps.is_available())
+    state = join_ranks()
     chosen = [choose_precision(state.device)] if state.is_main_process else [None]
     (first,) = broadcast_object_list(chosen)
     return dataclasses.replace(config, precision=first.precision), f"auto: {first.why}"
@@ -35,7 +44,7 @@ def open_accelerator(config: TrainConfig) -> Accelerator:
             mixed_precision=config.precision,
             log_with="tensorboard" if config.tensorboard else None,
             project_dir=config.out,
-            cpu=torch.backends.mps.is_available(),  # float64 sums need a device that has float64
+            cpu=_on_cpu(),
         )
     except ValueError as error:
         raise DataError(f"precision {config.precision!r} does not work here ({error}); try bf16 or no") from error
