@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import GradientAccumulationPlugin, gather_object
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, gather_object
 from tqdm import tqdm
 
 from eval import baseline
@@ -27,6 +27,7 @@ from eval.files import make_folder, write_metrics, write_per_class, write_plots,
 from eval.gallery import build_galleries, choose_classes
 from eval.grids import grids
 from eval.launch import check_world, one_line_where_a_rank_is_lost, one_line_where_memory_ends, spread
+from eval.precision import Chosen, check_precision, precision_line, precision_of_run
 from eval.predictions import Predictions
 from eval.report import RunRecord, render
 from eval.results import measure
@@ -45,6 +46,7 @@ from shards.spelling import plain
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.member import member
+from train.ranks import join_ranks
 from train.run import read_metrics
 
 EXAMPLES = "example: python -m eval --ckpt runs/voc-resnet18/best --data data/voc --classes dog,cat"
@@ -84,12 +86,12 @@ def main() -> None:
     run_folder = opened[0].path.parent
     out = Path(config.out) if config.out else run_folder / results_name(config, opened[0].config.data, split)
     make_folder(out)
-    accelerator = _accelerator(config, opened)
+    accelerator, precision = _accelerator(config, opened)
     check_world(accelerator.num_processes)
     smaller = "give a smaller --local-batch-size or --size, or --precision bf16"
     with one_line_where_a_rank_is_lost("run the same command again"), one_line_where_memory_ends(smaller):
         skips = Skips()
-        outputs = _predict(config, opened, index, accelerator, skips)
+        outputs = _predict(config, opened, index, accelerator, precision.precision, skips)
         not_evaluated = skips.of_all_ranks(gather_object, index)
         accelerator.wait_for_everyone()
     PartialState().destroy_process_group()  # gloo's threads abort a process that ends with them still running
@@ -104,7 +106,7 @@ def main() -> None:
         split,
         index.task,
     )
-    settings = _settings(config, opened)
+    settings = _settings(config, opened, precision)
     if not_evaluated:
         settings["not evaluated"] = shortly(not_evaluated)
     measured = measure(predictions, config.tail_grid(), thresholds=baseline.thresholds(chosen) if chosen else None)
@@ -136,27 +138,41 @@ def main() -> None:
     print(summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
 
 
-def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> Accelerator:
-    precision = opened[0].config.precision if config.precision == "run" else config.precision
-    check_variables(precision)
+def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Accelerator, Chosen]:
+    """Join the other ranks; compute in the precision asked for, that of the run as far as the first rank can."""
+    state = join_ranks()
+    if config.precision == "run":
+        of_run = opened[0].config.precision
+        (chosen,) = broadcast_object_list([precision_of_run(of_run, state.device) if state.is_main_process else None])
+    else:
+        chosen = Chosen(config.precision, "")
+    check_variables(chosen.precision)
     try:
         accelerator = Accelerator(
-            mixed_precision=precision,
+            mixed_precision=chosen.precision,
             cpu=torch.backends.mps.is_available(),
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
     except ValueError as error:
-        raise DataError(f"precision {precision!r} does not work here ({error}); give --precision bf16 or no") from error
-    if precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in fp32 and not say so
-        raise DataError("precision 'fp16' does not work here (it needs a GPU); give --precision bf16 or no")
-    return accelerator
+        raise DataError(
+            f"precision {chosen.precision!r} does not work here ({error}); give --precision run or no"
+        ) from error
+    check_precision(chosen.precision, accelerator.device, "give --precision run, bf16 or no")
+    if accelerator.is_main_process and (line := precision_line(chosen, accelerator.device)):
+        print(line, file=sys.stderr)
+    return accelerator, chosen
 
 
 def _predict(
-    config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, accelerator: Accelerator, skips: Skips
+    config: EvalConfig,
+    opened: Sequence[Checkpoint],
+    index: DatasetIndex,
+    accelerator: Accelerator,
+    precision: str,
+    skips: Skips,
 ) -> Ensembled:
     world, device = World(accelerator.process_index, accelerator.num_processes), accelerator.device
-    members = [member(each, config.size, device) for each in opened]
+    members = [member(each, config.size, device, precision) for each in opened]
     bands: Literal["all", "rgb"] = "all" if any(each.config.bands == "all" for each in opened) else "rgb"
 
     def batches(look: Look) -> Iterable[Batch]:
@@ -243,13 +259,13 @@ def _record(
     )
 
 
-def _settings(config: EvalConfig, opened: Sequence[Checkpoint]) -> dict[str, str]:
+def _settings(config: EvalConfig, opened: Sequence[Checkpoint], precision: Chosen) -> dict[str, str]:
     """Say how the scores were made, for the report and metrics.json."""
     sizes = {config.size or each.config.size for each in opened}
     return {
         "checkpoints": str(len(opened)),
         "size": " and ".join(map(str, sorted(sizes))),
-        "precision": opened[0].config.precision if config.precision == "run" else config.precision,
+        "precision": f"{precision.precision} ({precision.why})" if precision.why else precision.precision,
         "test-time augmentation": "none" if config.tta == "none" else f"{config.tta}, {config.tta_reduce}",
         **numeric_variables(),
     }

@@ -29,7 +29,8 @@ class EvalConfig:
     out: str = option("", "folder of the results; in the run's folder, the first run's of several, where not given")
     size: int = option(0, "side of the network's input in pixels; 0 is the size that the run was trained with")
     precision: Literal["run", "no", "bf16", "fp16"] = option(
-        "run", "mixed precision; run is that of the run, the first one of several; bf16 also works on a CPU"
+        "run",
+        "mixed precision; run is that of the run, the first one of several, where this machine has instructions for it",
     )
     tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
         "none",

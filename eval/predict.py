@@ -27,6 +27,7 @@ from eval.ensemble import check_sizes, predict_ensemble
 from eval.files import make_folder
 from eval.launch import one_line_where_memory_ends
 from eval.pictures import Decode, Pictures, find_pictures
+from eval.precision import Chosen, check_precision, precision_line, precision_of_run
 from eval.predictions import CLASSIFICATION_THRESHOLD
 from eval.tta import Look
 from eval.variables import check_variables
@@ -71,7 +72,8 @@ class PredictConfig:
     )
     size: int = option(0, "side of the network's input in pixels; 0 is the size that the run was trained with")
     precision: Literal["run", "no", "bf16", "fp16"] = option(
-        "run", "mixed precision; run is that of the run, the first one of several; bf16 also works on a CPU"
+        "run",
+        "mixed precision; run is that of the run, the first one of several, where this machine has instructions for it",
     )
     local_batch_size: int = option(64, "pictures per step")
     num_threads: int = option(2, "threads that decode")
@@ -209,7 +211,8 @@ def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pict
     precision = opened[0].config.precision if config.precision == "run" else config.precision
     check_variables(precision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    members, task = [member(each, config.size, device) for each in opened], opened[0].meta.task
+    precision, task = _precision(config, opened, device), opened[0].meta.task
+    members = [member(each, config.size, device, precision) for each in opened]
 
     def batches(look: Look) -> Iterable[Batch]:
         what = f"predict, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
@@ -224,11 +227,21 @@ def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pict
     return outputs.scores.cpu().numpy()
 
 
+def _precision(config: PredictConfig, opened: Sequence[Checkpoint], device: torch.device) -> str:
+    """Take the precision asked for, or that of the run as far as this machine can; say on stderr what is odd."""
+    if config.precision == "run":
+        chosen = precision_of_run(opened[0].config.precision, device)
+    else:
+        chosen = Chosen(config.precision, "")
+        check_precision(config.precision, device, "give --precision run, bf16 or no")
+    if line := precision_line(chosen, device):
+        print(line, file=sys.stderr)
+    return chosen.precision
+
+
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     if precision == "no":
         return nullcontext()
-    if precision == "fp16" and device.type == "cpu":
-        raise DataError("precision 'fp16' does not work here (it needs a GPU); give --precision bf16 or no")
     return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16)
 
 

@@ -78,6 +78,11 @@ def parse(
         parser.add_argument(flag, default=field.default, help=field.metadata["help"], **kind)
     try:
         values: Namespace = parser.parse_args(_dashed(argv if argv is not None else sys.argv[1:]))
+    except UnicodeDecodeError as error:  # flags have none: they come decoded
+        _leave(
+            f"--config: {_config_file(argv)} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8",
+            2,
+        )
     except ArgumentError as error:
         _leave(f"{' '.join(str(error).split())}; {prog} --help lists the options", 2)
     given = {field.name: values[field.name] for field in fields}
@@ -164,6 +169,16 @@ class _Help(DefaultHelpFormatter):
         shown = action.help or ""
         says_nothing = action.default in (None, argparse.SUPPRESS, "", (), [])
         return shown if says_nothing or not action.option_strings else f"{shown} (default: %(default)s)"
+
+
+def _config_file(argv: Sequence[str] | None) -> str:
+    """Find the file that --config names."""
+    words = list(argv if argv is not None else sys.argv[1:])
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--config":
+            return value if equals else " ".join(words[place + 1 : place + 2])
+    return "the file"
 
 
 def _leave(message: str, status: int) -> typing.NoReturn:

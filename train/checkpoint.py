@@ -14,7 +14,7 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 
 from shards.errors import DataError, one_line
 from shards.format import sync_folder
+from shards.identity import Identity, changes
 from shards.index import DatasetIndex, Task
 from shards.spelling import is_text
 from train.config import TrainConfig
@@ -39,6 +40,7 @@ class Meta:
     """What rebuilds the model and names its outputs. `mean` and `std` are in units of 1/255.
 
     `bands` are of a multispectral set: how its packer scaled each band of a TIFF, in the words of its index.json.
+    `data` says by split what the run was trained on (shards.identity); empty in checkpoints of earlier releases.
     """
 
     class_names: tuple[str, ...]
@@ -49,6 +51,7 @@ class Meta:
     loader: dict[str, int]
     metrics: dict[str, Any]
     bands: tuple[dict[str, Any], ...] = ()
+    data: dict[str, Identity] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,29 @@ def check_fits(last: Checkpoint, index: DatasetIndex, num_channels: int) -> None
             f"{last.path}: was trained on {len(last.meta.mean)} channels, the images of {index.root} have "
             f"{num_channels}; {remedy}"
         )
+
+
+def check_same_data(last: Checkpoint, now: dict[str, Identity], root: str) -> list[str]:
+    """Compare the data of a run with those it is to go on with, by split; return what is to be said about them.
+
+    Raises DataError where they are other data: the rest of the run would be that of another one.
+    """
+    if not last.meta.data:
+        return [f"{last.path} is of a release that did not keep what it was trained on: {root} is not compared with it"]
+    found, said = [], []
+    try:
+        for split, before in last.meta.data.items():
+            found += [f"{what} of {split}" for what in changes(before, now[split])]
+            if before["shards"] != now[split]["shards"]:
+                said.append(f"{root}/{split}: its shards are not those of the run's start; labels and images agree")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{last.path}: its description of the data cannot be read ({error!r}); {ANOTHER}") from error
+    if found:
+        raise DataError(
+            f"{last.path}: {root} is not what it was trained on; other: {', '.join(found)}. Give the --data of that "
+            f"run, or start another with --weights {last.path}/model.safetensors and another --out"
+        )
+    return said
 
 
 def exists(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """What the runs of a sweep came to: read from their folders, compared, told on the terminal and in sweep.json."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any, Literal
 from shards.spelling import number
 from train import checkpoint
 from train.grid import Number, Point
-from train.progress import Best
+from train.progress import Best, metric_name
 from train.run import read_metrics
 
 Status = Literal["finished", "diverged", "failed", "stopped", "not started"]
 ENDED = ("finished", "diverged")
+NO_EPOCH = (3, 0.0)  # after every rank of a best epoch
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,8 @@ def read_outcome(point: Point, diverged: bool, error: str = "") -> Outcome:
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Order by falling value of the best epoch; equal ones as they were given, those without a value last."""
-    return sorted(outcomes, key=_falling)
-
-
-def _falling(outcome: Outcome) -> float:
-    value = outcome.best.value if outcome.best else None
-    return math.inf if value is None else -value
+    """Put the run with the best epoch first; equal ones as they were given, those without a value last."""
+    return sorted(outcomes, key=lambda outcome: outcome.best.rank if outcome.best else NO_EPOCH)
 
 
 def winner(outcomes: Sequence[Outcome]) -> Outcome | None:
@@ -64,8 +59,9 @@ def winner(outcomes: Sequence[Outcome]) -> Outcome | None:
 
 
 def metric_of(outcomes: Sequence[Outcome]) -> str:
-    """The key in metrics.jsonl of what chose the best epochs."""
-    return next((outcome.best.metric for outcome in outcomes if outcome.best), "val_mAP")
+    """The key in metrics.jsonl of what chose the best epoch."""
+    best = winner(outcomes)
+    return best.best.metric if best is not None and best.best is not None else "val_mAP"
 
 
 def describe(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -94,7 +90,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     metric = metric_of(outcomes)
     best = winner(outcomes)
     width = max(len("run"), *(len(outcome.name) for outcome in outcomes))
-    lines = [f"{'run':<{width}}  best epoch  {metric.removeprefix('val_'):>9}  val loss  train loss"]
+    lines = [f"{'run':<{width}}  best epoch  {metric_name(metric):>9}  val loss  train loss"]
     for outcome in ranked(outcomes):
         star = "*" if outcome is best else " "
         value = number(outcome.best.value if outcome.best else None)

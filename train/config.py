@@ -13,6 +13,7 @@ from shards.errors import DataError, one_line
 from shards.loader import Cache
 from shards.watch import OnBadSample
 from train.checks import check, idle
+from train.memory_format import MemoryFormat
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -100,7 +101,16 @@ class TrainConfig:
     asl_gamma_neg: float = option(4.0, "loss asl: how much easy negatives are played down")
     asl_gamma_pos: float = option(1.0, "loss asl: how much easy positives are played down")
     asl_clip: float = option(0.05, "loss asl: probability up to which a negative costs nothing")
-    precision: Literal["no", "bf16", "fp16"] = option("no", "mixed precision; bf16 also works on a CPU")
+    precision: Literal["auto", "no", "bf16", "fp16"] = option(
+        "auto",
+        "mixed precision; no is fp32. auto: bf16 on a GPU or CPU that has instructions for it, otherwise fp16 on a GPU "
+        "and fp32 on a CPU; config.yaml keeps what was chosen",
+    )
+    memory_format: MemoryFormat = option(
+        "auto",
+        "how the network's numbers lie in memory; it decides speed. auto: channels_last on a GPU and in bf16, "
+        "contiguous in fp32 on a CPU, where channels_last makes torch crash on some machines",
+    )
     optimizer: Literal["sgd", "adamw"] = option(
         "sgd", "sgd (with momentum, not Nesterov's) or adamw, as timm makes them"
     )

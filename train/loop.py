@@ -12,26 +12,29 @@ from tqdm import tqdm
 
 from eval.evaluate import predict_own
 from eval.launch import check_world, one_line_where_memory_ends
+from eval.precision import slow_line
 from eval.variables import numeric_variables, shown
 from shards.commandline import folder
+from shards.identity import identity
 from shards.sampler import World
 from train import checkpoint
-from train.checkpoint import Meta, check_continues, check_fits
+from train.checkpoint import Meta, check_continues, check_fits, check_same_data
 from train.config import TrainConfig
 from train.data import open_loaders
 from train.loss import build_loss
+from train.memory_format import choose_format
 from train.meter import Meter, RunningSums, epoch_line, forget_peak_memory, with_bar
 from train.mix import Mix
 from train.model import build_classifier, head_parameters
 from train.optim import build_optimizer, lr_factor, set_lr
-from train.progress import Best, Progress, better, check_finite, check_weights
-from train.ranks import leave_ranks, open_accelerator
+from train.progress import LOSS, Progress, better, check_finite, check_weights, judged, metric_name
+from train.ranks import leave_ranks, open_accelerator, settle_precision
 from train.run import RunFolder
 from train.skips import Skips
 from train.state import generator_states, joining_seed, restore_generators
 from train.step import Hands, Step
 from train.stop import Stop, stop_on_signals
-from train.validation import METRICS, measure_validation
+from train.validation import METRICS, has_metric, measure_validation
 
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
 
@@ -40,8 +43,11 @@ class Session:
     """A run's pieces, made once: data, model, optimiser, folder. `train` drives it."""
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config = config
         self.folder = RunFolder(folder(config.out))
+        self.resuming = config.resume and checkpoint.exists(self.folder.last)
+        kept = checkpoint.read(self.folder.last).config if self.resuming else None
+        config, self.why_precision = settle_precision(config, kept)
+        self.config = config
         self.accelerator = open_accelerator(config)
         check_world(self.accelerator.num_processes)
         self.device = self.accelerator.device
@@ -50,16 +56,17 @@ class Session:
         self.world = World(self.accelerator.process_index, self.accelerator.num_processes, num_local)
         self.train_loader, self.val_loader = open_loaders(config, self.world, self.device)
         self.train_index, self.val_index = self.train_loader.index, self.val_loader.index
+        self.data = {index.split: identity(index) for index in (self.train_index, self.val_index)}
         self.metric = METRICS[self.train_index.task]
         self.loss = build_loss(config, self.train_index, self.device)
         self.train_loader.warm_up()
         set_seed(config.seed)  # the same initial weights on every rank
-        self.resuming = config.resume and checkpoint.exists(self.folder.last)
         # What is resumed brings its weights: those it once started from may be gone.
         self.classifier, report = build_classifier(config, self.train_index, empty=self.resuming)
         if report is not None:
             self.say(f"{config.weights}: {report}")
-        self.classifier.to(self.device)  # before it is copied: timm averages all weights at once on one device alone
+        order = choose_format(config.memory_format, self.device, config.precision)
+        self.classifier.place(self.device, order)  # before it is copied: timm averages at once on one device alone
         self.ema = ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True) if config.ema_decay else None
         optimizer = build_optimizer(self.classifier, head_parameters(self.classifier.network), config)
         set_lr(optimizer, 1.0)
@@ -78,6 +85,17 @@ class Session:
         """Print one line, from the first rank alone, above a progress bar if there is one."""
         if self.accelerator.is_main_process:
             tqdm.write(line)
+
+    def first_line(self) -> str:
+        """Say what is trained, on what, and how its numbers are computed."""
+        ranks, why = self.world.num_ranks, self.why_precision
+        where = f"{ranks} process{'es' if ranks > 1 else ''}, {self.device.type}"
+        precision = f"precision {self.config.precision}{f' ({why})' if why else ''}"
+        without = (
+            "" if has_metric(self.val_index) else f", best by val loss (no {metric_name(self.metric)}: no positives)"
+        )
+        facts = [where, precision, *shown(numeric_variables())]
+        return f"{self.config.model} on {', '.join(facts)}{without}"
 
     # -- where the run starts ------------------------------------------------------------------------------------
 
@@ -101,6 +119,8 @@ class Session:
         last = checkpoint.read(self.folder.last)
         check_continues(last.path, last.config, self.config)
         check_fits(last, self.train_index, self.classifier.num_channels)
+        for line in check_same_data(last, self.data, self.config.data):
+            self.say(line)
         self.classifier.network.load_state_dict(last.weights())
         if self.ema is not None:
             self.ema.module.network.load_state_dict(last.weights(averaged=True))
@@ -207,6 +227,7 @@ class Session:
                     loader=self.train_loader.state_dict() | {"epoch": progress.epoch, "step": progress.step},
                     metrics=metrics,
                     bands=tuple(self.train_index.settings.get("bands", ())),
+                    data=self.data,
                 ),
                 self.classifier.network.state_dict(),
                 None if self.ema is None else self.ema.module.network.state_dict(),
@@ -228,15 +249,17 @@ class Session:
             "epoch": progress.epoch + 1,
             **trained,
             **{name: value if math.isfinite(value) else None for name, value in validated.items()},
+            "best_by": self.metric if math.isfinite(validated[self.metric]) else LOSS,
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             **cost,
         }
-        best = better(progress.best, Best(self.metric, metrics[self.metric], progress.epoch + 1))
+        best = better(progress.best, judged(metrics, self.metric))
         is_best = best != progress.best
         done = Progress(epoch=progress.epoch + 1, best=best)
         if self.accelerator.is_main_process:
             self.folder.append_metrics(metrics)
-        self.accelerator.log({k: v for k, v in metrics.items() if v is not None}, step=progress.epoch + 1)
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        self.accelerator.log(numbers, step=progress.epoch + 1)
         self.save(done, metrics)
         if is_best and self.accelerator.is_main_process:
             checkpoint.copy(self.folder.last, self.folder.best)
@@ -261,9 +284,9 @@ def train_one(config: TrainConfig) -> bool:
 def _train(session: Session) -> bool:
     config = session.config
     progress = session.begin()
-    ranks, device = session.world.num_ranks, session.device.type
-    facts = [device, f"precision {config.precision}", *shown(numeric_variables())]
-    session.say(f"{config.model} on {ranks} process{'es' if ranks > 1 else ''}, {', '.join(facts)}")
+    session.say(session.first_line())
+    if session.accelerator.is_main_process and (warning := slow_line(config.precision, session.device)):
+        session.say(warning)
     if config.tensorboard:
         session.accelerator.init_trackers("tensorboard")
     try:

@@ -5,13 +5,15 @@ import torch
 from eval.ensemble import Member
 from shards.augment import CROP_SHARES
 from train.checkpoint import Checkpoint
+from train.memory_format import choose_format
 from train.model import rebuild
 
 
-def member(opened: Checkpoint, size: int, device: torch.device) -> Member:
+def member(opened: Checkpoint, size: int, device: torch.device, precision: str) -> Member:
     """Rebuild a checkpoint's network with its weights, averaged ones where it has them.
 
-    `size` in pixels is that of the images to come; 0 is the size of training.
+    `size` in pixels is that of the images to come; 0 is the size of training. `precision` is what it will compute in.
     """
-    model, share = rebuild(opened).to(device).eval(), CROP_SHARES[opened.config.augment]
+    memory_format = choose_format(opened.config.memory_format, device, precision)
+    model, share = rebuild(opened).place(device, memory_format).eval(), CROP_SHARES[opened.config.augment]
     return Member(str(opened.path), model, size or opened.config.size, model.num_channels, share)

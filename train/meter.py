@@ -98,11 +98,14 @@ def forget_peak_memory(device: torch.device) -> None:
 
 
 def epoch_line(metrics: dict[str, Any], metric: str, epochs: int, is_best: bool) -> str:
-    """Say on one line what an epoch brought and cost; a star marks the best value of `metric` so far."""
+    """Say on one line what an epoch brought and cost; a star marks the best value so far of what is judged by."""
     value = math.nan if metrics[metric] is None else metrics[metric]
+    by_loss = metrics["best_by"] != metric
+    star = "*" if is_best else " "
+    loss_star, star = (star, "") if by_loss else ("", star)
     return (
         f"epoch {metrics['epoch']:>{len(str(epochs))}}/{epochs}  loss {metrics['train_loss']:.4f}  "
-        f"val loss {metrics['val_loss']:.4f}  {metric.removeprefix('val_')} {value:.4f}{'*' if is_best else ' '}  "
+        f"val loss {metrics['val_loss']:.4f}{loss_star}  {metric.removeprefix('val_')} {value:.4f}{star}  "
         f"lr {metrics['lr']:.2g}  {metrics['images_per_second']:.0f} images/s  step {metrics['step_ms']:.0f} ms  "
         f"data wait {metrics['data_wait']:.1%}  memory {metrics['peak_memory_mb']:.0f} MB"
     )

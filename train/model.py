@@ -18,11 +18,13 @@ class Classifier(nn.Module):
     """`network` behind normalisation: images uint8 or float [B, C, H, W], from 0 to 255 -> logits [B, K].
 
     Pixels stay uint8 until they are on the device. `mean` and `std` are in units of 1/255, as torchvision's are, and
-    say what C is; of images with more channels the first C are seen.
+    say what C is; of images with more channels the first C are seen. Images in any memory format get that of the
+    weights where they become float, at no cost.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
+    memory_format: torch.memory_format = torch.contiguous_format
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -34,8 +36,14 @@ class Classifier(nn.Module):
     def num_channels(self) -> int:
         return self.mean.shape[1]
 
+    def place(self, device: torch.device, memory_format: torch.memory_format) -> "Classifier":
+        """Move to a device, in this memory format (train.memory_format)."""
+        self.memory_format = memory_format
+        return self.to(device).to(memory_format=memory_format)
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network((images[:, : self.num_channels].float() - self.mean) / self.std)
+        seen = images[:, : self.num_channels].to(torch.float32, memory_format=self.memory_format)
+        return self.network((seen - self.mean) / self.std)
 
 
 def build_classifier(

@@ -1,11 +1,11 @@
 """Networks by name: timm's, or a small one of our own, for images of any number of channels."""
 
+import contextlib
 import difflib
 from functools import partial
 from typing import Any
 
 import timm
-import torch
 from torch import nn
 
 from shards.errors import DataError, one_line
@@ -13,6 +13,7 @@ from train.cnn import CNN, WIDTHS
 from train.config import Activation, Fusion, NewChannels
 from train.filters import RGB, fit_filters
 from train.joined import Joined
+from train.trial import Shape, made_and_tried
 
 
 def build_network(
@@ -27,7 +28,7 @@ def build_network(
     new_channels: NewChannels = "kaiming",
     activation: Activation = "relu",
 ) -> nn.Module:
-    """Make a network with a fresh head of `num_classes` for images of `size` pixels, in channels_last memory.
+    """Make a network with a fresh head of `num_classes` for images of `size` pixels, and try it on two black ones.
 
     Args:
         name: a timm model, or a key of train.cnn.WIDTHS.
@@ -46,15 +47,15 @@ def build_network(
             f"fusion is late, but the images have {channels} channels, and it joins RGB with further bands: "
             "give --fusion early, or data of more bands"
         )
-    make = partial(_make, name, size, pretrained=pretrained, new_channels=new_channels, activation=activation)
-    network: nn.Module
-    if fusion == "late":
-        rgb, extra = make(channels=RGB), make(channels=channels - RGB, keep_rgb=False)
-        network = Joined(rgb, extra, channels - RGB, num_classes, size, drop_rate)
-    else:
-        network = make(channels=channels, num_classes=num_classes, drop_rate=drop_rate)
-    _check_shapes(network, name, num_classes, size, channels)
-    return network.to(memory_format=torch.channels_last)
+
+    def make(size: int, pretrained: bool) -> nn.Module:
+        of_kind = partial(_make, name, size, pretrained=pretrained, new_channels=new_channels, activation=activation)
+        if fusion == "early":
+            return of_kind(channels=channels, num_classes=num_classes, drop_rate=drop_rate)
+        rgb, extra = of_kind(channels=RGB), of_kind(channels=channels - RGB, keep_rgb=False)
+        return Joined(rgb, extra, channels - RGB, num_classes, size, drop_rate)
+
+    return made_and_tried(make, name, Shape(num_classes, channels, size), pretrained)
 
 
 def _make(
@@ -96,30 +97,27 @@ def _check_name(name: str) -> None:
 
 def _create(name: str, size: int, pretrained: bool = False, **options: Any) -> nn.Module:
     try:
-        try:  # transformers: position embeddings of this size
-            return timm.create_model(name, img_size=size, pretrained=pretrained, **options)
-        except TypeError:  # convolutional networks take any size and know no such option
-            return timm.create_model(name, pretrained=pretrained, **options)
+        return _of_size(name, size, pretrained=pretrained, **options)
     except Exception as error:
         if not pretrained:
-            raise DataError(f"model {name} cannot be made for {size} pixels ({one_line(error)[:200]})") from error
+            raise
+        _of_size(name, size, **options)  # raises where it is the size that is at fault
         raise DataError(
             f"no pretrained weights for {name} ({one_line(error)[:300]}): give a local file with --weights, "
             "or run once where the hub can be reached"
         ) from error
 
 
-@torch.no_grad()
-def _check_shapes(network: nn.Module, name: str, num_classes: int, size: int, channels: int) -> None:
-    """Refuse at the door what would fail in the middle of the first batch."""
-    network.eval()
-    try:
-        logits = network(torch.zeros(2, channels, size, size))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise DataError(
-            f"model {name} does not take images of {size} pixels ({one_line(error)[:200]}): change --size"
-        ) from error
-    finally:
-        network.train()
-    if not torch.is_tensor(logits) or logits.shape != (2, num_classes):
-        raise DataError(f"model {name} does not give one score per class; choose an image classifier of timm's")
+def _of_size(name: str, size: int, drop_rate: float, **options: Any) -> nn.Module:
+    """Make a network of timm with those of `img_size` and `drop_rate` that it knows.
+
+    Transformers need the size for their position embeddings; convolutional networks take any size, and no such option.
+    """
+    dropout: dict[str, Any] = {"drop_rate": drop_rate}
+    ways = [{"img_size": size, **dropout}, dropout]
+    if not drop_rate:
+        ways += [{"img_size": size}, {}]
+    for way in ways[:-1]:
+        with contextlib.suppress(TypeError):
+            return timm.create_model(name, **way, **options)
+    return timm.create_model(name, **ways[-1], **options)

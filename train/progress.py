@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -18,11 +19,14 @@ class Diverged(DataError):
         super().__init__(f"epoch {epoch}: the {name} is {value}; try a lower --lr or --clip-norm 1")
 
 
+LOSS = "val_loss"  # what judges an epoch whose validation has no value of the task's metric
+
+
 @dataclass(frozen=True)
 class Best:
     """The best epoch so far, counted from 1 like the lines of metrics.jsonl, and its value of the metric that chose it.
 
-    `value` is None as long as no epoch had one: then the first epoch stands as the best.
+    `value` is None in checkpoints of earlier releases, where no epoch had one.
     """
 
     metric: str
@@ -31,14 +35,30 @@ class Best:
 
     def __str__(self) -> str:
         value = "nan" if self.value is None else f"{self.value:.4f}"
-        return f"epoch {self.epoch}, {self.metric.removeprefix('val_')} {value}"
+        return f"epoch {self.epoch}, {metric_name(self.metric)} {value}"
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Sort the best first. Values of two metrics never meet: any of the task's metric is before any loss."""
+        if self.value is None:
+            return 2, 0.0
+        return (1, self.value) if self.metric == LOSS else (0, -self.value)
+
+
+def judged(metrics: Mapping[str, Any], metric: str) -> Best:
+    """Judge an epoch by the task's metric; by its loss where that is not defined, as without a positive in val."""
+    by = metric if metrics[metric] is not None else LOSS
+    return Best(by, metrics[by], metrics["epoch"])
 
 
 def better(best: Best | None, new: Best) -> Best:
     """Choose the better of two epochs; of equal ones the first."""
-    if best is None or (new.value is not None and (best.value is None or new.value > best.value)):
-        return new
-    return best
+    return new if best is None or new.rank < best.rank else best
+
+
+def metric_name(metric: str) -> str:
+    """Spell a key of metrics.jsonl as the terminal does."""
+    return "val loss" if metric == LOSS else metric.removeprefix("val_")
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,45 @@
 """Joining the other ranks and taking leave of them, by accelerate."""
 
+import dataclasses
 import gc
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import (
+    GradientAccumulationPlugin,
+    broadcast_object_list,
+    parse_flag_from_env,
+)
 
+from eval.precision import check_precision, choose_precision
 from eval.variables import check_variables
 from shards.errors import DataError
 from train.config import TrainConfig
+
+
+def join_ranks() -> PartialState:
+    """Join the other ranks as an Accelerator does, but before its precision is known."""
+    return PartialState(cpu=_on_cpu() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def _on_cpu() -> bool:
+    return torch.backends.mps.is_available()  # float64 sums need a device that has float64
+
+
+def settle_precision(config: TrainConfig, kept: TrainConfig | None = None) -> tuple[TrainConfig, str]:
+    """Replace the precision auto by one, the same on all ranks; return why, empty where it was given.
+
+    What is resumed keeps that of its configuration, `kept`. Otherwise the first rank chooses: the
+    machines of one job may differ.
+    """
+    if config.precision != "auto":
+        return config, ""
+    if kept is not None and kept.precision != "auto":
+        return dataclasses.replace(config, precision=kept.precision), "as before"
+    state = join_ranks()
+    chosen = [choose_precision(state.device)] if state.is_main_process else [None]
+    (first,) = broadcast_object_list(chosen)
+    return dataclasses.replace(config, precision=first.precision), f"auto: {first.why}"
 
 
 def open_accelerator(config: TrainConfig) -> Accelerator:
@@ -24,13 +55,16 @@ def open_accelerator(config: TrainConfig) -> Accelerator:
             project_dir=config.out,
             # Accumulating is the step's business: with more than 1 here `backward` divides again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            cpu=torch.backends.mps.is_available(),  # float64 sums need a device that has float64
+            cpu=_on_cpu(),
         )
     except ValueError as error:
         raise DataError(f"precision {config.precision!r} does not work here ({error}); try bf16 or no") from error
-    if config.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would compute in fp32 unsaid
-        raise DataError("precision 'fp16' does not work here (it needs a GPU); try bf16 or no")
+    check_precision(config.precision, accelerator.device, _without_fp16(config))
     return accelerator
+
+
+def _without_fp16(config: TrainConfig) -> str:
+    return "resume where there is one, or give another --out" if config.resume else "try --precision auto"
 
 
 def leave_ranks() -> None:

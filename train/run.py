@@ -35,7 +35,7 @@ class RunFolder:
         With `resume` one of the same configuration is begun again where it is: it never came to a checkpoint.
         """
         aside = None
-        if resume and (self.path / CONFIG_NAME).is_file() and (self.path / CONFIG_NAME).read_text() == config_yaml:
+        if resume and self._config() == config_yaml.encode():
             self.lock()
             (self.path / METRICS_NAME).unlink(missing_ok=True)
             return None
@@ -51,6 +51,11 @@ class RunFolder:
         self.lock()
         write_atomically(self.path / CONFIG_NAME, config_yaml.encode())
         return aside
+
+    def _config(self) -> bytes | None:
+        """Read the configuration of the run that is here: as bytes, which somebody may have edited."""
+        path = self.path / CONFIG_NAME
+        return path.read_bytes() if path.is_file() else None
 
     def lock(self) -> None:
         """Hold the folder until `unlock` or the end of this process. Raises DataError where another holds it."""
@@ -95,7 +100,8 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a file of JSON lines, none where it is not there; a line cut short by a crash is left out."""
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:

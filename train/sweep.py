@@ -25,7 +25,7 @@ from train.config import TrainConfig
 from train.grid import Point, parse_sweep, points
 from train.loop import train_one
 from train.progress import Diverged
-from train.ranks import leave_ranks, open_accelerator
+from train.ranks import leave_ranks, open_accelerator, settle_precision
 from train.run import CONFIG_NAME, METRICS_NAME, RunFolder
 from train.sweep_page import render
 
@@ -37,10 +37,13 @@ def sweep(config: TrainConfig) -> bool:
 
     A run that fails is left out and the others go on. Raises DataError, when all have ended, that names those.
     """
-    plan = points(config)
     out = RunFolder(folder(config.out))
+    config, why = settle_precision(config, _kept(out.path) if config.resume else None)
+    plan = points(config)
     accelerator = open_accelerator(config)
     is_main = accelerator.is_main_process
+    if is_main and why:
+        print(f"precision {config.precision} ({why})")
     going_on = config.resume and goes_on(out.path, config)
     diverged = _diverged(out.path) if going_on else set()
     failed: dict[str, str] = {}  # with what; --resume tries them again
@@ -128,6 +131,12 @@ def goes_on(out: Path, config: TrainConfig) -> bool:
     return True
 
 
+def _kept(out: Path) -> TrainConfig | None:
+    """Read what a sweep was begun with, if there is one: its runs are compared, so they compute alike."""
+    path = out / CONFIGURATION
+    return TrainConfig.from_yaml(path) if path.is_file() else None
+
+
 def _diverged(out: Path) -> set[str]:
     """Read which runs had diverged: they would again."""
     path = out / RESULTS
@@ -155,7 +164,7 @@ def _record(out: Path, config: TrainConfig, outcomes: Sequence[Outcome]) -> None
     best = winner(outcomes)
     best_config = out / best.name / CONFIG_NAME if best else out / CONFIGURATION
     write_atomically(out / RESULTS, (json.dumps(describe(outcomes), indent=1, allow_nan=False) + "\n").encode())
-    page = render(out, config, outcomes, best_config.read_text())
+    page = render(out, config, outcomes, best_config.read_text(encoding="utf-8"))
     write_atomically(out / PAGE, page.encode(errors="backslashreplace"))
 
 

@@ -14,6 +14,7 @@ from shards.page import content_policy, environment, stylesheet
 from shards.spelling import number, plain
 from train.comparison import Outcome, metric_of, ranked, winner
 from train.config import TrainConfig
+from train.progress import metric_name
 
 MAX_LOSS_OVER_MEDIAN = 4.0  # what a diverging run adds above this is cut off
 MAX_LOG_SPAN = 8.0  # values that span more than this, all above 0, stand on a logarithmic axis
@@ -39,7 +40,7 @@ def render(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], config_y
             unfinished=any(outcome.status != "finished" for outcome in outcomes),
             options=options,
             columns=options if len(options) > 1 else [],  # a single one is in the run's name
-            metric_name=metric.removeprefix("val_"),
+            metric_name=metric_name(metric),
             facts={"Model": config.model, "Data": config.data, "Swept": config.sweep, "Epochs": config.epochs},
             shares=_shares(outcomes),
             response=_response(outcomes, options),
@@ -64,7 +65,7 @@ def _curves(outcomes: Sequence[Outcome], metric: str) -> list[tuple[str, Markup]
     """The figures over epochs of all runs together, with their captions; none before a run has finished an epoch."""
     if not any(outcome.history for outcome in outcomes):
         return []
-    name = metric.removeprefix("val_")
+    name = metric_name(metric).removeprefix("val ")
     losses = [*_lines(outcomes, "train_loss", "--"), *_lines(outcomes, "val_loss", "-")]
     values = [value for _, _, points in losses for _, value in points]
     top = MAX_LOSS_OVER_MEDIAN * float(np.median(values))
@@ -74,7 +75,7 @@ def _curves(outcomes: Sequence[Outcome], metric: str) -> list[tuple[str, Markup]
         (
             f"Validation {name} per epoch; the best one of each run is marked.",
             "metric",
-            _draw([*_lines(outcomes, metric, "-"), *_marks(outcomes)], f"validation {name}", PAGE),
+            _draw([*_lines(outcomes, metric, "-"), *_marks(outcomes, metric)], f"validation {name}", PAGE),
         ),
     ]
     return [(caption, svg(figure, name, caption)) for caption, name, figure in drawn]
@@ -88,9 +89,13 @@ def _lines(outcomes: Sequence[Outcome], key: str, style: str) -> list[Line]:
     return [line for line in lines if line[2]]
 
 
-def _marks(outcomes: Sequence[Outcome]) -> list[Line]:
+def _marks(outcomes: Sequence[Outcome], metric: str) -> list[Line]:
     bests = [(run, outcome.best) for run, outcome in enumerate(outcomes)]
-    return [(run, "o", [(best.epoch, best.value)]) for run, best in bests if best and best.value is not None]
+    return [
+        (run, "o", [(best.epoch, best.value)])
+        for run, best in bests
+        if best and best.metric == metric and best.value is not None
+    ]
 
 
 def _draw(lines: Sequence[Line], ylabel: str, palette: Palette, top: float | None = None) -> Figure:
@@ -111,12 +116,12 @@ def _response(outcomes: Sequence[Outcome], options: Sequence[str]) -> Markup | N
     marks = [
         (run, outcome.values[options[0]], outcome.best.value)
         for run, outcome in enumerate(outcomes)
-        if outcome.best and outcome.best.value is not None
+        if outcome.best and outcome.best.metric == metric_of(outcomes) and outcome.best.value is not None
     ]
     if len(options) > 1 or len(marks) < 3:
         return None
     caption = f"The best value of each run against {options[0]}"
-    figure = empty_figure(PAGE, options[0], metric_of(outcomes).removeprefix("val_"))
+    figure = empty_figure(PAGE, options[0], metric_name(metric_of(outcomes)))
     axes = figure.axes[0]
     rising = sorted((value, metric) for _, value, metric in marks)
     axes.plot(*zip(*rising, strict=True), "-", color=PAGE.line, linewidth=1.2)

@@ -8,7 +8,7 @@ import torch
 from eval.distributed import sharded_average_precision
 from eval.evaluate import Outputs
 from eval.multiclass import top_k_accuracy
-from shards.index import Task
+from shards.index import DatasetIndex, Task
 from train.loss import Loss
 
 METRICS: dict[Task, str] = {"multilabel": "val_mAP", "multiclass": "val_accuracy"}  # what picks the best epoch
@@ -32,6 +32,14 @@ def measure_validation(
         loss_sum, num_known = reduce(torch.stack(sums)).tolist()
         value = float(sharded_average_precision(own.scores, own.labels, own.known, own.ids, num_samples).nanmean())
     return {"val_loss": loss_sum / max(1, loss.count(num_known, own.labels.shape[1])), METRICS[own.task]: value}
+
+
+def has_metric(index: DatasetIndex) -> bool:
+    """Tell whether a split can have a value of its task's metric: whether it has a known label."""
+    rows = index.samples
+    if index.task == "multiclass":
+        return bool((rows["ignored"] == 0).all(1).any())
+    return bool((rows["labels"] & ~rows["ignored"]).any())
 
 
 def _accuracy_sums(own: Outputs) -> list[torch.Tensor]:

@@ -29,7 +29,7 @@ def cpu():
 def train_here(data: Path, out: Path, **options) -> TrainConfig:
     """Train on `data` into `out`, a small network unless told otherwise."""
     small = {"model": "test_convnext", "size": 32, "epochs": 1, "global_batch_size": 16, "tensorboard": False}
-    config = TrainConfig(data=str(data), out=str(out), **{**small, **options})
+    config = TrainConfig(data=str(data), out=str(out), **{**small, "precision": "no", **options})
     with cpu():
         assert train(config)
     return config

@@ -1,0 +1,90 @@
+"""What a split holds, in a few short values: so that a run goes on with the data that it began with.
+
+Equal wherever a set is moved to or repaired, and in shards of any size: it is of keys, labels and images, in order.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from shards.index import DatasetIndex
+
+BLOCK = 1 << 20  # rows at once: of 100 million they would take gigabytes
+MULTIPLIER = 0x9E3779B97F4A7C15  # odd, its bits spread (Knuth): a key's words are told apart by their place
+TOLERANCE = 2e-6  # of mean and std, which index.json rounds to 1e-6
+
+Identity = dict[str, Any]
+
+
+def identity(index: DatasetIndex) -> Identity:
+    """Describe a split by digests of its parts; a second or so for ten million samples.
+
+    `images` is of sizes and lengths in bytes: the bytes themselves are behind `shards`, the checksums of index.json.
+    """
+    keys, labels, images = (hashlib.blake2b(digest_size=16) for _ in range(3))
+    any_order = 0
+    for rows in _blocks(index):
+        hashed = _hash_keys(rows["key"])
+        any_order = (any_order + int(hashed.sum(dtype=np.uint64))) % 2**64
+        keys.update(hashed.tobytes())
+        for name in ("labels", "ignored"):
+            labels.update(np.ascontiguousarray(rows[name]).tobytes())
+        for name in ("width", "height", "length"):
+            images.update(np.ascontiguousarray(rows[name]).tobytes())
+    shards = hashlib.blake2b(digest_size=16)
+    for shard in index.shards:
+        shards.update(bytes.fromhex(shard.sha256))
+    return {
+        "class_names": hashlib.blake2b(repr(index.class_names).encode(), digest_size=16).hexdigest(),
+        "num_samples": index.num_samples,
+        "keys": f"{any_order:016x}",
+        "order": keys.hexdigest(),
+        "labels": labels.hexdigest(),
+        "images": images.hexdigest(),
+        "mean": list(index.statistics.get("mean", ())),
+        "std": list(index.statistics.get("std", ())),
+        "shards": shards.hexdigest(),
+    }
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what differs between two identities in a way that makes another split; empty where it is the same.
+
+    What follows from a difference is left out: of other keys the labels differ, too.
+    """
+    if before["class_names"] != now["class_names"]:
+        return ["class names"]
+    if before["num_samples"] != now["num_samples"]:
+        return [f"number of samples ({before['num_samples']}, now {now['num_samples']})"]
+    if before["keys"] != now["keys"]:
+        return ["keys of the samples"]
+    if before["order"] != now["order"]:
+        return ["order of the samples"]
+    found = [name for name in ("labels", "images") if before[name] != now[name]]
+    if not found and not all(_close(before[name], now[name]) for name in ("mean", "std")):
+        found.append("statistics of the pixels")
+    return found
+
+
+def _close(before: list[float], now: list[float]) -> bool:
+    return len(before) == len(now) and np.allclose(before, now, rtol=0, atol=TOLERANCE)
+
+
+def _blocks(index: DatasetIndex) -> Iterator[np.ndarray]:
+    for start in range(0, index.num_samples, BLOCK):
+        yield index.samples[start : start + BLOCK]
+
+
+def _hash_keys(keys: np.ndarray) -> np.ndarray:
+    """Hash keys of any width, uint64 [N]; the zeros behind a short key change nothing."""
+    width = -(-keys.dtype.itemsize // 8) * 8
+    words = keys.astype(f"S{width}").view("<u8").reshape(len(keys), -1)
+    hashed = np.zeros(len(keys), np.uint64)
+    factor = 1
+    for column in words.T:
+        factor = factor * MULTIPLIER % 2**64
+        mixed = column * np.uint64(factor)
+        hashed += mixed ^ (mixed >> np.uint64(31))
+    return (hashed ^ (hashed >> np.uint64(29))) * np.uint64(MULTIPLIER)

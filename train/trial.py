@@ -1,0 +1,93 @@
+"""A first try of a network: refuse in one line what it cannot take, and name a size that it takes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import timm
+import torch
+from torch import nn
+
+from shards.errors import DataError, one_line
+
+STEP = 32  # most networks halve an image five times, so multiples of it fit them
+USUAL_SIZES = (224, 256)
+MAX_TRIES = 4  # of other sizes: each makes the network again
+
+Make = Callable[[int, bool], nn.Module]  # size in pixels, pretrained -> network
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network is to take and to give: images [B, channels, size, size] -> logits [B, num_classes]."""
+
+    num_classes: int
+    channels: int
+    size: int
+
+
+def made_and_tried(make: Make, name: str, shape: Shape, pretrained: bool) -> nn.Module:
+    """Make a network and let it see two black images.
+
+    Raises DataError for whatever fails: the networks of timm are by many authors, and raise anything.
+    """
+    try:
+        network = make(shape.size, pretrained)
+        logits = _logits(network, shape)
+    except (DataError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "can't allocate memory" in str(error):
+            raise
+        raise DataError(
+            f"model {name} does not take images of {shape.size} pixels and {shape.channels} channels "
+            f"({_reason(error)}): {_remedy(make, name, shape)}"
+        ) from error
+    if not _fits(logits, shape):
+        raise DataError(
+            f"model {name} gives {_described(logits)}, not one score per class: choose an image classifier of timm's"
+        )
+    return network
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, shape: Shape) -> object:
+    network.eval()
+    logits = network(torch.zeros(2, shape.channels, shape.size, shape.size))
+    network.train()
+    return logits
+
+
+def _fits(logits: object, shape: Shape) -> bool:
+    return torch.is_tensor(logits) and logits.shape == (2, shape.num_classes)
+
+
+def _described(logits: object) -> str:
+    return f"scores of shape {list(logits.shape)} for 2 images" if torch.is_tensor(logits) else type(logits).__name__
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"[:250].removesuffix(": ")
+
+
+def _remedy(make: Make, name: str, shape: Shape) -> str:
+    """Name the nearest size that the network takes; looking for it costs time only where a run is refused."""
+    for size in _other_sizes(name, shape.size):
+        if _works(make, replace(shape, size=size)):
+            return f"give --size {size}, or another --model"
+    return "choose another --model" + (", or --bands rgb" if shape.channels != 3 else "")
+
+
+def _works(make: Make, shape: Shape) -> bool:
+    try:
+        return _fits(_logits(make(shape.size, False), shape), shape)
+    except Exception:
+        return False
+
+
+def _other_sizes(name: str, size: int) -> Iterator[int]:
+    """List sizes that are likely to work, the nearest first: multiples of 32, and what the network is meant for."""
+    described = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    meant = (described.input_size[-1],) if described is not None else ()
+    below = size // STEP * STEP
+    sizes = {below, below + STEP, *USUAL_SIZES, *meant} - {0, size}
+    yield from sorted(sizes, key=lambda other: abs(other - size))[:MAX_TRIES]
