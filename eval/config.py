@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from eval.tail import TailGrid
+from eval.tail_grid import TailGrid
 from shards.commandline import folder, option
 from shards.errors import DataError
 from shards.watch import OnBadSample

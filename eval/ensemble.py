@@ -12,7 +12,7 @@ import torch
 from eval.evaluate import Forward, Gather, predict
 from eval.tta import Augmentation, Look, Reduction, looks, views
 from shards.batch import Batch
-from shards.crops import CROP_SHARE
+from shards.choices import CROP_SHARE
 from shards.errors import DataError, one_line
 from shards.index import Task
 

@@ -11,7 +11,8 @@ import torch
 
 from eval.tta import Look
 from shards.batch import Batch
-from shards.crops import CROP_SHARE, centre_crops
+from shards.choices import CROP_SHARE
+from shards.crops import centre_crops
 from shards.decode import Decoder, channels_of, resize_box_into
 from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.fivecrop import NUM_CROPS, five_crops_into

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from shards.errors import DataError
 
-CLASSIFICATION_THRESHOLD = 0.5  # of a probability: f(x) is positive from here
 NUM_KEYS_SHOWN = 5
 
 

@@ -16,9 +16,10 @@ from eval.examples import table
 from eval.figures import figures, on_page
 from eval.gallery import Gallery, Shown, surest_mistakes, true_labels
 from eval.plots import History
-from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions
+from eval.predictions import Predictions
 from eval.skips import unshown
 from eval.summary import best_first
+from eval.tail_grid import CLASSIFICATION_THRESHOLD
 from eval.thresholds import count_above
 from eval.thumbnails import Thumbnail, fetch
 from shards.page import content_policy, data_uri, environment, stylesheet

@@ -19,9 +19,10 @@ from eval.metrics import (
 )
 from eval.multiclass import confusion_matrix, predicted_classes, target_classes
 from eval.multilabel import label_ranking
-from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions, check_scores, finite, finite_list
+from eval.predictions import Predictions, check_scores, finite, finite_list
 from eval.roc import best_f1_thresholds, f1, roc_auc
-from eval.tail import TailGrid, measure_tail
+from eval.tail import measure_tail
+from eval.tail_grid import CLASSIFICATION_THRESHOLD, TailGrid
 from eval.thresholds import count_above, precision_at_recall
 
 NUM_HISTOGRAM_BINS = 50

@@ -1,46 +1,13 @@
 """Tail accuracy over a grid of thresholds, as one curve of the mean and as one of each class."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from eval.metrics import tail_accuracy, tail_thresholds
-from eval.predictions import CLASSIFICATION_THRESHOLD, Predictions, finite, finite_list
-from shards.errors import DataError
-
-MAX_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class TailGrid:
-    """Which thresholds t: `num_steps` evenly spaced ones from `t_min`, from where a score says the class.
-
-    They reach `t_max`, or with 0 up to but not to the highest score, so that something scores above each.
-    """
-
-    t_min: float = CLASSIFICATION_THRESHOLD
-    t_max: float = 0.0
-    num_steps: int = 20
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.t_min < 1:
-            raise DataError(f"tail_min is {self.t_min}: give a probability from 0 to below 1, such as 0.5")
-        if self.t_max != 0 and not self.t_min < self.t_max < 1:
-            raise DataError(
-                f"tail_max is {self.t_max}: give a probability above tail_min ({self.t_min}) and below 1, or 0 for the "
-                "highest score"
-            )
-        if not 2 <= self.num_steps <= MAX_STEPS:
-            raise DataError(f"tail_steps is {self.num_steps}: give from 2 to {MAX_STEPS} thresholds, such as 20")
-
-    def thresholds(self, scores: Tensor, known: Tensor) -> Tensor:
-        """Return the thresholds for each class of scores [N, K], float64 [num_steps, K]; NaN as `tail_thresholds`."""
-        if self.t_max == 0:
-            return tail_thresholds(scores, known, self.num_steps, self.t_min)
-        grid = torch.linspace(self.t_min, self.t_max, self.num_steps, dtype=torch.float64, device=scores.device)
-        return grid[:, None].expand(-1, scores.shape[1])
+from eval.predictions import Predictions, finite, finite_list
+from eval.tail_grid import TailGrid
 
 
 def measure_tail(predictions: Predictions, grid: TailGrid) -> dict[str, Any]:
@@ -53,10 +20,10 @@ def measure_tail(predictions: Predictions, grid: TailGrid) -> dict[str, Any]:
     `mean_by_step` averages those step by step: every class that scores above `t_min` at all counts in every step.
     """
     scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
-    common = grid.thresholds(scores.reshape(-1, 1), known.reshape(-1, 1))[:, 0]
+    common = _thresholds(grid, scores.reshape(-1, 1), known.reshape(-1, 1))[:, 0]
     values = tail_accuracy(scores, labels, common, known)
     mean = values.nanmean(1)
-    own = grid.thresholds(scores, known)
+    own = _thresholds(grid, scores, known)
     own_values = tail_accuracy(scores, labels, own, known)
     columns = zip(predictions.class_names, own.T.tolist(), own_values.T.tolist(), strict=True)
     return {
@@ -73,3 +40,11 @@ def measure_tail(predictions: Predictions, grid: TailGrid) -> dict[str, Any]:
             for name, ts, curve in columns
         },
     }
+
+
+def _thresholds(grid: TailGrid, scores: Tensor, known: Tensor) -> Tensor:
+    """Return the thresholds for each class of scores [N, K], float64 [num_steps, K]; NaN as `tail_thresholds`."""
+    if grid.t_max == 0:
+        return tail_thresholds(scores, known, grid.num_steps, grid.t_min)
+    steps = torch.linspace(grid.t_min, grid.t_max, grid.num_steps, dtype=torch.float64, device=scores.device)
+    return steps[:, None].expand(-1, scores.shape[1])

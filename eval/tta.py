@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import torch
 
-from shards.crops import CROP_SHARE
+from shards.choices import CROP_SHARE
 from shards.fivecrop import NUM_CROPS
 
 Augmentation = Literal["none", "flip", "fivecrop", "tencrop", "multiscale"]

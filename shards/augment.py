@@ -7,20 +7,11 @@ square is Cutout (DeVries and Taylor 2017): its centre is any pixel of the view,
 filled with the mean colour of the split, which is 0 after normalisation, as in the paper's code.
 """
 
-from typing import Literal
-
 import numpy as np
 
 from shards.compiled import compiled
-from shards.crops import CROP_SHARE
-from shards.errors import DataError
 from shards.hashing import hash3, uniform
 from shards.index import DatasetIndex
-
-Augmentation = Literal["crop", "pad"]
-# What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels would be enlarged to
-# 37, and the middle 32 cut out.
-CROP_SHARES: dict[Augmentation, float] = {"crop": CROP_SHARE, "pad": 1.0}
 
 _PAD_CROP, _CUTOUT = 0x50414443, 0x43555430  # each purpose draws from numbers of its own
 
@@ -114,13 +105,3 @@ def cut_out(images: np.ndarray, holes: np.ndarray, cutout: int, colour: np.ndarr
 def mean_colour(index: DatasetIndex) -> np.ndarray:
     """Tell the mean colour of a split, uint8 [C]: what normalisation with its statistics makes 0, nearly."""
     return np.rint(255 * np.asarray(index.statistics["mean"])).astype(np.uint8)
-
-
-def check_augmentation(augment: str, size: int, pad: int, cutout: int) -> None:
-    """Refuse what cannot be done with images of `size` pixels."""
-    if augment not in ("crop", "pad"):
-        raise DataError(f"augment is {augment!r}: give crop or pad")
-    if not 0 <= pad < size and augment == "pad":
-        raise DataError(f"pad is {pad}: an image of {size} pixels can be reflected by 0 to {size - 1}")
-    if not 0 <= cutout < 2 * size:
-        raise DataError(f"cutout is {cutout}: give the side of a square in pixels, 0 for none, below {2 * size}")

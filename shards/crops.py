@@ -5,12 +5,10 @@ import math
 import numpy as np
 
 from shards.compiled import compiled
-from shards.errors import DataError
 from shards.hashing import hash3, uniform
 
 ATTEMPTS = 10
 RATIO = (3.0 / 4.0, 4.0 / 3.0)
-CROP_SHARE = 0.875  # evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do
 
 
 @compiled(nogil=True)
@@ -62,14 +60,6 @@ def random_resized_crops(
     """
     widths, heights = widths.astype(np.int64), heights.astype(np.int64)
     return _random_resized(np.asarray(ids, np.int64), widths, heights, seed, epoch, scale[0], scale[1])
-
-
-def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
-    """Refuse a crop scale that is no range of shares of the area."""
-    low, high = float(scale[0]), float(scale[1])
-    if not 0 < low <= high <= 1:
-        raise DataError(f"crop_scale is {scale}: give two shares of the area, 0 < low <= high <= 1, such as [0.08,1.0]")
-    return low, high
 
 
 def resized_sizes(widths: np.ndarray, heights: np.ndarray, size: int, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -12,9 +12,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from shards.augment import CROP_SHARES, Augmentation, check_augmentation
 from shards.batch import Batch
-from shards.crops import CROP_SHARE, check_scale
+from shards.choices import CROP_SHARE, CROP_SHARES, Augmentation, Cache, check_augmentation, check_scale
 from shards.device import DeviceMaker, device_of
 from shards.errors import DataError
 from shards.index import DatasetIndex
@@ -22,7 +21,6 @@ from shards.maker import BatchMaker, View, make_resident
 from shards.sampler import Plan, World
 from shards.watch import OnBadSample, Watch, check_skipped
 
-Cache = Literal["none", "ram", "device"]
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
 JOIN_TIMEOUT_S = 10.0  # so long the end of an iteration waits for batches that nobody wants any more
 BATCHES_AHEAD = 2  # beyond those being made: one to hand out at once, one as slack for a slow one

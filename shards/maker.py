@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from shards.augment import Augmentation, cut_out, draw_holes, draw_windows, mean_colour, pad_crop_into
+from shards.augment import cut_out, draw_holes, draw_windows, mean_colour, pad_crop_into
 from shards.batch import Batch
+from shards.choices import Augmentation
 from shards.crops import centre_crops, random_resized_crops
 from shards.decode import Decoder, channels_of, resize_box_into, resize_into
 from shards.errors import DataError, SampleError

@@ -4,8 +4,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from shards.augment import check_augmentation
-from shards.crops import check_scale
+from shards.choices import check_augmentation, check_scale
 from shards.errors import DataError
 from shards.spelling import is_text, plain
 

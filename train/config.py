@@ -7,18 +7,17 @@ from typing import Any, Literal
 
 import yaml
 
-from shards.augment import Augmentation
+from shards.choices import Augmentation, Cache
 from shards.commandline import option
 from shards.errors import DataError, one_line
-from shards.loader import Cache
 from shards.watch import OnBadSample
 from train.checks import check, idle
-from train.memory_format import MemoryFormat
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
 NewChannels = Literal["kaiming", "mean"]
 Activation = Literal["relu", "gelu"]
+MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 # What may differ between a run and its continuation without changing a single weight.
 FREE_ON_RESUME = (

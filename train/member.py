@@ -3,7 +3,7 @@
 import torch
 
 from eval.ensemble import Member
-from shards.augment import CROP_SHARES
+from shards.choices import CROP_SHARES
 from train.checkpoint import Checkpoint
 from train.memory_format import choose_format
 from train.model import rebuild

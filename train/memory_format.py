@@ -1,10 +1,8 @@
 """The memory format of a network. It decides speed, and on some CPUs whether torch crashes."""
 
-from typing import Literal
-
 import torch
 
-MemoryFormat = Literal["auto", "channels_last", "contiguous"]
+from train.config import MemoryFormat
 
 _FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 

@@ -54,7 +54,7 @@ def call_eval(monkeypatch):
         return np.load(args[-1] / "predictions.npz")["scores"]
 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr("eval.__main__.render", lambda *_, **__: "")
-    monkeypatch.setattr("eval.__main__.on_paper", lambda *_: {})
-    monkeypatch.setattr("eval.__main__.grids", lambda *_: {})
+    monkeypatch.setattr("eval.evaluation.render", lambda *_, **__: "")
+    monkeypatch.setattr("eval.evaluation.on_paper", lambda *_: {})
+    monkeypatch.setattr("eval.evaluation.grids", lambda *_: {})
     return call

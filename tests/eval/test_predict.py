@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from eval.pictures import Pictures, find_pictures
-from eval.predict import PredictConfig, choose, decoder
+from eval.predict import PredictConfig
+from eval.predict_pictures import choose, decoder
 from eval.tta import Look
 from shards.errors import DataError
 from shards.index import DatasetIndex
@@ -148,7 +149,7 @@ def test_a_table_that_cannot_be_written_is_refused_before_anything_is_predicted(
 
 def test_a_model_that_diverged_gives_no_answer(predict, photographs, tmp_path, monkeypatch):
     ckpt = make_run(tmp_path / "run", photographs[0] / "data", model="test_resnet")
-    monkeypatch.setattr("eval.predict._predict", lambda *_: np.full((1, 11), np.nan, np.float32))
+    monkeypatch.setattr("eval.predict_pictures._predict", lambda *_: np.full((1, 11), np.nan, np.float32))
     status, out, err = predict("--ckpt", ckpt, photographs[1][0])
     assert (status, out) == (2, "")
     assert "error: scores are NaN of 1 of 1 pictures (first: " in err

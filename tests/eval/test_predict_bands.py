@@ -9,7 +9,7 @@ import tifffile
 import torch
 
 from eval.pictures import Pictures
-from eval.predict import decoder
+from eval.predict_pictures import decoder
 from eval.tta import Look
 from preprocess.geometry import Band, ImageOptions
 from preprocess.record import Record

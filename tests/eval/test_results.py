@@ -17,7 +17,7 @@ from eval.gallery import build_galleries
 from eval.predictions import Predictions
 from eval.results import measure
 from eval.summary import summary
-from eval.tail import TailGrid
+from eval.tail_grid import TailGrid
 from shards.errors import DataError
 
 

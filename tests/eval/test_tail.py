@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from eval.config import EvalConfig
 from eval.predictions import Predictions
-from eval.tail import TailGrid, measure_tail
+from eval.tail import measure_tail
+from eval.tail_grid import TailGrid
 from shards.errors import DataError
 
 NAMES = ["a", "b", "c"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shards.augment import check_augmentation, cut_out, draw_holes, draw_windows, pad_crop_into
+from shards.augment import cut_out, draw_holes, draw_windows, pad_crop_into
+from shards.choices import check_augmentation
 from shards.errors import DataError
 
 NUM_DRAWS = 40_000

@@ -1,0 +1,263 @@
+"""Evaluate: rebuild the networks, predict the split once, measure, write, summarise."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, gather_object
+from tqdm import tqdm
+
+from eval import baseline
+from eval.config import EvalConfig, names, results_name
+from eval.ensemble import Ensembled, check_sizes, predict_ensemble
+from eval.examples import draw_examples
+from eval.export import check_voc_names, export_kinds, write_export
+from eval.figures import figures, on_paper
+from eval.files import make_folder, write_metrics, write_per_class, write_plots, write_predictions, write_report
+from eval.gallery import build_galleries, choose_classes
+from eval.grids import grids
+from eval.launch import check_world, one_line_where_a_rank_is_lost, one_line_where_memory_ends
+from eval.precision import Chosen, check_precision, precision_line, precision_of_run
+from eval.predictions import Predictions
+from eval.report import RunRecord, render
+from eval.results import measure
+from eval.skips import Skips, shortly
+from eval.summary import summary
+from eval.tta import Look
+from eval.variables import check_variables, numeric_variables
+from shards.batch import Batch, on_device
+from shards.commandline import folder
+from shards.dataset import ShardDataset
+from shards.errors import DataError
+from shards.index import DatasetIndex, open_split
+from shards.loader import Loader
+from shards.sampler import World
+from shards.spelling import plain
+from train import checkpoint
+from train.checkpoint import Checkpoint
+from train.member import member
+from train.ranks import join_ranks
+from train.run import read_metrics
+
+PACKAGES = (
+    "tarmac-vision",
+    "torch",
+    "timm",
+    "accelerate",
+    "numpy",
+    "opencv-python-headless",
+    "simplejpeg",
+    "pillow",
+)
+
+
+def evaluate(config: EvalConfig) -> None:
+    """Do what `python -m eval` was asked for."""
+    kinds = export_kinds(config.export)
+    opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
+    data = config.data or opened[0].config.data
+    index = open_split(data, config.split)
+    split = folder(str(index.root)).name  # `--split val/` is val
+    for each in opened:
+        _check_classes(each, index)
+    if "voc" in kinds:
+        check_voc_names(index.class_names, index.keys().tolist(), split)
+        _check_competition(config, opened)
+    asked = [config.classes] if config.classes in index.class_names else names(config.classes)  # a name with commas
+    shown = choose_classes(index.class_names, asked or None, config.seed)
+    compared = baseline.find(config.baseline, split) if config.baseline else None
+    if config.thresholds and index.task == "multiclass":
+        raise DataError("--thresholds: samples with one label take the highest score, not a threshold; leave it out")
+    chosen = baseline.find_thresholds(config.thresholds, data, split, index.class_names) if config.thresholds else None
+    run_folder = opened[0].path.parent
+    out = Path(config.out) if config.out else run_folder / results_name(config, opened[0].config.data, split)
+    make_folder(out)
+    accelerator, precision = _accelerator(config, opened)
+    check_world(accelerator.num_processes)
+    smaller = "give a smaller --local-batch-size or --size, or --precision bf16"
+    with one_line_where_a_rank_is_lost("run the same command again"), one_line_where_memory_ends(smaller):
+        skips = Skips()
+        outputs = _predict(config, opened, index, accelerator, precision.precision, skips)
+        not_evaluated = skips.of_all_ranks(gather_object, index)
+        accelerator.wait_for_everyone()
+    PartialState().destroy_process_group()  # gloo's threads abort a process that ends with them still running
+    if not accelerator.is_main_process:
+        return
+    predictions = Predictions(
+        outputs.scores,
+        outputs.labels,
+        outputs.known,
+        index.keys().tolist(),
+        index.class_names,
+        split,
+        index.task,
+    )
+    settings = _settings(config, opened, precision)
+    if not_evaluated:
+        settings["not evaluated"] = shortly(not_evaluated)
+    measured = measure(predictions, config.tail_grid(), thresholds=baseline.thresholds(chosen) if chosen else None)
+    metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
+    if index.task == "multiclass":
+        metrics["examples"] = draw_examples(predictions, config.seed)
+    record = _record(config, opened, index, accelerator.device, {"data": data, **settings})
+    history = read_metrics(run_folder)
+    if not_evaluated:
+        metrics["not_evaluated"] = not_evaluated
+    if chosen:
+        metrics["thresholds_from"] = str(chosen)
+    if compared:
+        metrics["baseline"] = baseline.compare(metrics, predictions, compared)
+    write_metrics(out / "metrics.json", metrics)
+    write_predictions(out / "predictions.npz", predictions)
+    write_per_class(out / "per_class.csv", metrics)
+    galleries = build_galleries(predictions, shown, config.num_images)
+    thumbnail = ShardDataset(index, bands="rgb").image
+    page = render(metrics, predictions, record, history, shown, galleries, thumbnail)
+    plots = on_paper(figures(metrics, predictions, history)) | grids(predictions, shown, galleries, thumbnail)
+    write_report(out / "report.html", page)
+    write_plots(out / "plots", plots)
+    written = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
+    unread = {each["key"] for each in not_evaluated}
+    exported = [write_export(kind, out, predictions, config.voc_competition, index.command, unread) for kind in kinds]
+    if not_evaluated:
+        print(f"not evaluated: {shortly(not_evaluated)}")
+    print(summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
+
+
+def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Accelerator, Chosen]:
+    """Join the other ranks; compute in the precision asked for, that of the run as far as the first rank can."""
+    state = join_ranks()
+    if config.precision == "run":
+        of_run = opened[0].config.precision
+        (chosen,) = broadcast_object_list([precision_of_run(of_run, state.device) if state.is_main_process else None])
+    else:
+        chosen = Chosen(config.precision, "")
+    check_variables(chosen.precision)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=chosen.precision,
+            cpu=torch.backends.mps.is_available(),
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        )
+    except ValueError as error:
+        raise DataError(
+            f"precision {chosen.precision!r} does not work here ({error}); give --precision run or no"
+        ) from error
+    check_precision(chosen.precision, accelerator.device, "give --precision run, bf16 or no")
+    if accelerator.is_main_process and (line := precision_line(chosen, accelerator.device)):
+        print(line, file=sys.stderr)
+    return accelerator, chosen
+
+
+def _predict(
+    config: EvalConfig,
+    opened: Sequence[Checkpoint],
+    index: DatasetIndex,
+    accelerator: Accelerator,
+    precision: str,
+    skips: Skips,
+) -> Ensembled:
+    world, device = World(accelerator.process_index, accelerator.num_processes), accelerator.device
+    members = [member(each, config.size, device, precision) for each in opened]
+    bands: Literal["all", "rgb"] = "all" if any(each.config.bands == "all" for each in opened) else "rgb"
+
+    def batches(look: Look) -> Iterable[Batch]:
+        loader = Loader(
+            index,
+            config.local_batch_size * world.num_ranks,
+            look.size,
+            train=False,
+            world=world,
+            num_threads=config.num_threads,
+            crop_share=look.crop_share,
+            five_crops=look.five_crops,
+            bands=bands,
+            device=device,
+            on_bad_sample=config.on_bad_sample,
+        )
+        quiet = None if accelerator.is_main_process else True
+        what = f"evaluate {config.split}, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
+        return on_device(skips.noted(tqdm(loader, what, unit="step", disable=quiet)), device)
+
+    with accelerator.autocast():
+        check_sizes(members, config.tta, device)
+        return predict_ensemble(
+            members, config.tta, config.tta_reduce, batches, index.num_samples, accelerator.gather, index.task
+        )
+
+
+def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
+    trained, given = opened.meta.class_names, index.class_names
+    if trained != given:
+        raise DataError(
+            f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on {len(trained)} "
+            f"({_few(trained)}); give the dataset of the run with --data"
+        )
+    if opened.meta.task != index.task:
+        raise DataError(
+            f"{index.root}: its task is {index.task}, {opened.path} was trained on {opened.meta.task} data; "
+            "give the dataset of the run with --data"
+        )
+    needed = len(opened.meta.mean)
+    if index.num_channels < needed or (opened.config.bands == "all" and index.num_channels != needed):
+        raise DataError(
+            f"{index.root}: its images have {index.num_channels} channels, {opened.path} was trained on {needed}; "
+            "give the dataset of the run with --data"
+        )
+
+
+def _check_competition(config: EvalConfig, opened: Sequence[Checkpoint]) -> None:
+    for each in opened:
+        if config.voc_competition == "comp1" and (each.config.pretrained or each.config.weights):
+            raise DataError(
+                f"voc_competition is comp1, for systems trained on VOC's own data alone, but {each.path} started from "
+                f"{'pretrained weights' if each.config.pretrained else each.config.weights}: give comp2"
+            )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _record(
+    config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, device: torch.device, facts: dict[str, str]
+) -> RunRecord:
+    first = opened[0]
+    return RunRecord(
+        title=plain(first.path.parent.resolve().name),
+        commands=[
+            f"{index.command} --out {shlex.quote(facts['data'])}",
+            *(
+                f"accelerate launch -m train --config {shlex.quote(str(run / 'config.yaml'))}"
+                for run in dict.fromkeys(each.path.parent for each in opened)
+            ),
+            shlex.join(["python", "-m", "eval", *sys.argv[1:]]),
+        ],
+        config_yaml=first.config.to_yaml(),
+        checkpoint=config.ckpt,
+        epoch=first.meta.progress.epoch,
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        facts={
+            **facts,
+            "weights": "averaged (EMA)" if first.has_average else "as trained",
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        },
+    )
+
+
+def _settings(config: EvalConfig, opened: Sequence[Checkpoint], precision: Chosen) -> dict[str, str]:
+    """Say how the scores were made, for the report and metrics.json."""
+    sizes = {config.size or each.config.size for each in opened}
+    return {
+        "checkpoints": str(len(opened)),
+        "size": " and ".join(map(str, sorted(sizes))),
+        "precision": f"{precision.precision} ({precision.why})" if precision.why else precision.precision,
+        "test-time augmentation": "none" if config.tta == "none" else f"{config.tta}, {config.tta_reduce}",
+        **numeric_variables(),
+    }
