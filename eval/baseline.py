@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.bootstrap import NUM_RESAMPLES, interval, mean_interval, resampled_average_precision, resampled_mean
+from eval.bootstrap import interval, mean_interval, resampled_average_precision, resampled_mean
 from eval.multiclass import is_in_top, target_classes
 from eval.predictions import Predictions, finite_list
 from shards.errors import DataError
@@ -72,13 +72,16 @@ def thresholds(path: Path) -> dict[str, float | None]:
     return {name: entry.get("best_f1_threshold") for name, entry in read(path)["per_class"].items()}
 
 
-def compare(metrics: Mapping[str, Any], predictions: Predictions, path: Path) -> dict[str, Any]:
+def compare(
+    metrics: Mapping[str, Any], predictions: Predictions, path: Path, resampled: Tensor | None = None
+) -> dict[str, Any]:
     """Return mAP and AP minus those of the baseline, over the classes that both have a value for.
 
     `per_class` maps a class name to {"difference", "interval"}; `mAP`, `baseline_mAP` and `difference` are over
     those classes. An interval is None unless the baseline's predictions lie beside its metrics and are of the same
     samples with the same labels: then it is from resamples that both models share, which is sharper than comparing
-    two intervals.
+    two intervals. `resampled` are our average precisions, [resamples, K], of the bootstrap that `metrics`
+    names, where the caller has them.
     """
     other = read(path)
     ours, theirs = metrics["per_class"], other["per_class"]
@@ -87,7 +90,7 @@ def compare(metrics: Mapping[str, Any], predictions: Predictions, path: Path) ->
         raise DataError(f"--baseline {path}: shares no class that has an average precision with this data")
     differences = {name: ours[name]["ap"] - theirs[name]["ap"] for name in shared}
     beside = _beside(predictions, list(theirs), path.with_name(PREDICTIONS_NAME))
-    paired = None if beside is None else _paired(predictions, beside, shared, metrics["bootstrap"])
+    paired = None if beside is None else _paired(predictions, beside, shared, metrics["bootstrap"], resampled)
     values = torch.tensor(list(differences.values()), dtype=torch.float64)
     edges: list[Any] = [None] * len(shared)
     if paired is not None:
@@ -160,7 +163,11 @@ def _beside(predictions: Predictions, names: Sequence[str], path: Path) -> Predi
 
 
 def _paired(
-    predictions: Predictions, other: Predictions, shared: Sequence[str], bootstrap: Mapping[str, Any]
+    predictions: Predictions,
+    other: Predictions,
+    shared: Sequence[str],
+    bootstrap: Mapping[str, Any],
+    resampled: Tensor | None,
 ) -> Tensor | None:
     """Resampled differences of AP, float64 [resamples, shared classes]; None where labels differ."""
     device = predictions.scores.device
@@ -179,12 +186,10 @@ def _paired(
     same_known = torch.equal(known, theirs(other.known))
     if not same_known or not torch.equal(labels & known, theirs(other.labels) & known):
         return None
-    num, seed = bootstrap.get("resamples", NUM_RESAMPLES), bootstrap.get("seed", 0)
-    our_ap, their_ap = (
-        resampled_average_precision(scores, labels, known, num, seed)
-        for scores in (ours(predictions.scores), theirs(other.scores))
-    )
-    return our_ap - their_ap
+    num, seed = bootstrap["resamples"], bootstrap["seed"]
+    if resampled is None:
+        resampled = resampled_average_precision(predictions.scores, predictions.labels, predictions.known, num, seed)
+    return ours(resampled) - resampled_average_precision(theirs(other.scores), labels, known, num, seed)
 
 
 def _read_predictions(path: Path, split: str, names: Sequence[str]) -> Predictions | None:

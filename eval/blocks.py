@@ -1,17 +1,19 @@
 """The door of the metrics, and their way through a matrix: blocks of classes, which bounds the memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 # Of the classes of a matrix one in eight is worked on at a time, by all threads together: that takes up to 40 bytes
 # a score in work, so 5 a score of the matrix, and as much again that malloc holds back.
 SHARE_AT_ONCE = 8
 SMALL_SCORES = 1 << 14  # a block up to this size costs more in calls than in memory: it may be more than its share
 BLOCK_SCORES = 1 << 21  # no block is larger, unless a single class is
+BAR_AFTER_S = 2.0
 THREADED_SCORES = 1 << 18  # in a matrix up to this size threads would wait for Python more than they work
 
 
@@ -35,13 +37,13 @@ def checked(scores: Tensor, labels: Tensor, known: Tensor | None) -> tuple[Tenso
     return scores, labels, known.bool()
 
 
-def over_classes(function: Callable[..., Tensor], scores: Tensor, *others: Tensor) -> Tensor:
+def over_classes(function: Callable[..., Tensor], scores: Tensor, *others: Tensor, bar: str = "") -> Tensor:
     """Concatenate `function(scores [k, N], *others [k, M])` of all blocks of k classes, as [K, ...].
 
     `scores` [N, K] and `others`, each [M, K], reach the function transposed and contiguous: along a stride
     sorting takes 3 times as long. On a CPU threads take the blocks, as many as torch would use inside an
     operator; while they run its operators use one thread each, in the whole process. Results must not depend
-    on what else is in a block.
+    on what else is in a block. `bar` names a progress bar, for a terminal and what takes more than a few seconds.
     """
     num_samples, num_classes = scores.shape
     at_once = max(1, num_classes // SHARE_AT_ONCE, SMALL_SCORES // max(1, num_samples))
@@ -56,9 +58,15 @@ def over_classes(function: Callable[..., Tensor], scores: Tensor, *others: Tenso
 
     num_threads = min(num_threads, len(parts))
     if num_threads == 1:
-        return torch.cat([block(part) for part in parts])
+        return torch.cat(list(_shown(map(block, parts), len(parts), bar)))
     with _serial_operators(), ThreadPoolExecutor(num_threads) as pool:
-        return torch.cat(list(pool.map(block, parts)))
+        return torch.cat(list(_shown(pool.map(block, parts), len(parts), bar)))
+
+
+def _shown(blocks: Iterable[Tensor], num_blocks: int, bar: str) -> Iterable[Tensor]:
+    if not bar:
+        return blocks
+    return tqdm(blocks, bar, num_blocks, unit="block", disable=None, leave=False, delay=BAR_AFTER_S)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eval.blocks import checked
-from eval.order import sortable
+from eval.blocks import checked, over_classes
+from eval.curve import SortedBlock, sorted_block
 
 NUM_RESAMPLES = 200
 LEVEL = 0.95
@@ -27,14 +27,30 @@ def resampled_average_precision(
     without NaN. Waits for the device, to learn the number of positives.
     """
     scores, labels, known = checked(scores, labels, known)
-    found = _sorted(scores, labels, known)
+    drawn = draw_samples(len(scores), num, seed, scores.device)
+
+    def block(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+        return resampled_average_precision_of(sorted_block(scores, labels, known), drawn)
+
+    return over_classes(block, scores, labels, known).T.contiguous()
+
+
+def resampled_average_precision_of(found: SortedBlock, drawn: Tensor) -> Tensor:
+    """Return the AP of the classes of a sorted block in each resample, [k, num], from what `draw_samples` drew."""
+    positives = _positives(found)
+    num_samples, num = drawn.shape
+    at_once = max(1, min(num, CELLS_AT_ONCE // max(num_samples, len(positives.samples), 1)))
+    parts = [_resample(positives, drawn[:, first : first + at_once].double()).T for first in range(0, num, at_once)]
+    return torch.cat([drawn.new_zeros((len(found.order), 0), dtype=torch.float64), *parts], 1)
+
+
+def draw_samples(num_samples: int, num: int, seed: int, device: torch.device) -> Tensor:
+    """Draw N of N samples with replacement, `num` times: int16 [N, num], how often each was drawn."""
     generator = torch.Generator().manual_seed(seed)  # on the host: the same resamples on every device
-    at_once = max(1, min(num, CELLS_AT_ONCE // max(len(scores), len(found.samples), 1)))
-    parts = [
-        _resample(found, _draw(len(scores), min(at_once, num - first), generator).to(scores.device))
-        for first in range(0, num, at_once)
-    ]
-    return torch.cat([scores.new_zeros((0, scores.shape[1]), dtype=torch.float64), *parts])
+    drawn = torch.empty((num, num_samples), dtype=torch.int16)
+    for row in drawn:
+        row[:] = torch.randint(num_samples, (num_samples,), generator=generator).bincount(minlength=num_samples)
+    return drawn.to(device).T.contiguous()
 
 
 def resampled_mean(values: Tensor, counted: Tensor, num: int = NUM_RESAMPLES, seed: int = 0) -> Tensor:
@@ -42,13 +58,10 @@ def resampled_mean(values: Tensor, counted: Tensor, num: int = NUM_RESAMPLES, se
 
     The resamples are those of `resampled_average_precision`. NaN where no counted sample was drawn.
     """
-    generator = torch.Generator().manual_seed(seed)
+    drawn = draw_samples(len(values), num, seed, values.device)
     at_once = max(1, min(num, CELLS_AT_ONCE // max(len(values), 1)))
     weighted = torch.cat([values.double(), torch.ones_like(values[:, :1], dtype=torch.float64)], 1) * counted[:, None]
-    sums = [
-        _draw(len(values), min(at_once, num - first), generator).to(values.device).T @ weighted
-        for first in range(0, num, at_once)
-    ]
+    sums = [drawn[:, first : first + at_once].double().T @ weighted for first in range(0, num, at_once)]
     found = torch.cat([weighted.new_zeros((0, weighted.shape[1])), *sums])
     return found[:, :-1] / found[:, -1:]
 
@@ -90,8 +103,8 @@ def mean_interval(values: Tensor, estimate: Tensor, level: float = LEVEL) -> Ten
 
 
 @dataclass(frozen=True, eq=False)
-class _Sorted:
-    """The P positives of all classes, class after class, each by falling score."""
+class _Positives:
+    """The P positives of a block of classes, class after class, each by falling score."""
 
     samples: Tensor  # int64 [P]
     classes: Tensor  # int64 [P]
@@ -100,30 +113,23 @@ class _Sorted:
     num_classes: int
 
 
-def _sorted(scores: Tensor, labels: Tensor, known: Tensor) -> _Sorted:
-    num_samples, num_classes = scores.shape
-    order = ~sortable(scores.T.contiguous())
-    order, places = order.masked_fill_(~known.T, torch.iinfo(order.dtype).max).sort(dim=1)
-    is_known = known.T.gather(1, places)
-    classes, at = ((labels.T > 0).gather(1, places) & is_known).nonzero(as_tuple=True)
-    last = torch.searchsorted(order, order, right=True) - 1  # the last place of the run of ties
-    ends = classes * num_samples + last[classes, at]  # rising: the places of all classes in one row
-    row = torch.searchsorted(ends, torch.arange(num_classes * num_samples, device=scores.device))
-    of_class = torch.cat([classes, classes.new_full((1,), -1)])[row].view(num_classes, -1)
-    counted = is_known & (of_class == torch.arange(num_classes, device=scores.device)[:, None])
-    entries = torch.stack([row.view(num_classes, -1)[counted], places[counted]])
-    ones = torch.ones(entries.shape[1], dtype=torch.float64, device=scores.device)
+def _positives(found: SortedBlock) -> _Positives:
+    num_classes, num_samples = found.order.shape
+    classes, at = found.is_positive.nonzero(as_tuple=True)
+    ends = classes * num_samples + found.run_ends()[classes, at]  # rising: the places of all classes in one row
+    cells = torch.arange(num_classes * num_samples, device=ends.device)
+    row = torch.searchsorted(ends, cells).view(num_classes, -1)
+    of_class = torch.cat([classes, classes.new_full((1,), -1)])[row]
+    is_known = cells[:num_samples] < found.num_known
+    counted = is_known & (of_class == torch.arange(num_classes, device=ends.device)[:, None])
+    entries = torch.stack([row[counted], found.places[counted]])
+    ones = torch.ones(entries.shape[1], dtype=torch.float64, device=ends.device)
     passed = torch.sparse_coo_tensor(entries, ones, (len(ends), num_samples), check_invariants=False)
-    return _Sorted(places[classes, at], classes, torch.searchsorted(ends, ends, right=True) - 1, passed, num_classes)
+    last = torch.searchsorted(ends, ends, right=True) - 1
+    return _Positives(found.places[classes, at], classes, last, passed, num_classes)
 
 
-def _draw(num_samples: int, num: int, generator: torch.Generator) -> Tensor:
-    """Draw N of N samples with replacement, `num` times: float64 [N, num], how often each was drawn."""
-    drawn = (torch.randint(num_samples, (num_samples,), generator=generator) for _ in range(num))
-    return torch.stack([torch.bincount(ids, minlength=num_samples) for ids in drawn], dim=1).double()
-
-
-def _resample(found: _Sorted, weights: Tensor) -> Tensor:
+def _resample(found: _Positives, weights: Tensor) -> Tensor:
     """Average precision [b, K] with each of b weightings, float64 [N, b], of the samples.
 
     Summed in integers, as `eval.curve.weighted_mean` does: a GPU adds by atomics, in any order. A class's draws add up

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eval.order import argsort_rows, score_of, sort_rows, sortable
+from eval.order import argsort_rows, argsort_stable, score_of, sort_rows, sortable
 
 WIDER = {torch.int16: torch.int32, torch.int32: torch.int64}
 
@@ -45,9 +45,45 @@ class Curve:
         ends[:, 1:] -= before[:, :-1]
         return ends.clamp_(min=0)
 
+    def run_ends(self) -> Tensor:
+        """Find the last place of the run of ties that each place is in, int64 [k, N]."""
+        num_places = self.order.shape[1]
+        places = torch.arange(num_places, device=self.order.device)
+        return places.masked_fill(~self.is_last, num_places).flip(1).cummin(1).values.flip(1)
+
     def score_at(self, places: Tensor) -> Tensor:
         """Return the scores at `places` [k, M] as float64."""
         return score_of(~self.order.gather(1, places), self.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class SortedBlock(Curve):
+    """A curve that also knows its samples, tied ones in the order of their rows.
+
+    One sort of a block of classes gives it, and every measure of an evaluation takes it from there.
+    """
+
+    places: Tensor  # int64 [k, N]: the sample at each place
+
+    @property
+    def is_positive(self) -> Tensor:
+        """Tell, as bool [k, N], where a known positive is."""
+        before = torch.nn.functional.pad(self.true_positives[:, :-1], (1, 0))
+        return self.true_positives > before
+
+
+def sorted_block(scores: Tensor, labels: Tensor, known: Tensor) -> SortedBlock:
+    """Sort rows [k, N], labels positive where > 0: for several measures, or for those that need the samples.
+
+    One measure that needs no samples is faster from `curve`, which gathers nothing.
+    """
+    order = ~sortable(scores)
+    order, places = argsort_stable(order.masked_fill_(~known, torch.iinfo(order.dtype).max))
+    positive = ((labels > 0) & known).gather(1, places)
+    is_last = torch.ones_like(positive)
+    torch.ne(order[:, 1:], order[:, :-1], out=is_last[:, :-1])
+    true_positives = positive.cumsum(1, dtype=torch.int32)
+    return SortedBlock(order, true_positives, is_last, known.sum(1, keepdim=True), scores.dtype, places)
 
 
 def curve(scores: Tensor, labels: Tensor, known: Tensor) -> Curve:

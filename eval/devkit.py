@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from eval.blocks import checked, over_classes
-from eval.curve import weighted_mean
-from eval.order import sortable
+from eval.curve import SortedBlock, sorted_block, weighted_mean
 
 NAN = float("nan")
 NUM_POINTS = 11
@@ -26,13 +25,17 @@ def average_precision_11_points(scores: Tensor, labels: Tensor, known: Tensor | 
 
 
 def _block_11_points(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    true_positives, best_precision, _ = _falling(scores, labels, known)
-    num_positives = true_positives[:, -1:]
-    tenths = torch.arange(NUM_POINTS, device=scores.device)
+    return average_precision_11_points_of(sorted_block(scores, labels, known))
+
+
+def average_precision_11_points_of(found: SortedBlock) -> Tensor:
+    """Return VOC2007's AP [k] of a sorted block."""
+    num_positives, num_places = found.num_positives[:, None], found.order.shape[1]
+    tenths = torch.arange(NUM_POINTS, device=found.order.device)
     needed = (num_positives * tenths + NUM_POINTS - 2) // (NUM_POINTS - 1)  # positives for that recall, rounded up
-    places = torch.searchsorted(true_positives, needed)
-    values = best_precision.gather(1, places.clamp(max=scores.shape[1] - 1)).mean(1)
-    return values.masked_fill(_undefined(scores, known, num_positives[:, 0]), NAN)
+    places = torch.searchsorted(found.true_positives.long(), needed)
+    values = _best_precision(found).gather(1, places.clamp(max=num_places - 1)).mean(1)
+    return values.masked_fill(_undefined(found), NAN)
 
 
 def interpolated_average_precision(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
@@ -44,20 +47,19 @@ def interpolated_average_precision(scores: Tensor, labels: Tensor, known: Tensor
 
 
 def _block_interpolated(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    true_positives, best_precision, positive = _falling(scores, labels, known)
-    values = weighted_mean(best_precision, positive)  # recall steps at the positives alone
-    return values.masked_fill(_undefined(scores, known, true_positives[:, -1]), NAN)
+    return interpolated_average_precision_of(sorted_block(scores, labels, known))
 
 
-def _falling(scores: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sort rows [k, N] by falling score: (true positives so far, best precision from here on, is a positive)."""
-    places = (~sortable(scores)).sort(dim=1, stable=True).indices
-    known = known.gather(1, places)
-    positive = (labels > 0).gather(1, places) & known
-    true_positives = positive.cumsum(1)
-    precision = true_positives.double() / known.cumsum(1).clamp_(min=1)
-    return true_positives, precision.flip(1).cummax(1).values.flip(1), positive
+def interpolated_average_precision_of(found: SortedBlock) -> Tensor:
+    """Return the devkit's AP since VOC2010, [k], of a sorted block: recall rises at the positives alone."""
+    return weighted_mean(_best_precision(found), found.is_positive).masked_fill(_undefined(found), NAN)
 
 
-def _undefined(scores: Tensor, known: Tensor, num_positives: Tensor) -> Tensor:
-    return (num_positives == 0) | (scores.isnan() & known).any(1)
+def _best_precision(found: SortedBlock) -> Tensor:
+    """Return the best precision at each place or behind it, float64 [k, N]; every sample is a threshold."""
+    precision = found.true_positives.double() / found.predicted().clamp_(min=1)
+    return precision.flip(1).cummax(1).values.flip(1)
+
+
+def _undefined(found: SortedBlock) -> Tensor:
+    return (found.num_positives == 0) | found.has_nan

@@ -14,14 +14,15 @@ from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, 
 from tqdm import tqdm
 
 from eval import baseline
+from eval.class_curves import class_curves
 from eval.config import EvalConfig, names, results_name
 from eval.ensemble import Ensembled, check_sizes, predict_ensemble
 from eval.examples import draw_examples
 from eval.export import check_voc_names, export_kinds, write_export
-from eval.figures import figures, on_paper
+from eval.figures import draw_figures, figures
 from eval.files import make_folder, write_metrics, write_per_class, write_plots, write_predictions, write_report
 from eval.gallery import build_galleries, choose_classes
-from eval.grids import grids
+from eval.grids import grids, samples_of_grids
 from eval.launch import check_world, one_line_where_a_rank_is_lost, one_line_where_memory_ends
 from eval.precision import Chosen, check_precision, precision_line, precision_of_run
 from eval.predictions import Predictions
@@ -29,6 +30,7 @@ from eval.report import RunRecord, render
 from eval.results import measure
 from eval.skips import Skips, shortly
 from eval.summary import summary
+from eval.thumbnails import Thumbnails
 from eval.tta import Look
 from eval.variables import check_variables, numeric_variables
 from shards.batch import Batch, on_device
@@ -101,7 +103,9 @@ def evaluate(config: EvalConfig) -> None:
     settings = _settings(config, opened, precision)
     if not_evaluated:
         settings["not evaluated"] = shortly(not_evaluated)
-    measured = measure(predictions, config.tail_grid(), thresholds=baseline.thresholds(chosen) if chosen else None)
+    curves = class_curves(predictions)
+    limits = baseline.thresholds(chosen) if chosen else None
+    measured = measure(predictions, config.tail_grid(), thresholds=limits, curves=curves)
     metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
     if index.task == "multiclass":
         metrics["examples"] = draw_examples(predictions, config.seed)
@@ -112,16 +116,16 @@ def evaluate(config: EvalConfig) -> None:
     if chosen:
         metrics["thresholds_from"] = str(chosen)
     if compared:
-        metrics["baseline"] = baseline.compare(metrics, predictions, compared)
+        metrics["baseline"] = baseline.compare(metrics, predictions, compared, curves.resampled)
     write_metrics(out / "metrics.json", metrics)
     write_predictions(out / "predictions.npz", predictions)
     write_per_class(out / "per_class.csv", metrics)
     galleries = build_galleries(predictions, shown, config.num_images)
-    thumbnail = ShardDataset(index, bands="rgb").image
-    page = render(metrics, predictions, record, history, shown, galleries, thumbnail)
-    plots = on_paper(figures(metrics, predictions, history)) | grids(predictions, shown, galleries, thumbnail)
+    on_page, on_paper = draw_figures(figures(metrics, predictions, curves, history))
+    thumbnails = Thumbnails(ShardDataset(index, bands="rgb").image, samples_of_grids(shown, galleries))
+    page = render(metrics, predictions, record, on_page, shown, galleries, thumbnails)
     write_report(out / "report.html", page)
-    write_plots(out / "plots", plots)
+    write_plots(out / "plots", on_paper | grids(predictions, shown, galleries, thumbnails))
     written = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
     unread = {each["key"] for each in not_evaluated}
     exported = [write_export(kind, out, predictions, config.voc_competition, index.command, unread) for kind in kinds]

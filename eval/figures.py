@@ -1,4 +1,4 @@
-"""Every figure of an evaluation by its name, ready to be drawn on the page or on paper."""
+"""Every figure of an evaluation by its name, and their drawing for the page and for paper."""
 
 import math
 from collections.abc import Mapping
@@ -6,8 +6,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from markupsafe import Markup
 
+from eval.class_curves import ClassCurves
+from eval.metrics import tail_accuracy
 from eval.plots import (
     Draw,
     History,
@@ -20,8 +23,7 @@ from eval.plots import (
     matrix_classes,
 )
 from eval.predictions import Predictions
-from eval.thresholds import count_above, precision_at_recall
-from shards.figures import PAGE, PAPER, png, svg
+from shards.figures import PAPER, fix_layout, png, svg
 
 TAIL_STEPS = 200
 TITLES = {
@@ -38,12 +40,14 @@ TITLES = {
 }
 
 
-def figures(metrics: Mapping[str, Any], predictions: Predictions, history: History) -> dict[str, Draw]:
+def figures(
+    metrics: Mapping[str, Any], predictions: Predictions, curves: ClassCurves, history: History
+) -> dict[str, Draw]:
     """Return the figures that there are data for, by name in the order of `TITLES`."""
     right = "right ones" if predictions.task == "multiclass" else "positives"
     found: dict[str, Draw] = {
         **history_figures(history),
-        **_curves(metrics, predictions),
+        **_curves(metrics, predictions, curves),
         **_matrices(metrics),
         "histogram": partial(draw_histogram, metrics["score_histogram"]),
         "calibration": partial(draw_reliability, metrics["calibration"], right),
@@ -51,34 +55,36 @@ def figures(metrics: Mapping[str, Any], predictions: Predictions, history: Histo
     return {name: found[name] for name in TITLES if name in found}
 
 
-def on_page(drawn: Mapping[str, Draw]) -> dict[str, Markup]:
-    """Draw as inline SVG in the colours of the page."""
-    return {name: svg(draw(PAGE), name, TITLES[name]) for name, draw in drawn.items()}
+def draw_figures(drawn: Mapping[str, Draw]) -> tuple[dict[str, Markup], dict[str, bytes]]:
+    """Draw each figure once: as inline SVG in the colours of the page, and as PNG on white for paper."""
+    page: dict[str, Markup] = {}
+    paper: dict[str, bytes] = {}
+    for name, draw in drawn.items():
+        figure = draw(PAPER)
+        fix_layout(figure)
+        page[name], paper[name] = svg(figure, name, TITLES[name]), png(figure)
+    return page, paper
 
 
-def on_paper(drawn: Mapping[str, Draw]) -> dict[str, bytes]:
-    """Draw as PNG, black on white."""
-    return {name: png(draw(PAPER)) for name, draw in drawn.items()}
-
-
-def _curves(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, Draw]:
-    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+def _curves(metrics: Mapping[str, Any], predictions: Predictions, curves: ClassCurves) -> dict[str, Draw]:
     found: dict[str, Draw] = {}
     mean = metrics["precision_recall"]
     if metrics["mAP"] is not None:
-        precision = precision_at_recall(scores, labels, known, len(mean["recall"])).cpu().numpy()
         recall, mean_precision = (np.array(mean[name]) for name in ("recall", "mean_precision"))
+        precision = curves.precision.cpu().numpy()
         found["precision_recall"] = partial(draw_precision_recall, recall, precision, mean_precision)
     tail = metrics["tail_accuracy"]
     points = [(t, v) for t, v in zip(tail["thresholds"], tail["mean"], strict=True) if v is not None]
     if points:
-        shares = count_above(scores, labels, known, TAIL_STEPS).precision().cpu().numpy()
         limits = (tail["t_min"], tail["t_max"] or 1.0)
         drawn = np.arange(
             math.ceil(round(limits[0] * TAIL_STEPS, 6)),
             min(math.floor(round(limits[1] * TAIL_STEPS, 6)) + 1, TAIL_STEPS),
         )
-        found["tail_accuracy"] = partial(draw_tail, drawn / TAIL_STEPS, shares[drawn], points, limits)
+        scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+        thresholds = torch.from_numpy(drawn / TAIL_STEPS).to(scores.device)
+        shares = tail_accuracy(scores, labels, thresholds, known).cpu().numpy()
+        found["tail_accuracy"] = partial(draw_tail, drawn / TAIL_STEPS, shares, points, limits)
     return found
 
 

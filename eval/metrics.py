@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eval.blocks import checked, over_classes
-from eval.curve import curve, weighted_mean
+from eval.curve import Curve, curve, weighted_mean
 
 NAN = float("nan")
 
@@ -30,20 +30,15 @@ def average_precision(scores: Tensor, labels: Tensor, known: Tensor | None = Non
 
 
 def _block_average_precision(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """AP [k] of a block [k, N]."""
-    precision, gained, has_nan = _precision_and_gain(scores, labels, known)
-    return weighted_mean(precision, gained).masked_fill_(has_nan, NAN)
+    return average_precision_of(curve(scores, labels, known))
 
 
-def _precision_and_gain(scores: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """At each place of the falling scores [k, N]: precision, true positives gained; and whether [k] has a NaN.
-
-    What is not known stands behind all that is, where nothing is gained any more.
-    """
-    found = curve(scores, labels, known)
-    predicted = torch.arange(1, scores.shape[1] + 1, dtype=torch.float64, device=scores.device)
-    gained = found.gained(found.true_positives)
-    return found.true_positives / predicted, gained, found.has_nan
+def average_precision_of(found: Curve) -> Tensor:
+    """Return the AP [k] of the classes of a curve; behind what is known nothing is gained any more."""
+    num_places = found.order.shape[1]
+    predicted = torch.arange(1, num_places + 1, dtype=torch.float64, device=found.order.device)
+    precision = found.true_positives / predicted
+    return weighted_mean(precision, found.gained(found.true_positives)).masked_fill_(found.has_nan, NAN)
 
 
 def micro_average_precision(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+ID_BITS = 31  # of a sample's number
 INTEGERS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
@@ -49,3 +50,17 @@ def argsort_rows(keys: Tensor) -> tuple[Tensor, Tensor]:
         return values, places
     places = torch.from_numpy(np.argsort(keys.numpy(), axis=1))
     return keys.gather(1, places), places
+
+
+def argsort_stable(order: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort each row [k, N] of what `sortable` gives in rising order: int64 (sorted, places), equal ones by place.
+
+    The place rides in the low bits of the sort key where there is room: every key differs, and one sort gives both.
+    """
+    if order.dtype == torch.int64:
+        values, places = order.sort(dim=1, stable=True)
+        return values, places
+    keys = sort_rows((order.long() << ID_BITS) | torch.arange(order.shape[1], device=order.device))
+    places = keys & ((1 << ID_BITS) - 1)
+    keys >>= ID_BITS
+    return keys, places

@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 
 from eval.blocks import checked, over_classes
-from eval.order import sort_rows, sortable
-
-ID_BITS = 31
+from eval.order import argsort_stable, sortable
 
 
 def rank(scores: Tensor, k: int, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -33,11 +31,7 @@ def _first(order: Tensor, known: Tensor, k: int) -> Tensor:
     """Ids [c, k] of the smallest known integers in each row of [c, N], by (integer, id); then -1."""
     num_samples = order.shape[1]
     order = order.masked_fill(~known, torch.iinfo(order.dtype).max)
-    if order.dtype == torch.int64:
-        ids = order.sort(dim=1, stable=True).indices[:, :k]
-    else:  # the id in the low bits of the sort key makes every key differ, and spares the sort of places
-        keys = (order.long() << ID_BITS) | torch.arange(num_samples, device=order.device)
-        ids = sort_rows(keys)[:, :k] & ((1 << ID_BITS) - 1)
+    ids = argsort_stable(order)[1][:, :k]
     places = torch.arange(ids.shape[1], device=order.device)
     ids = ids.masked_fill(places >= known.sum(1, keepdim=True), -1)
     return torch.nn.functional.pad(ids, (0, max(0, k - num_samples)), value=-1)

@@ -13,16 +13,14 @@ import torch
 from markupsafe import Markup
 
 from eval.examples import table
-from eval.figures import figures, on_page
 from eval.gallery import Gallery, Shown, surest_mistakes, true_labels
-from eval.plots import History
 from eval.predictions import Predictions
 from eval.skips import unshown
 from eval.summary import best_first
 from eval.tail_grid import CLASSIFICATION_THRESHOLD
 from eval.thresholds import count_above
-from eval.thumbnails import Thumbnail, fetch
-from shards.page import content_policy, data_uri, environment, stylesheet
+from eval.thumbnails import Thumbnails
+from shards.page import content_policy, environment, stylesheet
 from shards.spelling import number
 
 FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above MANY_CLASSES
@@ -63,10 +61,10 @@ def render(
     metrics: Mapping[str, Any],
     predictions: Predictions,
     run: RunRecord,
-    history: History,
+    plots: Mapping[str, Markup],
     class_ids: Sequence[int],
     galleries: Sequence[Gallery],
-    thumbnail: Thumbnail,
+    thumbnails: Thumbnails,
 ) -> str:
     """Return the report as one HTML page.
 
@@ -74,11 +72,11 @@ def render(
         metrics: what `eval.results.measure` returned for `predictions`; with `baseline` from `eval.baseline.compare`.
         predictions: the scores that the galleries rank.
         run: the settings to print.
-        history: one mapping per epoch: `epoch` and any of `train_loss`, `val_loss`, `val_mAP`, `lr`; may be empty.
+        plots: the figures of the page, from `eval.figures.draw_figures`.
         class_ids: classes whose galleries stand on the page, from `choose_classes`; the others open on demand.
         galleries: of every class, from `build_galleries`; empty for a page without images.
-        thumbnail: sample number -> uint8 [H, W, 3] RGB; asked once for each sample shown, from two threads.
-            One that it raises SampleError for is grey, which is said on stderr and in the record.
+        thumbnails: takes the pictures of the samples shown; that one cannot be decoded is said on stderr and in the
+            record.
     """
     names = list(predictions.class_names)
     heads, examples = table(metrics.get("examples", ()), names)
@@ -86,8 +84,9 @@ def render(
     mistakes = surest_mistakes(predictions, num_images) if predictions.task == "multiclass" else []
     of_galleries = set().union(*(gallery.samples() for gallery in galleries))
     others = {*(row.sample for row in examples), *(mistake[0] for mistake in mistakes)}
-    pictures, damaged = fetch(thumbnail, of_galleries | others, data_uri)
-    grey = unshown([str(predictions.keys[sample]) for sample in damaged])
+    thumbnails.fetch(of_galleries | others)
+    pictures = thumbnails.uris
+    grey = unshown([str(predictions.keys[sample]) for sample in sorted(thumbnails.damaged)])
     if grey:
         print(f"grey in the report: {grey}", file=sys.stderr)
     labels = true_labels(predictions, list(pictures))
@@ -108,7 +107,6 @@ def render(
     script = files("eval").joinpath("report.js").read_text(encoding="utf-8")
     is_single = predictions.task == "multiclass"  # one label a sample
     rows, by = best_first(metrics), "accuracy" if is_single else "ap"
-    plots = on_page(figures(metrics, predictions, history))
     return (
         environment("eval")
         .get_template("report.html")

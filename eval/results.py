@@ -7,23 +7,22 @@ from typing import Any
 import torch
 
 from eval.accuracy import class_accuracy, measure_accuracy
-from eval.bootstrap import LEVEL, NUM_RESAMPLES, interval, mean_interval, resampled_average_precision
+from eval.bootstrap import LEVEL, NUM_RESAMPLES, interval, mean_interval
 from eval.calibration import reliability
-from eval.devkit import average_precision_11_points, interpolated_average_precision
+from eval.class_curves import ClassCurves, class_curves
 from eval.labels import co_occurrence, label_confusion
 from eval.metrics import (
-    average_precision,
     macro_mean,
     micro_average_precision,
     weighted_class_mean,
 )
 from eval.multiclass import confusion_matrix, predicted_classes, target_classes
 from eval.multilabel import label_ranking
-from eval.predictions import Predictions, check_scores, finite, finite_list
-from eval.roc import best_f1_thresholds, f1, roc_auc
+from eval.predictions import Predictions, finite, finite_list
+from eval.roc import f1
 from eval.tail import measure_tail
 from eval.tail_grid import CLASSIFICATION_THRESHOLD, TailGrid
-from eval.thresholds import count_above, precision_at_recall
+from eval.thresholds import count_above
 
 NUM_HISTOGRAM_BINS = 50
 MEAN_OF = ("ap_11_points", "ap_interpolated", "roc_auc", "f1", "best_f1", "f1_at_given", "ece")
@@ -36,20 +35,21 @@ def measure(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     thresholds: Mapping[str, float | None] | None = None,
+    curves: ClassCurves | None = None,
 ) -> dict[str, Any]:
     """Return every number of the evaluation as strict JSON values: None where there is none.
 
     The means are over the classes that have a value. `mAP_interval` and each class's `ap_interval` are bootstrap
     intervals from `num_resamples` resamples of the samples. `thresholds`, by class name, were chosen on other data,
-    as `best_f1_threshold` of that evaluation; each class's F1 there becomes `f1_at_given`. Raises DataError for
+    as `best_f1_threshold` of that evaluation; each class's F1 there becomes `f1_at_given`. `curves` are those of
+    `class_curves`, with as many resamples, of the same seed, where the caller needs them too. Raises DataError for
     scores that are no probabilities.
     """
-    check_scores(predictions)
+    curves = curves or class_curves(predictions, num_resamples, seed)
     scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
-    ap = average_precision(scores, labels, known)
-    resampled = resampled_average_precision(scores, labels, known, num_resamples, seed)
-    per_class = measure_classes(predictions, thresholds)
-    for entry, edges in zip(per_class.values(), interval(resampled, ap).T, strict=True):
+    ap = curves.average_precision
+    per_class = measure_classes(predictions, curves, thresholds)
+    for entry, edges in zip(per_class.values(), interval(curves.resampled, ap).T, strict=True):
         entry["ap_interval"] = finite_list(edges)
     return {
         "split": predictions.split,
@@ -58,7 +58,7 @@ def measure(
         "num_classes": len(predictions.class_names),
         **(measure_accuracy(predictions, num_resamples, seed) if predictions.task == "multiclass" else {}),
         "mAP": finite(ap.nanmean().item()),
-        "mAP_interval": finite_list(mean_interval(resampled.nanmean(1), ap.nanmean()).clamp(0, 1)),
+        "mAP_interval": finite_list(mean_interval(curves.resampled.nanmean(1), ap.nanmean()).clamp(0, 1)),
         "bootstrap": {"resamples": num_resamples, "seed": seed, "level": LEVEL, "unit": "sample"},
         "mAP_micro": finite(micro_average_precision(scores, labels, known).item()),
         "mAP_weighted": finite(weighted_class_mean(ap, labels, known).item()),
@@ -68,30 +68,29 @@ def measure(
         "classes_without_positives": [name for name, entry in per_class.items() if entry["positives"] == 0],
         "per_class": per_class,
         "tail_accuracy": measure_tail(predictions, tail),
-        "precision_recall": measure_precision_recall(predictions),
+        "precision_recall": measure_precision_recall(curves),
         "score_histogram": measure_histogram(predictions),
         **measure_labels(predictions),
     }
 
 
 def measure_classes(
-    predictions: Predictions, thresholds: Mapping[str, float | None] | None = None
+    predictions: Predictions, curves: ClassCurves, thresholds: Mapping[str, float | None] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return the numbers of each class. `best_f1` is at the threshold that is best on these very samples."""
     scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
-    best = best_f1_thresholds(scores, labels, known)
     columns = {}
     if predictions.task == "multiclass":
         targets = target_classes(labels, known)
         columns["accuracy"], columns["precision"] = class_accuracy(scores, targets)
     columns |= {
-        "ap": average_precision(scores, labels, known),
-        "ap_11_points": average_precision_11_points(scores, labels, known),
-        "ap_interpolated": interpolated_average_precision(scores, labels, known),
-        "roc_auc": roc_auc(scores, labels, known),
+        "ap": curves.average_precision,
+        "ap_11_points": curves.ap_11_points,
+        "ap_interpolated": curves.ap_interpolated,
+        "roc_auc": curves.roc_auc,
         "f1": f1(scores, labels, CLASSIFICATION_THRESHOLD, known),
-        "best_f1": f1(scores, labels, best, known),
-        "best_f1_threshold": best,
+        "best_f1": curves.best_f1,
+        "best_f1_threshold": curves.best_f1_threshold,
         "ece": reliability(scores, labels, known).expected_error(),
     }
     if thresholds:
@@ -144,9 +143,9 @@ def measure_calibration(predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def measure_precision_recall(predictions: Predictions) -> dict[str, list[float | None]]:
+def measure_precision_recall(curves: ClassCurves) -> dict[str, list[float | None]]:
     """Precision where recall first reaches 0, 0.01, ..., 1: the mean over the classes that have a positive."""
-    values = precision_at_recall(predictions.scores, predictions.labels, predictions.known)
+    values = curves.precision
     recall: list[float | None] = [step / (len(values) - 1) for step in range(len(values))]
     return {"recall": recall, "mean_precision": finite_list(values.nanmean(1))}
 

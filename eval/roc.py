@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from eval.blocks import checked, over_classes
-from eval.curve import curve
+from eval.curve import Curve, curve
 
 NAN = float("nan")
 
@@ -19,8 +19,11 @@ def roc_auc(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> Tens
 
 
 def _block_roc_auc(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """ROC AUC [k] of a block [k, N], from whole numbers up to one division: pairs are counted twice."""
-    found = curve(scores, labels, known)
+    return roc_auc_of(curve(scores, labels, known))
+
+
+def roc_auc_of(found: Curve) -> Tensor:
+    """Return the ROC AUC [k] of a curve, from whole numbers up to one division: pairs are counted twice."""
     positives = found.true_positives
     false_positives = found.predicted() - positives
     higher_or_tied = 2 * positives - found.gained(positives)
@@ -69,8 +72,15 @@ def best_f1_thresholds(scores: Tensor, labels: Tensor, known: Tensor | None = No
 
 
 def _block_best_f1(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    found = curve(scores, labels, known)
+    return best_f1_of(curve(scores, labels, known))[0]
+
+
+def best_f1_of(found: Curve) -> tuple[Tensor, Tensor]:
+    """Return the best thresholds of a curve and the F1 there, [k] each; NaN as `best_f1_thresholds`."""
     positives = found.num_positives[:, None]
     values = 2 * found.true_positives.double() / (found.predicted() + positives)
     best = values.masked_fill(~found.is_last, -1).argmax(1, keepdim=True)  # the first of equal ones
-    return found.score_at(best).masked_fill(positives == 0, NAN).masked_fill(found.has_nan[:, None], NAN)[:, 0]
+    undefined = (positives == 0) | found.has_nan[:, None]
+    both = (found.score_at(best), values.gather(1, best))
+    threshold, value = (each.masked_fill(undefined, NAN)[:, 0] for each in both)
+    return threshold, value

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eval.blocks import checked, over_classes
-from eval.curve import curve
+from eval.curve import Curve, curve
 
 NAN = float("nan")
 
@@ -45,15 +45,17 @@ def precision_at_recall(scores: Tensor, labels: Tensor, known: Tensor | None = N
     """
 
     def block(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-        found = curve(scores, labels, known)
-        positives = found.num_positives[:, None]
-        steps = torch.arange(num, device=scores.device)
-        needed = ((positives * steps + num - 2) // (num - 1)).clamp_(min=1)
-        places = torch.searchsorted(found.true_positives.long(), needed).clamp_(max=scores.shape[1] - 1)
-        every = torch.arange(scores.shape[1], device=scores.device)
-        run_end = every.masked_fill(~found.is_last, scores.shape[1]).flip(1).cummin(1).values.flip(1)
-        at = run_end.gather(1, places).clamp_(max=scores.shape[1] - 1)
-        precision = found.true_positives.gather(1, at).double() / (at + 1)
-        return precision.masked_fill(positives == 0, NAN)
+        return precision_at_recall_of(curve(scores, labels, known), num)
 
     return over_classes(block, *checked(scores, labels, known)).T
+
+
+def precision_at_recall_of(found: Curve, num: int) -> Tensor:
+    """Return the precision [k, num] of the classes of a curve where recall reaches each value."""
+    positives, num_places = found.num_positives[:, None], found.order.shape[1]
+    steps = torch.arange(num, device=found.order.device)
+    needed = ((positives * steps + num - 2) // (num - 1)).clamp_(min=1)
+    places = torch.searchsorted(found.true_positives.long(), needed).clamp_(max=num_places - 1)
+    at = found.run_ends().gather(1, places).clamp_(max=num_places - 1)
+    precision = found.true_positives.gather(1, at).double() / (at + 1)
+    return precision.masked_fill(positives == 0, NAN)

@@ -1,39 +1,47 @@
 """The pictures of a report: each fetched from the shards once, and shrunk at once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from shards.errors import SampleError
+from shards.page import data_uri, shrunk
 
-T = TypeVar("T")
 Thumbnail = Callable[[int], np.ndarray]  # sample number -> uint8 [H, W, 3] RGB; called from several threads
 NUM_THREADS = 2
 GREY = np.full((96, 96, 3), 128, np.uint8)  # in the place of an image that cannot be decoded
 
 
-def fetch(
-    thumbnail: Thumbnail, samples: Iterable[int], shrink: Callable[[np.ndarray], T], what: str = "thumbnails"
-) -> tuple[dict[int, T], list[int]]:
-    """Return what `shrink` makes of each sample's picture, and which samples are grey as theirs cannot be decoded.
+class Thumbnails:
+    """Shrunken pictures by sample number: as data URIs for the page, and as pixels of those `on_paper`.
 
-    Scores need the centre crop alone, a picture the whole image: damage outside the crop is met here first.
-    The shards are read in rising order. A progress bar on a terminal calls it `what`.
+    Scores need the centre crop alone, a picture the whole image: damage outside the crop is met here first. Such a
+    picture is grey and its sample in `damaged`.
     """
-    numbers = sorted(set(samples))
-    damaged: list[int] = []
 
-    def picture(number: int) -> T:
+    def __init__(self, thumbnail: Thumbnail, on_paper: Container[int] = ()) -> None:
+        self.uris: dict[int, str] = {}
+        self.pixels: dict[int, np.ndarray] = {}  # uint8 [H, W, 3]
+        self.damaged: set[int] = set()
+        self._thumbnail, self._on_paper = thumbnail, on_paper
+
+    def fetch(self, samples: Iterable[int]) -> None:
+        """Add what is not there yet, in rising order of the shards; a progress bar shows on a terminal."""
+        numbers = sorted(set(samples) - self.uris.keys())
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            made = pool.map(self._add, numbers)
+            for _ in tqdm(made, "thumbnails", len(numbers), unit="image", disable=None, leave=False):
+                pass
+
+    def _add(self, number: int) -> None:
         try:
-            return shrink(thumbnail(number))
+            image = self._thumbnail(number)
         except SampleError:
-            damaged.append(number)
-            return shrink(GREY)
-
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        pictures = pool.map(picture, numbers)
-        shown = tqdm(pictures, what, total=len(numbers), unit="image", disable=None, leave=False)
-        return dict(zip(numbers, shown, strict=True)), sorted(damaged)
+            self.damaged.add(number)
+            image = GREY
+        small = shrunk(image)
+        self.uris[number] = data_uri(small)
+        if number in self._on_paper:
+            self.pixels[number] = small

@@ -1,7 +1,7 @@
 """Figures in the looks of the pages: inline SVG that follows a page from light to dark, and PNG for paper.
 
-A figure is drawn in a `Palette`. `PAGE` is made of stand-ins that no figure uses otherwise; `svg` replaces each by
-the CSS variable of shards/page.css, so that one SVG serves both colour schemes. Text stays text: it takes the page's
+A figure is drawn in a `Palette`: `PAPER`, whose colours no figure uses otherwise. `svg` replaces each by the CSS
+variable of shards/page.css, so that one SVG serves both colour schemes. Text stays text: it takes the page's
 font, can be searched, and costs a few bytes.
 """
 
@@ -32,8 +32,7 @@ class Palette:
     bad: str
 
 
-PAGE = Palette("#010101", "#010102", "#010103", "#010104", "#010105", "#010106")
-PAPER = Palette("#000000", "#444444", "#d0d0d0", "#1c67c4", "#b4530b", "#bd2130")
+PAPER = Palette("#000001", "#444445", "#d0d0d1", "#1c67c4", "#b4530b", "#bd2130")  # no named or default colours
 
 
 def empty_figure(palette: Palette, xlabel: str, ylabel: str, width: float = 4.2, height: float = 2.6) -> Figure:
@@ -59,8 +58,16 @@ def add_legend(axes: Axes, palette: Palette, **where: Any) -> None:
     axes.legend(frameon=False, fontsize=TEXT_POINTS, labelcolor=palette.ink, **where)
 
 
+def fix_layout(figure: Figure) -> None:
+    """Lay a figure out now and for good: each output would do it again, which is half of the time of drawing one."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
 def svg(figure: Figure, name: str, title: str) -> Markup:
-    """Draw a figure of palette `PAGE` for inlining: no fixed size, ids that begin with `name`.
+    """Draw a figure of palette `PAPER` for inlining: no fixed size, ids that begin with `name`.
 
     The <svg> says in data-x0, data-x1, data-y0 and data-y1 where, in its own units, 0 and 1 of its axes lie.
     """
@@ -75,7 +82,7 @@ def svg(figure: Figure, name: str, title: str) -> Markup:
     text = re.sub(r"[ \t]*\n[ \t]*", "\n", text)
     head = f'<svg class="plot" role="img" aria-label="{html.escape(title)}" {_place_of_axes(figure)}'
     text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f"{head} {found[1]}>", text, count=1)
-    for colour, stand_in in asdict(PAGE).items():
+    for colour, stand_in in asdict(PAPER).items():
         text = text.replace(stand_in, f"var(--{colour})")
     return Markup(text)  # matplotlib's own output, which escapes the text that it is given
 

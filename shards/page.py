@@ -41,13 +41,18 @@ def content_policy(script_hashes: Sequence[str] = ()) -> str:
 
 def data_uri(image: np.ndarray, long_side: int = LONG_SIDE) -> str:
     """Shrink uint8 [H, W, 3] RGB to at most `long_side`, never enlarge it, and return a WebP data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(shrunk(image, long_side)).save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def shrunk(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
+    """Shrink uint8 [H, W, 3] RGB to at most `long_side`; a smaller image is returned as it is."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"a thumbnail must be uint8 [H, W, 3], got {image.dtype} {image.shape}")
     height, width = image.shape[:2]
     scale = long_side / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

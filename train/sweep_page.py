@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from shards.figures import PAGE, Palette, empty_figure, svg
+from shards.figures import PAPER, Palette, empty_figure, svg
 from shards.page import content_policy, environment, stylesheet
 from shards.spelling import number, plain
 from train.comparison import Outcome, metric_of, ranked, winner
@@ -71,11 +71,11 @@ def _curves(outcomes: Sequence[Outcome], metric: str) -> list[tuple[str, Markup]
     top = MAX_LOSS_OVER_MEDIAN * float(np.median(values))
     cut = f" Cut off above {top:.2g}." if max(values) > top else ""
     drawn = [
-        (f"Loss per epoch: validation, and training dashed.{cut}", "loss", _draw(losses, "loss", PAGE, top)),
+        (f"Loss per epoch: validation, and training dashed.{cut}", "loss", _draw(losses, "loss", PAPER, top)),
         (
             f"Validation {name} per epoch; the best one of each run is marked.",
             "metric",
-            _draw([*_lines(outcomes, metric, "-"), *_marks(outcomes, metric)], f"validation {name}", PAGE),
+            _draw([*_lines(outcomes, metric, "-"), *_marks(outcomes, metric)], f"validation {name}", PAPER),
         ),
     ]
     return [(caption, svg(figure, name, caption)) for caption, name, figure in drawn]
@@ -121,12 +121,12 @@ def _response(outcomes: Sequence[Outcome], options: Sequence[str]) -> Markup | N
     if len(options) > 1 or len(marks) < 3:
         return None
     caption = f"The best value of each run against {options[0]}"
-    figure = empty_figure(PAGE, options[0], metric_name(metric_of(outcomes)))
+    figure = empty_figure(PAPER, options[0], metric_name(metric_of(outcomes)))
     axes = figure.axes[0]
     rising = sorted((value, metric) for _, value, metric in marks)
-    axes.plot(*zip(*rising, strict=True), "-", color=PAGE.line, linewidth=1.2)
+    axes.plot(*zip(*rising, strict=True), "-", color=PAPER.line, linewidth=1.2)
     for run, value, metric in marks:
-        axes.plot([value], [metric], "o", color=PAGE.muted, markersize=7, mew=0)[0].set_gid(f"curve-run-{run}")
+        axes.plot([value], [metric], "o", color=PAPER.muted, markersize=7, mew=0)[0].set_gid(f"curve-run-{run}")
     if rising[0][0] > 0 and rising[-1][0] / rising[0][0] > MAX_LOG_SPAN:
         axes.set_xscale("log")
         axes.minorticks_off()

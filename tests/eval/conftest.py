@@ -55,6 +55,6 @@ def call_eval(monkeypatch):
 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setattr("eval.evaluation.render", lambda *_, **__: "")
-    monkeypatch.setattr("eval.evaluation.on_paper", lambda *_: {})
+    monkeypatch.setattr("eval.evaluation.draw_figures", lambda *_: ({}, {}))
     monkeypatch.setattr("eval.evaluation.grids", lambda *_: {})
     return call

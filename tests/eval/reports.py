@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from eval.class_curves import class_curves
+from eval.figures import draw_figures, figures
 from eval.files import write_report
 from eval.gallery import build_galleries
 from eval.predictions import Predictions
 from eval.report import RunRecord, render
 from eval.results import measure
+from eval.thumbnails import Thumbnails
 
 HOSTILE = "</script><script>alert(1)</script>"
 NUM_SAMPLES = 40
@@ -37,9 +40,11 @@ def make_report(
         "versions": {"torch": torch.__version__},
     }
     run = RunRecord(**{**fields, **record})
-    metrics = measure(predictions) | ({"baseline": baseline} if baseline else {})
+    curves = class_curves(predictions)
+    metrics = measure(predictions, curves=curves) | ({"baseline": baseline} if baseline else {})
+    plots, _ = draw_figures(figures(metrics, predictions, curves, history))
     galleries = build_galleries(predictions, class_ids, num_images) if class_ids else []
-    return render(metrics, predictions, run, history, class_ids, galleries, thumbnail)
+    return render(metrics, predictions, run, plots, class_ids, galleries, Thumbnails(thumbnail))
 
 
 def open_page(browser, html, folder, **context):

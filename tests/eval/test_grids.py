@@ -12,6 +12,7 @@ from eval.files import write_plots
 from eval.gallery import build_galleries
 from eval.grids import CAPTION, CELL, COLUMNS, GAP, HEAD, grids
 from eval.predictions import Predictions
+from eval.thumbnails import Thumbnails
 from shards.figures import PAPER
 
 NUM_SAMPLES = 90
@@ -31,6 +32,10 @@ def picture(sample):
     return np.full((height, width, 3), (2 * sample, 40, 90), np.uint8)
 
 
+def thumbnails():
+    return Thumbnails(picture, range(NUM_SAMPLES))
+
+
 def opened(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
@@ -39,7 +44,7 @@ def opened(png):
 def test_every_place_shows_its_image_and_a_frame_that_tells_right_from_wrong(num_images):
     predictions = make()
     galleries = build_galleries(predictions, [0, 1], num_images)
-    drawn = grids(predictions, [0, 1], galleries, picture)
+    drawn = grids(predictions, [0, 1], galleries, thumbnails())
     assert list(drawn) == ["top-dog", "bottom-dog", "top-cat", "bottom-cat"]
     frames = {False: np.array(to_rgb(PAPER.first)) * 255, True: np.array(to_rgb(PAPER.bad)) * 255}
     rows = -(-num_images // COLUMNS)
@@ -64,7 +69,7 @@ def test_every_place_shows_its_image_and_a_frame_that_tells_right_from_wrong(num
 def test_same_scores_same_bytes():
     predictions = make()
     galleries = build_galleries(predictions, [1], 12)
-    assert grids(predictions, [1], galleries, picture) == grids(predictions, [1], galleries, picture)
+    assert grids(predictions, [1], galleries, thumbnails()) == grids(predictions, [1], galleries, thumbnails())
 
 
 def test_fewer_known_images_than_places():
@@ -73,14 +78,14 @@ def test_fewer_known_images_than_places():
     galleries = build_galleries(predictions, [0], 50)
     num_known = int(predictions.known[:, 0].sum())
     assert len(galleries[0].highest) == num_known
-    assert opened(grids(predictions, [0], galleries, picture)["top-dog"]).shape[0] == HEAD + CELL + CAPTION + GAP
+    assert opened(grids(predictions, [0], galleries, thumbnails())["top-dog"]).shape[0] == HEAD + CELL + CAPTION + GAP
 
 
 def test_strangers_names_stay_in_the_folder_and_never_share_a_file(tmp_path):
     names = ("../../up", "a/b", "Dog", "dog", "nul\0", "x" * 300, "x" * 299 + "y", "$\\frac", "größe 犬")
     predictions = make(names)
     chosen = list(range(len(names)))
-    drawn = grids(predictions, chosen, build_galleries(predictions, chosen, 1), picture)
+    drawn = grids(predictions, chosen, build_galleries(predictions, chosen, 1), thumbnails())
     assert len({name.casefold() for name in drawn}) == 2 * len(names)
     write_plots(tmp_path / "plots", drawn)
     assert len(list((tmp_path / "plots").iterdir())) == 2 * len(names)

@@ -68,7 +68,7 @@ def evaluate(monkeypatch):
 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setattr("eval.evaluation.render", lambda *_, **__: "")  # the report has tests of its own
-    monkeypatch.setattr("eval.evaluation.on_paper", lambda *_: {})
+    monkeypatch.setattr("eval.evaluation.draw_figures", lambda *_: ({}, {}))
     yield run
     AcceleratorState._reset_state(reset_partial_state=True)
 

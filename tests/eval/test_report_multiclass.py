@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from eval.class_curves import class_curves
 from eval.examples import draw_examples
+from eval.figures import draw_figures, figures
 from eval.gallery import build_galleries, surest_mistakes
 from eval.predictions import Predictions
 from eval.report import RunRecord, render
 from eval.results import measure
+from eval.thumbnails import Thumbnails
 from tests.eval.reports import HOSTILE, open_page
 
 NAMES = [HOSTILE, *(f"kind {c}" for c in range(9))]
@@ -31,12 +34,14 @@ def predictions():
 
 
 def make(predictions, baseline=None):
-    metrics = measure(predictions) | {"examples": draw_examples(predictions, 0)}
+    curves = class_curves(predictions)
+    metrics = measure(predictions, curves=curves) | {"examples": draw_examples(predictions, 0)}
     metrics |= {"baseline": baseline} if baseline else {}
     run = RunRecord("cifar", ["python -m eval"], "seed: 0\n", "runs/cifar/best", 3)
     galleries = build_galleries(predictions, [1, 2], 12)
     picture = lambda sample: np.full((32, 32, 3), (sample, 90, 40), np.uint8)  # noqa: E731
-    return metrics, render(metrics, predictions, run, HISTORY, [1, 2], galleries, picture)
+    plots, _ = draw_figures(figures(metrics, predictions, curves, HISTORY))
+    return metrics, render(metrics, predictions, run, plots, [1, 2], galleries, Thumbnails(picture))
 
 
 @pytest.fixture(scope="module")

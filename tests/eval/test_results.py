@@ -11,7 +11,8 @@ from PIL import Image
 from sklearn import metrics as sklearn_metrics
 from sklearn.metrics import average_precision_score
 
-from eval.figures import TITLES, figures, on_paper
+from eval.class_curves import class_curves
+from eval.figures import TITLES, draw_figures, figures
 from eval.files import write_metrics, write_per_class, write_plots, write_predictions
 from eval.gallery import build_galleries
 from eval.predictions import Predictions
@@ -162,13 +163,14 @@ def test_many_classes_have_no_matrices():
     predictions = make(num_classes=201)
     found = measure(predictions)
     assert not {"confusion", "co_occurrence"} & set(found)
-    assert "confusion" not in figures(found, predictions, [])
+    assert "confusion" not in figures(found, predictions, class_curves(predictions), [])
 
 
 def test_every_figure_is_a_png_for_paper(tmp_path):
     predictions = make(class_names=["$a_1$", "b" * 40, "<c>", "d"])
     history = [{"epoch": 1, "train_loss": 1.0, "val_mAP": 0.3, "lr": 0.1, "val_accuracy": 0.2}]
-    write_plots(tmp_path / "plots", on_paper(figures(measure(predictions), predictions, history)))
+    drawn = figures(measure(predictions), predictions, class_curves(predictions), history)
+    write_plots(tmp_path / "plots", draw_figures(drawn)[1])
     files = sorted((tmp_path / "plots").iterdir())
     assert [path.stem for path in files] == sorted(TITLES)
     for path in files:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.figures import PAGE, PAPER, empty_figure, png, svg
+from shards.figures import PAPER, empty_figure, png, svg
 from shards.page import LONG_SIDE, content_policy, data_uri, environment, stylesheet
 
 
@@ -54,9 +54,9 @@ def test_templates_escape():
 
 
 def test_a_figure_on_the_page_has_no_colour_of_its_own_and_says_where_its_axes_lie():
-    figure = empty_figure(PAGE, "x", "y <axis>")
+    figure = empty_figure(PAPER, "x", "y <axis>")
     axes = figure.axes[0]
-    axes.plot([0, 1], [0, 1], color=PAGE.first)
+    axes.plot([0, 1], [0, 1], color=PAPER.first)
     axes.set_xlim(0, 2)
     axes.set_ylim(0, 1)
     text = svg(figure, "one", 'a "title"')
