@@ -55,5 +55,5 @@ def class_curves(predictions: Predictions, num_resamples: int = NUM_RESAMPLES, s
     rows = over_classes(block, *matrices, bar="measure classes")
     num_numbers = rows.shape[1] - NUM_RECALLS - num_resamples
     numbers, precision, resampled = rows.split([num_numbers, NUM_RECALLS, num_resamples], dim=1)
-    columns = (column.contiguous() for column in numbers.unbind(1))
-    return ClassCurves(*columns, precision.contiguous().T, resampled.T.contiguous())
+    of_class = numbers.T.contiguous().unbind()
+    return ClassCurves(*(*of_class, precision.contiguous().T, resampled.T.contiguous()))

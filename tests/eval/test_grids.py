@@ -97,3 +97,18 @@ def test_grids_of_an_earlier_choice_of_classes_go_other_plots_stay(tmp_path):
     (tmp_path / "mine.png").write_bytes(b"4")
     write_plots(tmp_path, {"loss": b"5", "top-cat": b"6", "bottom-cat": b"7"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bottom-cat.png", "loss.png", "mine.png", "top-cat.png"]
+
+
+def test_a_picture_that_page_and_paper_show_is_decoded_once():
+    asked = []
+
+    def counted(sample):
+        asked.append(sample)
+        return picture(sample)
+
+    predictions = make()
+    galleries = build_galleries(predictions, [0, 1], 12)
+    both = Thumbnails(counted, range(NUM_SAMPLES))
+    both.fetch(range(NUM_SAMPLES))
+    grids(predictions, [0, 1], galleries, both)
+    assert sorted(asked) == list(range(NUM_SAMPLES))

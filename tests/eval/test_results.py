@@ -15,11 +15,13 @@ from eval.class_curves import class_curves
 from eval.figures import TITLES, draw_figures, figures
 from eval.files import write_metrics, write_per_class, write_plots, write_predictions
 from eval.gallery import build_galleries
+from eval.metrics import tail_accuracy
 from eval.predictions import Predictions
 from eval.results import measure
 from eval.summary import summary
 from eval.tail_grid import TailGrid
 from shards.errors import DataError
+from shards.figures import PAPER
 
 
 def make(num_samples=60, num_classes=4, **changes):
@@ -178,6 +180,18 @@ def test_every_figure_is_a_png_for_paper(tmp_path):
         assert pixels.shape[1] >= 400
         assert pixels[0, 0] == 255
         assert 0.001 < (pixels < 128).mean() < 0.5  # something is drawn in dark ink
+
+
+def test_lines_of_classes_are_tail_accuracy_above_the_threshold_as_the_mean_is():
+    predictions = make()
+    predictions.scores[:] = (predictions.scores * 200).round() / 200  # on the thresholds that are drawn
+    found, curves = measure(predictions), class_curves(predictions)
+    lines = figures(found, predictions, curves, [])["tail_accuracy"](PAPER).axes[0].lines
+    line = next(line for line in lines if line.get_gid() == "class-0")
+    thresholds = torch.from_numpy(np.asarray(line.get_xdata()))
+    expected = tail_accuracy(predictions.scores, predictions.labels, thresholds, predictions.known)[:, 0]
+    assert line.get_ydata().tolist() == expected.tolist()
+    assert len(thresholds) > 10
 
 
 def test_a_list_of_numbers_is_one_line_and_strings_are_left_alone(tmp_path):
