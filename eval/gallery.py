@@ -29,6 +29,7 @@ class Gallery:
     lowest: Sequence[Shown]
     false_positives: Sequence[Shown]  # negatives by falling score
     false_negatives: Sequence[Shown]  # positives by rising score
+    is_shortened: bool = False  # to keep the page small
 
     def samples(self) -> set[int]:
         """Number the samples."""
@@ -91,6 +92,7 @@ def _shortened(gallery: Gallery, num_images: float, num_wrong: float) -> Gallery
         gallery.lowest[:images],
         gallery.false_positives[:wrong],
         gallery.false_negatives[:wrong],
+        images < len(gallery.highest) or wrong < max(len(gallery.false_positives), len(gallery.false_negatives)),
     )
 
 

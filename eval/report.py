@@ -142,6 +142,7 @@ def render(
             picture=pictures,
             class_ids=class_ids,
             galleries=galleries,
+            shortened=sorted({len(gallery.highest) for gallery in galleries if gallery.is_shortened}),
             tiles=tiles,
             threshold=CLASSIFICATION_THRESHOLD,
             counts=_data(_counts(metrics, predictions)),

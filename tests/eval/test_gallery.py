@@ -51,6 +51,8 @@ def test_many_classes_share_the_pictures_that_fit_but_the_chosen_ones_are_whole(
     assert len(galleries[3].highest) == len(galleries[5].lowest) == 50
     assert len({len(gallery.highest) for n, gallery in enumerate(galleries) if n not in (3, 5)}) == 1
     assert 0 < len(galleries[0].highest) < 50
+    assert [n for n, gallery in enumerate(galleries) if not gallery.is_shortened] == [3, 5]
+    assert not any(gallery.is_shortened for gallery in build_galleries(predictions, [], num_images=1))
 
 
 def test_true_labels_are_known_positives():

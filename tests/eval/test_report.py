@@ -203,3 +203,9 @@ def test_history_with_gaps_draws_what_it_has(predictions):
     html = make_report(predictions, history=history)
     assert 'aria-label="Loss per epoch"' in html
     assert "Validation mAP per epoch" not in html
+
+
+def test_galleries_that_are_shortened_say_so(predictions, monkeypatch):
+    assert "more than one page holds" not in make_report(predictions, class_ids=(0,))
+    monkeypatch.setattr("eval.gallery.MAX_PICTURES", 1)
+    assert "a class that is chosen here no image is shown" in make_report(predictions, class_ids=(0,))
