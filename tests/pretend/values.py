@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 
-import eval.__main__ as evaluation
+from eval import evaluation
+from eval.__main__ import main as evaluate_command
 from eval.tta import AUGMENTATIONS
 from tests.pretend.stopping import StopAfter
 from tests.pretend.tensors import Pretend, install
@@ -91,14 +92,14 @@ def evaluate(data: Path, folder: Path) -> dict[str, Any]:
     """Evaluate the checkpoint of a training in every way: scores and metrics, in numbers."""
     on_both(lambda device: device == "cpu" and trained(configured(data, folder / "run"), device))
     evaluation.render = lambda *_, **__: ""
-    evaluation.on_paper = lambda *_: {}
+    evaluation.draw_figures = lambda *_: ({}, {})
     evaluation.grids = lambda *_: {}
 
     def call(device: str, tta: str) -> dict[str, Any]:
         out = folder / f"{device}-{tta}"
         given = ["--ckpt", str(folder / "run" / "best"), "--data", str(data), "--tta", tta, "--out", str(out)]
         sys.argv = ["eval", *given]
-        evaluation.main()
+        evaluate_command()
         metrics = json.loads((out / "metrics.json").read_text())
         return {
             "scores": np.load(out / "predictions.npz")["scores"].tolist(),
