@@ -69,7 +69,7 @@ def test_every_command_names_only_options_that_there_are(path, monkeypatch):
         elif module == "preprocess.shard":
             parse_packing(argv)
         elif module == "eval":
-            parse(EvalConfig(argv, "--ckpt"), prog="eval", description="")
+            parse(EvalConfig, joined(argv, "--ckpt"), prog="eval", description="")
         elif module == "train.export":
             parse(ExportConfig, argv, prog="export", description="")
         else:
