@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from eval.tail_grid import TailGrid
+from shards.choices import OnBadSample
 from shards.commandline import folder, option
 from shards.errors import DataError
-from shards.watch import OnBadSample
 
 MIN_SIZE = 16  # pixels that can be asked for
 MAX_IMAGES = 500  # per gallery

@@ -9,6 +9,7 @@ from shards.errors import DataError
 
 Cache = Literal["none", "ram", "device"]
 Augmentation = Literal["crop", "pad"]
+OnBadSample = Literal["stop", "skip"]
 CROP_SHARE = 0.875  # evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do
 # What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels would be enlarged to
 # 37, and the middle 32 cut out.

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from shards.augment import draw_holes, draw_windows
 from shards.batch import Batch, copied
+from shards.choices import OnBadSample
 from shards.crops import random_resized_crops
 from shards.errors import DataError, SampleError, one_line
 from shards.index import DatasetIndex
@@ -18,7 +19,7 @@ from shards.maker import BatchMaker, View
 from shards.memory import check_room
 from shards.sampler import Plan
 from shards.warp import cut_out, pad_crop, resized_crops
-from shards.watch import OnBadSample, Skipped, restoring
+from shards.watch import Skipped, restoring
 
 _CHUNK_BYTES = 1 << 24  # decoded on the host before they cross
 

@@ -13,13 +13,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from shards.batch import Batch
-from shards.choices import CROP_SHARE, CROP_SHARES, Augmentation, Cache, check_augmentation, check_scale
+from shards.choices import CROP_SHARE, CROP_SHARES, Augmentation, Cache, OnBadSample, check_augmentation, check_scale
 from shards.device import DeviceMaker, device_of
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.maker import BatchMaker, View, make_resident
 from shards.sampler import Plan, World
-from shards.watch import OnBadSample, Watch, check_skipped
+from shards.watch import Watch, check_skipped
 
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
 JOIN_TIMEOUT_S = 10.0  # so long the end of an iteration waits for batches that nobody wants any more

@@ -10,7 +10,7 @@ import torch
 
 from shards.augment import cut_out, draw_holes, draw_windows, mean_colour, pad_crop_into
 from shards.batch import Batch
-from shards.choices import Augmentation
+from shards.choices import Augmentation, OnBadSample
 from shards.crops import centre_crops, random_resized_crops
 from shards.decode import Decoder, channels_of, resize_box_into, resize_into
 from shards.errors import DataError, SampleError
@@ -20,7 +20,7 @@ from shards.reader import ShardReader
 from shards.resident import Resident, bounded
 from shards.ring import PinnedRing, Ring
 from shards.sampler import Plan, World
-from shards.watch import OnBadSample, Skipped, Watch, restoring
+from shards.watch import Skipped, Watch, restoring
 
 
 @dataclass(frozen=True)

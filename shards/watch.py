@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from shards.errors import SampleError
 from shards.format import SAMPLES_NAME
 from shards.index import DatasetIndex
 
-OnBadSample = Literal["stop", "skip"]
 _AGAIN = "run the same preprocess.shard command again"
 
 

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import yaml
 
-from shards.choices import Augmentation, Cache
+from shards.choices import Augmentation, Cache, OnBadSample
 from shards.commandline import option
 from shards.errors import DataError, one_line
-from shards.watch import OnBadSample
 from train.checks import check, idle
 
 Bands = Literal["all", "rgb"]
