@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from note import circumstances, num_cores, ratios, spread, table, tell
 
-from shards.decode import Decoder
+from shards.decode.decoder import Decoder
 from shards.index import open_split
 from shards.loader import Loader
-from shards.maker import BatchMaker
+from shards.pipeline.batch_maker import BatchMaker
 from shards.sampler import Plan, World, shuffled
 
 PACKAGES = ("torch", "simplejpeg", "opencv-python-headless", "numba", "numpy")

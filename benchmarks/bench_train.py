@@ -22,15 +22,15 @@ from note import circumstances, ratios, spread, table, tell
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from shards.batch import Batch
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
+from shards.pipeline.batch import Batch
 from train.config import TrainConfig
 from train.loop import Session
-from train.model import build_classifier, head_parameters
-from train.optim import build_optimizer
-from train.progress import Progress
-from train.stop import Stop
+from train.network.model import build_classifier, head_parameters
+from train.optimise.optim import build_optimizer
+from train.run.progress import Progress
+from train.run.stop import Stop
 
 PACKAGES = ("torch", "timm", "accelerate", "simplejpeg", "opencv-python-headless", "numpy")
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

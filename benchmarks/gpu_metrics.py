@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from eval.metrics import average_precision
-from eval.roc import roc_auc
+from eval.metrics.roc import roc_auc
 
 CALLS_PER_ROUND = 10
 

@@ -26,10 +26,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from shards.errors import DataError
 from train.config import TrainConfig
-from train.memory_format import choose_format
-from train.model import Classifier, head_parameters, model_statistics
-from train.network import build_network
-from train.optim import build_optimizer
+from train.network.build import build_network
+from train.network.memory_format import choose_format
+from train.network.model import Classifier, head_parameters, model_statistics
+from train.optimise.optim import build_optimizer
 
 NUM_CLASSES = 20
 NUM_IMAGES = 2

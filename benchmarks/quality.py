@@ -10,10 +10,10 @@ import numpy as np
 from note import table
 from PIL import Image
 
-from shards.crops import random_resized_crops
-from shards.decode import Decoder
+from shards.augment.crops import random_resized_crops
+from shards.decode.decoder import Decoder
 from shards.index import DatasetIndex
-from shards.reader import ShardReader
+from shards.pipeline.reader import ShardReader
 
 NUM_IMAGES = 300
 

@@ -9,7 +9,7 @@ from PIL import Image
 from reading import SPLIT
 from tqdm import tqdm
 
-from preprocess.geometry import ImageOptions, packed_size
+from preprocess.images.geometry import ImageOptions, packed_size
 
 SHORT256 = ImageOptions(short_side=256, quality=90)
 

@@ -7,8 +7,8 @@ than the run was validated has a folder of its own, such as RUN/eval-SPLIT-tencr
 import sys
 
 from eval.config import EvalConfig
-from eval.launch import spread
 from shards.commandline import joined, parse, run
+from train.run.launch import spread
 
 EXAMPLES = "example: python -m eval --ckpt runs/voc-resnet18/best --data data/voc --classes dog,cat"
 

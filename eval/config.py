@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from eval.tail_grid import TailGrid
+from eval.results.tail_grid import TailGrid
 from shards.choices import OnBadSample
 from shards.commandline import folder, option
 from shards.errors import DataError

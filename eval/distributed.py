@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from eval.metrics import average_precision
+from eval.metrics.average_precision import average_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def gather_classes(values: Tensor, shard: ClassShard, group: dist.ProcessGroup |
 def gather_samples(values: Tensor, ids: Tensor, num_samples: int, group: dist.ProcessGroup | None = None) -> Tensor:
     """Put values [n, ...] of every rank's samples together: [N, ...] on every rank, by id; 0 where no rank has it.
 
-    For what is one number or a few for a sample, such as `eval.multilabel.label_ranking`; `ids` as above.
+    For what is one number or a few for a sample, such as `eval.metrics.multilabel.label_ranking`; `ids` as above.
     """
     out = values.new_zeros((num_samples + 1, *values.shape[1:]))
     out.index_copy_(0, torch.where(ids < 0, num_samples, ids), values)

@@ -13,39 +13,39 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, gather_object
 from tqdm import tqdm
 
-from eval import baseline
-from eval.class_curves import class_curves
 from eval.config import EvalConfig, names, results_name
-from eval.ensemble import Ensembled, check_sizes, predict_ensemble
-from eval.examples import draw_examples
-from eval.export import check_voc_names, export_kinds, write_export
-from eval.figures import draw_figures, figures
-from eval.files import make_folder, write_metrics, write_per_class, write_plots, write_predictions, write_report
-from eval.gallery import build_galleries, choose_classes
-from eval.grids import grids, samples_of_grids
-from eval.launch import check_world, one_line_where_a_rank_is_lost, one_line_where_memory_ends
-from eval.precision import Chosen, check_precision, precision_line, precision_of_run
-from eval.predictions import Predictions
-from eval.report import RunRecord, render
-from eval.results import measure
-from eval.skips import Skips, shortly
-from eval.summary import summary
-from eval.thumbnails import Thumbnails
-from eval.tta import Look
-from eval.variables import check_variables, numeric_variables
-from shards.batch import Batch, on_device
+from eval.prediction.ensemble import Ensembled, check_sizes, predict_ensemble
+from eval.prediction.predictions import Predictions
+from eval.prediction.tta import Look
+from eval.prediction.unread import Skips, shortly
+from eval.report.examples import draw_examples
+from eval.report.figures import draw_figures, figures
+from eval.report.gallery import build_galleries, choose_classes
+from eval.report.image_grids import grids, samples_of_grids
+from eval.report.report import RunRecord, render
+from eval.report.report_images import Thumbnails
+from eval.results import baseline
+from eval.results.class_curves import class_curves
+from eval.results.export import check_voc_names, export_kinds, write_export
+from eval.results.files import make_folder, write_metrics, write_per_class, write_plots, write_predictions, write_report
+from eval.results.measure import measure
+from eval.results.summary import summary
 from shards.commandline import folder
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
+from shards.pages.spelling import plain
+from shards.pipeline.batch import Batch, on_device
 from shards.sampler import World
-from shards.spelling import plain
-from train import checkpoint
-from train.checkpoint import Checkpoint
-from train.member import member
-from train.ranks import join_ranks
-from train.run import read_metrics
+from train.network.ensemble_member import member
+from train.run import checkpoint
+from train.run.checkpoint import Checkpoint
+from train.run.folder import read_metrics
+from train.run.launch import check_world, one_line_where_a_rank_is_lost, one_line_where_memory_ends
+from train.run.precision import Chosen, check_precision, precision_line, precision_of_run
+from train.run.ranks import join_ranks
+from train.run.variables import check_variables, numeric_variables
 
 PACKAGES = (
     "tarmac-vision",

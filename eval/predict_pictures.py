@@ -14,27 +14,27 @@ import torch
 from tqdm import tqdm
 
 from eval.config import names
-from eval.ensemble import check_sizes, predict_ensemble
-from eval.files import make_folder
-from eval.launch import one_line_where_memory_ends
-from eval.pictures import Decode, Pictures, find_pictures
-from eval.precision import Chosen, check_precision, precision_line, precision_of_run
 from eval.predict import PredictConfig
-from eval.tail_grid import CLASSIFICATION_THRESHOLD
-from eval.tta import Look
-from eval.variables import check_variables
-from preprocess.geometry import Band
-from preprocess.image import decode_image
-from preprocess.members import BadImage, DamagedImage
-from preprocess.tiff import is_tiff, read_tiff, scale_bands
-from shards.batch import Batch, on_device
+from eval.prediction.ensemble import check_sizes, predict_ensemble
+from eval.prediction.pictures import Decode, Pictures, find_pictures
+from eval.prediction.tta import Look
+from eval.results.files import make_folder
+from eval.results.tail_grid import CLASSIFICATION_THRESHOLD
+from preprocess.images.geometry import Band
+from preprocess.images.image import decode_image
+from preprocess.images.members import BadImage, DamagedImage
+from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
 from shards.commandline import folder
+from shards.disk.format import write_atomically
 from shards.errors import DamagedError, DataError, SampleError, one_line
-from shards.format import write_atomically
-from shards.spelling import plain
-from train import checkpoint
-from train.checkpoint import Checkpoint
-from train.member import member
+from shards.pages.spelling import plain
+from shards.pipeline.batch import Batch, on_device
+from train.network.ensemble_member import member
+from train.run import checkpoint
+from train.run.checkpoint import Checkpoint
+from train.run.launch import one_line_where_memory_ends
+from train.run.precision import Chosen, check_precision, precision_line, precision_of_run
+from train.run.variables import check_variables
 
 
 def predict_pictures(config: PredictConfig) -> None:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from eval.blocks import checked, over_classes
-from eval.order import argsort_stable, sortable
+from eval.metrics.blocks import checked, over_classes
+from eval.metrics.sort import argsort_stable, sortable
 
 
 def rank(scores: Tensor, k: int, known: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess.findings import images
-from preprocess.inspection import Inspection, as_json, inspect
-from preprocess.inspection_page import render
+from preprocess.inspecting.findings import images
+from preprocess.inspecting.inspection import Inspection, as_json, inspect
+from preprocess.inspecting.inspection_page import render
 from shards.commandline import folder, option, parse, run
+from shards.disk.format import write_atomically
 from shards.errors import DataError
-from shards.format import write_atomically
-from shards.machine import num_cores
+from shards.host.machine import num_cores
 
 PAGE_NAME = "inspect.html"
 NUMBERS_NAME = "inspect.json"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from preprocess.geometry import ImageOptions
+from preprocess.images.geometry import ImageOptions
 from shards.errors import DataError
 from shards.index import Task
 

@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess.class_names import questions
-from preprocess.found import counted, described, listed, odd, packed
-from preprocess.geometry import Encoding, ImageOptions
-from preprocess.holdout import Division, Holdout, divided_split
-from preprocess.pack import Job, Packing, pack_split
-from preprocess.pool import open_pool
+from preprocess.images.geometry import Encoding, ImageOptions
+from preprocess.packing.pack import Job, Packing, pack_split
+from preprocess.packing.pool import open_pool
+from preprocess.reading.class_names import questions
 from preprocess.record import Record, Source, check
-from preprocess.sources import (
+from preprocess.sources.found import counted, described, listed, odd, packed
+from preprocess.sources.holdout import Division, Holdout, divided_split
+from preprocess.sources.registry import (
     SOURCES,
     about,
     find,
@@ -32,7 +32,7 @@ from preprocess.sources import (
 from shards.commandline import folder, option, parse, run
 from shards.errors import DataError
 from shards.index import DatasetIndex, list_splits
-from shards.spelling import plain
+from shards.pages.spelling import plain
 
 PROG = "python -m preprocess.shard"
 EXAMPLES = f"example: {PROG} --source voc --root VOCdevkit/VOC2012 --out data/voc --short-side 256"

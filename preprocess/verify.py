@@ -7,13 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess.alone import alone_in
-from preprocess.pool import Pool, open_pool
-from preprocess.repair import repair_split
-from preprocess.verification import Finding, find_splits, verify_split
+from preprocess.packing.lock import alone_in
+from preprocess.packing.pool import Pool, open_pool
+from preprocess.verifying.repair import repair_split
+from preprocess.verifying.verification import Finding, find_splits, verify_split
 from shards.commandline import folder, option, parse, run
+from shards.disk.format import DAMAGED_NAME, write_atomically
 from shards.errors import DataError
-from shards.format import DAMAGED_NAME, write_atomically
 
 
 @dataclass(frozen=True)

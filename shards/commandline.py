@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from shards.errors import DataError, remedy
-from shards.spelling import plain
-from shards.streams import leave_stdout, prepare_streams
+from shards.host.streams import leave_stdout, prepare_streams
+from shards.pages.spelling import plain
 
 T = TypeVar("T")
 # Where the system refuses something that is no path -> what to do.

@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from shards.decode import Decoder
+from shards.decode.decoder import Decoder
 from shards.index import DatasetIndex
-from shards.reader import ShardReader
-from shards.watch import Watch
+from shards.pipeline.bad_samples import Watch
+from shards.pipeline.reader import ShardReader
 
 
 class ShardDataset:

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shards.errors import DataError, FormatError, one_line
-from shards.format import (
+from shards.disk.format import (
     DAMAGED_NAME,
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -19,6 +18,7 @@ from shards.format import (
     row_dtype,
     unpack_labels,
 )
+from shards.errors import DataError, FormatError, one_line
 
 Task = Literal["multilabel", "multiclass"]
 
@@ -35,7 +35,7 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class DatasetIndex:
-    """What a split holds. `samples` is a memory-mapped structured array, one row per sample (shards.format)."""
+    """What a split holds. `samples` is a memory-mapped structured array, one row per sample (shards.disk.format)."""
 
     root: Path
     split: str

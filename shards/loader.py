@@ -12,14 +12,14 @@ from typing import Any, Literal, get_args
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from shards.batch import Batch
 from shards.choices import CROP_SHARE, CROP_SHARES, Augmentation, Cache, OnBadSample, check_augmentation, check_scale
-from shards.device import DeviceMaker, device_of
 from shards.errors import DataError
 from shards.index import DatasetIndex
-from shards.maker import BatchMaker, View, make_resident
+from shards.pipeline.bad_samples import Watch, check_skipped
+from shards.pipeline.batch import Batch
+from shards.pipeline.batch_maker import BatchMaker, View, make_resident
+from shards.pipeline.device_maker import DeviceMaker, device_of
 from shards.sampler import Plan, World
-from shards.watch import Watch, check_skipped
 
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
 JOIN_TIMEOUT_S = 10.0  # so long the end of an iteration waits for batches that nobody wants any more
@@ -139,7 +139,7 @@ class _Steps(IterableDataset[Batch]):
 
 
 class Loader(DataLoader[Batch]):
-    """Deliver every sample of a split exactly once per epoch, as whole batches (shards.batch.Batch).
+    """Deliver every sample of a split exactly once per epoch, as whole batches (shards.pipeline.batch.Batch).
 
     `train=True` shuffles all samples anew each epoch and draws random-resized crops and flips; `train=False` keeps the
     index's order and takes the centre, or with `five_crops` the centre and the four corners: `images` is then
@@ -161,8 +161,8 @@ class Loader(DataLoader[Batch]):
 
     `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` tells, up to one in a hundred an
     epoch; otherwise the first one raises SampleError. Of several ranks each knows only its own: there the bound is for
-    the consumer to hold, on all at once (shards.watch.check_skipped), as one that stopped alone would leave the others
-    waiting. Where reading one does not end within `read_timeout_s`, DataError names it.
+    the consumer to hold, on all at once (`bad_samples.check_skipped`), as one that stopped alone would leave
+    the others waiting. Where reading one does not end within `read_timeout_s`, DataError names it.
 
     Of a multispectral set `images` have C channels, red, green and blue first; `bands="rgb"` reads these alone.
     """

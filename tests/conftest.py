@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.geometry import ImageOptions
-from preprocess.pack import Job, Packing, pack_split
-from preprocess.pool import Pool
+from preprocess.images.geometry import ImageOptions
+from preprocess.packing.pack import Job, Packing, pack_split
+from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from shards.index import DatasetIndex
 from tests.building import Installed, build_both

@@ -14,9 +14,9 @@ from train.__main__ import config_first
 from train.checks import check_new
 from train.config import TrainConfig
 from train.export import ExportConfig
-from train.grid import points
-from train.network import build_network
+from train.network.build import build_network
 from train.recipe import find_recipe
+from train.sweep.points import points
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -3,12 +3,12 @@
 import os
 import sys
 
-from eval.launch import one_line_where_a_rank_is_lost, spread
 from shards.commandline import joined, parse, run
 from train.checks import check_new
 from train.config import TrainConfig
-from train.grid import points
 from train.recipe import DEFAULT, FOLDER, find_recipe
+from train.run.launch import one_line_where_a_rank_is_lost, spread
+from train.sweep.points import points
 
 WITHOUT_CONFIG = (
     "Defaults below are those of a recipe that does not say otherwise; without --config the options start from "
@@ -31,7 +31,7 @@ def main() -> None:
     spread("train")
     # Seconds of imports: not before it is clear that this process trains.
     if config.sweep:
-        from train.sweep import sweep as train
+        from train.sweep.sweep import sweep as train
     else:
         from train.loop import train
     with one_line_where_a_rank_is_lost("go on from the last checkpoint with the same command and --resume"):

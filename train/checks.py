@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from shards.choices import check_augmentation, check_scale
 from shards.errors import DataError
-from shards.spelling import is_text, plain
+from shards.pages.spelling import is_text, plain
 
 if TYPE_CHECKING:
     from train.config import TrainConfig

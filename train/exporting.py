@@ -7,13 +7,13 @@ import torch
 
 from shards.choices import CROP_SHARES
 from shards.commandline import folder
+from shards.disk.format import write_atomically
 from shards.errors import DataError, one_line
-from shards.format import write_atomically
-from train import checkpoint
-from train.checkpoint import Checkpoint
 from train.export import ExportConfig
-from train.formats import FORMATS, Description, Format, Predict, Scorer
-from train.model import Classifier, rebuild
+from train.network.export_formats import FORMATS, Description, Format, Predict, Scorer
+from train.network.model import Classifier, rebuild
+from train.run import checkpoint
+from train.run.checkpoint import Checkpoint
 
 TOLERANCE = 1e-4  # of a probability; of a logit, relative to the largest
 BATCHES = (1, 2, 5)  # sizes that the file is tried with

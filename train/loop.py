@@ -10,31 +10,31 @@ from accelerate.utils import broadcast, gather_object, set_seed
 from timm.utils import ModelEmaV3
 from tqdm import tqdm
 
-from eval.evaluate import predict_own
-from eval.launch import check_world, one_line_where_memory_ends
-from eval.precision import slow_line
-from eval.variables import numeric_variables, shown
+from eval.prediction.evaluate import predict_own
 from shards.commandline import folder
 from shards.identity import identity
 from shards.sampler import World
-from train import checkpoint
-from train.checkpoint import Meta, check_continues, check_fits, check_same_data
 from train.config import TrainConfig
 from train.data import open_loaders
-from train.loss import build_loss
-from train.memory_format import choose_format
-from train.meter import Meter, RunningSums, epoch_line, forget_peak_memory, with_bar
-from train.mix import Mix
-from train.model import build_classifier, head_parameters
-from train.optim import build_optimizer, lr_factor, set_lr
-from train.progress import LOSS, Progress, better, check_finite, check_weights, judged, metric_name
-from train.ranks import leave_ranks, open_accelerator, settle_precision
-from train.run import RunFolder
-from train.skips import Skips
-from train.state import generator_states, joining_seed, restore_generators
-from train.step import Hands, Step
-from train.stop import Stop, stop_on_signals
-from train.validation import METRICS, has_metric, measure_validation
+from train.network.memory_format import choose_format
+from train.network.model import build_classifier, head_parameters
+from train.optimise.loss import build_loss
+from train.optimise.mix import Mix
+from train.optimise.optim import build_optimizer, lr_factor, set_lr
+from train.optimise.step import Hands, Step
+from train.run import checkpoint
+from train.run.checkpoint import Meta, check_continues, check_fits, check_same_data
+from train.run.folder import RunFolder
+from train.run.launch import check_world, one_line_where_memory_ends
+from train.run.meter import Meter, RunningSums, epoch_line, forget_peak_memory, with_bar
+from train.run.precision import slow_line
+from train.run.progress import LOSS, Progress, better, check_finite, check_weights, judged, metric_name
+from train.run.ranks import leave_ranks, open_accelerator, settle_precision
+from train.run.skip_agreement import Skips
+from train.run.state import generator_states, joining_seed, restore_generators
+from train.run.stop import Stop, stop_on_signals
+from train.run.validation import METRICS, has_metric, measure_validation
+from train.run.variables import numeric_variables, shown
 
 STOP_CHECK_STEPS_ON_CUDA = 10  # ranks agree on stopping by a reduction, which costs a synchronisation there
 

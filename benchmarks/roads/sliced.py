@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from roads.folder import augmentation
 from shards.index import DatasetIndex
-from shards.reader import ShardReader
+from shards.pipeline.reader import ShardReader
 
 
 class SlicedPhotos(Dataset[tuple[torch.Tensor, torch.Tensor]]):

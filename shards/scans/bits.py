@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.compiled import compiled
+from shards.host.compiled import compiled
 
 MAX_DC_CATEGORY = 11  # of 8-bit samples
 POS, BUFFER, COUNT, PADDING = 0, 1, 2, 3  # a bit reader's or writer's state: int64 [4 or more]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from shards.disk.format import TILES_NAME
 from shards.errors import DamagedError, one_line
-from shards.format import TILES_NAME
 from shards.scans.bits import BUFFER, COUNT, PADDING, left_over, new_state
-from shards.scans.grid import Grid
+from shards.scans.block_grid import Grid
 from shards.scans.headers import AFTER_SCAN, Headers, layout, read_scan, read_segments, scans_of, segments_of, tables_of
 from shards.scans.progressive import follows, new_known, read_blocks, what_is_missing
 from shards.scans.sequential import read_coefficients

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.compiled import compiled
+from shards.host.compiled import compiled
 from shards.scans.bits import (
     BUFFER,
     COUNT,
@@ -24,7 +24,7 @@ from shards.scans.bits import (
     next_symbol,
     take,
 )
-from shards.scans.grid import Grid
+from shards.scans.block_grid import Grid
 
 _RUN = 4  # a bit reader's state has one more here: blocks that are still to skip, as an end-of-band run says
 _MAX_SCANS = 100  # libjpeg writes 10

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shards.compiled import compiled
+from shards.host.compiled import compiled
 from shards.scans.bits import COUNT, MAX_DC_CATEGORY, PADDING, POS, next_symbol, take
 
 

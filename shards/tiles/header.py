@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from shards.compiled import compiled
-from shards.format import TILES_MARKER, TILES_NAME
+from shards.disk.format import TILES_MARKER, TILES_NAME
+from shards.host.compiled import compiled
 from shards.tiles.options import OPTIONS
 
 LOOK = 11  # bits looked up at once: 10 and 12 are slower

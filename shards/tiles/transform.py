@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.compiled import compiled
+from shards.host.compiled import compiled
 from shards.tiles.options import ARITHMETIC, INLINE, OPTIONS
 from shards.tiles.vectors import LANES, add_weighed, store_grey, store_rgb, turn8, weigh2, weigh3, weigh4
 

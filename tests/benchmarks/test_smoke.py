@@ -16,8 +16,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from preprocess.digits import write_digits
-from preprocess.voc import VOC
+from preprocess.sources.digits import write_digits
+from preprocess.sources.voc import VOC
 from shards.errors import DataError
 from tests.train.conftest import pack_here
 

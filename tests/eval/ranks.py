@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from eval.devkit import interpolated_average_precision
 from eval.distributed import class_sharded, gather_classes, gather_samples
 from eval.metrics import average_precision, tail_accuracy, tail_thresholds
-from eval.multilabel import LabelRanking, label_ranking
+from eval.metrics.devkit import interpolated_average_precision
+from eval.metrics.multilabel import LabelRanking, label_ranking
+from eval.metrics.roc import best_f1_thresholds, roc_auc
 from eval.ranking import rank
-from eval.roc import best_f1_thresholds, roc_auc
 
 NUM_RANKS = (1, 2, 4)
 CASES = [(60, 11, torch.float32), (60, 3, torch.bfloat16), (40, 5, torch.float64), (3, 1, torch.float16)]

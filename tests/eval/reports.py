@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eval.class_curves import class_curves
-from eval.figures import draw_figures, figures
-from eval.files import write_report
-from eval.gallery import build_galleries
-from eval.predictions import Predictions
-from eval.report import RunRecord, render
-from eval.results import measure
-from eval.thumbnails import Thumbnails
+from eval.prediction.predictions import Predictions
+from eval.report.figures import draw_figures, figures
+from eval.report.gallery import build_galleries
+from eval.report.report import RunRecord, render
+from eval.report.report_images import Thumbnails
+from eval.results.class_curves import class_curves
+from eval.results.files import write_report
+from eval.results.measure import measure
 
 HOSTILE = "</script><script>alert(1)</script>"
 NUM_SAMPLES = 40

@@ -5,7 +5,7 @@ import torch
 import torch.multiprocessing
 
 from eval.distributed import class_sharded, gather_classes, gather_samples
-from eval.multilabel import label_ranking
+from eval.metrics.multilabel import label_ranking
 from tests.eval.ranks import CASES, NUM_RANKS, measure, run, sample_set
 
 

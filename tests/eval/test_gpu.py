@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from eval.devkit import average_precision_11_points, interpolated_average_precision
 from eval.metrics import (
     average_precision,
     macro_mean,
@@ -12,10 +11,11 @@ from eval.metrics import (
     tail_thresholds,
     weighted_class_mean,
 )
-from eval.multiclass import confusion_matrix, top_k_accuracy
-from eval.multilabel import label_ranking
+from eval.metrics.devkit import average_precision_11_points, interpolated_average_precision
+from eval.metrics.multiclass import confusion_matrix, top_k_accuracy
+from eval.metrics.multilabel import label_ranking
+from eval.metrics.roc import best_f1_thresholds, f1, roc_auc
 from eval.ranking import rank
-from eval.roc import best_f1_thresholds, f1, roc_auc
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

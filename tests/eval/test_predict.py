@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from eval.pictures import Pictures, find_pictures
 from eval.predict import PredictConfig
 from eval.predict_pictures import choose, decoder
-from eval.tta import Look
+from eval.prediction.pictures import Pictures, find_pictures
+from eval.prediction.tta import Look
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from tests.conftest import jpeg, pack, photograph, write_photographs
-from tests.eval.test_prediction import make_run
-from train import checkpoint
+from tests.eval.prediction.test_prediction import make_run
+from train.run import checkpoint
 
 NUM = 40
 
@@ -93,7 +93,7 @@ def png_header(width, height):
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(ckpt, predict, tmp_path, monkeypatch):
-    monkeypatch.setattr("eval.pictures.MAX_FILE_BYTES", 50_000)
+    monkeypatch.setattr("eval.prediction.pictures.MAX_FILE_BYTES", 50_000)
     whole = jpeg(photograph(80, 60))
     files = {
         "a good.jpg": whole,

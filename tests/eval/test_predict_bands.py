@@ -8,19 +8,19 @@ import pytest
 import tifffile
 import torch
 
-from eval.pictures import Pictures
 from eval.predict_pictures import decoder
-from eval.tta import Look
-from preprocess.geometry import Band, ImageOptions
+from eval.prediction.pictures import Pictures
+from eval.prediction.tta import Look
+from preprocess.images.geometry import Band, ImageOptions
 from preprocess.record import Record
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, pack, photograph
 from tests.eval.test_predict import same_views
-from train import checkpoint
-from train.checkpoint import Meta, Progress
 from train.config import TrainConfig
-from train.model import build_network
+from train.network.model import build_network
+from train.run import checkpoint
+from train.run.checkpoint import Meta, Progress
 
 BANDS = (Band("red", 2, 100, 9000), Band("green", 1, 0, 8000), Band("blue", 0, 50, 7000), Band("nir", 3, 0, 20000))
 NUM = 11

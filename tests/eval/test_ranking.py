@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import eval.blocks
+import eval.metrics.blocks
 from eval.ranking import rank
 
 
@@ -26,7 +26,7 @@ def reference(scores, k, known):
 @pytest.mark.parametrize("num_samples", [1, 2, 7, 60])
 @pytest.mark.parametrize("k", [0, 1, 5, 100])
 def test_rank_equals_a_plain_sort(dtype, num_samples, k, monkeypatch):
-    monkeypatch.setattr(eval.blocks, "BLOCK_SCORES", 100)
+    monkeypatch.setattr(eval.metrics.blocks, "BLOCK_SCORES", 100)
     rng = np.random.default_rng(num_samples * 1000 + k)
     values = [-math.inf, -2.0, -0.0, 0.0, 0.5, 0.75, math.inf]
     scores = torch.as_tensor(rng.choice(values, (num_samples, 6))).to(dtype)

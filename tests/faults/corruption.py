@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from preprocess.pool import Pool
-from preprocess.repair import repair_split
-from preprocess.verification import verify_split
+from preprocess.packing.pool import Pool
+from preprocess.verifying.repair import repair_split
+from preprocess.verifying.verification import verify_split
 from tests.conftest import pack, write_photographs
 from tests.faults.packing import content
 from tests.faults.report import Options, Row, run

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from preprocess.digits import write_digits
+from preprocess.sources.digits import write_digits
 from shards.errors import DataError
 from tests.faults.launching import SMALL, pack_digits
 from tests.faults.packing import check, content
@@ -21,7 +21,7 @@ from tests.faults.processes import Job
 from tests.faults.report import Options, Row, run
 from tests.faults.saving import read, write
 from tests.faults.training import is_whole
-from train import checkpoint
+from train.run import checkpoint
 
 ROOMY = 200_000  # KiB
 NOT_TRIED = "nothing: mounting a small disk needs root"

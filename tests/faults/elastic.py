@@ -14,7 +14,7 @@ import torch
 from tests.faults.launching import SMALL, on_ranks, pack_digits
 from tests.faults.processes import Job
 from tests.faults.report import Options, Row, run
-from train.run import read_metrics
+from train.run.folder import read_metrics
 
 FP32 = 2e-6  # relative difference of a loss within 18 steps: gradients are summed in another order
 BF16 = 5e-2  # activations are rounded to 8 bits, so what is summed in another order differs by that

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocess.keys import MAX_KEY_CHARS, sample_key
+from preprocess.packing.keys import MAX_KEY_CHARS, sample_key
 from preprocess.record import Record
-from preprocess.voc import VOC
-from preprocess.written import read_written
+from preprocess.sources.voc import VOC
+from preprocess.verifying.packed_folder import read_written
 from shards.dataset import ShardDataset
 from shards.errors import DataError, FormatError, SampleError
 from shards.index import DatasetIndex

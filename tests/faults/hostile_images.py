@@ -8,13 +8,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from preprocess.geometry import ImageOptions, tile_interval
-from preprocess.image import BadImage, pack_image
-from preprocess.image_check import what_is_wrong
-from preprocess.retile import retile
-from shards.decode import Decoder
+from preprocess.images.geometry import ImageOptions, tile_interval
+from preprocess.images.image import BadImage, pack_image
+from preprocess.images.image_check import what_is_wrong
+from preprocess.jpeg.retile import retile
+from shards.decode.decoder import Decoder
 from shards.errors import SampleError
-from shards.jpeg import MISMATCH, cut_tiles
+from shards.tiles.cut import MISMATCH, cut_tiles
 from tests.conftest import jpeg, photograph
 from tests.faults.mutation import mutated
 

@@ -3,7 +3,7 @@
 import socket
 from pathlib import Path
 
-from preprocess.digits import write_digits
+from preprocess.sources.digits import write_digits
 from tests.faults.processes import Job
 
 # A network without batch norm: what a rank's own part of a batch looks like as a whole then changes no sample's loss.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from preprocess.digits import write_digits
+from preprocess.sources.digits import write_digits
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import pack, write_photographs

@@ -11,10 +11,10 @@ import sys
 
 import torch
 
-from eval.launch import spread
-from shards.batch import Batch
+from shards.pipeline.batch import Batch
 from train.__main__ import main
-from train.step import Step
+from train.optimise.step import Step
+from train.run.launch import spread
 
 _take = Step.__call__
 

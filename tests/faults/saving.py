@@ -16,9 +16,9 @@ import torch
 from shards.errors import DataError
 from tests.faults.crash import dies_before
 from tests.faults.report import Options, Row, run
-from train import checkpoint
-from train.checkpoint import Meta, Progress
 from train.config import TrainConfig
+from train.run import checkpoint
+from train.run.checkpoint import Meta, Progress
 
 NUM_WEIGHTS = 20_000
 

@@ -16,8 +16,8 @@ import psutil
 from tests.faults.launching import SMALL, free_port, on_ranks, pack_digits
 from tests.faults.processes import Job, leftovers
 from tests.faults.report import Options, Row, run
-from train import checkpoint
-from train.run import read_metrics
+from train.run import checkpoint
+from train.run.folder import read_metrics
 
 VICTIMS = ("launcher", "all", "rank 0", "agent", "rank 1")
 TRAINS = "on 2 processes"  # the line that tells that all is set up

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.geometry import ImageOptions
-from preprocess.inspection import inspect
-from preprocess.pack import Job, pack_split
-from preprocess.pool import Pool
+from preprocess.images.geometry import ImageOptions
+from preprocess.inspecting.inspection import inspect
+from preprocess.packing.pack import Job, pack_split
+from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from tests.conftest import jpeg
 

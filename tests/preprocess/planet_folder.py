@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from preprocess.planet import TAGS
+from preprocess.sources.planet import TAGS
 
 WEATHER = ("clear", "partly_cloudy", "haze", "cloudy")  # one an image; under clouds nothing else is seen
 NIR_ONLY = ("blooming", "cultivation", "selective_logging")

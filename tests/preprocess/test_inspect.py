@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import ImageEnhance
 
-from preprocess.findings import Facts, Finding, findings
 from preprocess.inspect import main
-from preprocess.inspection import inspect
-from preprocess.normalised import normalise
+from preprocess.inspecting.findings import Facts, Finding, findings
+from preprocess.inspecting.inspection import inspect
+from preprocess.inspecting.normalised import normalise
+from preprocess.inspecting.statistics import count
 from preprocess.record import Record
-from preprocess.statistics import count
 from shards.commandline import run
 from shards.dataset import ShardDataset
 from shards.index import list_splits, open_split
@@ -198,8 +198,8 @@ def test_normalised_pixels_have_mean_0_and_std_1_where_the_index_is_right(index)
 
 
 def test_of_large_sets_some_images_are_measured(index, monkeypatch):
-    monkeypatch.setattr("preprocess.normalised.MOST_PIXELS", 1)
-    monkeypatch.setattr("preprocess.normalised.LEAST_IMAGES", 9)
+    monkeypatch.setattr("preprocess.inspecting.normalised.MOST_PIXELS", 1)
+    monkeypatch.setattr("preprocess.inspecting.normalised.LEAST_IMAGES", 9)
     (found,) = normalise([index], 2)
     assert found.num_images == 9
 

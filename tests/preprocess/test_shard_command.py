@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from preprocess import digits
-from preprocess.digits import write_digits
 from preprocess.shard import ShardConfig, main
+from preprocess.sources import digits
+from preprocess.sources.digits import write_digits
 from shards.commandline import run
 
 ROOT = Path(__file__).parents[2]

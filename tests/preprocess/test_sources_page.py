@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preprocess.shard import ShardConfig, _parse
-from preprocess.sources import SOURCES, find, options
+from preprocess.sources.registry import SOURCES, find, options
 from shards.index import DatasetIndex
 from tests.conftest import write_photographs
 from tests.preprocess.commands import shard

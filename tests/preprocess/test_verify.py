@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.ledger import digest
-from preprocess.pool import Pool
-from preprocess.repair import repair_split
-from preprocess.verification import find_splits, verify_split
+from preprocess.packing.pool import Pool
+from preprocess.packing.resume import digest
+from preprocess.verifying.repair import repair_split
+from preprocess.verifying.verification import find_splits, verify_split
+from shards.disk.format import write_atomically
 from shards.errors import DataError
-from shards.format import write_atomically
 from shards.index import DatasetIndex
 from tests.conftest import pack
-from tests.preprocess.test_mending import broken, digests
+from tests.preprocess.verifying.test_repair import broken, digests
 
 ROOT = Path(__file__).parents[2]
 
@@ -293,7 +293,7 @@ def test_findings_in_a_shard_are_counted_past_a_few(copy, pool):
     told = lines(copy, pool)
     assert len(told) == 70
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("preprocess.verification.MAX_SHOWN", 4)
+        patch.setattr("preprocess.verifying.verification.MAX_SHOWN", 4)
         told = lines(copy, pool)
     assert len(told) == 5 * 5
     assert "samples.npy: and 12 more samples are wrong" in told[4]

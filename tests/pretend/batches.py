@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from shards.batch import Batch, on_device
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader
+from shards.pipeline.batch import Batch, on_device
 from tests.pretend.counters import counting, slow_kernels
 
 NUM, STEP_MS = 12, 20.0

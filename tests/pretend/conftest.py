@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from preprocess.digits import write_digits
-from preprocess.voc import VOC
+from preprocess.sources.digits import write_digits
+from preprocess.sources.voc import VOC
 from tests.train.conftest import pack_here
 
 ROOT = Path(__file__).parents[2]

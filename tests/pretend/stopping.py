@@ -1,6 +1,6 @@
 """The trainer, asked to stop after so many of its steps."""
 
-from train.stop import Stop
+from train.run.stop import Stop
 
 
 class StopAfter(Stop):

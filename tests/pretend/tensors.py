@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from shards.device import DeviceMaker
+from shards.pipeline.device_maker import DeviceMaker
 
 DEVICE = torch.device("cuda:0")
 BY_HOST_IDS = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")  # CUDA takes ids of the host

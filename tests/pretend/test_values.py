@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.tta import AUGMENTATIONS
+from eval.prediction.tta import AUGMENTATIONS
 from tests.pretend.values import TRAININGS
 
 

@@ -17,12 +17,13 @@ from accelerate.state import AcceleratorState
 
 from eval import evaluation
 from eval.__main__ import main as evaluate_command
-from eval.tta import AUGMENTATIONS
+from eval.prediction.tta import AUGMENTATIONS
 from tests.pretend.stopping import StopAfter
 from tests.pretend.tensors import Pretend, install
-from train import checkpoint, loop
+from train import loop
 from train.config import TrainConfig
 from train.loop import Session
+from train.run import checkpoint
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "ema and clipping": {"ema_decay": 0.9, "clip_norm": 1.0},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.imagefolder import ImageFolder
+from preprocess.sources.imagefolder import ImageFolder
 from tests.train.conftest import digits as digits
 from tests.train.conftest import pack_here
 from tests.train.here import train_here

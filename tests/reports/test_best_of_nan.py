@@ -11,10 +11,10 @@ from preprocess.record import Record
 from tests.conftest import jpeg, photograph
 from tests.train.conftest import pack_here
 from tests.train.here import command_here, train_here
-from train import checkpoint
-from train.comparison import Outcome, metric_of, winner
-from train.progress import Best, better, judged
-from train.run import read_metrics
+from train.run import checkpoint
+from train.run.folder import read_metrics
+from train.run.progress import Best, better, judged
+from train.sweep.comparison import Outcome, metric_of, winner
 
 
 def write_set(root, val_labels, num=40):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.cifar10 import OFFICIAL_CLASSES as CIFAR
-from preprocess.class_name_checks import look
-from preprocess.class_names import questions
-from preprocess.planet import TAGS
-from preprocess.voc import OFFICIAL_CLASSES as VOC
+from preprocess.reading.class_name_checks import look
+from preprocess.reading.class_names import questions
+from preprocess.sources.cifar10 import OFFICIAL_CLASSES as CIFAR
+from preprocess.sources.planet import TAGS
+from preprocess.sources.voc import OFFICIAL_CLASSES as VOC
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph

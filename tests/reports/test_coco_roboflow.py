@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.coco import COCO
+from preprocess.sources.coco import COCO
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shards import compiled
+from shards.host import compiled
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "from shards.sampler import shuffled; print(*shuffled(range(6), 1000, 3, 0))"
@@ -41,7 +41,7 @@ def kept(folder: Path) -> dict[str, int]:
 
 def test_code_is_kept_and_an_edit_in_another_file_is_seen(tree):
     """The edited file has the size and the time of the one before; the caller's file is as it was."""
-    folder = tree / "shards/__pycache__/compiled"
+    folder = tree / "shards/host/__pycache__/compiled"
     both = [start(tree), start(tree)]  # at once
     first, second = map(answer, both)
     assert first == second
@@ -51,7 +51,7 @@ def test_code_is_kept_and_an_edit_in_another_file_is_seen(tree):
     assert answer(start(tree)) == first
     assert kept(folder) == files  # nothing was compiled again
 
-    hashing = tree / "shards/hashing.py"
+    hashing = tree / "shards/augment/hashing.py"
     before, status = hashing.read_text(), hashing.stat()
     hashing.write_text(before.replace("np.uint64(30)", "np.uint64(29)"))
     os.utime(hashing, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -68,7 +68,7 @@ def test_code_is_kept_and_an_edit_in_another_file_is_seen(tree):
 
 
 def test_without_a_home_the_folder_for_temporary_files_is_used_if_it_is_private(tree):
-    (tree / "shards/__pycache__").write_text("no folder: nobody can write here, not even root")
+    (tree / "shards/host/__pycache__").write_text("no folder: nobody can write here, not even root")
     temporary = tree / "tmp"
     temporary.mkdir()
     homeless = {"HOME": os.devnull, "XDG_CACHE_HOME": "", "TMPDIR": str(temporary)}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.csvtable import CSV
+from preprocess.sources.csvtable import CSV
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.csvtable import CSV
+from preprocess.sources.csvtable import CSV
 from shards.errors import DataError
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard

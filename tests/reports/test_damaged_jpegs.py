@@ -10,22 +10,22 @@ import simplejpeg
 from PIL import Image, ImageFile
 
 from eval.predict import main as predict_main
-from preprocess.geometry import ImageOptions
-from preprocess.image import decode_image, pack_image
-from preprocess.image_check import what_is_wrong
-from preprocess.members import DAMAGED, DamagedImage
-from preprocess.pool import open_pool
-from preprocess.verification import verify_split
+from preprocess.images.geometry import ImageOptions
+from preprocess.images.image import decode_image, pack_image
+from preprocess.images.image_check import what_is_wrong
+from preprocess.images.members import DAMAGED, DamagedImage
+from preprocess.packing.pool import open_pool
+from preprocess.verifying.verification import verify_split
 from shards.commandline import run
 from shards.dataset import ShardDataset
 from shards.errors import DamagedError
 from shards.index import DatasetIndex
 from shards.scans.damage import decode_whole
 from tests.conftest import jpeg, photograph
-from tests.eval.test_prediction import make_run
+from tests.eval.prediction.test_prediction import make_run
 from tests.preprocess.commands import shard
 from tests.preprocess.foreign import write_shard
-from tests.preprocess.test_progressive import not_interleaved, segments
+from tests.preprocess.jpeg.test_progressive import not_interleaved, segments
 
 EOI = b"\xff\xd9"
 IMAGE = photograph(150, 101, 3)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.imagefolder import ImageFolder
-from preprocess.paths import split_named, split_of
-from preprocess.webdataset import WebDataset
+from preprocess.reading.paths import split_named, split_of
+from preprocess.sources.imagefolder import ImageFolder
+from preprocess.sources.webdataset import WebDataset
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph

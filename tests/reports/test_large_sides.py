@@ -6,10 +6,10 @@ import json
 import pytest
 from PIL import Image
 
-from preprocess.geometry import ImageOptions
-from preprocess.image import pack_image
-from preprocess.in_place import examine
-from preprocess.members import BadImage
+from preprocess.images.geometry import ImageOptions
+from preprocess.images.image import pack_image
+from preprocess.images.members import BadImage
+from preprocess.packing.in_place import examine
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard

@@ -8,11 +8,11 @@ import sys
 import pytest
 import safetensors.torch
 
-from eval.launch import check_world
-from eval.variables import check_variables
 from shards.errors import DataError
 from tests.train.conftest import ROOT, environment, succeed
 from tests.train.here import command_here, evaluate_here, train_here
+from train.run.launch import check_world
+from train.run.variables import check_variables
 
 LAUNCH = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
 SGD = {"optimizer": "sgd", "lr": 0.2, "schedule": "constant", "precision": "no", "augment": "pad"}

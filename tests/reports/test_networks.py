@@ -13,20 +13,20 @@ from torch import nn
 from shards.errors import DataError
 from tests.train.conftest import shades  # noqa: F401 (a fixture)
 from tests.train.here import command_here, evaluate_here, train_here
-from train import checkpoint
 from train.config import TrainConfig
-from train.member import member
-from train.memory_format import choose_format
-from train.model import Classifier
-from train.network import build_network
+from train.network.build import build_network
+from train.network.ensemble_member import member
+from train.network.memory_format import choose_format
+from train.network.model import Classifier
+from train.run import checkpoint
 
 CPU = torch.device("cpu")
 LESSER_CPU = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}  # as one without AVX-512
 STEPS = """
 import torch
-from train.memory_format import choose_format
-from train.model import Classifier
-from train.network import build_network
+from train.network.memory_format import choose_format
+from train.network.model import Classifier
+from train.network.build import build_network
 network = build_network("{model}", 5, 32)
 cpu = torch.device("cpu")
 model = Classifier(network, (0.5,) * 3, (0.2,) * 3).place(cpu, choose_format("auto", cpu, "no"))

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from preprocess.geometry import ImageOptions
-from preprocess.image import decode_image, pack_image
-from preprocess.image_check import what_is_wrong
-from preprocess.members import BadImage
-from preprocess.pool import open_pool
-from preprocess.verification import verify_split
+from preprocess.images.geometry import ImageOptions
+from preprocess.images.image import decode_image, pack_image
+from preprocess.images.image_check import what_is_wrong
+from preprocess.images.members import BadImage
+from preprocess.packing.pool import open_pool
+from preprocess.verifying.verification import verify_split
 from shards.dataset import ShardDataset
 from shards.index import DatasetIndex
 from tests.preprocess.commands import shard
 from tests.preprocess.foreign import write_shard
-from tests.preprocess.test_progressive import not_interleaved
+from tests.preprocess.jpeg.test_progressive import not_interleaved
 
 FACTORS = {
     "4:4:4": [(1, 1), (1, 1), (1, 1)],

@@ -8,11 +8,11 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageOps
 
-from preprocess.geometry import ImageOptions, tile_interval
-from preprocess.image import decode_image, pack_image
-from preprocess.in_place import examine
-from preprocess.members import BadImage
-from preprocess.retile import retile
+from preprocess.images.geometry import ImageOptions, tile_interval
+from preprocess.images.image import decode_image, pack_image
+from preprocess.images.members import BadImage
+from preprocess.jpeg.retile import retile
+from preprocess.packing.in_place import examine
 from tests.conftest import jpeg, photograph
 
 IMAGE = photograph(120, 40)

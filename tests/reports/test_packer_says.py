@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from preprocess import digits
-from preprocess.found import MOST_CLASSES, counted, listed, odd
 from preprocess.record import Record
+from preprocess.sources import digits
+from preprocess.sources.found import MOST_CLASSES, counted, listed, odd
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard

@@ -9,9 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from preprocess.geometry import ImageOptions
-from preprocess.image import decode_image, pack_image
-from preprocess.members import BadImage
+from preprocess.images.geometry import ImageOptions
+from preprocess.images.image import decode_image, pack_image
+from preprocess.images.members import BadImage
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 24, 31

@@ -4,11 +4,11 @@ import csv
 
 import pytest
 
-from eval.pictures import find_pictures
+from eval.prediction.pictures import find_pictures
 from shards.errors import DataError
 from tests.conftest import pack, write_photographs
 from tests.eval.conftest import predict  # noqa: F401
-from tests.eval.test_prediction import make_run
+from tests.eval.prediction.test_prediction import make_run
 
 JUNK = (
     "._0.jpg",

@@ -7,8 +7,8 @@ import tarfile
 
 import pytest
 
+from preprocess.sources.webdataset import WebDataset
 from preprocess.verify import main as verify
-from preprocess.webdataset import WebDataset
 from shards.errors import DataError
 from tests.preprocess.commands import shard
 from tests.preprocess.foreign import sample, write_shard
@@ -116,7 +116,7 @@ def test_verify_finds_half_a_tar_that_was_indexed_before(tmp_path, monkeypatch, 
     path.write_bytes(path.read_bytes() + path.read_bytes())
     args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--in-place"]
     with monkeypatch.context() as earlier:
-        earlier.setattr("preprocess.foreign_tar._check_end", lambda path, at, size: None)
+        earlier.setattr("preprocess.sources.foreign_tar._check_end", lambda path, at, size: None)
         status, _, errors = shard(monkeypatch, capsys, *args)
     assert status == 0, errors
     with pytest.raises(SystemExit) as left:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.voc import VOC
+from preprocess.sources.voc import VOC
 from shards.errors import DataError
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard

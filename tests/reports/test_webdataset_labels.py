@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.webdataset import WebDataset
+from preprocess.sources.webdataset import WebDataset
 from shards.errors import DataError
 from tests.preprocess.commands import shard
 from tests.preprocess.foreign import sample, write_shard
-from tests.preprocess.test_webdataset import add_by_hand
+from tests.preprocess.sources.test_webdataset import add_by_hand
 
 FORMS = tuple(unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 ARRAYS = ("npy", "npz", "pyd", "pickle", "pkl", "pth", "ten", "msgpack", "cbor", "labels.npy")

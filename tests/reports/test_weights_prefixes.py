@@ -8,8 +8,8 @@ import timm
 import torch
 
 from shards.errors import DataError
-from train.network import build_network
-from train.weights import load_weights
+from train.network.build import build_network
+from train.network.weights import load_weights
 
 MODEL, SIZE = "test_resnet", 32
 PREFIXES = [

@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from shards.bench import BenchConfig
+from shards.host.machine import num_cores
 from shards.loader import Loader
-from shards.machine import num_cores
-from shards.reading_speed import Pass, advice
-from shards.stages import STAGES, stage_times
+from shards.measuring.reading_speed import Pass, advice
+from shards.measuring.stages import STAGES, stage_times
 
 
 def bench(*args) -> subprocess.CompletedProcess:
@@ -68,7 +68,7 @@ def test_the_sentence_follows_the_figures(index, options, busy, says):
 
 
 def test_idle_cores_are_named(index, monkeypatch):
-    monkeypatch.setattr("shards.reading_speed.num_cores", lambda: 8)
+    monkeypatch.setattr("shards.measuring.reading_speed.num_cores", lambda: 8)
     warm = Pass(steps=1, images=64, seconds=1.0, cpu_seconds=2.0)
     sentence = advice(BenchConfig(data="x"), Loader(index, 16, 32, num_threads=2), warm, dict.fromkeys(STAGES, 1.0))
     assert sentence == "The loader's threads are busy, and only 2 of 8 cores are used: raise --num-threads."

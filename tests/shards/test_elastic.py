@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.batch import Batch
-from shards.format import INDEX_NAME, SAMPLES_NAME
+from shards.disk.format import INDEX_NAME, SAMPLES_NAME
+from shards.disk.writer import Sample, ShardWriter
 from shards.index import DatasetIndex
 from shards.loader import Loader
-from shards.reader import ShardReader
+from shards.pipeline.batch import Batch
+from shards.pipeline.reader import ShardReader
 from shards.sampler import World, shuffled
-from shards.writer import Sample, ShardWriter
 from tests.conftest import pack, write_photographs
 
 RANKS = (1, 2, 3, 4, 7)

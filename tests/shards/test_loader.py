@@ -15,7 +15,7 @@ from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import BATCHES_AHEAD, Loader
-from shards.ring import PinnedRing
+from shards.pipeline.buffers import PinnedRing
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
 
@@ -257,7 +257,7 @@ def test_memory_is_pinned_for_a_gpu_alone(index, monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_batches_cross_to_the_gpu_unchanged(index):
-    from shards.batch import on_device
+    from shards.pipeline.batch import on_device
 
     device = torch.device("cuda")
     for here, there in zip(loader(index), on_device(loader(index), device), strict=True):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from shards.augment import draw_holes, draw_windows
-from shards.crops import random_resized_crops
+from shards.augment.crops import random_resized_crops
+from shards.augment.pad_crop import draw_holes, draw_windows
 from shards.errors import DataError
 from shards.sampler import Plan, World, shuffled
 

@@ -12,11 +12,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from preprocess.digits import write_digits
-from preprocess.geometry import Band, ImageOptions
-from preprocess.pack import Job, pack_split
-from preprocess.pool import Pool
+from preprocess.images.geometry import Band, ImageOptions
+from preprocess.packing.pack import Job, pack_split
+from preprocess.packing.pool import Pool
 from preprocess.record import Record
+from preprocess.sources.digits import write_digits
 from tests.conftest import jpeg
 
 ROOT = Path(__file__).parents[2]

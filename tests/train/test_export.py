@@ -12,13 +12,14 @@ import timm
 import torch
 
 from shards.errors import DataError
-from train import checkpoint, export
-from train.checkpoint import Meta
+from train import export
 from train.config import TrainConfig
-from train.formats import FORMATS
-from train.model import rebuild
-from train.network import build_network
-from train.progress import Best, Progress
+from train.network.build import build_network
+from train.network.export_formats import FORMATS
+from train.network.model import rebuild
+from train.run import checkpoint
+from train.run.checkpoint import Meta
+from train.run.progress import Best, Progress
 
 NETWORKS = {
     "rgb": ({"model": "test_resnet"}, 3, "multilabel"),

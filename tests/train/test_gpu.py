@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from tests.train.conftest import ROOT, environment
-from train import checkpoint
-from train.run import read_metrics
+from train.run import checkpoint
+from train.run.folder import read_metrics
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -8,8 +8,8 @@ import torch
 
 from shards.errors import DataError
 from tests.train.here import train_here
-from train.run import read_metrics
-from train.stop import Stop
+from train.run.folder import read_metrics
+from train.run.stop import Stop
 
 KINDS = {
     "bce": ("digits", {"pos_weight": 10.0, "label_smoothing": 0.05}),

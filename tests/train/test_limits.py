@@ -9,18 +9,18 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from eval.launch import one_line_where_memory_ends
 from shards.errors import DataError
 from tests.train.conftest import SMALL, command, succeed
 from tests.train.here import cpu, train_here
-from train import checkpoint
-from train.checkpoint import Meta
 from train.config import TrainConfig
 from train.loop import Session
-from train.progress import Diverged, Progress, check_weights
-from train.run import read_metrics
-from train.step import Step
-from train.stop import Stop
+from train.optimise.step import Step
+from train.run import checkpoint
+from train.run.checkpoint import Meta
+from train.run.folder import read_metrics
+from train.run.launch import one_line_where_memory_ends
+from train.run.progress import Diverged, Progress, check_weights
+from train.run.stop import Stop
 
 
 def test_a_lack_of_memory_is_one_line():

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from eval.evaluate import Outputs
+from eval.prediction.evaluate import Outputs
 from shards.errors import DataError
 from tests.train.conftest import launch, succeed
 from tests.train.here import evaluate_here, train_here
-from train import checkpoint
-from train.loss import CrossEntropyLoss
-from train.run import read_metrics
-from train.step import right_answers
-from train.validation import measure_validation
+from train.optimise.loss import CrossEntropyLoss
+from train.optimise.step import right_answers
+from train.run import checkpoint
+from train.run.folder import read_metrics
+from train.run.validation import measure_validation
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ import yaml
 from torch import nn
 
 from shards.errors import DataError
-from train import checkpoint
-from train.checkpoint import Meta
 from train.config import TrainConfig
-from train.model import Classifier, head_parameters
-from train.network import build_network
-from train.optim import build_optimizer, lr_factor, set_lr
-from train.progress import Best, Progress, better
-from train.run import RunFolder, read_metrics
-from train.state import generator_states, joining_seed, restore_generators
-from train.weights import load_weights
+from train.network.build import build_network
+from train.network.model import Classifier, head_parameters
+from train.network.weights import load_weights
+from train.optimise.optim import build_optimizer, lr_factor, set_lr
+from train.run import checkpoint
+from train.run.checkpoint import Meta
+from train.run.folder import RunFolder, read_metrics
+from train.run.progress import Best, Progress, better
+from train.run.state import generator_states, joining_seed, restore_generators
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,7 +116,7 @@ def test_junk_for_weights_is_one_line(content, tmp_path):
 
 
 def test_the_launchers_number_of_processes_is_found():
-    from eval.launch import asked_for
+    from train.run.launch import asked_for
 
     assert asked_for(["accelerate", "launch", "--cpu", "--num_processes", "2", "-m", "train"]) == 2
     assert asked_for(["accelerate", "launch", "--num-processes=4", "x"]) == 4

@@ -5,10 +5,10 @@ import pytest
 
 from shards.errors import DataError
 from tests.train.here import evaluate_here, train_here
-from train import checkpoint
 from train.checks import check_new
 from train.config import TrainConfig
-from train.run import read_metrics
+from train.run import checkpoint
+from train.run.folder import read_metrics
 
 SMALL = {"augment": "pad", "size": 40, "cutout": 8, "optimizer": "adamw", "lr": 0.002, "normalize": "dataset"}
 

@@ -15,8 +15,8 @@ import yaml
 
 from tests.train.conftest import ROOT, command, environment, launch, succeed
 from tests.train.here import command_here
-from train import checkpoint
-from train.run import read_metrics
+from train.run import checkpoint
+from train.run.folder import read_metrics
 
 pytestmark = pytest.mark.slow
 

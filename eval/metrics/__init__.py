@@ -1,0 +1,19 @@
+"""Exact metrics over tensors of any device: average precision, tail accuracy and what they are made of."""
+
+from eval.metrics.average_precision import (
+    average_precision,
+    macro_mean,
+    micro_average_precision,
+    tail_accuracy,
+    tail_thresholds,
+    weighted_class_mean,
+)
+
+__all__ = [
+    "average_precision",
+    "macro_mean",
+    "micro_average_precision",
+    "tail_accuracy",
+    "tail_thresholds",
+    "weighted_class_mean",
+]

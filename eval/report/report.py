@@ -1,0 +1,244 @@
+"""report.html: one file, nothing fetched, that says how good a model is and shows what it does."""
+
+import base64
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import torch
+from markupsafe import Markup
+
+from eval.metrics.threshold_counts import count_above
+from eval.prediction.predictions import Predictions
+from eval.prediction.unread import unshown
+from eval.report.examples import table
+from eval.report.gallery import Gallery, Shown, surest_mistakes, true_labels
+from eval.report.report_images import Thumbnails
+from eval.results.summary import best_first
+from eval.results.tail_grid import CLASSIFICATION_THRESHOLD
+from shards.pages.html import content_policy, environment, stylesheet
+from shards.pages.spelling import number
+
+FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above MANY_CLASSES
+MANY_CLASSES = 100
+NUM_PRINTED = 40  # classes of the table on paper: the best and the worst
+NUM_PAIRS = 8
+HISTORY_FIGURES = ("loss", "accuracy", "map", "lr")
+
+Pair = tuple[str, str, int, int]  # class, other class, images of both, of how many
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What somebody needs to repeat the run."""
+
+    title: str  # the run's name
+    commands: Sequence[str]  # pack, train, evaluate; the root of the source is its last folder alone
+    config_yaml: str  # the resolved configuration
+    checkpoint: str
+    epoch: int | None = None  # of the checkpoint
+    versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
+    facts: Mapping[str, str] = field(default_factory=dict)  # further lines of the table, e.g. data, precision
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a gallery."""
+
+    sample: int
+    key: str
+    score: float
+    labels: Sequence[str]  # all that it shows
+    is_wrong: bool  # not positive where positive is expected, or the reverse
+    uri: str
+
+
+def render(
+    metrics: Mapping[str, Any],
+    predictions: Predictions,
+    run: RunRecord,
+    plots: Mapping[str, Markup],
+    class_ids: Sequence[int],
+    galleries: Sequence[Gallery],
+    thumbnails: Thumbnails,
+) -> str:
+    """Return the report as one HTML page.
+
+    Args:
+        metrics: what `eval.results.measure.measure` returned for `predictions`; with `baseline` from
+            `eval.results.baseline.compare`.
+        predictions: the scores that the galleries rank.
+        run: the settings to print.
+        plots: the figures of the page, from `eval.report.figures.draw_figures`.
+        class_ids: classes whose galleries stand on the page, from `choose_classes`; the others open on demand.
+        galleries: of every class, from `build_galleries`; empty for a page without images.
+        thumbnails: takes the pictures of the samples shown; that one cannot be decoded is said on stderr and in the
+            record.
+    """
+    names = list(predictions.class_names)
+    heads, examples = table(metrics.get("examples", ()), names)
+    num_images = max((len(gallery.highest) for gallery in galleries), default=0)
+    mistakes = surest_mistakes(predictions, num_images) if predictions.task == "multiclass" else []
+    of_galleries = set().union(*(gallery.samples() for gallery in galleries))
+    others = {*(row.sample for row in examples), *(mistake[0] for mistake in mistakes)}
+    thumbnails.fetch(of_galleries | others)
+    pictures = thumbnails.uris
+    grey = unshown([str(predictions.keys[sample]) for sample in sorted(thumbnails.damaged)])
+    if grey:
+        print(f"grey in the report: {grey}", file=sys.stderr)
+    labels = true_labels(predictions, list(pictures))
+
+    def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[Tile]:
+        return [
+            Tile(
+                sample,
+                str(predictions.keys[sample]),
+                score,
+                [names[label] for label in labels[sample]],
+                (class_id in labels[sample]) != expected,
+                pictures[sample],
+            )
+            for sample, score in shown
+        ]
+
+    script = files("eval.report").joinpath("report.js").read_text(encoding="utf-8")
+    is_single = predictions.task == "multiclass"  # one label a sample
+    rows, by = best_first(metrics), "accuracy" if is_single else "ap"
+    return (
+        environment("eval.report")
+        .get_template("report.html")
+        .render(
+            metrics=metrics,
+            run=run,
+            grey=grey,
+            answer=metrics["accuracy" if is_single else "mAP"],
+            answer_interval=metrics["accuracy_interval" if is_single else "mAP_interval"],
+            baseline=metrics.get("baseline"),
+            rows=rows,
+            middle=range(NUM_PRINTED // 2, max(0, len(rows) - NUM_PRINTED // 2)),
+            names=names,
+            measured=[row for row in rows if row[1][by] is not None],
+            by=by,
+            is_single=is_single,
+            plots=plots,
+            training=[plots[name] for name in HISTORY_FIGURES if name in plots],
+            **_pairs(metrics),
+            example_heads=heads,
+            examples=examples,
+            mistakes=[
+                Tile(
+                    sample,
+                    str(predictions.keys[sample]),
+                    score,
+                    [f"{names[true]}, taken for {names[guess]}"],
+                    True,
+                    pictures[sample],
+                )
+                for sample, score, true, guess in mistakes
+            ],
+            picture=pictures,
+            class_ids=class_ids,
+            galleries=galleries,
+            shortened=sorted({len(gallery.highest) for gallery in galleries if gallery.is_shortened}),
+            tiles=tiles,
+            threshold=CLASSIFICATION_THRESHOLD,
+            counts=_data(_counts(metrics, predictions)),
+            pictures=_data(_on_demand(predictions, galleries, class_ids, pictures, labels)),
+            styles=Markup(stylesheet()),
+            script=Markup(script),
+            policy=content_policy([_hash(script)]),
+            number=number,
+            class_note=class_note,
+        )
+    )
+
+
+def _counts(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, Any]:
+    """What the slider needs: per class how many known entries, and positives, score from one threshold to the next."""
+    steps = FINE_STEPS if len(predictions.class_names) <= MANY_CLASSES else COARSE_STEPS
+    counts = count_above(predictions.scores, predictions.labels, predictions.known, steps)
+    bins = [torch.diff(-values, dim=0, append=torch.zeros_like(values[:1])).T.tolist() for values in counts]
+    columns = zip(metrics["per_class"].items(), *bins, strict=True)
+    classes = [
+        {
+            "name": name,
+            "note": class_note(entry),
+            "best": entry["best_f1_threshold"],
+            "predicted": predicted,
+            "positive": positive,
+        }
+        for (name, entry), predicted, positive in columns
+    ]
+    tail = metrics["tail_accuracy"]
+    return {"steps": steps, "tail": [tail["t_min"], tail["t_max"] or 1], "classes": classes}
+
+
+def class_note(entry: Mapping[str, Any]) -> str:
+    """Say of a class how good it is and how many images show it."""
+    accuracy = f"accuracy {number(entry['accuracy'])}, " if "accuracy" in entry else ""
+    return f"{accuracy}AP {number(entry['ap'])}, {entry['positives']:,} positive"
+
+
+def _on_demand(
+    predictions: Predictions,
+    galleries: Sequence[Gallery],
+    class_ids: Sequence[int],
+    pictures: Mapping[int, str],
+    labels: Mapping[int, Sequence[int]],
+) -> dict[str, Any]:
+    """The galleries that do not stand on the page, and what their pictures need that is not on it already."""
+    others = {number: gallery for number, gallery in enumerate(galleries) if number not in class_ids}
+    on_page = set().union(*(galleries[number].samples() for number in class_ids)) if galleries else set()
+    needed = sorted(set().union(*(gallery.samples() for gallery in others.values())))
+    return {
+        "galleries": {
+            number: [gallery.highest, gallery.lowest, gallery.false_positives, gallery.false_negatives]
+            for number, gallery in others.items()
+        },
+        "samples": {sample: [str(predictions.keys[sample]), labels[sample]] for sample in needed},
+        "pictures": {sample: pictures[sample] for sample in needed if sample not in on_page},
+    }
+
+
+def _top_pairs(names: Sequence[str], counts: Sequence[Sequence[int]], of: Sequence[Sequence[int]]) -> list[Pair]:
+    """The most frequent pairs of different classes."""
+    pairs = [
+        (label, other, count, of[row][column])
+        for row, label in enumerate(names)
+        for column, other in enumerate(names)
+        if row != column and (count := counts[row][column])
+    ]
+    return sorted(pairs, key=lambda pair: (-pair[2], pair[3], pair[:2]))[:NUM_PAIRS]
+
+
+def _pairs(metrics: Mapping[str, Any]) -> dict[str, list[Pair]]:
+    """Which labels come together, each pair once and from its rarer class, and which are taken for each other."""
+    if "confusion" not in metrics:
+        return {"together": [], "confusions": []}
+    names, counts, wrong = list(metrics["per_class"]), metrics["co_occurrence"], metrics["confusion"]
+    shown = [row[number] for number, row in enumerate(counts)]
+    from_rarer = [
+        [n * ((shown[row], row) < (shown[column], column)) for column, n in enumerate(line)]
+        for row, line in enumerate(counts)
+    ]
+    of = [[number] * len(names) for number in shown]
+    return {
+        "together": _top_pairs(names, from_rarer, of),
+        "confusions": _top_pairs(names, wrong["predicted"], wrong["of"]),
+    }
+
+
+def _data(values: Mapping[str, Any]) -> Markup:
+    """JSON for a <script> element: without the character that could end it."""
+    text = json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode(errors="backslashreplace")).digest()).decode(
+        "ascii"
+    )

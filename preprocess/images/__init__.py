@@ -1,0 +1,1 @@
+"""From the bytes of any photograph to the members of a sample."""

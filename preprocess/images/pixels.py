@@ -1,0 +1,111 @@
+"""From the pixels that a file holds to 8-bit RGB: the one rule for every kind of PNG, TIFF, WebP, BMP and GIF."""
+
+import cv2
+import numpy as np
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from preprocess.images.members import BadImage
+from preprocess.images.tiff import read_photograph
+
+_BITS, _COMPRESSION, _WHITE_IS, _PLANES, _FORMAT = 258, 259, 262, 284, 339  # TIFF tags
+_ORIENTATION = 274
+_SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4}  # of one integer, in bytes, by its type in EXIF
+_UPRIGHT = {  # EXIF orientation -> what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 for whatever is no such number: 0, 9, text, a fraction, several values."""
+    try:
+        exif = image.getexif()
+        stored = getattr(exif, "_info", None)
+        encoded = getattr(stored, "_tagdata", {}).get(_ORIENTATION)  # bytes, until Pillow is first asked for the value
+        kind = getattr(stored, "tagtype", {}).get(_ORIENTATION)
+        if image.format != "TIFF" and encoded is not None and len(encoded) != _SIZES.get(kind or 0):
+            exif[_ORIENTATION] = 1  # Pillow would take the first of several values
+        value = exif.get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF is no reason to lose the photograph
+        return 1
+    return value if isinstance(value, int) and value in _UPRIGHT else 1
+
+
+def turned(image: Image.Image, by: int) -> Image.Image:
+    """Return the image upright, which its EXIF orientation says how to make."""
+    return image.transpose(_UPRIGHT[by]) if by in _UPRIGHT else image
+
+
+def upright_rgb(image: Image.Image, data: bytes) -> Image.Image:
+    """Decode an opened image that is no JPEG: RGB, upright, alpha on white, 16 bits by their high byte."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_misread(image):
+        return tiff_rgb(data)
+    try:
+        image.load()  # before asking for the orientation: Pillow turns TIFF itself, PNG may have EXIF at its end
+    except ValueError:  # planes or orders of bits that Pillow does not know
+        if not isinstance(image, TiffImagePlugin.TiffImageFile):
+            raise
+        return tiff_rgb(data)
+    return turned(to_rgb(image, data), orientation(image))
+
+
+def tiff_rgb(data: bytes) -> Image.Image:
+    """Decode a TIFF of a kind that Pillow does not read, or not rightly. Raises BadImage with the reason."""
+    pixels, by = read_photograph(data)
+    return turned(Image.fromarray(pixels), by)
+
+
+def to_rgb(image: Image.Image, data: bytes) -> Image.Image:
+    """Make 8-bit RGB of a loaded image: alpha on white, 16 bits by their high byte."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return _of_16_bits(image)
+    if image.mode in ("I", "F"):
+        raise BadImage(f"pixels of mode {image.mode} (32 bits) have no fixed range; convert it to 8 or 16 bits")
+    if isinstance(image, PngImagePlugin.PngImageFile) and "transparency" in image.info:
+        if image.mode == "RGB" and data[24] == 16:
+            return _of_transparent_colour(data)
+        if image.mode == "L" and data[24] < 8:  # Pillow scales the pixels to 8 bits, not the transparent value
+            image.info["transparency"] *= 255 // ((1 << data[24]) - 1)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _is_misread(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Tell of which TIFFs Pillow gives other pixels without an error. Raises BadImage for signed integers."""
+    tags = image.tag_v2
+    if image.mode not in ("I", "F") and not set(tags.get(_FORMAT, (1,))) <= {1, 4}:
+        raise BadImage("TIFF of signed integers; convert it to unsigned 8 or 16 bits")
+    return tags.get(_PLANES) == 2 and tags.get(_COMPRESSION, 1) == 1 and max(tags.get(_BITS, (1,))) > 8
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """Take the high byte of 16-bit grey (of 12 bits in a TIFF, the upper 8), and what is transparent as white."""
+    values, bits = np.asarray(image).astype(np.uint32), 16
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = image.tag_v2[_BITS][0]
+        if image.tag_v2.get(_WHITE_IS) == 0:  # white is zero, which Pillow does not turn round of 16 bits
+            values = (1 << bits) - 1 - values
+    grey = (values >> (bits - 8)).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[values == clear] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _of_transparent_colour(data: bytes) -> Image.Image:
+    """Decode a PNG of 16-bit RGB, one colour of which is transparent: all 16 bits say which pixels are."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[2] != 4:
+        raise BadImage("damaged PNG")
+    rgb = (pixels[..., 2::-1].astype(np.uint16) >> 8).astype(np.uint8)
+    rgb[pixels[..., 3] == 0] = 255
+    return Image.fromarray(rgb)

@@ -1,0 +1,1 @@
+"""Lossless rewriting of JPEGs into tiles."""

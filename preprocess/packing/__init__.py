@@ -1,0 +1,1 @@
+"""Write a split: the pool, resuming, the index."""

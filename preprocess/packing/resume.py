@@ -1,0 +1,219 @@
+"""What of a split is finished: told by index.json or, while packing goes on, by packing.json; verified before kept."""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from preprocess.images.members import DAMAGED
+from preprocess.record import Record
+from shards.disk.format import (
+    ACCEPTED_NAME,
+    DAMAGED_NAME,
+    FORMAT_NAME,
+    INDEX_NAME,
+    PROGRESS_NAME,
+    REJECTED_NAME,
+    shard_name,
+    write_atomically,
+)
+from shards.disk.writer import dali_index, file_sha256
+from shards.errors import DataError, one_line
+
+CHECKSUM = "checksum"  # of all that index.json says besides
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished shard as index.json lists it, with what is needed to know it again.
+
+    Records `first_record` up to `first_record + num_records` of the source went into it; `inputs` is a hash of them
+    and of their file sizes. Pixel sums are exact integers, so statistics do not depend on the order of summing.
+    """
+
+    name: str
+    bytes: int
+    num_samples: int
+    sha256: str
+    first_record: int
+    num_records: int
+    inputs: str
+    num_pixels: int
+    pixel_sum: list[int]  # one per channel
+    pixel_sum_squares: list[int]
+    rejected: list[dict[str, str]]
+    accepted: list[dict[str, str]] = field(default_factory=list)  # damaged, but packed all the same
+
+    @property
+    def num_damaged(self) -> int:
+        """Count the rejects that --accept-damaged would pack."""
+        return sum(str(line.get("reason")).startswith(DAMAGED) for line in self.rejected)
+
+
+def previous_entries(root: Path, split: str, identity: str, num_records: int) -> list[Entry]:
+    """List the shards an earlier run finished here. Raises DataError where the folder holds anything else.
+
+    Of an index.json that is not what was written none is listed: a sum of pixels that is wrong no shard betrays, and
+    a new checksum would make it look right for good.
+    """
+    path = next((root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None)
+    if path is None:
+        # packing.json is written before the first shard: a tar beside none of the two is somebody else's.
+        ours = (PROGRESS_NAME + ".tmp", DAMAGED_NAME)
+        foreign = [child.name for child in root.iterdir() if child.name not in ours]
+        if foreign:
+            raise DataError(f"{root}: holds files that are no dataset, such as {min(foreign)}; choose another --out")
+        return []
+    try:
+        described = json.loads(path.read_bytes())
+        if described.get("format", FORMAT_NAME) == FORMAT_NAME and described["identity"] == identity:
+            if path.name == INDEX_NAME and not _is_whole(described, split, num_records):
+                print(f"{path}: is not what was written; every shard is packed anew", file=sys.stderr)
+                return []
+            return read_entries(split, described["shards"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({one_line(error)}); python -m preprocess.verify {root} --repair moves what is "
+            "damaged out of the way; then run the same command again"
+        ) from error
+    raise DataError(
+        f"{root}: holds another dataset, or this one with other options; choose another --out, or remove it first"
+    )
+
+
+def _is_whole(described: dict[str, Any], split: str, num_records: int) -> bool:
+    """Tell whether an index.json has its checksum, and shards that hold all records from the first to the last."""
+    if not holds_together(described):
+        return False
+    entries = read_entries(split, described["shards"])
+    return why_no_sequence(split, entries) is None and sum(entry.num_records for entry in entries) == num_records
+
+
+def holds_together(described: dict[str, Any]) -> bool:
+    """Tell whether a description has the checksum that it names; an older one names none."""
+    rest = {name: value for name, value in described.items() if name != CHECKSUM}
+    return CHECKSUM not in described or described[CHECKSUM] == digest(rest)
+
+
+def read_entries(split: str, shards: Iterable[dict[str, Any]]) -> list[Entry]:
+    """Make entries of what JSON holds. Raises ValueError, KeyError or TypeError for what no entry can be.
+
+    Hashes are compared later; numbers are used, so their types and signs are checked, and that sums can be of so
+    many pixels.
+    """
+    entries = [Entry(**values) for values in shards]
+    kinds: dict[Any, type] = {int: int, str: str}
+    for entry in entries:
+        for each in fields(Entry):
+            value: Any = getattr(entry, each.name)
+            if type(value) is not kinds.get(each.type, list) or (isinstance(value, int) and value < 0):
+                raise ValueError(f"{each.name} of a shard is {value!r}")
+        if not re.fullmatch(re.escape(split) + r"-\d{6,}\.tar", entry.name):
+            raise ValueError(f"a shard of {split} is called {entry.name!r}")
+        if entry.num_records != entry.num_samples + len(entry.rejected):
+            raise ValueError(f"{entry.name} has {entry.num_records} records and {entry.num_samples} samples")
+        for sums, most in ((entry.pixel_sum, 255), (entry.pixel_sum_squares, 255**2)):
+            if not all(type(total) is int and 0 <= total <= most * entry.num_pixels for total in sums):
+                raise ValueError(f"the sums of {entry.name}'s pixels are {sums!r}")
+        lines = [*entry.rejected, *entry.accepted]
+        if not all(isinstance(line, dict) and isinstance(line.get("source"), str) for line in lines):
+            raise ValueError(f"what {entry.name} lists as rejected or accepted are no sources and reasons")
+        if (entry.num_pixels > 0) != (entry.num_samples > 0):
+            raise ValueError(f"{entry.name} has {entry.num_pixels} pixels in {entry.num_samples} samples")
+    if len({len(sums) for entry in entries for sums in (entry.pixel_sum, entry.pixel_sum_squares)}) > 1:
+        raise ValueError("shards have different numbers of channels")
+    return entries
+
+
+def why_no_sequence(split: str, entries: Sequence[Entry]) -> str | None:
+    """Tell what keeps entries from being those of a whole split: shards from 0 that follow on each other's records."""
+    at = 0
+    for number, entry in enumerate(entries):
+        if entry.name != shard_name(split, number):
+            return f"shard {number} is {entry.name!r}, not {shard_name(split, number)}"
+        if entry.first_record != at:
+            return f"{entry.name} starts at record {entry.first_record}, not at {at}"
+        at += entry.num_records
+    return None if any(entry.num_samples for entry in entries) else "its shards hold no sample"
+
+
+def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
+    """Tell whether a shard is there to the last byte and its inputs are still the same."""
+    path = root / entry.name
+    last = entry.first_record + entry.num_records
+    return (
+        last <= len(records)
+        and path.is_file()
+        and path.stat().st_size == entry.bytes
+        and inputs(records[entry.first_record : last]) == entry.inputs
+        and file_sha256(path) == entry.sha256
+        and holds(path.with_suffix(".idx"), dali_index(path))
+    )
+
+
+def inputs(records: Sequence[Record]) -> str:
+    """Hash what goes into a shard: names, labels and file sizes; reading the images would cost as much as packing."""
+    return digest([(r.name, r.labels, r.ignored, r.num_bytes()) for r in records])
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Tell whether a file is there with this content."""
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except FileNotFoundError:
+        return False
+
+
+def remove_surplus(root: Path, split: str, num_shards: int) -> None:
+    """Remove shards of an earlier, longer packing and what a killed one left half-written."""
+    ours = re.compile(re.escape(split) + r"-(\d{6,})\.(tar|idx)(\.tmp)?")
+    for path in root.iterdir():
+        found = ours.fullmatch(path.name)
+        if found and (found[3] or int(found[1]) >= num_shards):
+            path.unlink()
+
+
+def write_progress(root: Path, identity: str, entries: Iterable[Entry]) -> None:
+    """Write packing.json: which shards are finished, so that a killed packing keeps them."""
+    write_atomically(root / PROGRESS_NAME, to_json({"identity": identity, "shards": plain(entries)}))
+
+
+def lists_of(entries: Sequence[Entry]) -> dict[str, bytes]:
+    """Spell rejected.jsonl, what of all shards could not be packed, and accepted.jsonl, what is damaged in them."""
+    listed = {
+        REJECTED_NAME: [line for entry in entries for line in entry.rejected],
+        ACCEPTED_NAME: [line for entry in entries for line in entry.accepted],
+    }
+    return {
+        name: "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace")
+        for name, lines in listed.items()
+    }
+
+
+def write_lists(root: Path, entries: Sequence[Entry]) -> None:
+    """Write rejected.jsonl and accepted.jsonl; where they would be empty, remove them."""
+    for name, lines in lists_of(entries).items():
+        if lines:
+            write_atomically(root / name, lines)
+        else:
+            (root / name).unlink(missing_ok=True)
+
+
+def plain(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Turn entries into what JSON holds; `accepted` is there only where anything was."""
+    described = [asdict(entry) for entry in entries]
+    return [{name: value for name, value in entry.items() if value or name != "accepted"} for entry in described]
+
+
+def to_json(described: dict[str, Any]) -> bytes:
+    """Write JSON for people and programs: indented, the same bytes for the same content."""
+    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+
+
+def digest(content: Any) -> str:
+    """Hash anything JSON can hold."""
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")).hexdigest()

@@ -1,0 +1,1 @@
+"""What sources share: cells and members as labels, class names, paths, encodings."""

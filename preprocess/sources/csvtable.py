@@ -1,0 +1,371 @@
+"""Read photographs and labels from a table: a CSV or TSV file of paths and labels, perhaps also splits."""
+
+import glob
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import normpath
+
+from preprocess.reading.labelcells import NO_SEPARATOR, read_column, spell, tidy
+from preprocess.reading.labelcolumns import LabelColumns, are_certainly_classes, chosen, find_label_columns, suggested
+from preprocess.reading.paths import in_split_order, inside, short_names, split_named, split_of
+from preprocess.reading.tablecells import read_cells, refuse_swallowed
+from preprocess.record import Record, Source
+from shards.commandline import option
+from shards.errors import DataError
+from shards.host.picture_files import is_image, is_junk
+from shards.index import Task
+
+_TABLES = (".csv", ".tsv", ".txt")
+_SEPARATORS = (",", ";", "\t", "|", " ")  # what may have been meant
+_SPELLED = {"tab": "\t", "\\t": "\t", "space": " ", "newline": "\n", NO_SEPARATOR: NO_SEPARATOR}
+
+
+@dataclass(frozen=True)
+class _Row:
+    where: str  # file:line
+    folder: str  # in which the path counts: "", or that of its table, such as train/
+    path: str
+    cell: Hashable  # of labels, as it is there, or what the columns of 0 and 1 say
+    split: str
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Positions of columns: either `labels`, or `classes` with what their cells mean."""
+
+    path: int
+    split: int | None
+    labels: int | None
+    classes: tuple[int, ...]
+    meaning: LabelColumns | None
+
+
+@dataclass
+class CSV(Source):
+    """A source over tables of paths, relative to the folder of the photographs, and labels by name.
+
+    Classes are the labels that occur, sorted (as numbers where all are), or the columns of 0 and 1. One table without
+    a column of splits gives split `all`; several give a split each, named by the file, or by its folder. Raises
+    DataError with the line for what does not fit.
+    """
+
+    root_holds = "the folder that holds the table and the photographs"
+    example = "--root photos --table labels.csv --out data/photos --val-fraction 0.2"
+
+    root: Path
+    table: str = option(
+        "", "file of paths and labels below root; train.csv,val.csv makes each a split; default: the only table there"
+    )
+    images: str = option("", "folder below root that paths in the table count from; root itself where not given")
+    columns: str = option("", "names of the columns of a table without header line, such as path,labels")
+    path_column: str = option("path", "column of the images' paths")
+    label_column: str = option("labels", "column of the labels' names; an empty cell is an image without any")
+    label_columns: str = option(
+        "", "columns of 0 and 1, one per class: cat,dog or first..last; default: all, where nothing else is there"
+    )
+    unknown: str = option("", "values in columns of 0 and 1 that nobody knows, which become ignored: -1 or -1,blank")
+    negative: str = option("", "values in columns of 0 and 1 that mean not shown, besides 0: -1 or blank")
+    split_column: str = option("", "column of the split's names; default: split, if there is one")
+    separator: str = option("", "between columns: a character or tab; default: a comma, in .tsv files a tab")
+    label_separator: str = option(
+        "", "between labels in a cell: a character, space, tab, or none; default: the one that the column shows"
+    )
+    suffix: str = option("", "put behind every path, such as .jpg where the table has bare names")
+    task: Task = option("multilabel", "multiclass: the whole cell is the one label of its image")
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise DataError(f"{self.root} is no folder; give {self.root_holds}, and the table's name with --table")
+        if self.task == "multiclass" and self.label_separator:
+            raise DataError("--label-separator parts several labels, --task multiclass has one a cell; leave it out")
+        self._folder = inside(self.root, self.images, "--images") if self.images else self.root
+        self._between = _character(self.label_separator, "--label-separator") if self.label_separator else ""
+        self._classes: tuple[str, ...] | None = None  # the first table's columns of 0 and 1; () where it has names
+        self._split_columns: set[str] = set()
+        tables = self._tables()
+        self._names = [path.relative_to(self.root).as_posix() for path, _ in tables]
+        rows = [row for path, split in tables for row in self._read(path, split)]
+        self._rows: dict[str, list[_Row]] = {}
+        for row in rows:
+            self._rows.setdefault(row.split, []).append(row)
+        _refuse_repeated(rows)
+        self._check_first(rows[0])
+        self._labels, self._how = self._of_columns(rows) if self._classes else self._of_cells(rows)
+        self.class_names = self._classes or _sorted({name for shown, _ in self._labels.values() for name in shown})
+        if not self.class_names:
+            raise DataError(
+                f"{rows[0].where.rpartition(':')[0]}: column {self.label_column!r} is empty in every row; "
+                "name the one that holds the labels with --label-column"
+            )
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits that the tables name, or ("all",)."""
+        return in_split_order(list(self._rows))
+
+    def records(self, split: str) -> list[Record]:
+        """List the photographs of a split in the order of the table. Raises DataError for an unknown one."""
+        if split not in self._rows:
+            raise DataError(f"split {split!r} is in no table of {self.root}; there are: {', '.join(self.splits())}")
+        rows = self._rows[split]
+        index = {name: number for number, name in enumerate(self.class_names)}
+        records = []
+        for name, row in zip(short_names([row.folder + row.path for row in rows]), rows, strict=True):
+            path = inside(self._folder / row.folder, row.path, row.where)
+            labels, ignored = (tuple(sorted({index[one] for one in part})) for part in self._labels[row.cell])
+            records.append(Record(name, path, path.relative_to(self.root).as_posix(), labels, ignored))
+        return records
+
+    def describe(self) -> list[str]:
+        """Say which columns of which tables were read, what separates labels, and where splits are from."""
+        lines = [f"labels: {self._how} of {' and '.join(self._names)}"]
+        if self._split_columns:
+            lines.append(f"splits: column {' and '.join(map(repr, sorted(self._split_columns)))}")
+        elif len(self._names) > 1:
+            lines.append("splits: one a table")
+        return lines
+
+    # labels: by cell, the names shown and the names that nobody knows
+
+    def _of_cells(self, rows: Sequence[_Row]) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
+        if self.unknown or self.negative:
+            raise DataError("--unknown and --negative say what columns of 0 and 1 mean, labels here are names in one")
+        first: dict[str, str] = {}
+        for row in rows:
+            first.setdefault(str(row.cell), row.where)
+        where = first.pop("", None)
+        if where is not None and self.task == "multiclass":
+            raise DataError(f"{where}: no label in column {self.label_column!r}; with --task multiclass give one")
+        if not first:
+            return {"": ((), ())}, ""
+        column = read_column(first, self._between, self.task == "multiclass")
+        labels: dict[Hashable, tuple[tuple[str, ...], ...]] = {cell: (of, ()) for cell, of in column.labels.items()}
+        return labels | {"": ((), ())}, f"column {self.label_column!r}, {column.how},"
+
+    def _of_columns(self, rows: Sequence[_Row]) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
+        assert self._classes
+        if self.label_separator:
+            raise DataError("--label-separator is of labels in one cell, here is a column of 0 and 1 per class")
+        labels = {row.cell: row.cell for row in rows}
+        ends = dict.fromkeys((self._classes[0], self._classes[-1]))
+        how = f"columns of 0 and 1, {' to '.join(map(repr, ends))} ({len(self._classes):,} classes)"
+        if self.unknown:
+            how += f", {self.unknown} ignored"
+        if self.negative:
+            how += f", {self.negative} negative"
+        return labels, f"{how},"  # type: ignore[return-value]
+
+    # tables
+
+    def _tables(self) -> list[tuple[Path, str]]:
+        """List (table, its split): `all` where it is the only one."""
+        names = [name.strip() for name in self.table.split(",") if name.strip()]
+        if not names:
+            there = (path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2])
+            names = sorted(name for name in there if not is_junk(name))
+            if len(names) != 1:
+                found = f"holds {', '.join(names)}" if names else "holds no .csv or .tsv file"
+                below = sorted(path.relative_to(self.root).as_posix() for path in self.root.glob("*/*.csv"))
+                hint = f", such as {','.join(below[:3])}" if below and not names else ""
+                voc = "; a VOC folder is read by --source voc" if (self.root / "ImageSets").is_dir() else ""
+                raise DataError(f"{self.root} {found}; name the table with --table{hint}{voc}")
+        paths = [inside(self.root, name, "--table") for name in names]
+        if len(paths) == 1:
+            return [(paths[0], "all")]
+        tables = {self._split_of(path): path for path in paths}
+        if len(tables) < len(paths):
+            raise DataError(f"--table {self.table}: two of these tables are of one split; give one table per split")
+        return [(path, split) for split, path in tables.items()]
+
+    def _split_of(self, table: Path) -> str:
+        """Name the split of one of several tables: train.csv, or train/_classes.csv."""
+        folder = split_of(table.parent.name) if table.parent != self.root else None
+        return split_of(table.stem) or folder or table.stem
+
+    def _read(self, path: Path, split: str) -> Iterator[_Row]:
+        separator = self._column_separator(path)
+        lines = read_cells(path, separator)
+        number, header = next(lines, (0, []))
+        if not header:
+            raise DataError(f"{path} is empty; it should hold a header line and a line per image")
+        _refuse_voc_list(path, number, header)
+        if self.columns:
+            first, header = header, [name.strip() for name in self.columns.split(",")]
+            if first == header:
+                raise DataError(f"{path} has a header line of its own; leave --columns out")
+            lines = _again((number, first), lines)
+        if tidy(self.path_column) not in map(tidy, header):
+            self._explain(path, [name.strip() for name in header])
+        header = [tidy(name) for name in header]
+        columns = self._find_columns(path, header)
+        folder: str | None = None
+        for number, cells in lines:
+            where = f"{path}:{number}"
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{where}: {len(cells)} values where there are {len(header)} columns ({', '.join(header)}); quote "
+                    "a value that holds the separator, or give another one with --separator"
+                )
+            refuse_swallowed(cells, separator, where, (columns.path, columns.split))
+            name = cells[columns.path].strip() + self.suffix
+            folder = self._folder_of(path, name) if folder is None else folder
+            named = split if columns.split is None else _split(cells[columns.split], where)
+            yield _Row(where, folder, name, self._cell(cells, columns, where), named)
+        if folder is None:
+            raise DataError(f"{path} has a header line and nothing else; add a line per image")
+
+    def _cell(self, cells: Sequence[str], columns: _Columns, where: str) -> Hashable:
+        if columns.labels is not None:
+            return cells[columns.labels].strip()
+        assert columns.meaning is not None
+        labels, ignored = columns.meaning.read([cells[at] for at in columns.classes], where)
+        if self.task == "multiclass" and (len(labels) != 1 or ignored):
+            raise DataError(
+                f"{where}: {len(labels)} columns are 1, {len(ignored)} unknown; with --task multiclass exactly one is 1"
+            )
+        return labels, ignored
+
+    def _folder_of(self, table: Path, name: str) -> str:
+        """Return the folder in which a table's paths count: its own, such as train/, if only there the first is."""
+        own = table.parent.relative_to(self.root).as_posix() + "/"
+        if self.images or table.parent == self.root or not name or "\0" in name or (self.root / name).is_file():
+            return ""
+        return own if (table.parent / name).is_file() else ""
+
+    def _column_separator(self, path: Path) -> str:
+        return _character(self.separator or ("tab" if path.suffix.lower() == ".tsv" else ","), "--separator")
+
+    def _find_columns(self, path: Path, header: list[str]) -> _Columns:
+        """Return the positions of the columns. Raises DataError that says what the header is instead."""
+        names = {"path": self.path_column, "split": self.split_column, "label": self.label_column}
+        classes = self._class_columns(path, header)
+        if classes:
+            del names["label"]
+        for flag, name in names.items():
+            if name and header.count(tidy(name)) != 1:
+                found = "has no" if tidy(name) not in header else "has more than one"
+                raise DataError(
+                    f"{path} {found} column {name!r}; it has {', '.join(map(repr, header))}: "
+                    f"give one with --{flag}-column"
+                )
+        split = tidy(self.split_column) or ("split" if "split" in header else "")
+        if split:
+            self._split_columns.add(split)
+        split_at = header.index(split) if split else None
+        path_at = header.index(tidy(self.path_column))
+        if not classes:
+            return _Columns(path_at, split_at, header.index(tidy(self.label_column)), (), None)
+        meaning = LabelColumns(classes, self.unknown, self.negative)
+        return _Columns(path_at, split_at, None, tuple(map(header.index, classes)), meaning)
+
+    def _class_columns(self, path: Path, header: list[str]) -> tuple[str, ...]:
+        """Name the columns of 0 and 1, one per class; none where a column holds labels by name."""
+        known = [tidy(self.path_column), tidy(self.split_column) or "split", "", "Unnamed: 0"]  # the last: of pandas
+        if self.label_columns:
+            if self.label_column != CSV.label_column:
+                raise DataError("--label-column names one column, --label-columns one per class; leave one of them out")
+            classes = tuple(chosen(self.label_columns, header, path))
+        elif tidy(self.label_column) in header or known[0] not in header:
+            classes = ()
+        else:
+            rows = read_cells(path, self._column_separator(path))
+            if not self.columns:
+                next(rows)
+            classes = tuple(find_label_columns(header, rows, known))
+            rest = set(header).difference(classes, known)
+            if classes and (rest or self.label_column != CSV.label_column or not are_certainly_classes(classes)):
+                raise DataError(
+                    f"{path} has no column {self.label_column!r}; give one with --label-column, or if the columns of 0 "
+                    f"and 1 are classes: --label-columns {suggested(classes, header)}"
+                )
+        if self._classes is not None and set(classes) != set(self._classes):
+            odd = min(set(classes) ^ set(self._classes))
+            raise DataError(f"{path}: column {odd!r} is not a class in every table; give all of them the same classes")
+        if self._classes is None:
+            self._classes = classes
+        return classes
+
+    def _explain(self, path: Path, header: Sequence[str]) -> None:
+        """Raise DataError for the usual mistakes: no header line, another separator."""
+        line = self._column_separator(path).join(header)
+        for char in _SEPARATORS if len(header) == 1 else ():
+            parts = line.split(char)
+            if len(parts) > 1 and (self.path_column in parts or any(map(is_image, parts))):
+                raise DataError(f"{path} has one column, {line!r}; give --separator {spell(char)}")
+        if any(is_image(cell) or (cell and (self._folder / cell).is_file()) for cell in header if "\0" not in cell):
+            raise DataError(
+                f"{path} has no header line, its first line is {line!r}; name its columns, such as "
+                f"--columns {','.join(_guess(header))}"
+            )
+
+    def _check_first(self, row: _Row) -> None:
+        """Raise DataError where the first photograph is not there: then a folder or suffix is missing for all."""
+        path = inside(self._folder / row.folder, row.path, row.where)
+        if path.is_file():
+            return
+        near = sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
+        there = sorted(child for child in self._folder.glob("*/") if (child / row.path).is_file())
+        hint = "give the folder of the photographs with --root or --images"
+        if near:
+            hint = f"there is {near[0].name}: give --suffix {near[0].name.removeprefix(path.name)}"
+        elif there:
+            hint = f"it is in {there[0]}: give --images {there[0].relative_to(self.root).as_posix()}"
+        raise DataError(f"{row.where}: {path} is missing; {hint}")
+
+
+def _refuse_voc_list(path: Path, number: int, cells: Sequence[str]) -> None:
+    line = " ".join(cells)
+    if re.fullmatch(r"\S+\s+(-1|0|1)", line.strip()) and not is_image(line.split()[0]):
+        raise DataError(
+            f"{path}:{number}: {line!r} is of a list of PASCAL VOC; use --source voc and give as --root the folder "
+            "that holds JPEGImages and ImageSets"
+        )
+
+
+def _again(first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    yield first
+    yield from rest
+
+
+def _character(given: str, flag: str) -> str:
+    character = _SPELLED.get(given, given)
+    if flag == "--label-separator" and given in (NO_SEPARATOR, "newline"):
+        return character
+    if len(character) != 1 or character in '"\r\n\0':
+        raise DataError(f"{flag} is {given!r}; give one character, or tab or space")
+    return character
+
+
+def _split(cell: str, where: str) -> str:
+    name = cell.strip()
+    if not name:
+        raise DataError(f"{where}: no split; give one for every image, or leave the column out")
+    numbered = re.search(r"\d", name)  # test1 and test2 stay two splits
+    return name if numbered else split_named(name) or name
+
+
+def _guess(header: Sequence[str]) -> list[str]:
+    """Name the columns of a table whose first line is data: the image's path, and labels next to it."""
+    at = next((number for number, cell in enumerate(header) if is_image(cell)), 0)
+    names = [f"column{number}" for number in range(1, len(header) + 1)]
+    names[at] = "path"
+    if len(header) > 1:
+        names[at + 1 if at + 1 < len(header) else at - 1] = "labels"
+    return names
+
+
+def _sorted(names: set[str]) -> tuple[str, ...]:
+    numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
+    return tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))
+
+
+def _refuse_repeated(rows: Sequence[_Row]) -> None:
+    seen: dict[str, str] = {}  # so that a.jpg and ./a.jpg are one image
+    for row in rows:
+        path = normpath(row.folder + row.path)
+        if path in seen:
+            raise DataError(
+                f"{row.where}: {row.path!r} stands at {seen[path]} already; put all its labels into one row"
+            )
+        seen[path] = row.where

@@ -1,0 +1,1 @@
+"""Check a packed split and repair it."""

@@ -1,0 +1,154 @@
+"""What a split's folder says of itself: index.json, or packing.json of an unfinished one, and samples.npy."""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess.packing.index_file import npy, statistics
+from preprocess.packing.resume import Entry, holds, read_entries, why_no_sequence
+from shards.disk.format import (
+    ACCEPTED_NAME,
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    INDEX_NAME,
+    PROGRESS_NAME,
+    REJECTED_NAME,
+    SAMPLES_NAME,
+)
+from shards.errors import FormatError, one_line
+from shards.index import map_samples
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What is written down of a split; `wrong` is what of it cannot be.
+
+    `name` is the file that was read, "" where there is none; `entries` are empty where it cannot be used. `samples` is
+    the array of samples.npy, why it cannot be used, or None in an unfinished folder, which need not have it.
+    """
+
+    split: str  # the folder's name, unless it was renamed: then what index and shards agree on
+    name: str = ""
+    described: dict[str, Any] | None = None
+    entries: tuple[Entry, ...] = ()
+    samples: np.ndarray | str | None = None
+    wrong: tuple[str, ...] = ()
+    is_foreign: bool = False  # of another version: not to be touched
+    in_place: bool = False  # the shards are links to another writer's tars
+
+    @property
+    def num_classes(self) -> int:
+        """Count the classes; 0 where that is not known."""
+        return len((self.described or {}).get("class_names", ()))
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """List the suffixes of a sample's images; none where they are not known."""
+        return tuple((self.described or {}).get("image", {}).get("members", ()))
+
+    @property
+    def task(self) -> str:
+        return (self.described or {}).get("task", "")
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Map checksums to names of shards."""
+        return {entry.sha256: entry.name for entry in self.entries}
+
+    def bare(self) -> "Written":
+        """Leave out what need not go to every worker."""
+        return replace(self, samples=None, wrong=())
+
+    def is_ours(self, name: str) -> bool:
+        """Tell whether a file belongs to a packed split."""
+        names = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, REJECTED_NAME, ACCEPTED_NAME)
+        return name in names or re.fullmatch(rf"{re.escape(self.split)}-\d{{6,}}\.(tar|idx)", name) is not None
+
+    def is_temporary(self, name: str) -> bool:
+        """Tell whether a file is one of ours that was never finished."""
+        return name.endswith(".tmp") and self.is_ours(name.removesuffix(".tmp"))
+
+    def is_surplus(self, name: str) -> bool:
+        """Tell whether a file is a shard, or a shard's index, that is not listed."""
+        stems = {Path(entry.name).stem for entry in self.entries}
+        return self.is_ours(name) and name.endswith((".tar", ".idx")) and Path(name).stem not in stems
+
+    def with_statistics(self, samples: np.ndarray) -> dict[str, Any]:
+        """Describe the split anew, with the counts and statistics that samples and shards have."""
+        assert self.described is not None
+        return {
+            **self.described,
+            "num_samples": len(samples),
+            "num_rejected": sum(len(entry.rejected) for entry in self.entries),
+            "statistics": statistics(samples, self.entries, self.num_classes),
+        }
+
+
+def read_written(root: Path) -> Written:
+    """Read what a split's folder says of itself; what is damaged is told, not raised."""
+    name = next((name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), "")
+    empty = Written(root.name, name)
+    if not name:
+        return replace(empty, wrong=(f"there is no {INDEX_NAME}",))
+    try:
+        described: Any = json.loads((root / name).read_bytes())
+        if not isinstance(described, dict):
+            raise ValueError("no mapping")
+        if name == INDEX_NAME and described.get("format") != FORMAT_NAME:
+            raise ValueError(f"not the index of a {FORMAT_NAME} dataset")
+        if name == INDEX_NAME and described.get("version") != FORMAT_VERSION:
+            version = described.get("version")
+            what = f"format version {version!r}, this code reads {FORMAT_VERSION}"
+            return replace(empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0)
+        split = _split_of(root, described)
+        entries = tuple(read_entries(split, described["shards"]))
+        if name == PROGRESS_NAME:
+            return replace(
+                empty, split=split, entries=entries, in_place=any((root / entry.name).is_symlink() for entry in entries)
+            )
+        _check_types(split, described)
+        if broken := why_no_sequence(split, entries):
+            raise ValueError(broken)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return replace(empty, wrong=(f"cannot be read ({one_line(error)})",))
+    in_place = described.get("in_place", False) is True
+    written = replace(empty, split=split, described=described, entries=entries, in_place=in_place)
+    return replace(written, samples=_samples(root, written))
+
+
+def _split_of(root: Path, described: dict[str, Any]) -> str:
+    """Tell which split is written down: readers open a folder by any name, so one that was renamed is no damage."""
+    stems = {entry["name"].rpartition("-")[0] for entry in described["shards"]}
+    split = described.get("split", min(stems, default=root.name))
+    return split if stems == {split} and re.fullmatch(r"\w[\w.-]*", split) else root.name
+
+
+def _check_types(split: str, described: dict[str, Any]) -> None:
+    names = described["class_names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("class_names are no list of names")
+    if len(set(names)) < len(names):
+        raise ValueError("class_names has a name twice")
+    if described["split"] != split:
+        raise ValueError(f"split is {described['split']!r}, the folder {split!r}")
+    if described["task"] not in ("multilabel", "multiclass"):
+        raise ValueError(f"task is {described['task']!r}")
+    members = described["image"]["members"]
+    if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
+        raise ValueError("image members are no list of suffixes")
+    if not isinstance(described["statistics"], dict) or not re.fullmatch("[0-9a-f]{64}", described["identity"]):
+        raise ValueError("statistics or identity are missing")
+
+
+def _samples(root: Path, written: Written) -> np.ndarray | str:
+    count = sum(entry.num_samples for entry in written.entries)
+    try:
+        samples = map_samples(root / SAMPLES_NAME, count, written.num_classes, len(written.members))
+        # NumPy reads over odd blanks in the header and over bytes after the last row.
+        return samples if holds(root / SAMPLES_NAME, npy(samples)) else "its bytes are not those of its rows alone"
+    except FormatError as error:
+        return str(error).removeprefix(f"{root / SAMPLES_NAME}: ").partition("; pack")[0]

@@ -1,0 +1,1 @@
+"""Random numbers by hashing, crops and augmentations."""

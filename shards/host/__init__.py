@@ -1,0 +1,1 @@
+"""What depends on the machine: cores, open files, terminals, compiled code, junk files."""

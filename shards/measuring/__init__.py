@@ -1,0 +1,1 @@
+"""How fast a packed dataset is read, and where the time goes."""

@@ -1,0 +1,132 @@
+"""Measure how fast a packed dataset is read and where the time goes: what `python -m shards.bench` prints."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+from tqdm import tqdm
+
+from shards.bench import BenchConfig
+from shards.choices import CROP_SHARE
+from shards.host.machine import num_cores
+from shards.index import open_split
+from shards.loader import Loader
+from shards.measuring.stages import STAGES, stage_times
+from shards.pipeline.decoded_cache import bounded
+
+MB, GB = 1e6, 1e9
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One reading of some batches."""
+
+    steps: int
+    images: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        return 1e6 * self.cpu_seconds / self.images
+
+
+def read(loader: Loader, enough: Callable[[int, float], bool], what: str) -> Pass:
+    """Read the first batches of epoch 0 until `enough(steps, seconds)`."""
+    loader.set_epoch(0)
+    images, steps, cpu, start = 0, 0, time.process_time(), time.perf_counter()
+    batches = iter(loader)
+    for batch in tqdm(batches, total=len(loader), desc=what, unit="batch", leave=False, disable=None):
+        images, steps = images + int(batch.valid.sum()), steps + 1
+        del batch
+        seconds = time.perf_counter() - start
+        if enough(steps, seconds):
+            break
+    batches.close()
+    return Pass(steps, images, seconds, time.process_time() - cpu)
+
+
+def memory() -> tuple[float, float]:
+    """Tell this process's resident memory in bytes: its own, and what is mapped (page cache, shared memory)."""
+    info = psutil.Process().memory_info()
+    mapped = getattr(info, "shared", 0)
+    return info.rss - mapped, mapped
+
+
+def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, float]) -> str:
+    """Say in one sentence what limits and what to change."""
+    threads, cores, samples = loader.num_threads, num_cores(), loader.index.samples
+    busy = warm.cpu_seconds / (warm.seconds * min(threads, cores))
+    if threads < cores and busy > 0.8:
+        return f"The loader's threads are busy, and only {threads} of {cores} cores are used: raise --num-threads."
+    if busy < 0.7:
+        return (
+            f"The threads wait {1 - busy:.0%} of the time, for storage or for cores that others use: "
+            "use a faster disk or a quieter machine."
+        )
+    first, second = sorted(stages, key=lambda name: -stages[name])[:2]
+    limit = (
+        f"The processor limits, most of it in {first} ({stages[first]:.0f} us) and {second} ({stages[second]:.0f} us)"
+    )
+    if config.cache == "ram" and config.augment == "pad":
+        return f"{limit}: more cores help, or --cache device in training, if it has a GPU."
+    if config.cache == "ram":
+        return f"{limit}: only fewer pixels help, a smaller --cache-short-side or --size, or more cores."
+    short_side = config.cache_short_side or round(config.size / CROP_SHARE)
+    widths, heights = bounded(samples["width"], samples["height"], short_side)
+    if config.augment == "pad":
+        widths = heights = np.full(len(samples), config.size)
+    num_bytes = loader.index.num_channels * float((widths * heights).sum())
+    needed, available = num_bytes / GB, psutil.virtual_memory().available / GB
+    smaller = ""
+    if np.minimum(samples["width"], samples["height"]).mean() > 1.2 * short_side:
+        smaller = f"pack with --short-side {short_side}, or "
+    if needed < available / 2:
+        return f"{limit}: {smaller}keep the images in memory with --cache ram ({needed:.2f} GB)."
+    return f"{limit}: {smaller}use more cores."
+
+
+def measure(config: BenchConfig) -> None:
+    """Do what `python -m shards.bench` was asked for."""
+    torch.set_num_threads(1)
+    index = open_split(config.data, config.split)
+    threads = config.num_threads or num_cores()
+    own_before, mapped_before = memory()
+    started = time.perf_counter()
+    loader = Loader(
+        index,
+        config.global_batch_size,
+        config.size,
+        config.train,
+        num_threads=threads,
+        cache=config.cache,
+        cache_short_side=config.cache_short_side,
+        augment=config.augment,
+        pad=config.pad,
+        cutout=config.cutout,
+    )
+    next(iter(loader))
+    first_batch = time.perf_counter() - started
+    cold = read(loader, lambda _, seconds: seconds > config.seconds, "first pass")
+    warm = read(loader, lambda steps, _: steps >= cold.steps, "second pass")
+    own, mapped = memory()
+    stages = stage_times(loader, min(cold.steps, 16))
+    print(f"{index.root}: {index.num_samples} images, {index.samples['length'].mean() / 1e3:.0f} kB each on average")
+    print(f"batches of {config.global_batch_size} at {config.size} pixels, {threads} threads, {num_cores()} cores\n")
+    print(f"first batch  {1e3 * first_batch:8.0f} ms")
+    for name, one in (("first pass ", cold), ("second pass", warm)):
+        print(
+            f"{name}  {one.images_per_second:8.0f} images/s, {one.cpu_us:.0f} us of CPU an image, {one.images} images"
+        )
+    print(f"memory       {(own - own_before) / MB:8.0f} MB of its own, {(mapped - mapped_before) / MB:.0f} MB mapped\n")
+    print("us of CPU an image, one thread alone:")
+    for name, meaning in STAGES.items():
+        print(f"{name:11s}  {stages[name]:8.1f}  {meaning}")
+    print(f"\n{advice(config, loader, warm, stages)}")

@@ -1,0 +1,1 @@
+"""From sample numbers to whole batches in reused buffers."""

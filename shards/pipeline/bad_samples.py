@@ -1,0 +1,95 @@
+"""What happens when a sample cannot be read: it is named, and the run stops, or goes on without it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shards.disk.format import SAMPLES_NAME
+from shards.errors import SampleError
+from shards.index import DatasetIndex
+
+_AGAIN = "run the same preprocess.shard command again"
+
+
+def restoring(index: DatasetIndex) -> str:
+    """Say how a split whose sample cannot be read is mended: what lies in place was written by another."""
+    if index.in_place:
+        return f"restore the tar that the shard is a link to, or {_AGAIN} to index what is there now"
+    return f"{_AGAIN} to restore the shard"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that could not be read: its row in the index, the path of its shard, its key and why."""
+
+    id: int
+    shard: str
+    key: str
+    reason: str
+
+    def line(self) -> str:
+        """Name it and say why."""
+        return f"{self.shard}: sample {self.key}: {self.reason}"
+
+
+class Watch:
+    """Stands over the samples that one thread reads, one after the other: `with watch.over(id, row): ...`.
+
+    A SampleError gets shard, key and remedy and goes on up, or with `skip` is noted in `bad`, by id, and ends here.
+    `num_seen` and `where` tell another thread how far this one is.
+    """
+
+    def __init__(self, index: DatasetIndex, skip: bool) -> None:
+        self._index, self._skip = index, skip
+        self._id, self._row = -1, np.void(b"")
+        self.num_seen = 0
+        self.bad: dict[int, Skipped] = {}
+
+    def begin(self) -> None:
+        """Turn to a batch whose first sample is yet to come."""
+        self._id = -1
+
+    def over(self, number: int, row: np.void) -> "Watch":
+        """Turn to a sample: row `number` of the index."""
+        self._id, self._row = number, row
+        self.num_seen += 1
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> bool:
+        if not isinstance(error, SampleError):
+            return False
+        skipped = self._skipped(str(error))
+        if not self._skip:
+            raise SampleError(f"{skipped.line()}; {restoring(self._index)}") from error
+        self.bad[skipped.id] = skipped
+        return True
+
+    def where(self) -> str:
+        """Name the sample that is being read, or before the first of a batch the file that tells where samples lie."""
+        return f"{self._index.root / SAMPLES_NAME}" if self._id < 0 else self._skipped("").line().removesuffix(": ")
+
+    def _skipped(self, reason: str) -> Skipped:
+        number, shards = int(self._row["shard"]), self._index.shards
+        path = self._index.root / shards[number].name if number < len(shards) else self._index.root
+        return Skipped(self._id, str(path), self._row["key"].decode("ascii", "backslashreplace"), reason)
+
+
+def most_skipped(num_samples: int) -> int:
+    """Tell how many samples of a split may be skipped in an epoch: one in a hundred, and always one."""
+    return max(1, num_samples // 100)
+
+
+def check_skipped(num_skipped: int, index: DatasetIndex, latest: Sequence[Skipped]) -> None:
+    """Raise SampleError where more samples were skipped than is put up with; `latest` are those just skipped."""
+    most = most_skipped(index.num_samples)
+    if num_skipped > most:
+        last = f"{latest[-1].line()}; " if latest else f"{index.root}: "
+        raise SampleError(
+            f"{last}{num_skipped} samples of {index.num_samples} were bad, {most} at most are skipped: "
+            f"python -m preprocess.verify {index.root} finds them all"
+        )

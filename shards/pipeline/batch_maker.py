@@ -1,0 +1,258 @@
+"""Make any batch of any epoch: a pure function of (epoch, step), callable from several threads."""
+
+import contextlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from shards.augment.crops import centre_crops, random_resized_crops
+from shards.augment.pad_crop import cut_out, draw_holes, draw_windows, mean_colour, pad_crop_into
+from shards.choices import Augmentation, OnBadSample
+from shards.decode.decoder import Decoder, channels_of, resize_box_into, resize_into
+from shards.decode.five_crop import NUM_CROPS, five_crops_into
+from shards.errors import DataError, SampleError
+from shards.index import DatasetIndex
+from shards.pipeline.bad_samples import Skipped, Watch, restoring
+from shards.pipeline.batch import Batch
+from shards.pipeline.buffers import PinnedRing, Ring
+from shards.pipeline.decoded_cache import Resident, bounded
+from shards.pipeline.reader import ShardReader
+from shards.sampler import Plan, World
+
+
+@dataclass(frozen=True)
+class View:
+    """What is seen of each image, `size` pixels across.
+
+    In training a random-resized crop, or with `augment="pad"` the centre, padded by `pad` pixels and cropped; then a
+    square of `cutout` pixels is cut out. In evaluation the centre, or with `five_crops` the centre and the four
+    corners. Of all bands or of the first `num_members` members.
+    """
+
+    size: int
+    train: bool
+    scale: tuple[float, float]
+    crop_share: float
+    five_crops: bool = False
+    num_members: int = 1
+    augment: Augmentation = "crop"
+    pad: int = 0
+    cutout: int = 0
+
+    @property
+    def num_channels(self) -> int:
+        return 2 + self.num_members
+
+    @property
+    def num_crops(self) -> int:
+        return NUM_CROPS if self.five_crops else 1
+
+    @property
+    def is_fixed(self) -> bool:
+        """Tell whether one view of an image, always the same, is all that is needed of it."""
+        return not self.train or self.augment == "pad"
+
+
+class BatchMaker:
+    """Make the batches of one rank. With `resident` images are decoded once, and cropped from there.
+
+    `pinned` is for batches that a GPU fetches: such memory costs the process a CUDA context.
+    """
+
+    decoder_class = Decoder
+
+    def __init__(
+        self,
+        index: DatasetIndex,
+        plan: Plan,
+        view: View,
+        resident: Resident | None = None,
+        on_bad_sample: OnBadSample = "stop",
+        pinned: bool = False,
+    ) -> None:
+        self.index, self.plan, self.view, self.resident = index, plan, view, resident
+        self.on_bad_sample = on_bad_sample
+        self._reader = ShardReader(index)
+        shape = (view.num_crops * plan.local_batch_size, view.size, view.size, view.num_channels)
+        self.ring = PinnedRing(shape) if pinned else Ring(shape)
+        self._local = threading.local()
+        self._colour = mean_colour(index)[: view.num_channels] if view.cutout else np.empty(0, np.uint8)
+
+    def warm_up(self) -> None:
+        """Compile, or load, what the first batch would wait for, on two samples."""
+        plan = replace(self.plan, global_batch_size=2, world=World())
+        with contextlib.suppress(SampleError):  # a bad sample is told of when its turn comes
+            BatchMaker(self.index, plan, self.view).make(0, 0)
+
+    def prepare(self) -> None:
+        """Do what has to be done once before the first batch."""
+
+    def make(self, epoch: int, step: int) -> Batch:
+        """Decode this rank's part of a global batch."""
+        ids, valid, num_known = self._share(epoch, step)
+        slot = self.ring.take()
+        try:
+            pixels = slot.numpy()
+            bad = self._fill(pixels, ids, epoch)
+            if bad:
+                self._fill_in(pixels, np.isin(ids, list(bad)), epoch, step)
+        except BaseException:
+            self.ring.give_back(slot)
+            raise
+        valid, num_known, skipped = self._without(ids, valid, num_known, bad)
+        known = self.index.known(ids)
+        known[~valid] = False
+        return Batch(
+            images=self.ring.lend(slot),
+            labels=torch.from_numpy(self.index.labels(ids).astype(np.float32)),
+            known=torch.from_numpy(known),
+            valid=torch.from_numpy(valid),
+            ids=torch.from_numpy(np.where(valid, ids, -1)),
+            num_known=num_known,
+            skipped=skipped,
+        )
+
+    def watch(self) -> Watch:
+        """Give what stands over the samples that this thread reads."""
+        if not hasattr(self._local, "watch"):
+            self._local.watch = Watch(self.index, self.on_bad_sample == "skip")
+        watch: Watch = self._local.watch
+        return watch
+
+    def _without(
+        self, ids: np.ndarray, valid: np.ndarray, num_known: int, bad: Mapping[int, Skipped]
+    ) -> tuple[np.ndarray, int, tuple[Skipped, ...]]:
+        """Take bad samples out of this rank's part of a batch: what is valid, what is known of it, what is skipped."""
+        is_bad = valid & np.isin(ids, list(bad))
+        num_known -= int(self.index.known(ids[is_bad]).sum())
+        return valid & ~is_bad, num_known, tuple(bad[number] for number in ids[is_bad].tolist())
+
+    def _fill_in(self, slot: np.ndarray, is_bad: np.ndarray, epoch: int, step: int) -> None:
+        """Repeat good samples of the global batch where there are bad ones, as padding does."""
+        if not is_bad.all():
+            views = slot.reshape(self.view.num_crops, len(is_bad), *slot.shape[1:])
+            views[:, is_bad] = views[:, np.resize(np.flatnonzero(~is_bad), is_bad.sum())]
+            return
+        bad: Mapping[int, Skipped] = {}
+        for number in self.plan.global_ids(epoch, step).tolist():
+            bad = self._fill(slot, np.full(len(is_bad), number), epoch)
+            if not bad:
+                return
+        last = next(iter(bad.values())).line()
+        raise SampleError(f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}")
+
+    def _share(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Tell this rank's samples int64 [B] of a global batch, which are valid, and the global batch's known labels.
+
+        Padding repeats samples of the same global batch, so that batch statistics see photographs, not zeros.
+        """
+        global_ids = self.plan.global_ids(epoch, step)
+        part = self.plan.local_part(len(global_ids))
+        num_valid, num_slots = part.stop - part.start, self.plan.local_batch_size
+        ids = np.resize(global_ids[part] if num_valid else global_ids, num_slots)
+        return ids, np.arange(num_slots) < num_valid, int(self.index.known(global_ids).sum())
+
+    def read(self, row: np.void) -> list[np.ndarray]:
+        """View the image members of one sample that are looked at: uint8 [length] each."""
+        return [self._reader.member(row, member) for member in range(self.view.num_members)]
+
+    def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> dict[int, Skipped]:
+        """Write this rank's images; return, by id, those that were skipped, whose pixels are anything."""
+        watch = self.watch()
+        watch.bad = {}
+        decoder, rows, view, seed = self._decoder(), self.index.samples[ids], self.view, self.plan.seed
+        if self.resident is not None:
+            for number in self.resident.missing(ids).tolist():
+                with watch.over(number, self.index.samples[number]):
+                    self._still_into(self.resident.image(number), decoder, self.index.samples[number])
+                    self.resident.keep(number)
+        if not view.train:
+            self._fill_views(slot, decoder, ids, rows)
+        elif view.augment == "pad":
+            self._fill_windows(slot, decoder, ids, rows, epoch)
+        else:
+            self._fill_random(slot, decoder, ids, rows, epoch)
+        if view.train and view.cutout:
+            cut_out(slot, draw_holes(ids, view.size, view.cutout, seed, epoch), view.cutout, self._colour)
+        return watch.bad
+
+    def _decoder(self) -> Decoder:
+        """Give this thread's decoder."""
+        if not hasattr(self._local, "decoder"):
+            self._local.decoder = self.decoder_class()
+        decoder: Decoder = self._local.decoder
+        return decoder
+
+    def _fill_random(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int) -> None:
+        kept = self.resident
+        widths, heights = (rows["width"], rows["height"]) if kept is None else (kept.widths[ids], kept.heights[ids])
+        boxes, flips = random_resized_crops(ids, widths, heights, self.plan.seed, epoch, self.view.scale)
+        if kept is not None:
+            for out, pixels, flip in zip(slot, kept.crops(ids, boxes), flips.tolist(), strict=True):
+                resize_into(out, pixels, flip)
+            return
+        watch = self.watch()
+        for out, number, row, box, flip in zip(slot, ids.tolist(), rows, boxes.tolist(), flips.tolist(), strict=True):
+            with watch.over(number, row):
+                decoder.crop_bands_into(out, self.read(row), int(row["width"]), int(row["height"]), box, flip)
+
+    def _fill_windows(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int) -> None:
+        windows = draw_windows(ids, self.view.pad, self.plan.seed, epoch)
+        if self.resident is not None:
+            pad_crop_into(slot, self.resident.stack(), ids, windows)
+            return
+        if not hasattr(self._local, "whole"):
+            self._local.whole = np.empty_like(slot)
+        self._fill_views(self._local.whole, decoder, ids, rows)
+        pad_crop_into(slot, self._local.whole, np.arange(len(ids)), windows)
+
+    def _fill_views(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray) -> None:
+        views = slot.reshape(self.view.num_crops, len(ids), *slot.shape[1:]).swapaxes(0, 1)
+        if self.resident is not None:
+            views[:] = self.resident.stack()[ids].reshape(views.shape)
+            return
+        boxes = centre_crops(rows["width"], rows["height"], self.view.size, self.view.crop_share)
+        watch = self.watch()
+        for out, number, row, box in zip(views, ids.tolist(), rows, boxes, strict=True):
+            with watch.over(number, row):
+                self._view_into(out, decoder, row, box)
+
+    def _still_into(self, out: np.ndarray, decoder: Decoder, row: np.void) -> None:
+        """Decode what is kept of an image: the one view that is needed of it, or all of it, to crop from.
+
+        `out` is uint8 [num_crops * size, size, C], or [h, w, C] of the size to keep.
+        """
+        if self.view.is_fixed:
+            size, share = self.view.size, self.view.crop_share
+            (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
+            self._view_into(out.reshape(self.view.num_crops, size, size, -1), decoder, row, box)
+        else:
+            width, height = int(row["width"]), int(row["height"])
+            resize_into(out, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False)
+
+    def _view_into(self, out: np.ndarray, decoder: Decoder, row: np.void, box: np.ndarray) -> None:
+        """Write what evaluation sees of one image: uint8 [1 or 5, size, size, C]. `box` is the single view's."""
+        members, width, height = self.read(row), int(row["width"]), int(row["height"])
+        for part, data in zip(channels_of(out, len(members)), members, strict=True):
+            if self.view.five_crops:
+                five_crops_into(part, decoder, data, width, height, self.view.crop_share)
+            else:
+                resize_box_into(part[0], decoder, data, width, height, box.tolist())
+
+
+def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:
+    """Make room for decoded images: finished views, or to crop from, of a short side of at most `short_side`."""
+    widths, heights = index.samples["width"], index.samples["height"]
+    if view.is_fixed:
+        widths = np.full(index.num_samples, view.size)
+        heights = view.num_crops * widths
+    else:
+        widths, heights = bounded(widths, heights, short_side)
+    checksums = "".join(shard.sha256 for shard in index.shards)
+    try:
+        return Resident(widths, heights, view.num_channels, f"{index.root} {view} {checksums}", num_sharers)
+    except DataError as error:
+        raise DataError(f"{index.root}: {error}") from error

@@ -1,0 +1,55 @@
+"""A packed split keeps its bytes from version to version, and on every processor.
+
+Only what our own code decides: JPEGs that keep their coefficients. What libraries encode may change with them.
+`python tests/preprocess/packing/test_golden.py` writes the golden split again, after an intended change of the format.
+"""
+
+import shutil
+from pathlib import Path
+
+from preprocess.record import Record
+from tests.conftest import jpeg, pack, photograph
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+LABELS = [((0, 3), ()), ((), (10,)), ((5,), (0, 1)), ((), ()), ((10,), ())]
+
+
+def golden_records() -> list[Record]:
+    """List the five photographs: 4:4:4, 4:2:0 of odd size, progressive, grey, 4:2:2 with metadata."""
+    paths = sorted((GOLDEN / "photographs").iterdir())
+    return [
+        Record(f"photo.{number}", path, path.name, *labels)
+        for number, (path, labels) in enumerate(zip(paths, LABELS, strict=True))
+    ]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_shards_index_and_rows_are_byte_for_byte_the_golden_ones(tmp_path):
+    pack(golden_records(), tmp_path / "train", shard_samples=3)
+    packed, golden = contents(tmp_path / "train"), contents(GOLDEN / "split")
+    assert list(packed) == list(golden)
+    assert "train-000001.tar" in packed
+    for name in golden:
+        assert packed[name] == golden[name], name
+
+
+def write_photographs(folder: Path) -> None:
+    """Write the inputs, once: another encoder would make other bytes of them."""
+    folder.mkdir(parents=True)
+    grey = jpeg(photograph(48, 40, 3).convert("L"), quality=50)
+    marked = jpeg(photograph(60, 33, 4), quality=40, subsampling=1, comment=b"a comment", icc_profile=b"x" * 40)
+    (folder / "1.jpg").write_bytes(jpeg(photograph(64, 48, 0), quality=60, subsampling=0))
+    (folder / "2.jpg").write_bytes(jpeg(photograph(97, 61, 1), quality=50, subsampling=2))
+    (folder / "3.jpg").write_bytes(jpeg(photograph(80, 48, 2), quality=50, progressive=True))
+    (folder / "4.jpg").write_bytes(grey)
+    (folder / "5.jpg").write_bytes(marked)
+
+
+if __name__ == "__main__":
+    if not (GOLDEN / "photographs").is_dir():
+        write_photographs(GOLDEN / "photographs")
+    shutil.rmtree(GOLDEN / "split", ignore_errors=True)
+    pack(golden_records(), GOLDEN / "split", shard_samples=3)

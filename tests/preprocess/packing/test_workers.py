@@ -1,0 +1,85 @@
+"""A worker that is killed or hangs surfaces with its cause, and nothing hangs with it."""
+
+import dataclasses
+import os
+import time
+from typing import Any
+
+import pytest
+
+from preprocess.images.geometry import ImageOptions
+from preprocess.images.members import Packed
+from preprocess.packing.pool import Pool
+from preprocess.record import MAX_BYTES, Record
+from shards.errors import DataError
+from tests.conftest import pack
+from tests.preprocess.hanging import Failing, Hanging, Killing
+
+
+def as_a(kind: type[Record], record: Record, **more: Any) -> Record:
+    return kind(**{field.name: getattr(record, field.name) for field in dataclasses.fields(record)}, **more)
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_worker_is_told_and_the_rest_is_kept(records, tmp_path):
+    changed = [*records[:40], as_a(Killing, records[40], after=tmp_path / "train"), *records[41:]]
+    with pytest.raises(DataError, match=r"a worker process was killed.*run the same command again"):
+        pack(changed, tmp_path / "train", workers=2)
+    assert not list((tmp_path / "train").glob("*.tar.tmp"))
+    assert pack(records, tmp_path / "train").num_kept >= 1
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_read_that_hangs_ends_with_the_name_of_the_image(records, workers):
+    pool = Pool(workers, read_timeout_s=0.5)
+    try:
+        with pytest.raises(DataError, match=r"photo 003\.jpg: reading it has not ended for 0\.5 s"):
+            list(pool.pack([*records[:3], as_a(Hanging, records[3])], ImageOptions()))
+    finally:
+        pool.close()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("error", "raised", "says"),
+    [
+        (AttributeError, AttributeError, "by the record"),
+        (ValueError, ValueError, "by the record"),
+        (MemoryError, DataError, r"photo 003\.jpg: no memory is left for this image; .*fewer --workers"),
+    ],
+)
+def test_whatever_reading_raises_is_told_at_once(records, workers, error, raised, says):
+    pool = Pool(workers, read_timeout_s=60)
+    started = time.monotonic()
+    try:
+        with pytest.raises(raised, match=says):
+            list(pool.pack([*records[:3], as_a(Failing, records[3], error=error)], ImageOptions()))
+    finally:
+        pool.close()
+    assert time.monotonic() - started < 50
+
+
+def no_memory(data: bytes) -> Packed:
+    raise MemoryError
+
+
+def test_lack_of_memory_while_packing_names_the_image(records):
+    with pytest.raises(DataError, match=r"photo 000\.jpg: no memory is left for this image"):
+        list(Pool(1).images(no_memory, records[:1]))
+
+
+def test_what_is_no_regular_file_is_refused_at_the_door(records, tmp_path):
+    """Opening a pipe that nobody writes to would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    device, huge = tmp_path / "zero.jpg", tmp_path / "huge.jpg"
+    device.symlink_to("/dev/zero")
+    with open(huge, "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    odd = [dataclasses.replace(records[0], path=path) for path in (tmp_path / "pipe.jpg", device, huge, tmp_path)]
+    pool = Pool(1, read_timeout_s=5)
+    reasons = list(pool.pack(odd, ImageOptions()))
+    assert [str(reason).partition("(")[2] for reason in reasons[:2]] == ["not a regular file)"] * 2
+    assert "bytes, more than" in str(reasons[2])
+    assert "not a regular file" in str(reasons[3])

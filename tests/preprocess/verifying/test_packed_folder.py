@@ -1,0 +1,77 @@
+"""What a split's folder says of itself is believed as far as it can be: a finding, not a traceback, where it cannot."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from preprocess.packing.pool import Pool
+from preprocess.verifying.repair import repair_split
+from preprocess.verifying.verification import verify_split
+from shards.index import DatasetIndex
+from tests.preprocess.test_verify import edit_index
+from tests.preprocess.verifying.test_repair import digests
+
+
+@pytest.fixture(scope="module")
+def pool():
+    pool = Pool(1)
+    yield pool
+    pool.close()
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_renamed_folder_is_told_and_not_taken_apart(packed, tmp_path, pool, unfinished):
+    root = Path(shutil.copytree(packed, tmp_path / "training"))
+    if unfinished:
+        described = json.loads((root / "index.json").read_text())
+        (root / "index.json").unlink()
+        (root / "packing.json").write_text(json.dumps({k: described[k] for k in ("identity", "shards")}))
+    else:
+        assert DatasetIndex.open(root).num_samples == 70
+    before = digests(root)
+    findings = verify_split(root, pool).findings
+    lines = [finding.line() for finding in findings]
+    assert f"{root}: is split train under another name; rename the folder back; until then --repair" in lines[0]
+    assert len(lines) == 1 + unfinished
+    (root / "train-000001.idx").unlink()
+    del before["train-000001.idx"]
+    findings = verify_split(root, pool).findings
+    assert any("train-000001.idx: is missing" in finding.line() for finding in findings)
+    assert not list(repair_split(root, findings))
+    assert digests(root) == before
+    root = root.rename(tmp_path / "train")
+    list(repair_split(root, verify_split(root, pool).findings))
+    assert [finding.what for finding in verify_split(root, pool).findings] == ["packing was not finished"] * unfinished
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("pixel_sum", ["1", "2", "3"]),
+        ("pixel_sum", [1, 2]),
+        ("pixel_sum", [1, 2, 10**400]),
+        ("pixel_sum_squares", [1, None, 3]),
+        ("num_pixels", 0),
+        ("rejected", [3]),
+        ("rejected", [{}]),
+        ("first_record", 3),
+    ],
+)
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_entries_that_cannot_be_are_a_finding(packed, tmp_path, pool, field, value, all_of_them):
+    root = Path(shutil.copytree(packed, tmp_path / "train"))
+    shards = json.loads((root / "index.json").read_text())["shards"]
+    for entry in shards if all_of_them else shards[1:2]:
+        entry[field] = value
+    edit_index(root, checksum=True, shards=shards)
+    (finding, *_) = verify_split(root, pool).findings
+    assert "index.json: cannot be read (" in finding.line()
+
+
+def test_an_index_without_shards_is_a_finding(packed, tmp_path, pool):
+    root = Path(shutil.copytree(packed, tmp_path / "train"))
+    edit_index(root, checksum=True, shards=[], num_samples=0)
+    (finding, *_) = verify_split(root, pool).findings
+    assert "index.json: cannot be read (its shards hold no sample)" in finding.line()

@@ -1,0 +1,136 @@
+"""Nothing hangs: not a read without an end, not Ctrl-C, not an iteration that nobody wants any more."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from shards.errors import DataError
+from shards.loader import Loader
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(autouse=True)
+def _short_wait(monkeypatch):
+    """A thread whose read hangs is left behind after 10 s otherwise."""
+    monkeypatch.setattr("shards.loader.JOIN_TIMEOUT_S", 0.5)
+
+
+def hang_at(loader: Loader, sample: int) -> threading.Event:
+    """Let the reading of one sample wait until the event is set."""
+    released, member = threading.Event(), loader.maker._reader.member
+    key = loader.index.samples["key"][sample]
+
+    def slow(row, number):
+        if row["key"] == key:
+            released.wait()
+        return member(row, number)
+
+    loader.maker._reader.member = slow
+    return released
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_a_read_that_hangs_ends_with_shard_and_key(index, num_threads):
+    loader = Loader(index, 8, 32, train=False, num_threads=num_threads, read_timeout_s=0.3)
+    loader.warm_up()
+    released = hang_at(loader, 37)
+    seen = []
+    try:
+        with pytest.raises(DataError, match=r"train-000002\.tar: sample 37%2E259: reading it has not ended for 0\.3 s"):
+            seen.extend(batch.ids[0].item() for batch in loader)
+    finally:
+        released.set()
+    assert seen == [0, 8, 16, 24]  # what came before was handed out
+
+
+def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_before(index, monkeypatch):
+    loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)
+    loader.warm_up()
+    released, share = threading.Event(), loader.maker._share
+
+    def slow(epoch, step):
+        if step == 1:
+            released.wait()
+        return share(epoch, step)
+
+    monkeypatch.setattr(loader.maker, "_share", slow)
+    try:
+        with pytest.raises(DataError, match=rf"^{index.root}/samples\.npy: reading it has not ended for 0\.3 s"):
+            list(loader)
+    finally:
+        released.set()
+
+
+def test_a_slow_batch_is_no_hang(index):
+    """Each sample takes a third of the timeout, the batch several times as long."""
+    loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)
+    loader.warm_up()
+    member = loader.maker._reader.member
+
+    def slow(row, number):
+        time.sleep(0.1)
+        return member(row, number)
+
+    loader.maker._reader.member = slow
+    next(iter(loader))
+
+
+def test_an_exception_in_a_thread_reaches_the_consumer(index):
+    loader = Loader(index, 8, 32, num_threads=3)
+
+    def broken(row, number):
+        raise RuntimeError("a bug of ours")
+
+    loader.maker._reader.member = broken
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        list(loader)
+
+
+def test_an_exception_in_the_loop_leaves_no_thread(index):
+    before = threading.active_count()
+
+    def loop():
+        for _ in Loader(index, 8, 32, num_threads=3):
+            raise RuntimeError("in the training loop")
+
+    with pytest.raises(RuntimeError, match="in the training loop"):
+        loop()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("way", ["hanging", "abandoned"])
+def test_ctrl_c_and_exit_do_not_wait_for_a_read_that_hangs(packed, way):
+    script = f"""
+import signal
+from shards import loader as module
+from shards.index import DatasetIndex
+from tests.shards.pipeline.test_hangs import hang_at
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a job in the background is started without
+module.JOIN_TIMEOUT_S = 0.5
+loader = module.Loader(DatasetIndex.open({str(packed)!r}), 8, 32, train=False)
+loader.warm_up()
+hang_at(loader, 20)
+iterator = iter(loader)
+next(iterator), next(iterator)
+print("waiting", flush=True)
+if {way!r} == "hanging":
+    next(iterator)
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", script], env=env, cwd=ROOT, **pipes)
+    assert process.stdout.readline() == "waiting\n"
+    if way == "hanging":
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert ("KeyboardInterrupt" in errors) == (way == "hanging"), errors
+    assert process.returncode == (-signal.SIGINT if way == "hanging" else 0)

@@ -1,0 +1,1 @@
+"""Loss, mixing, optimiser and the step."""

@@ -1,0 +1,85 @@
+"""One optimiser step: from a batch to new weights."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from shards.errors import DataError
+from shards.pipeline.batch import Batch
+from train.config import TrainConfig
+from train.optimise.loss import Loss
+from train.optimise.mix import Mix
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What a step has done by whoever distributes the run: gradients of a loss, without their exchange, clipped."""
+
+    backward: Callable[[Tensor], None]
+    no_sync: Callable[[], AbstractContextManager[None]]
+    clip: Callable[[float], None]
+
+
+class Step:
+    """Take optimiser steps. A batch's loss is the same on any number of ranks and with any `accumulate`.
+
+    Batch norm is the exception: it normalises what passes through the network at once.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        mix: Mix | None,
+        config: TrainConfig,
+        num_ranks: int,
+        hands: Hands,
+    ) -> None:
+        self._model, self._optimizer, self._loss, self._mix = model, optimizer, loss, mix
+        self._config = config
+        self._num_ranks, self._hands = num_ranks, hands
+
+    def __call__(self, batch: Batch, epoch: int, step: int) -> Tensor:
+        """Take step `step` of an epoch; return this rank's sums of losses and right answers, float64 [2]."""
+        self._optimizer.zero_grad()
+        # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global count.
+        scale = self._num_ranks / max(1, self._loss.count(batch.num_known, batch.labels.shape[1]))
+        if self._mix is not None:
+            batch = self._mix(batch, epoch, step)
+        chunks = (batch[name].chunk(self._config.accumulate) for name in ("images", "labels", "known"))
+        parts = list(zip(*chunks, strict=True))
+        totals = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
+        for number, (images, labels, known) in enumerate(parts, start=1):
+            with self._hands.no_sync() if number < len(parts) else nullcontext():
+                logits = self._logits(images)
+                loss = self._loss(logits, labels, known)
+                self._hands.backward(loss * scale)
+            totals += torch.stack([loss.detach(), right_answers(logits.detach(), labels, known)])
+        if self._config.clip_norm:
+            self._hands.clip(self._config.clip_norm)
+        self._optimizer.step()
+        return totals
+
+    def _logits(self, images: Tensor) -> Tensor:
+        try:
+            return self._model(images).float()
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise DataError(
+                f"batch norm cannot normalise {len(images)} image by itself: give a greater --global-batch-size or "
+                "--size, a smaller --accumulate, or a model without batch norm"
+            ) from error
+
+
+def right_answers(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """Count the samples, known in all classes, whose highest logit is at their label; [B, K] each -> float32 [].
+
+    Of a mixed image the label of the greater share counts. Means something where a sample has one label.
+    """
+    right = logits.argmax(1) == labels.argmax(1)
+    return (right & (known > 0).all(1)).sum().float()
