@@ -4,6 +4,7 @@ Why threads: what costs time (cutting tiles, decoding, resizing) runs outside th
 process boundary. Each thread makes a whole batch, so nothing is handed over per image.
 """
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -105,6 +106,27 @@ class _Making:
             del made  # a thread must not keep a batch that its consumer has let go
 
 
+def _num_ranks() -> int:
+    """Count the ranks that this process is one of, as torch or its launcher says."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
+def _alone() -> World:
+    """Return the world of a loader that was given none. Raises DataError on one of several ranks.
+
+    Each of them would read all samples, which no loss and no metric shows.
+    """
+    num_ranks = _num_ranks()
+    if num_ranks > 1:
+        raise DataError(
+            f"this process is one of {num_ranks} ranks, but the loader was given no world: give "
+            f"world=World(rank, {num_ranks}) to read this rank's part, or world=World() to read all samples"
+        )
+    return World()
+
+
 class _Steps(IterableDataset[Batch]):
     """What DataLoader is told it iterates over: the rest of an epoch (the whole of it, unless a state was loaded).
 
@@ -117,6 +139,17 @@ class _Steps(IterableDataset[Batch]):
         self.epoch, self.step, self.resume_step = 0, 0, 0
 
     def __iter__(self) -> Iterator[Batch]:
+        """Iterate for another DataLoader than ours. Raises DataError on one of several ranks."""
+        num_ranks = _num_ranks()
+        if num_ranks > 1:
+            raise DataError(
+                f"this loader gives each of {num_ranks} ranks its part already: another DataLoader over it, as "
+                "accelerator.prepare makes one, would divide it again; do not prepare it, iterate over it itself"
+            )
+        return self.batches()
+
+    def batches(self) -> Iterator[Batch]:
+        """Iterate over the rest of the epoch."""
         plan, epoch, step, self.resume_step = self._maker.plan, self.epoch, self.resume_step, 0
         self.step = step
         self._maker.prepare()
@@ -144,9 +177,9 @@ class Loader(DataLoader[Batch]):
     `train=True` shuffles all samples anew each epoch and draws random-resized crops and flips; `train=False` keeps the
     index's order and takes the centre, or with `five_crops` the centre and the four corners: `images` is then
     [5 B, C, size, size], first the centres of all samples. Every rank makes `len(self)` steps. Both order and crops are
-    pure functions of (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. An epoch
-    that was read to its end moves the loader on to the next one; one that was left starts again, unless
-    `load_state_dict` says where.
+    pure functions of (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. `world`
+    says which rank's part to read: on one of several ranks it has to be given. An epoch that was read to its end moves
+    the loader on to the next one; one that was left starts again, unless `load_state_dict` says where.
 
     `augment="pad"`, for small images, takes all of an image that is `size` pixels wide and high (of others the centre,
     its short side resized to `size`): in training padded by `pad` reflected pixels, cropped and flipped, in evaluation
@@ -174,7 +207,7 @@ class Loader(DataLoader[Batch]):
         size: int = 224,
         train: bool = True,
         seed: int = 0,
-        world: World = World(),  # noqa: B008 (frozen)
+        world: World | None = None,
         num_threads: int = 2,
         scale: tuple[float, float] = (0.08, 1.0),
         crop_share: float | None = None,
@@ -212,6 +245,7 @@ class Loader(DataLoader[Batch]):
             raise DataError(f"{index.root}: holds no samples; pack the split again")
         if not 0 <= seed < 2**63:
             raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
+        world = _alone() if world is None else world
         plan = Plan(index.num_samples, global_batch_size, train, seed, world)
         self.index, self.plan, self.num_threads = index, plan, num_threads
         what = five_crops and not train, index.num_members(bands), augment, pad, cutout
@@ -233,7 +267,7 @@ class Loader(DataLoader[Batch]):
 
     def __iter__(self) -> Any:
         """Iterate over the rest of the epoch (the whole of it, unless a state was loaded)."""
-        return iter(self._steps)
+        return self._steps.batches()
 
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for; with cache device also decode all."""
