@@ -12,13 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
+import yaml
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
 from shards.errors import DataError, remedy
 from shards.host.streams import leave_stdout, prepare_streams
 from shards.pages.spelling import plain
+from shards.yaml_files import read_words
 
 T = TypeVar("T")
+set_loader("words", read_words, (yaml.YAMLError,))
 # Where the system refuses something that is no path -> what to do.
 LIMITS = {
     errno.EMFILE: "raise the limit of open files with `ulimit -n`",
@@ -63,6 +66,7 @@ def parse(
         epilog=epilog,
         exit_on_error=False,
         formatter_class=_Help,
+        parser_mode="words",
     )
     if config_file:
         parser.add_argument("--config", action="config", help="YAML file of these options; flags win over it")

@@ -10,6 +10,7 @@ import yaml
 from shards.choices import Augmentation, Cache, OnBadSample
 from shards.commandline import option
 from shards.errors import DataError, one_line
+from shards.yaml_files import UniqueKeys
 from train.checks import check, idle
 
 Bands = Literal["all", "rgb"]
@@ -167,7 +168,7 @@ class TrainConfig:
         """Read a run's config.yaml. Unknown keys are refused; options newer than the file take their defaults."""
         names = {field.name for field in dataclasses.fields(cls)}
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
             odd = sorted(set(values) - names)
             if odd:
                 raise DataError(

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from preprocess.reading.json_objects import each_key_once
 from preprocess.reading.labelcells import are_numbers, tidy
 from preprocess.reading.listcells import as_list
 from shards.errors import DataError
@@ -33,7 +34,7 @@ def of_text(content: bytes, where: str) -> Label:
 def of_json(content: bytes, field: str, where: str) -> Label | list[Label]:
     """Read the class or the list of classes under a key of a JSON member. Raises DataError."""
     try:
-        parsed = json.loads(content, object_pairs_hook=_object)
+        parsed = json.loads(content, object_pairs_hook=each_key_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is no JSON ({error}); correct it") from None
     value = parsed
@@ -45,13 +46,6 @@ def of_json(content: bytes, field: str, where: str) -> Label | list[Label]:
     if isinstance(value, list):
         return _several(value, where)
     return _one(value, where)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
 
 
 def _several(values: list[Any], where: str) -> list[Label]:

@@ -9,15 +9,16 @@ from posixpath import normpath
 from typing import Any
 
 from preprocess.reading.class_names import normal_form
+from preprocess.reading.json_objects import each_key_once
 from preprocess.record import MAX_CLASSES
 from shards.errors import DataError
 
 MAX_JSON_BYTES = 4 << 30  # the largest of COCO has 470 MB
 # fmt: off
-_KEPT = (
+_KEPT = frozenset((
     "images", "annotations", "categories", "id", "name", "supercategory", "file_name", "image_id", "category_id",
     "iscrowd",
-)
+))
 # fmt: on
 
 
@@ -106,7 +107,7 @@ def _load(path: Path) -> dict[str, Any]:
             raw = file.read(MAX_JSON_BYTES + 1)
         if len(raw) > MAX_JSON_BYTES:
             raise DataError(f"{path} has more than {MAX_JSON_BYTES:,} bytes; it is no file of instances, remove it")
-        content = json.loads(raw, object_hook=_without_shapes)
+        content = json.loads(raw, object_pairs_hook=_without_shapes)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name the files with --annotations") from None
     except RecursionError:
@@ -120,8 +121,8 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _without_shapes(item: dict[str, Any]) -> dict[str, Any]:
-    return {key: item[key] for key in _KEPT if key in item}
+def _without_shapes(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return each_key_once([(key, value) for key, value in pairs if key in _KEPT])
 
 
 def _list(content: dict[str, Any], key: str, path: Path) -> Sequence[dict[str, Any]]:
