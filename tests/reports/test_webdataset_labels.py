@@ -259,7 +259,7 @@ def test_labels_in_different_members(tmp_path):
 def test_a_key_twice_in_json(tmp_path):
     content = b'{"labels": ["cat"], "labels": ["dog"]}'
     add_by_hand(tmp_path / "train-000000.tar", [{"__key__": "a", "jpg": sample(0)["jpg"], "json": content}])
-    assert "a key is there twice" in refusal(tmp_path)
+    assert "is there twice" in refusal(tmp_path)
 
 
 def test_the_layout_of_img2dataset_gets_a_line(tmp_path):
