@@ -150,6 +150,7 @@ def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
         and path.is_file()
         and path.stat().st_size == entry.bytes
         and inputs(records[entry.first_record : last]) == entry.inputs
+        and not _was_replaced(records[entry.first_record : last], path)
         and file_sha256(path) == entry.sha256
         and holds(path.with_suffix(".idx"), dali_index(path))
     )
@@ -158,6 +159,16 @@ def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
 def inputs(records: Sequence[Record]) -> str:
     """Hash what goes into a shard: names, labels and file sizes; reading the images would cost as much as packing."""
     return digest([(r.name, r.labels, r.ignored, r.num_bytes()) for r in records])
+
+
+def _was_replaced(records: Sequence[Record], shard: Path) -> bool:
+    """Tell whether a file of the source was written after the shard, as make does.
+
+    Sizes do not tell: all BMPs and plain TIFFs of one size in pixels have the same. A source that was copied anew
+    costs packing it again, to the same bytes.
+    """
+    made = shard.stat().st_mtime_ns
+    return any(path.stat().st_mtime_ns > made for path in {record.path for record in records if record.data is None})
 
 
 def holds(path: Path, content: bytes) -> bool:

@@ -73,6 +73,21 @@ def test_a_photograph_that_was_replaced_after_packing(pack, table):
     assert abs(pixels.mean((0, 1)) - RED).max() < 3
 
 
+def test_a_photograph_was_replaced_by_one_of_the_same_size(pack, table):
+    """All BMPs of 24 x 20 pixels have as many bytes: names, labels and sizes are what they were."""
+    args = ["--source", "csv", "--root", table.parent, "--out", table.parents[1] / "out"]
+    photo = table.parent / "0.jpg"  # the content says what it is
+    photo.write_bytes(saved(Image.new("RGB", (24, 20), BLUE), "BMP"))
+    assert pack(*args)[0] == 0
+    assert "0 written, 1 verified and kept" in pack(*args)[1]
+    made = (table.parents[1] / "out" / "all" / "all-000000.tar").stat().st_mtime_ns
+    photo.write_bytes(saved(Image.new("RGB", (24, 20), RED), "BMP"))
+    os.utime(photo, ns=(made + 10**9, made + 10**9))
+    assert "1 written, 0 verified and kept" in pack(*args)[1]
+    pixels = ShardDataset(table.parents[1] / "out" / "all")[0][0]
+    assert abs(pixels.mean((0, 1)) - RED).max() < 3
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
