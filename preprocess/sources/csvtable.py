@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath
 
+from preprocess.reading.class_names import normal_form
 from preprocess.reading.labelcells import NO_SEPARATOR, read_column, spell, tidy
 from preprocess.reading.labelcolumns import LabelColumns, are_certainly_classes, chosen, find_label_columns, suggested
 from preprocess.reading.paths import in_split_order, inside, short_names, split_named, split_of
@@ -84,6 +85,7 @@ class CSV(Source):
         self._between = _character(self.label_separator, "--label-separator") if self.label_separator else ""
         self._classes: tuple[str, ...] | None = None  # the first table's columns of 0 and 1; () where it has names
         self._split_columns: set[str] = set()
+        self._several_forms = False  # of names in the cells
         tables = self._tables()
         self._names = [path.relative_to(self.root).as_posix() for path, _ in tables]
         rows = [row for path, split in tables for row in self._read(path, split)]
@@ -124,6 +126,8 @@ class CSV(Source):
             lines.append(f"splits: column {' and '.join(map(repr, sorted(self._split_columns)))}")
         elif len(self._names) > 1:
             lines.append("splits: one a table")
+        if self._several_forms:
+            lines.append("class names: some are in another Unicode form than NFC; the forms of a name are one class")
         return lines
 
     # labels: by cell, the names shown and the names that nobody knows
@@ -134,6 +138,7 @@ class CSV(Source):
         first: dict[str, str] = {}
         for row in rows:
             first.setdefault(str(row.cell), row.where)
+        self._several_forms = any(normal_form(cell) != cell for cell in first)
         where = first.pop("", None)
         if where is not None and self.task == "multiclass":
             raise DataError(f"{where}: no label in column {self.label_column!r}; with --task multiclass give one")
