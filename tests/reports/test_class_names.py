@@ -194,7 +194,7 @@ def test_names_are_kept_in_one_unicode_form_and_what_is_then_the_same_is_one_cla
     args = ["--source", "two_forms:Own", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert status == 0, errors
-    assert "class names: some are in another Unicode form than NFC; the forms of a name are one class" in told
+    assert "class café: spelled in 2 Unicode forms, taken as one class" in told
     index = DatasetIndex.open(tmp_path / "out/train")
     assert index.class_names == (composed, "dog")
     assert index.labels().tolist() == [[True, False], [False, True], [True, False]]
@@ -232,6 +232,6 @@ def test_a_table_that_spells_a_class_in_two_unicode_forms_gives_one_class(tmp_pa
     args = ["--source", "csv", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert status == 0, errors
-    assert "class café: spelled in 2 Unicode forms, taken as one class" in told
+    assert "class names: some are in another Unicode form than NFC; the forms of a name are one class" in told
     index = DatasetIndex.open(tmp_path / "out/all")
     assert (index.class_names, index.labels()[:, 0].tolist()) == ((composed, "dog"), [True, True, True])

@@ -126,7 +126,7 @@ HOW = {}
 
 
 @register_model
-def odd_network(pretrained=False, cache_dir=None, **options):
+def odd_network(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **options):
     return Odd(**HOW, **options)
 
 
