@@ -1,4 +1,4 @@
-"""The figures of the house: lengths of files and functions, widths of lines, names that repeat, assignments in parallel.
+"""The figures of the house: lengths of files and functions, widths of lines, repeated names, parallel assignments.
 
     python benchmarks/house_figures.py [ROOT ...]
 

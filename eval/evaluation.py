@@ -167,7 +167,8 @@ def _predict(
     precision: str,
     skips: Skips,
 ) -> Ensembled:
-    world, device = World(accelerator.process_index, accelerator.num_processes), accelerator.device
+    world = World(accelerator.process_index, accelerator.num_processes)
+    device = accelerator.device
     members = [member(each, config.size, device, precision) for each in opened]
     bands: Literal["all", "rgb"] = "all" if any(each.config.bands == "all" for each in opened) else "rgb"
 
@@ -197,7 +198,8 @@ def _predict(
 
 
 def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
-    trained, given = opened.meta.class_names, index.class_names
+    trained = opened.meta.class_names
+    given = index.class_names
     if trained != given:
         raise DataError(
             f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on {len(trained)} "

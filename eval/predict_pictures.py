@@ -47,7 +47,8 @@ def predict_pictures(config: PredictConfig) -> None:
             raise DataError(f"csv is {config.csv}: is a folder; give the name of a file in it")
     opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
     _check_alike(opened)
-    class_names, task = opened[0].meta.class_names, opened[0].meta.task
+    class_names = opened[0].meta.class_names
+    task = opened[0].meta.task
     decode, num_channels = decoder(opened)
     pictures = Pictures(
         paths,
@@ -152,7 +153,8 @@ def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
 def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pictures) -> np.ndarray:
     """Return the probabilities of all pictures, float32 [N, K]; of an unreadable one they mean nothing."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision, task = _precision(config, opened, device), opened[0].meta.task
+    precision = _precision(config, opened, device)
+    task = opened[0].meta.task
     check_variables(precision)
     members = [member(each, config.size, device, precision) for each in opened]
 

@@ -36,7 +36,8 @@ class ShardDataset:
     def image(self, sample: int) -> np.ndarray:
         """Decode the image of one sample: uint8 [height, width, C], the caller's own."""
         row = self.index.samples[sample]
-        width, height = int(row["width"]), int(row["height"])
+        width = int(row["width"])
+        height = int(row["height"])
         with Watch(self.index, skip=False).over(sample, row):
             members = [self._reader.member(row, member) for member in range(self._num_members)]
             return Decoder().bands(members, width, height, (0, 0, width, height))

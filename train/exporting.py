@@ -63,8 +63,10 @@ def describe(opened: Checkpoint, classifier: Classifier, averaged: bool, is_comp
     `is_complete`: it takes pixels and gives probabilities by itself.
     """
     done_by = "done inside" if is_complete else "left to the caller"
-    meta, config = opened.meta, opened.config
-    size, short_side = config.size, round(config.size / CROP_SHARES[config.augment])
+    meta = opened.meta
+    config = opened.config
+    size = config.size
+    short_side = round(config.size / CROP_SHARES[config.augment])
     channels = ["red", "green", "blue", *(f"band {number}" for number in range(4, len(meta.mean) + 1))]
     return {
         "model": config.model,
@@ -92,7 +94,8 @@ def compare(model: Scorer, form: Format, predict: Predict, description: Descript
         shape = (number, len(description["channels"]), description["size"], description["size"])
         contrast = torch.rand((number, 1, 1, 1), generator=generator)  # from flat grey to noise
         images = (127.5 + contrast * (255 * torch.rand(shape, generator=generator) - 127.5)).to(torch.uint8)
-        own, given = form.own(model, images), predict(images)
+        own = form.own(model, images)
+        given = predict(images)
         if own.shape != given.shape:
             raise DataError(f"what was written gives {tuple(given.shape)} for {tuple(own.shape)}: it is not kept")
         difference = float((own - given).abs().max() / own.abs().max().clamp(min=1))
@@ -103,5 +106,6 @@ def compare(model: Scorer, form: Format, predict: Predict, description: Descript
 
 
 def _signature(description: Description) -> str:
-    size, num_channels = description["size"], len(description["channels"])
+    size = description["size"]
+    num_channels = len(description["channels"])
     return f"images [N, {num_channels}, {size}, {size}] to {len(description['class_names'])} classes"

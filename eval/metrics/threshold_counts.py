@@ -52,7 +52,8 @@ def precision_at_recall(scores: Tensor, labels: Tensor, known: Tensor | None = N
 
 def precision_at_recall_of(found: Curve, num: int) -> Tensor:
     """Return the precision [k, num] of the classes of a curve where recall reaches each value."""
-    positives, num_places = found.num_positives[:, None], found.order.shape[1]
+    positives = found.num_positives[:, None]
+    num_places = found.order.shape[1]
     steps = torch.arange(num, device=found.order.device)
     needed = ((positives * steps + num - 2) // (num - 1)).clamp_(min=1)
     places = torch.searchsorted(found.true_positives.long(), needed).clamp_(max=num_places - 1)

@@ -116,12 +116,15 @@ class Pictures:
         num_channels: int = 3,
         accept_damaged: bool = False,
     ) -> None:
-        self.paths, self.num_classes = paths, num_classes
-        self.local_batch_size, self.num_threads = local_batch_size, num_threads
+        self.paths = paths
+        self.num_classes = num_classes
+        self.local_batch_size = local_batch_size
+        self.num_threads = num_threads
         self.unreadable: dict[int, str] = {}
         self.damaged: dict[int, str] = {}
         self._accept_damaged = accept_damaged
-        self._decode, self._num_channels = decode, num_channels
+        self._decode = decode
+        self._num_channels = num_channels
 
     def __len__(self) -> int:
         return -(-len(self.paths) // self.local_batch_size)
@@ -184,7 +187,8 @@ class Pictures:
 def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool, crop_share: float = CROP_SHARE) -> None:
     """Write what evaluation sees of an image, uint8 [height, width, C], into `views` [1 or 5, size, size, C]."""
     height, width = pixels.shape[:2]
-    decoded, num_members = _Decoded(), views.shape[3] - 2
+    decoded = _Decoded()
+    num_members = views.shape[3] - 2
     (box,) = centre_crops(np.array([width]), np.array([height]), views.shape[1], crop_share)
     for part, source in zip(channels_of(views, num_members), channels_of(pixels, num_members), strict=True):
         if five_crops:

@@ -60,7 +60,9 @@ def table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> tup
     names = list(class_names)
     rows = []
     for example in drawn:
-        probabilities, true, guess = example["probabilities"], example["class"], example["predicted"]
+        probabilities = example["probabilities"]
+        true = example["class"]
+        guess = example["predicted"]
         kinds = {guess: "wrong"} | {true: "true"}
         shown = [(number, "") for number in range(len(names))]
         if len(names) > MAX_COLUMNS:

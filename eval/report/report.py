@@ -23,7 +23,8 @@ from eval.results.tail_grid import CLASSIFICATION_THRESHOLD
 from shards.pages.html import content_policy, environment, stylesheet
 from shards.pages.spelling import number
 
-FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above MANY_CLASSES
+FINE_STEPS = 1000  # of the threshold slider, up to MANY_CLASSES
+COARSE_STEPS = 200  # and above
 MANY_CLASSES = 100
 NUM_PRINTED = 40  # classes of the table on paper: the best and the worst
 NUM_PAIRS = 8
@@ -107,7 +108,8 @@ def render(
 
     script = files("eval.report").joinpath("report.js").read_text(encoding="utf-8")
     is_single = predictions.task == "multiclass"  # one label a sample
-    rows, by = best_first(metrics), "accuracy" if is_single else "ap"
+    rows = best_first(metrics)
+    by = "accuracy" if is_single else "ap"
     return (
         environment("eval.report")
         .get_template("report.html")
@@ -219,7 +221,9 @@ def _pairs(metrics: Mapping[str, Any]) -> dict[str, list[Pair]]:
     """Which labels come together, each pair once and from its rarer class, and which are taken for each other."""
     if "confusion" not in metrics:
         return {"together": [], "confusions": []}
-    names, counts, wrong = list(metrics["per_class"]), metrics["co_occurrence"], metrics["confusion"]
+    names = list(metrics["per_class"])
+    counts = metrics["co_occurrence"]
+    wrong = metrics["confusion"]
     shown = [row[number] for number, row in enumerate(counts)]
     from_rarer = [
         [n * ((shown[row], row) < (shown[column], column)) for column, n in enumerate(line)]

@@ -84,7 +84,8 @@ def compare(
     names, where the caller has them.
     """
     other = read(path)
-    ours, theirs = metrics["per_class"], other["per_class"]
+    ours = metrics["per_class"]
+    theirs = other["per_class"]
     shared = [name for name in ours if _value(ours, name) is not None and _value(theirs, name) is not None]
     if not shared:
         raise DataError(f"--baseline {path}: shares no class that has an average precision with this data")
@@ -127,7 +128,8 @@ def _accuracy(
     metrics: Mapping[str, Any], other: Mapping[str, Any], predictions: Predictions, beside: Predictions | None
 ) -> dict[str, Any] | None:
     """Compare accuracies; None but for sets with one label a sample, of the same classes."""
-    ours, theirs = metrics.get("accuracy"), other.get("accuracy")
+    ours = metrics.get("accuracy")
+    theirs = other.get("accuracy")
     if ours is None or not isinstance(theirs, (int, float)) or set(metrics["per_class"]) != set(other["per_class"]):
         return None
     found = {"baseline": theirs, "difference": ours - theirs, "interval": None}
@@ -182,11 +184,13 @@ def _paired(
     def theirs(matrix: Tensor) -> Tensor:
         return matrix[:, its]
 
-    known, labels = ours(predictions.known.bool()), ours(predictions.labels) > 0
+    known = ours(predictions.known.bool())
+    labels = ours(predictions.labels) > 0
     same_known = torch.equal(known, theirs(other.known))
     if not same_known or not torch.equal(labels & known, theirs(other.labels) & known):
         return None
-    num, seed = bootstrap["resamples"], bootstrap["seed"]
+    num = bootstrap["resamples"]
+    seed = bootstrap["seed"]
     if resampled is None:
         resampled = resampled_average_precision(predictions.scores, predictions.labels, predictions.known, num, seed)
     return ours(resampled) - resampled_average_precision(theirs(other.scores), labels, known, num, seed)

@@ -25,7 +25,9 @@ MAX_DIFFERENCE = 0.35  # mean absolute difference of thumbnails in standard devi
 FLAT = 3.0  # grey levels of standard deviation: below, a picture is of one colour and its hash is noise
 MAX_PAIRS = 10_000  # kept, the most alike; all are counted
 CHUNK = 64  # images decoded per task
-ROWS, COLUMNS = 32, 16_384  # a block of hash pairs: 4 MB, in the processor's cache
+# A block of hash pairs: 4 MB, in the processor's cache.
+ROWS = 32
+COLUMNS = 16_384
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def fingerprint(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Hash thumbnails uint8 [N, 32, 32]: uint64 [N], and whether each is flat: bool [N]."""
     vertical, horizontal = _frequencies()
     waves = _waves(max(vertical.max(), horizontal.max()) + 1)
-    hashes, flat = np.empty(len(thumbnails), np.uint64), np.empty(len(thumbnails), bool)
+    hashes = np.empty(len(thumbnails), np.uint64)
+    flat = np.empty(len(thumbnails), bool)
     for start in range(0, len(thumbnails), 4096):
         block = thumbnails[start : start + 4096].astype(np.float32)
         signs = (waves @ block @ waves.T)[:, vertical, horizontal] > 0
@@ -142,7 +145,8 @@ def _mirror_mask() -> np.uint64:
 def _candidates(hashes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
     """Pair rows [start, start + ROWS) with all later ones whose hash or mirrored hash is near: (rows, columns)."""
     rows = hashes[start : start + ROWS, None]
-    found_rows, found_columns = [], []
+    found_rows = []
+    found_columns = []
     for first in range(start, len(hashes), COLUMNS):
         others = hashes[first : first + COLUMNS]
         near = np.bitwise_count(rows ^ others) <= MAX_BITS
@@ -156,10 +160,15 @@ def _candidates(hashes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]
 
 def _keep_alike(found: Duplicates, pictures: Pictures, first: np.ndarray, second: np.ndarray) -> None:
     """Compare candidate pairs pixel by pixel, as they are and mirrored; count and keep those that are alike."""
-    one, other = pictures.thumbnails[first], pictures.thumbnails[second]
-    straight, turned = difference(one, other), difference(one[:, :, ::-1], other)
+    one = pictures.thumbnails[first]
+    other = pictures.thumbnails[second]
+    straight = difference(one, other)
+    turned = difference(one[:, :, ::-1], other)
     alike = np.minimum(straight, turned) <= MAX_DIFFERENCE
-    first, second, straight, turned = first[alike], second[alike], straight[alike], turned[alike]
+    first = first[alike]
+    second = second[alike]
+    straight = straight[alike]
+    turned = turned[alike]
     mirrored = turned < straight
     masks = np.where(mirrored, _mirror_mask(), np.uint64(0))
     bits = np.bitwise_count(pictures.hashes[first] ^ masks ^ pictures.hashes[second])

@@ -114,7 +114,8 @@ def inspect(data: Path, duplicates: bool, num_threads: int) -> Inspection:
 
 def as_json(inspection: Inspection) -> dict[str, Any]:
     """Spell all numbers as what `json` writes."""
-    names, indexes = inspection.class_names, inspection.indexes
+    names = inspection.class_names
+    indexes = inspection.indexes
     classes, together = inspection.together(LISTED_CLASSES)
     return {
         "data": inspection.name,

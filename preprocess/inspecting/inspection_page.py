@@ -52,7 +52,8 @@ class Bars:
 
 def render(inspection: Inspection, num_images: int, seed: int, num_threads: int) -> str:
     """Return the page, with at most `num_images` pictures of each class, drawn by `seed`."""
-    indexes, likeness = inspection.indexes, inspection.likeness
+    indexes = inspection.indexes
+    likeness = inspection.likeness
     galleries = class_galleries(indexes, num_images, seed)
     unlabelled = [split.unlabelled for split in inspection.splits]
     odd = [odd_gallery("None of the classes", indexes, unlabelled, num_images, seed)]
@@ -89,7 +90,8 @@ def class_galleries(indexes: Sequence[DatasetIndex], num_images: int, seed: int)
     """Draw pictures of each class from all splits together, as few as possible twice."""
     names = indexes[0].class_names
     most = min(num_images, max(1, MAX_PICTURES // len(names)))
-    galleries, seen = [], set[Sample]()
+    galleries = []
+    seen = set[Sample]()
     for number, name in enumerate(names[:MAX_PICTURES]):
         byte, bit = divmod(number, 8)
         positives = [np.flatnonzero(index.samples["labels"][:, byte] & (128 >> bit)) for index in indexes]
@@ -118,7 +120,8 @@ def _draw(samples: list[np.ndarray], most: int, seed: list[int], seen: set[Sampl
 
 
 def _tile(indexes: Sequence[DatasetIndex], sample: Sample, without: str = "") -> Tile:
-    index, number = indexes[sample[0]], sample[1]
+    index = indexes[sample[0]]
+    number = sample[1]
     shows = np.flatnonzero(index.labels(slice(number, number + 1))[0])
     names = [index.class_names[c] for c in shows if index.class_names[c] != without]
     return Tile(sample, index.key(number), index.split, ", ".join(names))

@@ -31,7 +31,8 @@ _SERVED = {"JPEG": ("RGB", "L"), "PNG": ("RGB",)}  # formats and Pillow's modes 
 def link_shards(split: str, records: Sequence[Record], root: Path) -> None:
     """Make `<split>-<number>.tar` in `root` links to the tars that the records lie in. Raises DataError."""
     for number, (target, _) in enumerate(groupby(records, lambda record: record.path)):
-        path, to = root / shard_name(split, number), str(target.resolve())
+        path = root / shard_name(split, number)
+        to = str(target.resolve())
         if path.is_symlink() and os.readlink(path) == to:
             continue
         temporary = path.with_name(path.name + ".tmp")
@@ -47,7 +48,8 @@ def index_shards(
     split: str, records: Sequence[Record], root: Path, pool: Pool, kept: dict[str, Entry]
 ) -> Iterator[Entry]:
     """Yield the entries of all shards in order, looking at every image of those that are not kept."""
-    at, number = 0, 0
+    at = 0
+    number = 0
     copies = {entry.sha256: entry.name for entry in kept.values()}
     with tqdm(total=len(records), desc=f"index {split}", unit="img", disable=None) as bar:
         for _, group in groupby(records, lambda record: record.path):
@@ -69,7 +71,9 @@ def index_shards(
 
 def _look_at(path: Path, first: int, records: list[Record], pool: Pool, bar: tqdm) -> Entry:
     rejected: list[dict[str, str]] = []
-    num_pixels, sums, squares = 0, [0] * 3, [0] * 3
+    num_pixels = 0
+    sums = [0] * 3
+    squares = [0] * 3
     for record, result in zip(records, pool.images(examine, records), strict=True):
         bar.update()
         if isinstance(result, str):
@@ -139,7 +143,8 @@ def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tup
             if record.source in left_out:
                 continue
             assert record.span is not None, record.source
-            (offset, length), key = record.span, sample_key(record.name)
+            offset, length = record.span
+            key = sample_key(record.name)
             with record.path.open("rb") as file:
                 width, height = Image.open(ContainerIO.ContainerIO(file, offset, length)).size
             row = Row(key, (LINKED_MEMBER,), (offset,), (length,), record.labels, record.ignored, width, height)

@@ -55,7 +55,8 @@ def read_column(cells: Mapping[str, str], separator: str, multiclass: bool) -> C
     """
     lists = _lists(cells, separator, multiclass)
     if lists is not None:
-        labels, how = lists, "written as lists"
+        labels = lists
+        how = "written as lists"
     else:
         _refuse_line_breaks(cells, separator)
         if not separator and not multiclass:

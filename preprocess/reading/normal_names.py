@@ -21,7 +21,8 @@ class NormalNames(Source):
     def __init__(self, source: Source) -> None:
         normal = [normal_form(name) for name in source.class_names]
         self.class_names = tuple(dict.fromkeys(normal))
-        self.task, self.in_place = source.task, source.in_place
+        self.task = source.task
+        self.in_place = source.in_place
         self._source = source
         self._normal = normal
         place = {name: number for number, name in enumerate(self.class_names)}

@@ -196,7 +196,8 @@ class CSV(Source):
             raise DataError(f"{path} is empty; it should hold a header line and a line per image")
         _refuse_voc_list(path, number, header)
         if self.columns:
-            first, header = header, [name.strip() for name in self.columns.split(",")]
+            first = header
+            header = [name.strip() for name in self.columns.split(",")]
             if first == header:
                 raise DataError(f"{path} has a header line of its own; leave --columns out")
             lines = _again((number, first), lines)

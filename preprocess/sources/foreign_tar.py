@@ -45,7 +45,8 @@ def read_samples(path: Path, wants: Callable[[str], bool]) -> Iterator[ForeignSa
         found = _NAME.fullmatch(member.name.removeprefix("./"))
         if found is None or _META.match(found[0]) or found[0].rpartition("/")[2].startswith("."):
             continue
-        key, suffix = found[1], found[2].lower()
+        key = found[1]
+        suffix = found[2].lower()
         if sample is None or sample.key != key:
             if sample is not None:
                 yield sample

@@ -144,7 +144,9 @@ def _leftovers(root: Path, written: Written) -> Iterator[Finding]:
 
 def check_shard(task: ShardTask) -> list[Finding]:
     """Check one shard and all that is written down of it, in whichever process."""
-    root, entry, path = str(task.root), task.entry, task.root / task.entry.name
+    root = str(task.root)
+    entry = task.entry
+    path = task.root / task.entry.name
     if not path.is_file():
         return [Finding(root, entry.name, "", "is missing", "shard")]
     findings = [Finding(root, entry.name, "", what, "shard") for what in _bytes_wrong(path, task)]
@@ -192,7 +194,8 @@ def _tar_wrong(path: Path) -> Iterator[str]:
 
 
 def _bytes_wrong(path: Path, task: ShardTask) -> Iterator[str]:
-    entry, size = task.entry, path.stat().st_size
+    entry = task.entry
+    size = path.stat().st_size
     if size != entry.bytes:
         yield f"has {size:,} bytes, {task.written.name} says {entry.bytes:,}"
         return

@@ -71,7 +71,8 @@ class ShardWriter:
     def add(self, sample: Sample) -> None:
         """Append a sample: its images in the mapping's order, then its JSON."""
         members = []
-        offsets, lengths = [], []
+        offsets = []
+        lengths = []
         for suffix, data in sample.images.items():
             start = self._add_member(f"{sample.key}.{suffix}", data)
             members.append((suffix, start, len(data)))

@@ -15,5 +15,6 @@ def member(opened: Checkpoint, size: int, device: torch.device, precision: str) 
     `size` in pixels is that of the images to come; 0 is the size of training. `precision` is what it will compute in.
     """
     memory_format = choose_format(opened.config.memory_format, device, precision)
-    model, share = rebuild(opened).place(device, memory_format).eval(), CROP_SHARES[opened.config.augment]
+    model = rebuild(opened).place(device, memory_format).eval()
+    share = CROP_SHARES[opened.config.augment]
     return Member(str(opened.path), model, size or opened.config.size, model.num_channels, share)

@@ -29,7 +29,9 @@ from train.sweep.comparison import ENDED, Outcome, describe, read_outcome, table
 from train.sweep.points import Point, parse_sweep, points
 from train.sweep.sweep_page import render
 
-CONFIGURATION, RESULTS, PAGE = "sweep.yaml", "sweep.json", "sweep.html"
+CONFIGURATION = "sweep.yaml"
+RESULTS = "sweep.json"
+PAGE = "sweep.html"
 
 
 def sweep(config: TrainConfig) -> bool:

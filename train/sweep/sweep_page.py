@@ -24,7 +24,8 @@ Line = tuple[int, str, list[tuple[float, float]]]  # number of the run, style, (
 
 def render(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], config_yaml: str) -> str:
     """Return the page. The colours of the runs follow their values; the table has the best run first."""
-    best, metric = winner(outcomes), metric_of(outcomes)
+    best = winner(outcomes)
+    metric = metric_of(outcomes)
     options = list(outcomes[0].values)
     place = {outcome.name: run for run, outcome in enumerate(outcomes)}
     return (
