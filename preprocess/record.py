@@ -104,7 +104,7 @@ class Source(ABC):
         return options
 
 
-def check(split: str, records: Sequence[Record], source: Source) -> None:
+def check_records(split: str, records: Sequence[Record], source: Source) -> None:
     """Raise DataError where a record breaks the rules of `Record`: a mistake of whoever wrote the source."""
     if not re.fullmatch(r"\w[\w.-]*", split):
         raise DataError(f"split {split!r} cannot be the name of a folder; use letters, digits, _ and -")

@@ -26,7 +26,7 @@ def export(config: ExportConfig) -> None:
     path = Path(config.out) if config.out else opened.path.with_name(opened.path.name + form.suffix)
     _check_path(path, form)
     model = Scorer(_classifier(opened, config.ema), opened.meta.task).eval()
-    description = describe(opened, model.classifier, config.ema and opened.has_average, form.is_complete)
+    description = file_description(opened, model.classifier, config.ema and opened.has_average, form.is_complete)
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / f"model{form.suffix}"
         try:
@@ -35,7 +35,7 @@ def export(config: ExportConfig) -> None:
             raise
         except Exception as error:  # an exporter fails in whatever way
             raise DataError(f"{opened.path}: cannot be written as {config.format} ({one_line(error)[:500]})") from error
-        difference = compare(model, form, form.load(written, description), description)
+        difference = compare_outputs(model, form, form.load(written, description), description)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, written.read_bytes())
     print(f"{path}: {opened.config.model}, {description['weights']}, {_signature(description)}")
@@ -57,7 +57,7 @@ def _classifier(opened: Checkpoint, averaged: bool) -> Classifier:
     return classifier
 
 
-def describe(opened: Checkpoint, classifier: Classifier, averaged: bool, is_complete: bool) -> Description:
+def file_description(opened: Checkpoint, classifier: Classifier, averaged: bool, is_complete: bool) -> Description:
     """Say what the file holds and what it takes: enough to use it without the run that it comes from.
 
     `is_complete`: it takes pixels and gives probabilities by itself.
@@ -86,7 +86,7 @@ def describe(opened: Checkpoint, classifier: Classifier, averaged: bool, is_comp
 
 
 @torch.inference_mode()
-def compare(model: Scorer, form: Format, predict: Predict, description: Description) -> float:
+def compare_outputs(model: Scorer, form: Format, predict: Predict, description: Description) -> float:
     """Return by how much the outputs differ on random images. Raises DataError above `TOLERANCE`."""
     generator = torch.Generator().manual_seed(0)
     largest = 0.0

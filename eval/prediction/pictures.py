@@ -98,7 +98,7 @@ def _refuse(error: OSError) -> None:
     raise error  # os.walk would leave out what it cannot read, and not say so
 
 
-class Pictures:
+class PictureBatches:
     """Batches of pictures of C channels, made by threads, at most one batch ahead of their reader.
 
     `unreadable` maps the number of a picture that could not be decoded to the reason, once its batch was made; its
@@ -156,7 +156,7 @@ class Pictures:
         return None
 
     def _pixels(self, number: int) -> np.ndarray:
-        data = read(self.paths[number])
+        data = read_picture(self.paths[number])
         try:
             return self._decode(data, False)
         except DamagedError as error:
@@ -208,7 +208,7 @@ class _Decoded(Decoder):
         return np.ascontiguousarray(data[y : y + h, x : x + w])
 
 
-def read(path: Path) -> bytes:
+def read_picture(path: Path) -> bytes:
     """Read a file of a bounded size. Raises SampleError for what is no file, such as a pipe, or too large."""
     if not path.is_file():
         raise SampleError("is no file")

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from eval.metrics.threshold_counts import count_above
 from eval.prediction.predictions import Predictions
 from eval.prediction.unread import unshown
-from eval.report.examples import table
+from eval.report.examples import example_table
 from eval.report.gallery import Gallery, Shown, surest_mistakes, true_labels
 from eval.report.report_images import Thumbnails
 from eval.results.summary import best_first
@@ -47,7 +47,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Tile:
+class GalleryImage:
     """One picture of a gallery."""
 
     sample: int
@@ -58,7 +58,7 @@ class Tile:
     uri: str
 
 
-def render(
+def render_report(
     metrics: Mapping[str, Any],
     predictions: Predictions,
     run: RunRecord,
@@ -70,8 +70,8 @@ def render(
     """Return the report as one HTML page.
 
     Args:
-        metrics: what `eval.results.measure.measure` returned for `predictions`; with `baseline` from
-            `eval.results.baseline.compare`.
+        metrics: what `eval.results.measure.measure_predictions` returned for `predictions`; with `baseline` from
+            `eval.results.baseline.compare_metrics`.
         predictions: the scores that the galleries rank.
         run: the settings to print.
         plots: the figures of the page, from `eval.report.figures.draw_figures`.
@@ -81,7 +81,7 @@ def render(
             record.
     """
     names = list(predictions.class_names)
-    heads, examples = table(metrics.get("examples", ()), names)
+    heads, examples = example_table(metrics.get("examples", ()), names)
     num_images = max((len(gallery.highest) for gallery in galleries), default=0)
     mistakes = surest_mistakes(predictions, num_images) if predictions.task == "multiclass" else []
     of_galleries = set().union(*(gallery.samples() for gallery in galleries))
@@ -93,9 +93,9 @@ def render(
         print(f"grey in the report: {grey}", file=sys.stderr)
     labels = true_labels(predictions, list(pictures))
 
-    def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[Tile]:
+    def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[GalleryImage]:
         return [
-            Tile(
+            GalleryImage(
                 sample,
                 str(predictions.keys[sample]),
                 score,
@@ -132,7 +132,7 @@ def render(
             example_heads=heads,
             examples=examples,
             mistakes=[
-                Tile(
+                GalleryImage(
                     sample,
                     str(predictions.keys[sample]),
                     score,

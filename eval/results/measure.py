@@ -29,7 +29,7 @@ MEAN_OF = ("ap_11_points", "ap_interpolated", "roc_auc", "f1", "best_f1", "f1_at
 MAX_MATRIX_CLASSES = 200  # of more, K x K numbers are left out of metrics.json
 
 
-def measure(
+def measure_predictions(
     predictions: Predictions,
     tail: TailGrid = TailGrid(),  # noqa: B008 (frozen)
     num_resamples: int = NUM_RESAMPLES,

@@ -56,7 +56,7 @@ def upright_rgb(image: Image.Image, data: bytes) -> Image.Image:
         if not isinstance(image, TiffImagePlugin.TiffImageFile):
             raise
         return tiff_rgb(data)
-    return turned(to_rgb(image, data), orientation(image))
+    return turned(image_to_rgb(image, data), orientation(image))
 
 
 def tiff_rgb(data: bytes) -> Image.Image:
@@ -65,7 +65,7 @@ def tiff_rgb(data: bytes) -> Image.Image:
     return turned(Image.fromarray(pixels), by)
 
 
-def to_rgb(image: Image.Image, data: bytes) -> Image.Image:
+def image_to_rgb(image: Image.Image, data: bytes) -> Image.Image:
     """Make 8-bit RGB of a loaded image: alpha on white, 16 bits by their high byte."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return _of_16_bits(image)

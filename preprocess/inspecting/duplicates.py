@@ -31,7 +31,7 @@ COLUMNS = 16_384
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Fingerprints:
     """Thumbnails of the samples of several splits, one split after the other, and what follows from them."""
 
     thumbnails: np.ndarray  # uint8 [N, 32, 32]
@@ -42,7 +42,7 @@ class Pictures:
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """Two pictures that look alike: numbers of rows of `Pictures`, first < second."""
+    """Two pictures that look alike: numbers of rows of `Fingerprints`, first < second."""
 
     within: bool  # both of one split
     difference: float  # in standard deviations
@@ -62,7 +62,7 @@ class Duplicates:
     pairs: list[Pair] = field(default_factory=list)
 
 
-def look(indexes: Sequence[DatasetIndex], num_threads: int) -> Pictures:
+def take_fingerprints(indexes: Sequence[DatasetIndex], num_threads: int) -> Fingerprints:
     """Decode every sample small. Raises SampleError for one that cannot be decoded."""
     total = sum(index.num_samples for index in indexes)
     thumbnails = np.empty((total, SIDE, SIDE), np.uint8)
@@ -76,7 +76,7 @@ def look(indexes: Sequence[DatasetIndex], num_threads: int) -> Pictures:
                 bar.update(done)
             start += index.num_samples
     splits = np.repeat(np.arange(len(indexes)), [index.num_samples for index in indexes])
-    return Pictures(thumbnails, splits, *fingerprint(thumbnails))
+    return Fingerprints(thumbnails, splits, *fingerprint(thumbnails))
 
 
 def fingerprint(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +93,7 @@ def fingerprint(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return hashes, flat
 
 
-def find(pictures: Pictures, num_threads: int) -> Duplicates:
+def find_duplicates(pictures: Fingerprints, num_threads: int) -> Duplicates:
     """Compare all pictures with each other, flat ones left out."""
     ids = np.flatnonzero(~pictures.flat)
     found = Duplicates(np.zeros((len(pictures.splits), int(pictures.splits.max()) + 1), bool))
@@ -158,7 +158,7 @@ def _candidates(hashes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(found_rows), np.concatenate(found_columns)
 
 
-def _keep_alike(found: Duplicates, pictures: Pictures, first: np.ndarray, second: np.ndarray) -> None:
+def _keep_alike(found: Duplicates, pictures: Fingerprints, first: np.ndarray, second: np.ndarray) -> None:
     """Compare candidate pairs pixel by pixel, as they are and mirrored; count and keep those that are alike."""
     one = pictures.thumbnails[first]
     other = pictures.thumbnails[second]

@@ -22,7 +22,7 @@ from preprocess.record import Record
 from shards.decode.decoder import Decoder
 from shards.decode.png import is_png
 from shards.disk.format import MAX_STORED_SIDE, shard_name, write_atomically
-from shards.disk.writer import Row, dali_index, file_sha256
+from shards.disk.writer import SampleRow, dali_index, file_sha256
 from shards.errors import DataError, SampleError
 
 _SERVED = {"JPEG": ("RGB", "L"), "PNG": ("RGB",)}  # formats and Pillow's modes that readers take
@@ -133,7 +133,7 @@ def _not_served(data: bytes) -> str | None:
     return f"EXIF orientation {by}" if by != 1 else None
 
 
-def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[int, Row]]:
+def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[int, SampleRow]]:
     """List (shard's number, row) of all samples that were not rejected; their sizes are read from their headers."""
     rows = []
     bar = tqdm(total=sum(entry.num_samples for entry in entries), desc="read sizes", unit="img", disable=None)
@@ -147,7 +147,7 @@ def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tup
             key = sample_key(record.name)
             with record.path.open("rb") as file:
                 width, height = Image.open(ContainerIO.ContainerIO(file, offset, length)).size
-            row = Row(key, (LINKED_MEMBER,), (offset,), (length,), record.labels, record.ignored, width, height)
+            row = SampleRow(key, (LINKED_MEMBER,), (offset,), (length,), record.labels, record.ignored, width, height)
             rows.append((number, row))
             bar.update()
     bar.close()

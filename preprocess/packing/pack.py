@@ -17,10 +17,10 @@ from preprocess.packing.resume import (
     CHECKSUM,
     Entry,
     digest,
+    entries_as_json,
     holds,
     inputs,
     is_intact,
-    plain,
     previous_entries,
     remove_surplus,
     to_json,
@@ -285,7 +285,7 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         **({"in_place": True} if job.in_place else {}),
         "command": job.command,
         "identity": identity,
-        "shards": plain(entries),
+        "shards": entries_as_json(entries),
     }
     described[CHECKSUM] = digest(described)
     contents = {SAMPLES_NAME: npy(samples), INDEX_NAME: to_json(described)}

@@ -15,7 +15,7 @@ _META = re.compile(r"__[^/]*__($|/)")  # WebDataset skips these
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """One file of a sample: where its bytes lie."""
 
     name: str
@@ -28,7 +28,7 @@ class ForeignSample:
     """Consecutive members of one key, by suffix in lower case; `texts` are the contents of those asked for."""
 
     key: str
-    members: dict[str, Member]
+    members: dict[str, TarMember]
     texts: dict[str, bytes]
 
 
@@ -59,7 +59,7 @@ def read_samples(path: Path, wants: Callable[[str], bool]) -> Iterator[ForeignSa
             sample = ForeignSample(key, {}, {})
         if suffix in sample.members:
             raise DataError(f"{path}: {member.name}: sample {key!r} has a member of this name already; remove one")
-        sample.members[suffix] = Member(member.name, member.offset_data, member.size)
+        sample.members[suffix] = TarMember(member.name, member.offset_data, member.size)
         if wants(suffix):
             if member.size > MAX_LABEL_BYTES:
                 raise DataError(

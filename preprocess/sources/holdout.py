@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from preprocess.images.geometry import ImageOptions
-from preprocess.record import Record, Source, check
+from preprocess.record import Record, Source, check_records
 from shards.errors import DataError
 
 Division = Literal["stratified", "random"]
@@ -57,7 +57,7 @@ class Holdout(Source):
             return self._source.records(split)
         if self._parts is None:
             records = self._source.records(self.divided)
-            check(self.divided, records, self._source)  # dividing counts their labels
+            check_records(self.divided, records, self._source)  # dividing counts their labels
             self._parts = self._divide(records)
         return self._parts[split]
 

@@ -26,7 +26,7 @@ def pad_crop(images: torch.Tensor, numbers: torch.Tensor, windows: torch.Tensor)
     return images.view(-1, channels).index_select(0, places.view(-1)).view(-1, size, size, channels)
 
 
-def cut_out(images: torch.Tensor, holes: torch.Tensor, cutout: int, colour: torch.Tensor) -> torch.Tensor:
+def cut_out_tensors(images: torch.Tensor, holes: torch.Tensor, cutout: int, colour: torch.Tensor) -> torch.Tensor:
     """Fill squares of `cutout` pixels at int64 [B, 2] in images uint8 [B, size, size, C] with a colour uint8 [C]."""
     at = torch.arange(images.shape[1], device=images.device)
     left, top = holes.unsqueeze(2).unbind(1)

@@ -39,7 +39,7 @@ class Pass:
         return 1e6 * self.cpu_seconds / self.images
 
 
-def read(loader: Loader, enough: Callable[[int, float], bool], what: str) -> Pass:
+def read_batches(loader: Loader, enough: Callable[[int, float], bool], what: str) -> Pass:
     """Read the first batches of epoch 0 until `enough(steps, seconds)`."""
     loader.set_epoch(0)
     images = 0
@@ -101,7 +101,7 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
     return f"{limit}: {smaller}use more cores."
 
 
-def measure(config: BenchConfig) -> None:
+def measure_reading(config: BenchConfig) -> None:
     """Do what `python -m shards.bench` was asked for."""
     torch.set_num_threads(1)
     index = open_split(config.data, config.split)
@@ -122,8 +122,8 @@ def measure(config: BenchConfig) -> None:
     )
     next(iter(loader))
     first_batch = time.perf_counter() - started
-    cold = read(loader, lambda _, seconds: seconds > config.seconds, "first pass")
-    warm = read(loader, lambda steps, _: steps >= cold.steps, "second pass")
+    cold = read_batches(loader, lambda _, seconds: seconds > config.seconds, "first pass")
+    warm = read_batches(loader, lambda steps, _: steps >= cold.steps, "second pass")
     own, mapped = memory()
     stages = stage_times(loader, min(cold.steps, 16))
     print(f"{index.root}: {index.num_samples} images, {index.samples['length'].mean() / 1e3:.0f} kB each on average")

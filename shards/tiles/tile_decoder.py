@@ -23,10 +23,10 @@ from shards.tiles.transform import (
     max_taps,
     resize,
     to_grey,
-    to_rgb,
     triangle_weights,
     turn,
     weigh,
+    ycc_to_rgb,
 )
 from shards.tiles.vectors import LANES
 
@@ -160,7 +160,7 @@ def _finish(s: Any, down: int, blue: int, red: int, stride: int, out: Any) -> No
             weigh(s.lines, at + first, count, weights, s.planes, 0)
             weigh(s.lines, at + blue + chroma_first, chroma_count, chroma_weights, s.planes, LANES)
             weigh(s.lines, at + red + chroma_first, chroma_count, chroma_weights, s.planes, 2 * LANES)
-            to_rgb(s.planes, line, panel * 3 * LANES)
+            ycc_to_rgb(s.planes, line, panel * 3 * LANES)
 
 
 @compiled(**OPTIONS)

@@ -173,7 +173,7 @@ def to_grey(planes: Any, out: Any, to: int) -> None:
 
 
 @compiled(**INLINE)
-def to_rgb(planes: Any, out: Any, to: int) -> None:
+def ycc_to_rgb(planes: Any, out: Any, to: int) -> None:
     """Convert one line each of Y, Cb and Cr, float32 [3 * LANES], to the bytes of RGB pixels at out[to:]."""
     if len(planes) >= 3 * LANES and to >= 0 and to + 3 * LANES <= len(out):
         store_rgb(planes, out, to)
