@@ -10,6 +10,8 @@ from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Watch
 from shards.pipeline.reader import ShardReader
 
+__all__ = ["ShardDataset"]
+
 
 class ShardDataset:
     """`ds[i]` is (image uint8 HWC, labels float32 [K], known bool [K], key) of sample `i`, in the index's order.
