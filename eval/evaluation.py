@@ -17,19 +17,19 @@ from eval.config import EvalConfig, names, results_name
 from eval.prediction.ensemble import Ensembled, check_sizes, predict_ensemble
 from eval.prediction.predictions import Predictions
 from eval.prediction.tta import Look
-from eval.prediction.unread import Skips, shortly
+from eval.prediction.unread import SkippedSamples, shortly
 from eval.report.examples import draw_examples
 from eval.report.figures import draw_figures, figures
 from eval.report.gallery import build_galleries, choose_classes
 from eval.report.image_grids import grids, samples_of_grids
-from eval.report.report import RunRecord, render
+from eval.report.report import RunRecord, render_report
 from eval.report.report_images import Thumbnails
 from eval.results import baseline
 from eval.results.class_curves import class_curves
-from eval.results.export import check_voc_names, export_kinds, write_export
 from eval.results.files import make_folder, write_metrics, write_per_class, write_plots, write_predictions, write_report
-from eval.results.measure import measure
-from eval.results.summary import summary
+from eval.results.measure import measure_predictions
+from eval.results.prediction_files import check_voc_names, export_kinds, write_export
+from eval.results.summary import evaluation_summary
 from shards.commandline import folder
 from shards.dataset import ShardDataset
 from shards.errors import DataError
@@ -73,7 +73,7 @@ def evaluate(config: EvalConfig) -> None:
         _check_competition(config, opened)
     asked = [config.classes] if config.classes in index.class_names else names(config.classes)  # a name with commas
     shown = choose_classes(index.class_names, asked or None, config.seed)
-    compared = baseline.find(config.baseline, split) if config.baseline else None
+    compared = baseline.find_metrics(config.baseline, split) if config.baseline else None
     if config.thresholds and index.task == "multiclass":
         raise DataError("--thresholds: samples with one label take the highest score, not a threshold; leave it out")
     chosen = baseline.find_thresholds(config.thresholds, data, split, index.class_names) if config.thresholds else None
@@ -84,7 +84,7 @@ def evaluate(config: EvalConfig) -> None:
     check_world(accelerator.num_processes)
     smaller = "give a smaller --local-batch-size or --size, or --precision bf16"
     with one_line_where_a_rank_is_lost("run the same command again"), one_line_where_memory_ends(smaller):
-        skips = Skips()
+        skips = SkippedSamples()
         outputs = _predict(config, opened, index, accelerator, precision.precision, skips)
         not_evaluated = skips.of_all_ranks(gather_object, index)
         accelerator.wait_for_everyone()
@@ -105,7 +105,7 @@ def evaluate(config: EvalConfig) -> None:
         settings["not evaluated"] = shortly(not_evaluated)
     curves = class_curves(predictions)
     limits = baseline.thresholds(chosen) if chosen else None
-    measured = measure(predictions, config.tail_grid(), thresholds=limits, curves=curves)
+    measured = measure_predictions(predictions, config.tail_grid(), thresholds=limits, curves=curves)
     metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
     if index.task == "multiclass":
         metrics["examples"] = draw_examples(predictions, config.seed)
@@ -116,14 +116,14 @@ def evaluate(config: EvalConfig) -> None:
     if chosen:
         metrics["thresholds_from"] = str(chosen)
     if compared:
-        metrics["baseline"] = baseline.compare(metrics, predictions, compared, curves.resampled)
+        metrics["baseline"] = baseline.compare_metrics(metrics, predictions, compared, curves.resampled)
     write_metrics(out / "metrics.json", metrics)
     write_predictions(out / "predictions.npz", predictions)
     write_per_class(out / "per_class.csv", metrics)
     galleries = build_galleries(predictions, shown, config.num_images)
     on_page, on_paper = draw_figures(figures(metrics, predictions, curves, history))
     thumbnails = Thumbnails(ShardDataset(index, bands="rgb").image, samples_of_grids(shown, galleries))
-    page = render(metrics, predictions, record, on_page, shown, galleries, thumbnails)
+    page = render_report(metrics, predictions, record, on_page, shown, galleries, thumbnails)
     write_report(out / "report.html", page)
     write_plots(out / "plots", on_paper | grids(predictions, shown, galleries, thumbnails))
     written = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
@@ -131,7 +131,7 @@ def evaluate(config: EvalConfig) -> None:
     exported = [write_export(kind, out, predictions, config.voc_competition, index.command, unread) for kind in kinds]
     if not_evaluated:
         print(f"not evaluated: {shortly(not_evaluated)}")
-    print(summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
+    print(evaluation_summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
 
 
 def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Accelerator, Chosen]:
@@ -165,9 +165,10 @@ def _predict(
     index: DatasetIndex,
     accelerator: Accelerator,
     precision: str,
-    skips: Skips,
+    skips: SkippedSamples,
 ) -> Ensembled:
-    world, device = World(accelerator.process_index, accelerator.num_processes), accelerator.device
+    world = World(accelerator.process_index, accelerator.num_processes)
+    device = accelerator.device
     members = [member(each, config.size, device, precision) for each in opened]
     bands: Literal["all", "rgb"] = "all" if any(each.config.bands == "all" for each in opened) else "rgb"
 
@@ -197,7 +198,8 @@ def _predict(
 
 
 def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
-    trained, given = opened.meta.class_names, index.class_names
+    trained = opened.meta.class_names
+    given = index.class_names
     if trained != given:
         raise DataError(
             f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on {len(trained)} "

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from eval.config import names
 from eval.predict import PredictConfig
 from eval.prediction.ensemble import check_sizes, predict_ensemble
-from eval.prediction.pictures import Decode, Pictures, find_pictures
+from eval.prediction.pictures import Decode, PictureBatches, find_pictures
 from eval.prediction.tta import Look
 from eval.results.files import make_folder
 from eval.results.tail_grid import CLASSIFICATION_THRESHOLD
@@ -47,9 +47,10 @@ def predict_pictures(config: PredictConfig) -> None:
             raise DataError(f"csv is {config.csv}: is a folder; give the name of a file in it")
     opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
     _check_alike(opened)
-    class_names, task = opened[0].meta.class_names, opened[0].meta.task
+    class_names = opened[0].meta.class_names
+    task = opened[0].meta.task
     decode, num_channels = decoder(opened)
-    pictures = Pictures(
+    pictures = PictureBatches(
         paths,
         len(class_names),
         config.local_batch_size,
@@ -149,10 +150,11 @@ def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
     return decode, num_channels
 
 
-def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pictures) -> np.ndarray:
+def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: PictureBatches) -> np.ndarray:
     """Return the probabilities of all pictures, float32 [N, K]; of an unreadable one they mean nothing."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision, task = _precision(config, opened, device), opened[0].meta.task
+    precision = _precision(config, opened, device)
+    task = opened[0].meta.task
     check_variables(precision)
     members = [member(each, config.size, device, precision) for each in opened]
 

@@ -6,6 +6,8 @@ from torch import Tensor
 from eval.metrics.blocks import checked, over_classes
 from eval.metrics.sort import argsort_stable, sortable
 
+__all__ = ["rank"]
+
 
 def rank(scores: Tensor, k: int, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return (top, bottom): row ids of each class's `k` highest and lowest scores, int64 [K, k] each.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from preprocess.inspecting.findings import images
 from preprocess.inspecting.inspection import Inspection, as_json, inspect
-from preprocess.inspecting.inspection_page import render
+from preprocess.inspecting.inspection_page import render_inspection
 from shards.commandline import folder, option, parse, run
 from shards.disk.format import write_atomically
 from shards.errors import DataError
@@ -49,18 +49,19 @@ def main(argv: list[str] | None = None) -> None:
         raise DataError(f"--out {out}: a file of that name is there; give a folder")
     threads = config.num_threads or num_cores()
     inspection = inspect(data, config.duplicates, threads)
-    page = render(inspection, config.images, config.seed, threads)
+    page = render_inspection(inspection, config.images, config.seed, threads)
     numbers = json.dumps(as_json(inspection), indent=2, ensure_ascii=False, allow_nan=False)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / NUMBERS_NAME, f"{numbers}\n".encode(errors="backslashreplace"))
     write_atomically(out / PAGE_NAME, page.encode(errors="backslashreplace"))
-    print("\n".join(summary(inspection)))
+    print("\n".join(inspection_summary(inspection)))
     print(f"\nsee {out / PAGE_NAME}; the numbers are in {out / NUMBERS_NAME}")
 
 
-def summary(inspection: Inspection) -> list[str]:
+def inspection_summary(inspection: Inspection) -> list[str]:
     """Spell what fits a terminal: findings, splits, classes."""
-    splits, names = inspection.splits, inspection.class_names
+    splits = inspection.splits
+    names = inspection.class_names
     classes = "1 class" if len(names) == 1 else f"{len(names):,} classes"
     lines = [f"{inspection.name}: {images(inspection.num_samples)} of {classes}", ""]
     lines += [f"{'!' if finding.serious else '-'} {finding.text}" for finding in inspection.findings]

@@ -13,6 +13,8 @@ from preprocess.images.geometry import ImageOptions
 from shards.errors import DataError
 from shards.index import Task
 
+__all__ = ["Record", "Source"]
+
 MAX_CLASSES = 100_000  # a sample has a bit for each on disk, in memory a byte
 MAX_BYTES = 1 << 30  # of one encoded image: 100 million pixels of 16-bit RGB, uncompressed, have 0.6 GB
 
@@ -104,7 +106,7 @@ class Source(ABC):
         return options
 
 
-def check(split: str, records: Sequence[Record], source: Source) -> None:
+def check_records(split: str, records: Sequence[Record], source: Source) -> None:
     """Raise DataError where a record breaks the rules of `Record`: a mistake of whoever wrote the source."""
     if not re.fullmatch(r"\w[\w.-]*", split):
         raise DataError(f"split {split!r} cannot be the name of a folder; use letters, digits, _ and -")

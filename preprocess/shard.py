@@ -15,13 +15,13 @@ from preprocess.images.geometry import Encoding, ImageOptions
 from preprocess.packing.pack import Job, Packing, pack_split
 from preprocess.packing.pool import open_pool
 from preprocess.reading.class_names import questions
-from preprocess.record import Record, Source, check
+from preprocess.record import Record, Source, check_records
 from preprocess.sources.found import counted, described, listed, odd, packed
 from preprocess.sources.holdout import Division, Holdout, divided_split
 from preprocess.sources.registry import (
     SOURCES,
     about,
-    find,
+    find_source,
     given_flags,
     named_source,
     open_source,
@@ -140,7 +140,7 @@ def _list(config: ShardConfig, source: Source) -> None:
     """Print what would be packed, every class of it, and then what is wrong with their names."""
     records = {split: source.records(split) for split in _splits(config, source)}
     for split, of_split in records.items():
-        check(split, of_split, source)
+        check_records(split, of_split, source)
     for line in described(source):
         print(line)
     for split, of_split in records.items():
@@ -190,7 +190,7 @@ def _check_belongs(out: Path, source: Source, splits: Sequence[str]) -> None:
 def _parse(argv: list[str]) -> tuple[ShardConfig, type[Source]]:
     """Read the flags: those of every packing and those of the source that `--source` names."""
     name = named_source(argv, "")
-    source_class = find(name or ShardConfig.source)
+    source_class = find_source(name or ShardConfig.source)
     config_class = with_options(ShardConfig, source_class)
     refuse_foreign_flags(argv, config_class)
     description = "Pack a source of labelled photographs into tar shards."
@@ -216,7 +216,7 @@ def _image_options(config: ShardConfig, source: Source, given: Collection[str]) 
 
 def _job(config: ShardConfig, source: Source, split: str, image: ImageOptions) -> Job:
     records = source.records(split)
-    check(split, records, source)
+    check_records(split, records, source)
     return Job(
         split=split,
         class_names=source.class_names,

@@ -10,7 +10,7 @@ from pathlib import Path
 from preprocess.packing.lock import alone_in
 from preprocess.packing.pool import Pool, open_pool
 from preprocess.verifying.repair import repair_split
-from preprocess.verifying.verification import Finding, find_splits, verify_split
+from preprocess.verifying.verification import Fault, find_splits, verify_split
 from shards.commandline import folder, option, parse, run
 from shards.disk.format import DAMAGED_NAME, write_atomically
 from shards.errors import DataError
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(1)
 
 
-def _verify(split: Path, pool: Pool, repair: bool) -> list[Finding]:
+def _verify(split: Path, pool: Pool, repair: bool) -> list[Fault]:
     verified = verify_split(split, pool)
     findings = verified.findings
     for finding in findings:

@@ -41,9 +41,9 @@ def main(argv: list[str] | None = None) -> None:
         description="Measure how fast a packed dataset is read on this machine, and where the time goes.",
         epilog="example: python -m shards.bench data/voc --num-threads 4",
     )
-    from shards.measuring.reading_speed import measure  # seconds of imports: not for --help or a mistyped flag
+    from shards.measuring.reading_speed import measure_reading  # seconds of imports: not for --help or a mistyped flag
 
-    measure(config)
+    measure_reading(config)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ CROP_SHARES: dict[Augmentation, float] = {"crop": CROP_SHARE, "pad": 1.0}
 
 def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
     """Refuse a crop scale that is no range of shares of the area."""
-    low, high = float(scale[0]), float(scale[1])
+    low = float(scale[0])
+    high = float(scale[1])
     if not 0 < low <= high <= 1:
         raise DataError(f"crop_scale is {scale}: give two shares of the area, 0 < low <= high <= 1, such as [0.08,1.0]")
     return low, high

@@ -20,6 +20,8 @@ from shards.host.streams import leave_stdout, prepare_streams
 from shards.pages.spelling import plain
 from shards.yaml_files import read_words
 
+__all__ = ["option"]
+
 T = TypeVar("T")
 set_loader("words", read_words, (yaml.YAMLError,))
 # Where the system refuses something that is no path -> what to do.

@@ -10,6 +10,8 @@ from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Watch
 from shards.pipeline.reader import ShardReader
 
+__all__ = ["ShardDataset"]
+
 
 class ShardDataset:
     """`ds[i]` is (image uint8 HWC, labels float32 [K], known bool [K], key) of sample `i`, in the index's order.
@@ -36,7 +38,8 @@ class ShardDataset:
     def image(self, sample: int) -> np.ndarray:
         """Decode the image of one sample: uint8 [height, width, C], the caller's own."""
         row = self.index.samples[sample]
-        width, height = int(row["width"]), int(row["height"])
+        width = int(row["width"])
+        height = int(row["height"])
         with Watch(self.index, skip=False).over(sample, row):
             members = [self._reader.member(row, member) for member in range(self._num_members)]
             return Decoder().bands(members, width, height, (0, 0, width, height))

@@ -2,6 +2,8 @@
 
 import errno
 
+__all__ = ["DamagedError", "DataError", "FormatError", "SampleError"]
+
 _REMEDIES = {  # where the operating system refuses a path that a flag named or led to
     errno.ENOENT: "check its spelling, or choose another path",
     errno.ENOTDIR: "a file lies where a folder is needed: move it, or choose another path",

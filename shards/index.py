@@ -20,6 +20,8 @@ from shards.disk.format import (
 )
 from shards.errors import DataError, FormatError, one_line
 
+__all__ = ["DatasetIndex", "list_splits", "open_split"]
+
 Task = Literal["multilabel", "multiclass"]
 
 
@@ -91,10 +93,12 @@ class DatasetIndex:
 
     @property
     def num_samples(self) -> int:
+        """Count the samples of the split."""
         return len(self.samples)
 
     @property
     def num_classes(self) -> int:
+        """Count the classes."""
         return len(self.class_names)
 
     @property
@@ -128,6 +132,7 @@ class DatasetIndex:
             raise FormatError(f"{self.root / SAMPLES_NAME}: a key is not ASCII; pack this split again") from error
 
     def shard_path(self, number: int) -> Path:
+        """Return the tar file of a shard."""
         return self.root / self.shards[number].name
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:

@@ -22,6 +22,8 @@ from shards.pipeline.batch_maker import BatchMaker, View, make_resident
 from shards.pipeline.device_maker import DeviceMaker, device_of
 from shards.sampler import Plan, World
 
+__all__ = ["Loader"]
+
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
 JOIN_TIMEOUT_S = 10.0  # so long the end of an iteration waits for batches that nobody wants any more
 BATCHES_AHEAD = 2  # beyond those being made: one to hand out at once, one as slack for a slow one

@@ -8,6 +8,8 @@ from shards.augment.hashing import hash2, hash3
 from shards.errors import DataError
 from shards.host.compiled import compiled
 
+__all__ = ["World"]
+
 # Swap-or-not (Hoang, Morris, Rogaway, CRYPTO 2012) is a permutation of any range without cycle walking. Each round
 # halves what an order gives away of the position before it; 64 leave nothing that a test can see.
 ROUNDS = 64

@@ -14,7 +14,8 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
 
     Raises DataError where they do not belong together.
     """
-    train_index, val_index = open_split(config.data, "train"), open_split(config.data, "val")
+    train_index = open_split(config.data, "train")
+    val_index = open_split(config.data, "val")
     if train_index.class_names != val_index.class_names:
         raise DataError(f"{val_index.root}: its classes differ from those of {train_index.root}; pack both alike")
     if train_index.task != val_index.task:
@@ -60,7 +61,8 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
 
 def _check_labels(index: DatasetIndex) -> None:
     """Refuse multiclass data whose samples do not have one known label each, as far as the counts of labels tell."""
-    num_labels, num_ignored = sum(index.statistics["positives"]), sum(index.statistics["ignored"])
+    num_labels = sum(index.statistics["positives"])
+    num_ignored = sum(index.statistics["ignored"])
     if index.task == "multiclass" and (num_labels != index.num_samples or num_ignored):
         raise DataError(
             f"{index.root}: its task is multiclass, but {index.num_samples} samples have {num_labels} labels and "

@@ -140,7 +140,8 @@ def _resample(found: _Positives, weights: Tensor) -> Tensor:
     predicted = _running_sum(torch.sparse.mm(found.passed, weights), starts)
     true_positives = _running_sum(gained, starts)[found.run_ends]
     scale = 2.0 ** (62 - len(weights).bit_length())
-    shares, gained = true_positives.div_(predicted.clamp_(min=1)).mul_(scale).long(), gained.long()
+    shares = true_positives.div_(predicted.clamp_(min=1)).mul_(scale).long()
+    gained = gained.long()
     sums = torch.zeros((2, found.num_classes, weights.shape[1]), dtype=torch.int64, device=weights.device)
     sums[0].index_add_(0, found.classes, shares.mul_(gained))
     sums[1].index_add_(0, found.classes, gained)

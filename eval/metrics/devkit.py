@@ -30,7 +30,8 @@ def _block_11_points(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
 
 def average_precision_11_points_of(found: SortedBlock) -> Tensor:
     """Return VOC2007's AP [k] of a sorted block."""
-    num_positives, num_places = found.num_positives[:, None], found.order.shape[1]
+    num_positives = found.num_positives[:, None]
+    num_places = found.order.shape[1]
     tenths = torch.arange(NUM_POINTS, device=found.order.device)
     needed = (num_positives * tenths + NUM_POINTS - 2) // (NUM_POINTS - 1)  # positives for that recall, rounded up
     places = torch.searchsorted(found.true_positives.long(), needed)

@@ -15,10 +15,12 @@ def label_confusion(scores: Tensor, labels: Tensor, known: Tensor, threshold: fl
     Row a, column b: of the samples that show a and not b, how many score b at or above the threshold; on the
     diagonal, of those that show a, how many score a there. Only known labels count.
     """
-    positive, negative = (labels > 0) & known, ~(labels > 0) & known
+    positive = (labels > 0) & known
+    negative = ~(labels > 0) & known
     predicted = scores.double() >= threshold
     shown = positive.double()
-    wrong, of = shown.T @ (predicted & negative).double(), shown.T @ negative.double()
+    wrong = shown.T @ (predicted & negative).double()
+    of = shown.T @ negative.double()
     wrong.diagonal().copy_((predicted & positive).sum(0))
     of.diagonal().copy_(positive.sum(0))
     return wrong.long(), of.long()

@@ -37,7 +37,8 @@ def top_k_accuracy(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:
         scores: [N, K], any real dtype.
         targets: int64 [N], class numbers; a sample with a negative one is left out.
     """
-    hits, counted = is_in_top(scores, targets, k), targets >= 0
+    hits = is_in_top(scores, targets, k)
+    counted = targets >= 0
     share = hits.sum().double() / counted.sum()
     return share.masked_fill((scores.isnan().any(1) & counted).any(), float("nan"))
 

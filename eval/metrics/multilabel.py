@@ -54,10 +54,12 @@ def label_ranking(scores: Tensor, labels: Tensor, known: Tensor | None = None) -
 def _block_label_ranking(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
     """The four fields as columns [n, 4] of samples [n, K]."""
     found = curve(scores, labels, known)
-    positives, predicted = found.true_positives, found.predicted()
+    positives = found.true_positives
+    predicted = found.predicted()
     gained = found.gained(positives)
     negatives = predicted - positives
-    num_positives, num_negatives = found.num_positives, negatives[:, -1]
+    num_positives = found.num_positives
+    num_negatives = negatives[:, -1]
     precision = positives.double() / predicted.clamp(min=1)
     lrap = weighted_mean(precision, gained).masked_fill(num_positives == 0, 1)
     coverage = predicted.masked_fill(gained == 0, 0).amax(1)

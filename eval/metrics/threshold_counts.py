@@ -11,7 +11,7 @@ from eval.metrics.curve import Curve, curve
 NAN = float("nan")
 
 
-class Counts(NamedTuple):
+class ThresholdCounts(NamedTuple):
     """Known samples that score at or above each of T rising thresholds, int64 [T, K]."""
 
     predicted: Tensor
@@ -22,7 +22,7 @@ class Counts(NamedTuple):
         return self.true_positives.double() / self.predicted
 
 
-def count_above(scores: Tensor, labels: Tensor, known: Tensor | None, steps: int) -> Counts:
+def count_above(scores: Tensor, labels: Tensor, known: Tensor | None, steps: int) -> ThresholdCounts:
     """Count the samples of each class that score at or above 0, 1/steps, ..., 1, compared exactly as float64."""
     limits = torch.arange(steps + 1, dtype=torch.float64, device=scores.device) / steps
 
@@ -34,7 +34,7 @@ def count_above(scores: Tensor, labels: Tensor, known: Tensor | None, steps: int
         return bins.flip(2).cumsum(2).flip(2)[:, :, 1:]
 
     counts = over_classes(block, *checked(scores, labels, known))
-    return Counts(counts[:, 0].T, counts[:, 1].T)
+    return ThresholdCounts(counts[:, 0].T, counts[:, 1].T)
 
 
 def precision_at_recall(scores: Tensor, labels: Tensor, known: Tensor | None = None, num: int = 101) -> Tensor:
@@ -52,7 +52,8 @@ def precision_at_recall(scores: Tensor, labels: Tensor, known: Tensor | None = N
 
 def precision_at_recall_of(found: Curve, num: int) -> Tensor:
     """Return the precision [k, num] of the classes of a curve where recall reaches each value."""
-    positives, num_places = found.num_positives[:, None], found.order.shape[1]
+    positives = found.num_positives[:, None]
+    num_places = found.order.shape[1]
     steps = torch.arange(num, device=found.order.device)
     needed = ((positives * steps + num - 2) // (num - 1)).clamp_(min=1)
     places = torch.searchsorted(found.true_positives.long(), needed).clamp_(max=num_places - 1)

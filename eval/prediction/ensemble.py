@@ -18,7 +18,7 @@ from shards.pipeline.batch import Batch
 
 
 @dataclass(frozen=True)
-class Member:
+class EnsembleMember:
     """One network: `forward` takes images uint8 [B, C, size, size] on the device and gives logits [B, K]."""
 
     name: str
@@ -38,7 +38,7 @@ class Ensembled:
 
 
 def predict_ensemble(
-    members: Sequence[Member],
+    members: Sequence[EnsembleMember],
     augmentation: Augmentation,
     reduction: Reduction,
     batches: Callable[[Look], Iterable[Batch]],
@@ -74,7 +74,7 @@ def predict_ensemble(
     return Ensembled(torch.stack(scores).mean(0), outputs.labels, known)
 
 
-def who_looks(members: Sequence[Member], augmentation: Augmentation) -> dict[Look, list[int]]:
+def who_looks(members: Sequence[EnsembleMember], augmentation: Augmentation) -> dict[Look, list[int]]:
     """Map each look that is needed to the numbers of the members that share it."""
     sharing: dict[Look, list[int]] = {}
     for number, member in enumerate(members):
@@ -94,7 +94,7 @@ def _seen_by(forwards: Sequence[Forward], look: Look, augmentation: Augmentation
 
 
 @torch.inference_mode()
-def check_sizes(members: Sequence[Member], augmentation: Augmentation, device: torch.device) -> None:
+def check_sizes(members: Sequence[EnsembleMember], augmentation: Augmentation, device: torch.device) -> None:
     """Refuse, before the first batch, what a network cannot take: one built for a fixed size sees no other."""
     for member in members:
         for size in [look.size for look in looks(augmentation, member.size, member.crop_share)]:

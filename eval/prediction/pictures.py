@@ -98,7 +98,7 @@ def _refuse(error: OSError) -> None:
     raise error  # os.walk would leave out what it cannot read, and not say so
 
 
-class Pictures:
+class PictureBatches:
     """Batches of pictures of C channels, made by threads, at most one batch ahead of their reader.
 
     `unreadable` maps the number of a picture that could not be decoded to the reason, once its batch was made; its
@@ -116,12 +116,15 @@ class Pictures:
         num_channels: int = 3,
         accept_damaged: bool = False,
     ) -> None:
-        self.paths, self.num_classes = paths, num_classes
-        self.local_batch_size, self.num_threads = local_batch_size, num_threads
+        self.paths = paths
+        self.num_classes = num_classes
+        self.local_batch_size = local_batch_size
+        self.num_threads = num_threads
         self.unreadable: dict[int, str] = {}
         self.damaged: dict[int, str] = {}
         self._accept_damaged = accept_damaged
-        self._decode, self._num_channels = decode, num_channels
+        self._decode = decode
+        self._num_channels = num_channels
 
     def __len__(self) -> int:
         return -(-len(self.paths) // self.local_batch_size)
@@ -153,7 +156,7 @@ class Pictures:
         return None
 
     def _pixels(self, number: int) -> np.ndarray:
-        data = read(self.paths[number])
+        data = read_picture(self.paths[number])
         try:
             return self._decode(data, False)
         except DamagedError as error:
@@ -184,7 +187,8 @@ class Pictures:
 def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool, crop_share: float = CROP_SHARE) -> None:
     """Write what evaluation sees of an image, uint8 [height, width, C], into `views` [1 or 5, size, size, C]."""
     height, width = pixels.shape[:2]
-    decoded, num_members = _Decoded(), views.shape[3] - 2
+    decoded = _Decoded()
+    num_members = views.shape[3] - 2
     (box,) = centre_crops(np.array([width]), np.array([height]), views.shape[1], crop_share)
     for part, source in zip(channels_of(views, num_members), channels_of(pixels, num_members), strict=True):
         if five_crops:
@@ -204,7 +208,7 @@ class _Decoded(Decoder):
         return np.ascontiguousarray(data[y : y + h, x : x + w])
 
 
-def read(path: Path) -> bytes:
+def read_picture(path: Path) -> bytes:
     """Read a file of a bounded size. Raises SampleError for what is no file, such as a pipe, or too large."""
     if not path.is_file():
         raise SampleError("is no file")

@@ -40,7 +40,8 @@ def check_scores(predictions: Predictions) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"class names must differ, repeated: {', '.join(map(repr, repeated))}")
-    scores, known = predictions.scores, predictions.known.bool()
+    scores = predictions.scores
+    known = predictions.known.bool()
     nan = scores.isnan() & known
     if nan.any():
         rows = nan.any(1).nonzero()[:, 0].tolist()

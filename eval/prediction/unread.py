@@ -10,7 +10,7 @@ from shards.pipeline.batch import Batch
 MAX_KEYS = 10  # that the report's table names; metrics.json has all
 
 
-class Skips:
+class SkippedSamples:
     """What `on_bad_sample="skip"` left out of an evaluation."""
 
     def __init__(self) -> None:

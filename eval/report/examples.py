@@ -23,7 +23,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class ExampleRow:
     """One sample of the table."""
 
     sample: int
@@ -52,7 +52,7 @@ def draw_examples(predictions: Predictions, seed: int, num: int = NUM_EXAMPLES) 
     ]
 
 
-def table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> tuple[list[str], list[Row]]:
+def example_table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> tuple[list[str], list[ExampleRow]]:
     """Lay out examples: the heads of the columns, and a row per sample.
 
     A column per class; of many classes the likeliest ones, and the sample's own.
@@ -60,7 +60,9 @@ def table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> tup
     names = list(class_names)
     rows = []
     for example in drawn:
-        probabilities, true, guess = example["probabilities"], example["class"], example["predicted"]
+        probabilities = example["probabilities"]
+        true = example["class"]
+        guess = example["predicted"]
         kinds = {guess: "wrong"} | {true: "true"}
         shown = [(number, "") for number in range(len(names))]
         if len(names) > MAX_COLUMNS:
@@ -70,7 +72,7 @@ def table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> tup
             Cell(f"{probabilities[number]:.3f}{name}", probabilities[number], kinds.get(names[number], ""))
             for number, name in shown
         ]
-        rows.append(Row(example["sample"], example["key"], true, guess, cells))
+        rows.append(ExampleRow(example["sample"], example["key"], true, guess, cells))
     if len(names) <= MAX_COLUMNS:
         return names, rows
     return ["its class", "likeliest", *(f"{place}." for place in range(2, NUM_LIKELIEST + 1))], rows

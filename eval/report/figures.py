@@ -62,7 +62,8 @@ def draw_figures(drawn: Mapping[str, Draw]) -> tuple[dict[str, Markup], dict[str
     for name, draw in drawn.items():
         figure = draw(PAPER)
         fix_layout(figure)
-        page[name], paper[name] = svg(figure, name, TITLES[name]), png(figure)
+        page[name] = svg(figure, name, TITLES[name])
+        paper[name] = png(figure)
     return page, paper
 
 
@@ -81,7 +82,9 @@ def _curves(metrics: Mapping[str, Any], predictions: Predictions, curves: ClassC
             math.ceil(round(limits[0] * TAIL_STEPS, 6)),
             min(math.floor(round(limits[1] * TAIL_STEPS, 6)) + 1, TAIL_STEPS),
         )
-        scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+        scores = predictions.scores
+        labels = predictions.labels
+        known = predictions.known.bool()
         thresholds = torch.from_numpy(drawn / TAIL_STEPS).to(scores.device)
         shares = tail_accuracy(scores, labels, thresholds, known).cpu().numpy()
         found["tail_accuracy"] = partial(draw_tail, drawn / TAIL_STEPS, shares, points, limits)

@@ -60,7 +60,9 @@ def build_galleries(predictions: Predictions, chosen: Sequence[int], num_images:
 
     The others are shortened together where all of them would show more than `MAX_PICTURES` samples.
     """
-    scores, known, positive = predictions.scores, predictions.known.bool(), predictions.labels > 0
+    scores = predictions.scores
+    known = predictions.known.bool()
+    positive = predictions.labels > 0
     num_wrong = min(num_images, NUM_WRONG)
     highest, lowest = (_shown(ids, scores) for ids in rank(scores, num_images, known))
     false_positives = _shown(rank(scores, num_wrong, known & ~positive)[0], scores)
@@ -86,7 +88,8 @@ def _shown(ids: Tensor, scores: Tensor) -> list[list[Shown]]:
 
 
 def _shortened(gallery: Gallery, num_images: float, num_wrong: float) -> Gallery:
-    images, wrong = round(num_images), round(num_wrong)
+    images = round(num_images)
+    wrong = round(num_wrong)
     return Gallery(
         gallery.highest[:images],
         gallery.lowest[:images],
@@ -106,7 +109,8 @@ def true_labels(predictions: Predictions, samples: Sequence[int]) -> Mapping[int
 
 def surest_mistakes(predictions: Predictions, num: int) -> list[Mistake]:
     """Return the samples with one label that are taken for another class, the surest first."""
-    scores, targets = predictions.scores, target_classes(predictions.labels, predictions.known)
+    scores = predictions.scores
+    targets = target_classes(predictions.labels, predictions.known)
     guesses = predicted_classes(scores)
     highest = scores.gather(1, guesses[:, None])
     samples = rank(highest, num, ((guesses != targets) & (targets >= 0))[:, None])[0][0].tolist()

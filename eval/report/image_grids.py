@@ -21,8 +21,13 @@ from shards.pages.palette import PAPER
 from shards.pages.spelling import plain
 
 COLUMNS = 10
-CELL, GAP, CAPTION, HEAD = 128, 14, 26, 52  # pixels of the PNG: an image, between images, under one, the title
-TITLE_PIXELS, CAPTION_PIXELS = 22, 17  # heights of text
+# Pixels of the PNG.
+CELL = 128  # an image
+GAP = 14  # between images
+CAPTION = 26  # under an image
+HEAD = 52  # for the title
+TITLE_PIXELS = 22  # heights of text
+CAPTION_PIXELS = 17
 BACKGROUND = 245  # grey beside an image that is not square
 MAX_TITLE = 60  # characters of a class name
 MAX_NAME_BYTES = 150  # of a class name in a file's name
@@ -70,13 +75,15 @@ def draw_grid(shown: Sequence[Shown], wrong: Sequence[bool], cells: Mapping[int,
     image = Image.new("RGB", size, "white")
     canvas = ImageDraw.Draw(image)
     for place, ((sample, score), is_wrong) in enumerate(zip(shown, wrong, strict=True)):
-        x, y = GAP + place % COLUMNS * (CELL + GAP), HEAD + place // COLUMNS * (CELL + CAPTION + GAP)
+        x = GAP + place % COLUMNS * (CELL + GAP)
+        y = HEAD + place // COLUMNS * (CELL + CAPTION + GAP)
         image.paste(Image.fromarray(cells[sample]), (x, y))
         colour, reach = (PAPER.bad, 3) if is_wrong else (PAPER.first, 1)
         edges = (x - reach, y - reach, x + CELL - 1 + reach, y + CELL - 1 + reach)
         canvas.rectangle(edges, outline=colour, width=2 * reach)
         caption = f"{score:.3f} {'✗' if is_wrong else '✓'}"
-        middle, ink = (x + CELL / 2, y + CELL + CAPTION / 2 + 3), colour if is_wrong else PAPER.ink
+        middle = (x + CELL / 2, y + CELL + CAPTION / 2 + 3)
+        ink = colour if is_wrong else PAPER.ink
         canvas.text(middle, caption, ink, _font(CAPTION_PIXELS), anchor="mm")
     canvas.text((GAP, HEAD / 2), title, PAPER.ink, _font(TITLE_PIXELS), anchor="lm")
     buffer = io.BytesIO()
@@ -97,7 +104,8 @@ def _cell(image: np.ndarray) -> np.ndarray:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
     cell = np.full((CELL, CELL, 3), BACKGROUND, np.uint8)
-    left, top = (CELL - size[0]) // 2, (CELL - size[1]) // 2
+    left = (CELL - size[0]) // 2
+    top = (CELL - size[1]) // 2
     cell[top : top + size[1], left : left + size[0]] = resized
     return cell
 

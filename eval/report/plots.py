@@ -23,8 +23,10 @@ Point = tuple[float, float]  # epoch, value
 
 def history_figures(history: History) -> dict[str, Draw]:
     """Loss, accuracy, validation mAP and learning rate per epoch, as far as they were recorded."""
-    losses, accuracies = _both(history, "loss"), _both(history, "accuracy")
-    mean_ap, rates = _points(history, "val_mAP"), _points(history, "lr")
+    losses = _both(history, "loss")
+    accuracies = _both(history, "accuracy")
+    mean_ap = _points(history, "val_mAP")
+    rates = _points(history, "lr")
     return {
         **({"loss": partial(_draw_both, "loss", losses)} if losses else {}),
         **({"accuracy": partial(_draw_both, "accuracy", accuracies)} if accuracies else {}),
@@ -191,7 +193,8 @@ def draw_matrix(
     mesh.set_array(None)
     mesh.set_facecolor([tuple(cell) for cell in cells.tolist()])
     for row, column in zip(*np.nonzero(shares >= 0.01), strict=True):
-        place, percent = (column + 0.5, row + 0.5), f"{100 * shares[row, column]:.0f}"
+        place = (column + 0.5, row + 0.5)
+        percent = f"{100 * shares[row, column]:.0f}"
         axes.text(*place, percent, ha="center", va="center", color=palette.ink, fontsize=6.2)
     shown = [name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…" for name in names]
     axes.set_xticks(np.arange(num_classes) + 0.5, shown, rotation=90)

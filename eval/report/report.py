@@ -15,7 +15,7 @@ from markupsafe import Markup
 from eval.metrics.threshold_counts import count_above
 from eval.prediction.predictions import Predictions
 from eval.prediction.unread import unshown
-from eval.report.examples import table
+from eval.report.examples import example_table
 from eval.report.gallery import Gallery, Shown, surest_mistakes, true_labels
 from eval.report.report_images import Thumbnails
 from eval.results.summary import best_first
@@ -23,7 +23,8 @@ from eval.results.tail_grid import CLASSIFICATION_THRESHOLD
 from shards.pages.html import content_policy, environment, stylesheet
 from shards.pages.spelling import number
 
-FINE_STEPS, COARSE_STEPS = 1000, 200  # of the threshold slider, up to and above MANY_CLASSES
+FINE_STEPS = 1000  # of the threshold slider, up to MANY_CLASSES
+COARSE_STEPS = 200  # and above
 MANY_CLASSES = 100
 NUM_PRINTED = 40  # classes of the table on paper: the best and the worst
 NUM_PAIRS = 8
@@ -46,7 +47,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Tile:
+class GalleryImage:
     """One picture of a gallery."""
 
     sample: int
@@ -57,7 +58,7 @@ class Tile:
     uri: str
 
 
-def render(
+def render_report(
     metrics: Mapping[str, Any],
     predictions: Predictions,
     run: RunRecord,
@@ -69,8 +70,8 @@ def render(
     """Return the report as one HTML page.
 
     Args:
-        metrics: what `eval.results.measure.measure` returned for `predictions`; with `baseline` from
-            `eval.results.baseline.compare`.
+        metrics: what `eval.results.measure.measure_predictions` returned for `predictions`; with `baseline` from
+            `eval.results.baseline.compare_metrics`.
         predictions: the scores that the galleries rank.
         run: the settings to print.
         plots: the figures of the page, from `eval.report.figures.draw_figures`.
@@ -80,7 +81,7 @@ def render(
             record.
     """
     names = list(predictions.class_names)
-    heads, examples = table(metrics.get("examples", ()), names)
+    heads, examples = example_table(metrics.get("examples", ()), names)
     num_images = max((len(gallery.highest) for gallery in galleries), default=0)
     mistakes = surest_mistakes(predictions, num_images) if predictions.task == "multiclass" else []
     of_galleries = set().union(*(gallery.samples() for gallery in galleries))
@@ -92,9 +93,9 @@ def render(
         print(f"grey in the report: {grey}", file=sys.stderr)
     labels = true_labels(predictions, list(pictures))
 
-    def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[Tile]:
+    def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[GalleryImage]:
         return [
-            Tile(
+            GalleryImage(
                 sample,
                 str(predictions.keys[sample]),
                 score,
@@ -107,7 +108,8 @@ def render(
 
     script = files("eval.report").joinpath("report.js").read_text(encoding="utf-8")
     is_single = predictions.task == "multiclass"  # one label a sample
-    rows, by = best_first(metrics), "accuracy" if is_single else "ap"
+    rows = best_first(metrics)
+    by = "accuracy" if is_single else "ap"
     return (
         environment("eval.report")
         .get_template("report.html")
@@ -130,7 +132,7 @@ def render(
             example_heads=heads,
             examples=examples,
             mistakes=[
-                Tile(
+                GalleryImage(
                     sample,
                     str(predictions.keys[sample]),
                     score,
@@ -219,7 +221,9 @@ def _pairs(metrics: Mapping[str, Any]) -> dict[str, list[Pair]]:
     """Which labels come together, each pair once and from its rarer class, and which are taken for each other."""
     if "confusion" not in metrics:
         return {"together": [], "confusions": []}
-    names, counts, wrong = list(metrics["per_class"]), metrics["co_occurrence"], metrics["confusion"]
+    names = list(metrics["per_class"])
+    counts = metrics["co_occurrence"]
+    wrong = metrics["confusion"]
     shown = [row[number] for number, row in enumerate(counts)]
     from_rarer = [
         [n * ((shown[row], row) < (shown[column], column)) for column, n in enumerate(line)]

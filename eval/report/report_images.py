@@ -25,7 +25,8 @@ class Thumbnails:
         self.uris: dict[int, str] = {}
         self.pixels: dict[int, np.ndarray] = {}  # uint8 [H, W, 3]
         self.damaged: set[int] = set()
-        self._thumbnail, self._on_paper = thumbnail, on_paper
+        self._thumbnail = thumbnail
+        self._on_paper = on_paper
 
     def fetch(self, samples: Iterable[int]) -> None:
         """Add what is not there yet, in rising order of the shards; a progress bar shows on a terminal."""

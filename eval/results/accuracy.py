@@ -25,7 +25,8 @@ def measure_accuracy(predictions: Predictions, num_resamples: int, seed: int) ->
     edges = interval(resampled, shares).T
     found: dict[str, Any] = {}
     for name, share, ends in zip(("accuracy", f"top{TOP}_accuracy"), shares, edges, strict=False):
-        found[name], found[f"{name}_interval"] = finite(share.item()), finite_list(ends)
+        found[name] = finite(share.item())
+        found[f"{name}_interval"] = finite_list(ends)
     if len(predictions.class_names) <= TOP:
         found |= {f"top{TOP}_accuracy": None, f"top{TOP}_accuracy_interval": [None, None]}
     of_classes = class_accuracy(predictions.scores, targets)[0]

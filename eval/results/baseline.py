@@ -20,7 +20,7 @@ METRICS_NAME = "metrics.json"
 PREDICTIONS_NAME = "predictions.npz"
 
 
-def find(path: str, split: str, flag: str = "--baseline") -> Path:
+def find_metrics(path: str, split: str, flag: str = "--baseline") -> Path:
     """Return the metrics.json that `path` means: the file, or that of a results folder or of a run's `split`.
 
     Raises DataError where there is none that can be read.
@@ -33,11 +33,11 @@ def find(path: str, split: str, flag: str = "--baseline") -> Path:
             f"{flag} {path}: no such file as {' or '.join(map(str, choices))}; evaluate that run first, or name "
             "its metrics.json"
         )
-    read(found, flag)
+    read_baseline(found, flag)
     return found
 
 
-def read(path: Path, flag: str = "--baseline") -> dict[str, Any]:
+def read_baseline(path: Path, flag: str = "--baseline") -> dict[str, Any]:
     """Read a metrics.json. Raises DataError for what is none."""
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
@@ -56,8 +56,8 @@ def find_thresholds(path: str, data: str, split: str, class_names: Sequence[str]
     Raises DataError where it is of the very samples that are evaluated, since thresholds chosen there flatter, and
     where it has none for any of the classes.
     """
-    found = find(path, "val", "--thresholds")
-    metrics = read(found, "--thresholds")
+    found = find_metrics(path, "val", "--thresholds")
+    metrics = read_baseline(found, "--thresholds")
     if metrics.get("split") == split and Path(str(metrics.get("data", ""))).resolve() == Path(data).resolve():
         raise DataError(
             f"--thresholds {found}: is of {split} of {data}, which is being evaluated: name an evaluation of other data"
@@ -69,10 +69,10 @@ def find_thresholds(path: str, data: str, split: str, class_names: Sequence[str]
 
 def thresholds(path: Path) -> dict[str, float | None]:
     """Return by class name the thresholds at which F1 was best there."""
-    return {name: entry.get("best_f1_threshold") for name, entry in read(path)["per_class"].items()}
+    return {name: entry.get("best_f1_threshold") for name, entry in read_baseline(path)["per_class"].items()}
 
 
-def compare(
+def compare_metrics(
     metrics: Mapping[str, Any], predictions: Predictions, path: Path, resampled: Tensor | None = None
 ) -> dict[str, Any]:
     """Return mAP and AP minus those of the baseline, over the classes that both have a value for.
@@ -83,8 +83,9 @@ def compare(
     two intervals. `resampled` are our average precisions, [resamples, K], of the bootstrap that `metrics`
     names, where the caller has them.
     """
-    other = read(path)
-    ours, theirs = metrics["per_class"], other["per_class"]
+    other = read_baseline(path)
+    ours = metrics["per_class"]
+    theirs = other["per_class"]
     shared = [name for name in ours if _value(ours, name) is not None and _value(theirs, name) is not None]
     if not shared:
         raise DataError(f"--baseline {path}: shares no class that has an average precision with this data")
@@ -127,7 +128,8 @@ def _accuracy(
     metrics: Mapping[str, Any], other: Mapping[str, Any], predictions: Predictions, beside: Predictions | None
 ) -> dict[str, Any] | None:
     """Compare accuracies; None but for sets with one label a sample, of the same classes."""
-    ours, theirs = metrics.get("accuracy"), other.get("accuracy")
+    ours = metrics.get("accuracy")
+    theirs = other.get("accuracy")
     if ours is None or not isinstance(theirs, (int, float)) or set(metrics["per_class"]) != set(other["per_class"]):
         return None
     found = {"baseline": theirs, "difference": ours - theirs, "interval": None}
@@ -182,11 +184,13 @@ def _paired(
     def theirs(matrix: Tensor) -> Tensor:
         return matrix[:, its]
 
-    known, labels = ours(predictions.known.bool()), ours(predictions.labels) > 0
+    known = ours(predictions.known.bool())
+    labels = ours(predictions.labels) > 0
     same_known = torch.equal(known, theirs(other.known))
     if not same_known or not torch.equal(labels & known, theirs(other.labels) & known):
         return None
-    num, seed = bootstrap["resamples"], bootstrap["seed"]
+    num = bootstrap["resamples"]
+    seed = bootstrap["seed"]
     if resampled is None:
         resampled = resampled_average_precision(predictions.scores, predictions.labels, predictions.known, num, seed)
     return ours(resampled) - resampled_average_precision(theirs(other.scores), labels, known, num, seed)

@@ -29,7 +29,7 @@ MEAN_OF = ("ap_11_points", "ap_interpolated", "roc_auc", "f1", "best_f1", "f1_at
 MAX_MATRIX_CLASSES = 200  # of more, K x K numbers are left out of metrics.json
 
 
-def measure(
+def measure_predictions(
     predictions: Predictions,
     tail: TailGrid = TailGrid(),  # noqa: B008 (frozen)
     num_resamples: int = NUM_RESAMPLES,
@@ -46,7 +46,9 @@ def measure(
     scores that are no probabilities.
     """
     curves = curves or class_curves(predictions, num_resamples, seed)
-    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+    scores = predictions.scores
+    labels = predictions.labels
+    known = predictions.known.bool()
     ap = curves.average_precision
     per_class = measure_classes(predictions, curves, thresholds)
     for entry, edges in zip(per_class.values(), interval(curves.resampled, ap).T, strict=True):
@@ -78,7 +80,9 @@ def measure_classes(
     predictions: Predictions, curves: ClassCurves, thresholds: Mapping[str, float | None] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Return the numbers of each class. `best_f1` is at the threshold that is best on these very samples."""
-    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+    scores = predictions.scores
+    labels = predictions.labels
+    known = predictions.known.bool()
     columns = {}
     if predictions.task == "multiclass":
         targets = target_classes(labels, known)
@@ -129,10 +133,14 @@ def measure_calibration(predictions: Predictions) -> dict[str, Any]:
 
     With one label a sample, of the likeliest class of each: whether it is right as often as its probability says.
     """
-    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+    scores = predictions.scores
+    labels = predictions.labels
+    known = predictions.known.bool()
     if predictions.task == "multiclass":
-        targets, guesses = target_classes(labels, known), predicted_classes(scores)
-        scores, labels = scores.gather(1, guesses[:, None]), (guesses == targets)[:, None]
+        targets = target_classes(labels, known)
+        guesses = predicted_classes(scores)
+        scores = scores.gather(1, guesses[:, None])
+        labels = (guesses == targets)[:, None]
         known = (targets >= 0)[:, None]
     pooled = reliability(scores, labels, known).pooled()
     return {
@@ -162,7 +170,9 @@ def measure_labels(predictions: Predictions) -> dict[str, Any]:
     """Which labels come together and which are taken for each other, where the classes are few enough to list."""
     if len(predictions.class_names) > MAX_MATRIX_CLASSES:
         return {}
-    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+    scores = predictions.scores
+    labels = predictions.labels
+    known = predictions.known.bool()
     if predictions.task == "multiclass":
         matrix = confusion_matrix(scores, target_classes(labels, known))
         shown = matrix.sum(1, keepdim=True).expand_as(matrix)

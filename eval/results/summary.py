@@ -28,7 +28,7 @@ def _falling(value: float | None) -> float:
     return math.inf if value is None else -value
 
 
-def summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
+def evaluation_summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
     """Return mAP, the AP of every class, the mean tail accuracy and where the files lie, for a terminal.
 
     Up to 20 classes make one column, up to 50 two; of more, the 25 best and the 25 worst are shown.

@@ -19,7 +19,9 @@ def measure_tail(predictions: Predictions, grid: TailGrid) -> dict[str, Any]:
     `per_class` gives every class its own grid, up to its own highest score unless `t_max` is given, and
     `mean_by_step` averages those step by step: every class that scores above `t_min` at all counts in every step.
     """
-    scores, labels, known = predictions.scores, predictions.labels, predictions.known.bool()
+    scores = predictions.scores
+    labels = predictions.labels
+    known = predictions.known.bool()
     common = _thresholds(grid, scores.reshape(-1, 1), known.reshape(-1, 1))[:, 0]
     values = tail_accuracy(scores, labels, common, known)
     mean = values.nanmean(1)

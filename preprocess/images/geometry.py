@@ -116,7 +116,8 @@ def packed_size(size: tuple[int, int], options: ImageOptions) -> tuple[int, int]
 
 def _tileable_width(exact: float, low: int, high: int) -> int:
     width = min(max(round(exact), low), high)
-    least, most = math.ceil(exact * (1 - _MAX_STRETCH)), math.floor(exact * (1 + _MAX_STRETCH))
+    least = math.ceil(exact * (1 - _MAX_STRETCH))
+    most = math.floor(exact * (1 + _MAX_STRETCH))
     near = range(max(low, least), min(high, most) + 1)
     good = [w for w in (width, *near) if any(-(-w // _MCU) % d == 0 for d in range(3, 9))]
     return min(good, key=lambda w: abs(w - exact), default=width)

@@ -47,7 +47,8 @@ def _tiles(data: np.ndarray, width: int, height: int, headers: tuple[int, ...]) 
     status, start, _, mcu_w, mcu_h, interval, at, listed = headers
     if status != 1 or not listed:
         return None
-    mcus, rows = -(-width // mcu_w), -(-height // mcu_h)
+    mcus = -(-width // mcu_w)
+    rows = -(-height // mcu_h)
     if interval == 0 or mcus % interval or listed != mcus // interval * rows:
         return f"its list has {listed} tiles, which its {mcus} x {rows} MCUs at an interval of {interval} do not have"
     lengths = np.frombuffer(data[at : at + 2 * listed].tobytes(), ">u2").astype(np.int64)

@@ -68,7 +68,8 @@ def with_sums(members: Mapping[str, bytes], *images: Image.Image) -> Packed:
     """Sum up the pixels of members, which all have one size."""
     counts = np.concatenate([np.asarray(image.histogram(), np.int64) for image in images]).reshape(-1, 256)
     values = np.arange(256)
-    sums, squares = counts @ values, counts @ values**2
+    sums = counts @ values
+    squares = counts @ values**2
     return Packed(members, *images[0].size, tuple(sums.tolist()), tuple(squares.tolist()))
 
 

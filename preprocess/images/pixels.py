@@ -7,7 +7,12 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 from preprocess.images.members import BadImage
 from preprocess.images.tiff import read_photograph
 
-_BITS, _COMPRESSION, _WHITE_IS, _PLANES, _FORMAT = 258, 259, 262, 284, 339  # TIFF tags
+# TIFF tags.
+_BITS = 258
+_COMPRESSION = 259
+_WHITE_IS = 262
+_PLANES = 284
+_FORMAT = 339
 _ORIENTATION = 274
 _SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4}  # of one integer, in bytes, by its type in EXIF
 _UPRIGHT = {  # EXIF orientation -> what makes it upright
@@ -51,7 +56,7 @@ def upright_rgb(image: Image.Image, data: bytes) -> Image.Image:
         if not isinstance(image, TiffImagePlugin.TiffImageFile):
             raise
         return tiff_rgb(data)
-    return turned(to_rgb(image, data), orientation(image))
+    return turned(image_to_rgb(image, data), orientation(image))
 
 
 def tiff_rgb(data: bytes) -> Image.Image:
@@ -60,7 +65,7 @@ def tiff_rgb(data: bytes) -> Image.Image:
     return turned(Image.fromarray(pixels), by)
 
 
-def to_rgb(image: Image.Image, data: bytes) -> Image.Image:
+def image_to_rgb(image: Image.Image, data: bytes) -> Image.Image:
     """Make 8-bit RGB of a loaded image: alpha on white, 16 bits by their high byte."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return _of_16_bits(image)
@@ -90,7 +95,8 @@ def _is_misread(image: TiffImagePlugin.TiffImageFile) -> bool:
 
 def _of_16_bits(image: Image.Image) -> Image.Image:
     """Take the high byte of 16-bit grey (of 12 bits in a TIFF, the upper 8), and what is transparent as white."""
-    values, bits = np.asarray(image).astype(np.uint32), 16
+    values = np.asarray(image).astype(np.uint32)
+    bits = 16
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits = image.tag_v2[_BITS][0]
         if image.tag_v2.get(_WHITE_IS) == 0:  # white is zero, which Pillow does not turn round of 16 bits

@@ -15,8 +15,12 @@ from shards.disk.format import MAX_PIXELS
 from shards.errors import one_line
 
 MAX_VALUES = 200_000_000  # of all bands together: 400 MB of 16 bits
-_ORIENTATION, _PREMULTIPLIED, _ALPHA = 274, 1, 2  # a tag, and values of ExtraSamples
-_PLAIN, _DEFLATE = 1, (8, 32946)  # tifffile reads others, such as LZW, only with a library more
+_ORIENTATION = 274  # a tag
+_PREMULTIPLIED = 1  # this and the next: values of ExtraSamples
+_ALPHA = 2
+# Compressions. tifffile reads others, such as LZW, only with a library more.
+_PLAIN = 1
+_DEFLATE = (8, 32946)
 
 
 def is_tiff(data: bytes) -> bool:
@@ -116,7 +120,8 @@ def _checked(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> tifff
     if page.compression not in (_PLAIN, *_DEFLATE):
         name = getattr(page.compression, "name", page.compression)
         raise BadImage(f"TIFF compressed by {name}; save it uncompressed or with deflate")
-    offsets, counts = page.dataoffsets, page.databytecounts
+    offsets = page.dataoffsets
+    counts = page.databytecounts
     if (
         len(offsets) != len(counts)
         or not all(counts)

@@ -25,11 +25,13 @@ MAX_DIFFERENCE = 0.35  # mean absolute difference of thumbnails in standard devi
 FLAT = 3.0  # grey levels of standard deviation: below, a picture is of one colour and its hash is noise
 MAX_PAIRS = 10_000  # kept, the most alike; all are counted
 CHUNK = 64  # images decoded per task
-ROWS, COLUMNS = 32, 16_384  # a block of hash pairs: 4 MB, in the processor's cache
+# A block of hash pairs: 4 MB, in the processor's cache.
+ROWS = 32
+COLUMNS = 16_384
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Fingerprints:
     """Thumbnails of the samples of several splits, one split after the other, and what follows from them."""
 
     thumbnails: np.ndarray  # uint8 [N, 32, 32]
@@ -40,7 +42,7 @@ class Pictures:
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """Two pictures that look alike: numbers of rows of `Pictures`, first < second."""
+    """Two pictures that look alike: numbers of rows of `Fingerprints`, first < second."""
 
     within: bool  # both of one split
     difference: float  # in standard deviations
@@ -60,7 +62,7 @@ class Duplicates:
     pairs: list[Pair] = field(default_factory=list)
 
 
-def look(indexes: Sequence[DatasetIndex], num_threads: int) -> Pictures:
+def take_fingerprints(indexes: Sequence[DatasetIndex], num_threads: int) -> Fingerprints:
     """Decode every sample small. Raises SampleError for one that cannot be decoded."""
     total = sum(index.num_samples for index in indexes)
     thumbnails = np.empty((total, SIDE, SIDE), np.uint8)
@@ -74,14 +76,15 @@ def look(indexes: Sequence[DatasetIndex], num_threads: int) -> Pictures:
                 bar.update(done)
             start += index.num_samples
     splits = np.repeat(np.arange(len(indexes)), [index.num_samples for index in indexes])
-    return Pictures(thumbnails, splits, *fingerprint(thumbnails))
+    return Fingerprints(thumbnails, splits, *fingerprint(thumbnails))
 
 
 def fingerprint(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Hash thumbnails uint8 [N, 32, 32]: uint64 [N], and whether each is flat: bool [N]."""
     vertical, horizontal = _frequencies()
     waves = _waves(max(vertical.max(), horizontal.max()) + 1)
-    hashes, flat = np.empty(len(thumbnails), np.uint64), np.empty(len(thumbnails), bool)
+    hashes = np.empty(len(thumbnails), np.uint64)
+    flat = np.empty(len(thumbnails), bool)
     for start in range(0, len(thumbnails), 4096):
         block = thumbnails[start : start + 4096].astype(np.float32)
         signs = (waves @ block @ waves.T)[:, vertical, horizontal] > 0
@@ -90,7 +93,7 @@ def fingerprint(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return hashes, flat
 
 
-def find(pictures: Pictures, num_threads: int) -> Duplicates:
+def find_duplicates(pictures: Fingerprints, num_threads: int) -> Duplicates:
     """Compare all pictures with each other, flat ones left out."""
     ids = np.flatnonzero(~pictures.flat)
     found = Duplicates(np.zeros((len(pictures.splits), int(pictures.splits.max()) + 1), bool))
@@ -142,7 +145,8 @@ def _mirror_mask() -> np.uint64:
 def _candidates(hashes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
     """Pair rows [start, start + ROWS) with all later ones whose hash or mirrored hash is near: (rows, columns)."""
     rows = hashes[start : start + ROWS, None]
-    found_rows, found_columns = [], []
+    found_rows = []
+    found_columns = []
     for first in range(start, len(hashes), COLUMNS):
         others = hashes[first : first + COLUMNS]
         near = np.bitwise_count(rows ^ others) <= MAX_BITS
@@ -154,12 +158,17 @@ def _candidates(hashes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(found_rows), np.concatenate(found_columns)
 
 
-def _keep_alike(found: Duplicates, pictures: Pictures, first: np.ndarray, second: np.ndarray) -> None:
+def _keep_alike(found: Duplicates, pictures: Fingerprints, first: np.ndarray, second: np.ndarray) -> None:
     """Compare candidate pairs pixel by pixel, as they are and mirrored; count and keep those that are alike."""
-    one, other = pictures.thumbnails[first], pictures.thumbnails[second]
-    straight, turned = difference(one, other), difference(one[:, :, ::-1], other)
+    one = pictures.thumbnails[first]
+    other = pictures.thumbnails[second]
+    straight = difference(one, other)
+    turned = difference(one[:, :, ::-1], other)
     alike = np.minimum(straight, turned) <= MAX_DIFFERENCE
-    first, second, straight, turned = first[alike], second[alike], straight[alike], turned[alike]
+    first = first[alike]
+    second = second[alike]
+    straight = straight[alike]
+    turned = turned[alike]
     mirrored = turned < straight
     masks = np.where(mirrored, _mirror_mask(), np.uint64(0))
     bits = np.bitwise_count(pictures.hashes[first] ^ masks ^ pictures.hashes[second])

@@ -122,7 +122,8 @@ def _few(facts: Facts) -> list[Finding]:
         if few:
             found.append(Finding(f"{split.split} has fewer than {FEW_POSITIVES} positives of {join(few)}"))
         elif counted and counted[-1][0] >= RARE * counted[0][0]:
-            (least, rare), (most, common) = counted[0], counted[-1]
+            least, rare = counted[0]
+            most, common = counted[-1]
             found.append(
                 Finding(f"{split.split} has {most / least:,.0f} times as many positives of {common} as of {rare}")
             )

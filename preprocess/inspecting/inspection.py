@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.inspecting.duplicates import Duplicates, Pictures, find, look
+from preprocess.inspecting.duplicates import Duplicates, Fingerprints, find_duplicates, take_fingerprints
 from preprocess.inspecting.findings import Facts, Finding, findings
 from preprocess.inspecting.normalised import Normalised, normalise
 from preprocess.inspecting.statistics import SplitStatistics, count
@@ -96,8 +96,8 @@ def inspect(data: Path, duplicates: bool, num_threads: int) -> Inspection:
     same_keys = _same_keys(indexes)
     likeness = None
     if duplicates:
-        pictures = look(indexes, num_threads)
-        likeness = _likeness(indexes, pictures, find(pictures, num_threads))
+        pictures = take_fingerprints(indexes, num_threads)
+        likeness = _likeness(indexes, pictures, find_duplicates(pictures, num_threads))
     normalised = normalise(indexes, num_threads)
     facts = Facts(
         indexes[0].class_names,
@@ -114,7 +114,8 @@ def inspect(data: Path, duplicates: bool, num_threads: int) -> Inspection:
 
 def as_json(inspection: Inspection) -> dict[str, Any]:
     """Spell all numbers as what `json` writes."""
-    names, indexes = inspection.class_names, inspection.indexes
+    names = inspection.class_names
+    indexes = inspection.indexes
     classes, together = inspection.together(LISTED_CLASSES)
     return {
         "data": inspection.name,
@@ -186,7 +187,7 @@ def _same_keys(indexes: Sequence[DatasetIndex]) -> dict[tuple[str, str], list[st
     return shared
 
 
-def _likeness(indexes: Sequence[DatasetIndex], pictures: Pictures, found: Duplicates) -> Likeness:
+def _likeness(indexes: Sequence[DatasetIndex], pictures: Fingerprints, found: Duplicates) -> Likeness:
     """Turn rows of `pictures` into samples of splits."""
     starts = np.cumsum([0, *(index.num_samples for index in indexes)])
 

@@ -22,7 +22,7 @@ COLOURS = ("var(--first)", "var(--second)", "var(--good)", "var(--muted)")  # of
 
 
 @dataclass(frozen=True)
-class Tile:
+class Picture:
     """One picture with what is said of it."""
 
     sample: Sample
@@ -32,12 +32,12 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Gallery:
+class PictureRow:
     """Some pictures of `num_images`."""
 
     name: str
     num_images: int
-    tiles: list[Tile]
+    tiles: list[Picture]
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,10 @@ class Bars:
     rows: list[tuple[str, str, list[tuple[float, str]]]]
 
 
-def render(inspection: Inspection, num_images: int, seed: int, num_threads: int) -> str:
+def render_inspection(inspection: Inspection, num_images: int, seed: int, num_threads: int) -> str:
     """Return the page, with at most `num_images` pictures of each class, drawn by `seed`."""
-    indexes, likeness = inspection.indexes, inspection.likeness
+    indexes = inspection.indexes
+    likeness = inspection.likeness
     galleries = class_galleries(indexes, num_images, seed)
     unlabelled = [split.unlabelled for split in inspection.splits]
     odd = [odd_gallery("None of the classes", indexes, unlabelled, num_images, seed)]
@@ -85,27 +86,28 @@ def render(inspection: Inspection, num_images: int, seed: int, num_threads: int)
     )
 
 
-def class_galleries(indexes: Sequence[DatasetIndex], num_images: int, seed: int) -> list[Gallery]:
+def class_galleries(indexes: Sequence[DatasetIndex], num_images: int, seed: int) -> list[PictureRow]:
     """Draw pictures of each class from all splits together, as few as possible twice."""
     names = indexes[0].class_names
     most = min(num_images, max(1, MAX_PICTURES // len(names)))
-    galleries, seen = [], set[Sample]()
+    galleries = []
+    seen = set[Sample]()
     for number, name in enumerate(names[:MAX_PICTURES]):
         byte, bit = divmod(number, 8)
         positives = [np.flatnonzero(index.samples["labels"][:, byte] & (128 >> bit)) for index in indexes]
         drawn = _draw(positives, most, [seed, number], seen)
         seen.update(drawn)
         tiles = [_tile(indexes, sample, without=name) for sample in drawn]
-        galleries.append(Gallery(name, sum(map(len, positives)), tiles))
+        galleries.append(PictureRow(name, sum(map(len, positives)), tiles))
     return galleries
 
 
 def odd_gallery(
     name: str, indexes: Sequence[DatasetIndex], samples: Sequence[Sequence[int]], num_images: int, seed: int
-) -> Gallery:
+) -> PictureRow:
     """Draw pictures of those samples, given per split."""
     drawn = _draw([np.array(numbers, np.int64) for numbers in samples], num_images, [seed], set())
-    return Gallery(name, sum(map(len, samples)), [_tile(indexes, sample) for sample in drawn])
+    return PictureRow(name, sum(map(len, samples)), [_tile(indexes, sample) for sample in drawn])
 
 
 def _draw(samples: list[np.ndarray], most: int, seed: list[int], seen: set[Sample]) -> list[Sample]:
@@ -117,11 +119,12 @@ def _draw(samples: list[np.ndarray], most: int, seed: list[int], seen: set[Sampl
     return sorted(sorted(candidates, key=lambda sample: sample in seen)[:most])
 
 
-def _tile(indexes: Sequence[DatasetIndex], sample: Sample, without: str = "") -> Tile:
-    index, number = indexes[sample[0]], sample[1]
+def _tile(indexes: Sequence[DatasetIndex], sample: Sample, without: str = "") -> Picture:
+    index = indexes[sample[0]]
+    number = sample[1]
     shows = np.flatnonzero(index.labels(slice(number, number + 1))[0])
     names = [index.class_names[c] for c in shows if index.class_names[c] != without]
-    return Tile(sample, index.key(number), index.split, ", ".join(names))
+    return Picture(sample, index.key(number), index.split, ", ".join(names))
 
 
 def _colours(indexes: Sequence[DatasetIndex]) -> list[str]:

@@ -11,7 +11,9 @@ from tqdm import tqdm
 from shards.dataset import ShardDataset
 from shards.index import DatasetIndex
 
-MOST_PIXELS, LEAST_IMAGES = 50_000_000, 200  # looked at; a set of small images is looked at whole
+# Looked at: at least so many images, and others up to so many pixels. A set of small images is looked at whole.
+MOST_PIXELS = 50_000_000
+LEAST_IMAGES = 200
 CHUNK = 16  # images decoded per task
 
 
@@ -51,7 +53,8 @@ def _measure(index: DatasetIndex, numbers: np.ndarray, threads: ThreadPoolExecut
         sums += part
         bar.update(CHUNK)
     count, total, squares = sums.astype(float)
-    mean, std = total / count, np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
     told_mean, told_std = (255 * np.array(index.statistics[name]) for name in ("mean", "std"))
     told_std = np.maximum(told_std, 1e-6)  # of a set of one colour it is 0
     moments = ((mean - told_mean) / told_std, std / told_std)

@@ -56,7 +56,8 @@ def count(index: DatasetIndex) -> SplitStatistics:
     if not index.num_samples:
         raise DataError(f"{index.root}: no sample to look at; pack this split again")
     num_classes = index.num_classes
-    positives, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
+    positives = np.zeros(num_classes, np.int64)
+    ignored = np.zeros(num_classes, np.int64)
     together = np.zeros((num_classes, num_classes), np.int64)
     per_image = np.zeros(num_classes + 1, np.int64)
     unlabelled = []
@@ -93,11 +94,13 @@ def histogram(values: list[np.ndarray], num_bins: int) -> tuple[np.ndarray, list
 
     Bins grow by the same factor each, since sizes differ by factors. All values equal give one bin.
     """
-    low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
+    low = min(float(v.min()) for v in values)
+    high = max(float(v.max()) for v in values)
     if low == high:
         return np.array([low, high]), [np.array([len(v)]) for v in values]
     edges = np.geomspace(low, high, num_bins + 1)
-    edges[0], edges[-1] = low, high
+    edges[0] = low
+    edges[-1] = high
     return edges, [np.histogram(v, edges)[0] for v in values]
 
 

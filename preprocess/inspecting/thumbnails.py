@@ -24,9 +24,11 @@ def decode_small(reader: ShardReader, row: np.void, min_width: int, min_height: 
 
     A JPEG is halved as often as its sides allow. Raises SampleError naming shard and key where it cannot be decoded.
     """
-    index, number = reader.index, int(row["shard"])
+    index = reader.index
+    number = int(row["shard"])
     path = index.shard_path(number) if number < len(index.shards) else index.root / SAMPLES_NAME
-    where, again = f"{path}: sample {row['key'].decode('ascii', 'backslashreplace')}", restoring(index)
+    where = f"{path}: sample {row['key'].decode('ascii', 'backslashreplace')}"
+    again = restoring(index)
     try:
         data = reader.member(row, 0)
         if is_png(data):
@@ -47,7 +49,8 @@ def thumbnails(indexes: Sequence[DatasetIndex], samples: Iterable[Sample], num_t
     def uri(sample: Sample) -> str:
         split, number = sample
         row = indexes[split].samples[number]
-        width, height = int(row["width"]), int(row["height"])
+        width = int(row["width"])
+        height = int(row["height"])
         scale = min(1.0, LONG_SIDE / max(width, height))
         sides = max(1, round(width * scale)), max(1, round(height * scale))
         return data_uri(decode_small(readers[split], row, *sides, "RGB"))

@@ -56,7 +56,8 @@ def _read(headers: Headers, data: bytes) -> tuple[np.ndarray, np.ndarray, np.nda
         grid = Grid(headers.width, headers.height, [(c.horizontal, c.vertical) for c in headers.components])
         return read_scans(grid, scans_of(headers, data, segments, payload), headers.progressive)
     members = read_scan(headers, payload)
-    dc, ac = tables_of(headers, "dc", members), tables_of(headers, "ac", members)
+    dc = tables_of(headers, "dc", members)
+    ac = tables_of(headers, "ac", members)
     scan = np.frombuffer(data, np.uint8)[headers.scan :]
     state = new_state()
     levels, counts, tokens, end = read_coefficients(scan, num_mcus, headers.interval, blocks, dc, ac, state)
@@ -77,11 +78,14 @@ def _codes(frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[bytes]
         bits = limited_bits(size)
         symbols = np.lexsort((np.arange(256), size[:256]))
         symbols = symbols[size[:256][symbols] > 0]
-        code, at = 0, 0
+        code = 0
+        at = 0
         for length in range(1, 17):
             for _ in range(bits[length]):
-                lengths[table, symbols[at]], codes[table, symbols[at]] = length, code
-                code, at = code + 1, at + 1
+                lengths[table, symbols[at]] = length
+                codes[table, symbols[at]] = code
+                code += 1
+                at += 1
             code <<= 1
         described.append(bytes(bits[1:].tolist()) + bytes(symbols.tolist()))
     return lengths, codes, described

@@ -21,7 +21,8 @@ def count_symbols(
     """
     frequencies = np.zeros((4, 257), np.int64)
     predicted = np.zeros(4, np.int64)
-    per_mcu, token = len(components), 0
+    per_mcu = len(components)
+    token = 0
     for block in range(len(levels)):
         if block % (per_mcu * interval) == 0:
             predicted[:] = 0
@@ -49,10 +50,12 @@ def optimal_lengths(frequencies: np.ndarray) -> np.ndarray:
     size = np.zeros(257, np.int64)
     other = np.full(257, -1, np.int64)
     while True:
-        first, second = -1, -1
+        first = -1
+        second = -1
         for i in range(257):
             if freq[i] and (first < 0 or freq[i] <= freq[first]):
-                second, first = first, i
+                second = first
+                first = i
             elif freq[i] and (second < 0 or freq[i] <= freq[second]):
                 second = i
         if second < 0:
@@ -133,7 +136,8 @@ def write_tiles(
     """
     state = np.zeros(4, np.int64)
     predicted = np.zeros(4, np.int64)
-    per_mcu, token = len(components), 0
+    per_mcu = len(components)
+    token = 0
     for block in range(len(levels)):
         if block % (per_mcu * interval) == 0:
             predicted[:] = 0

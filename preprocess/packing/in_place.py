@@ -22,7 +22,7 @@ from preprocess.record import Record
 from shards.decode.decoder import Decoder
 from shards.decode.png import is_png
 from shards.disk.format import MAX_STORED_SIDE, shard_name, write_atomically
-from shards.disk.writer import Row, dali_index, file_sha256
+from shards.disk.writer import SampleRow, dali_index, file_sha256
 from shards.errors import DataError, SampleError
 
 _SERVED = {"JPEG": ("RGB", "L"), "PNG": ("RGB",)}  # formats and Pillow's modes that readers take
@@ -31,7 +31,8 @@ _SERVED = {"JPEG": ("RGB", "L"), "PNG": ("RGB",)}  # formats and Pillow's modes 
 def link_shards(split: str, records: Sequence[Record], root: Path) -> None:
     """Make `<split>-<number>.tar` in `root` links to the tars that the records lie in. Raises DataError."""
     for number, (target, _) in enumerate(groupby(records, lambda record: record.path)):
-        path, to = root / shard_name(split, number), str(target.resolve())
+        path = root / shard_name(split, number)
+        to = str(target.resolve())
         if path.is_symlink() and os.readlink(path) == to:
             continue
         temporary = path.with_name(path.name + ".tmp")
@@ -47,7 +48,8 @@ def index_shards(
     split: str, records: Sequence[Record], root: Path, pool: Pool, kept: dict[str, Entry]
 ) -> Iterator[Entry]:
     """Yield the entries of all shards in order, looking at every image of those that are not kept."""
-    at, number = 0, 0
+    at = 0
+    number = 0
     copies = {entry.sha256: entry.name for entry in kept.values()}
     with tqdm(total=len(records), desc=f"index {split}", unit="img", disable=None) as bar:
         for _, group in groupby(records, lambda record: record.path):
@@ -69,7 +71,9 @@ def index_shards(
 
 def _look_at(path: Path, first: int, records: list[Record], pool: Pool, bar: tqdm) -> Entry:
     rejected: list[dict[str, str]] = []
-    num_pixels, sums, squares = 0, [0] * 3, [0] * 3
+    num_pixels = 0
+    sums = [0] * 3
+    squares = [0] * 3
     for record, result in zip(records, pool.images(examine, records), strict=True):
         bar.update()
         if isinstance(result, str):
@@ -129,7 +133,7 @@ def _not_served(data: bytes) -> str | None:
     return f"EXIF orientation {by}" if by != 1 else None
 
 
-def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[int, Row]]:
+def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[int, SampleRow]]:
     """List (shard's number, row) of all samples that were not rejected; their sizes are read from their headers."""
     rows = []
     bar = tqdm(total=sum(entry.num_samples for entry in entries), desc="read sizes", unit="img", disable=None)
@@ -139,10 +143,11 @@ def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tup
             if record.source in left_out:
                 continue
             assert record.span is not None, record.source
-            (offset, length), key = record.span, sample_key(record.name)
+            offset, length = record.span
+            key = sample_key(record.name)
             with record.path.open("rb") as file:
                 width, height = Image.open(ContainerIO.ContainerIO(file, offset, length)).size
-            row = Row(key, (LINKED_MEMBER,), (offset,), (length,), record.labels, record.ignored, width, height)
+            row = SampleRow(key, (LINKED_MEMBER,), (offset,), (length,), record.labels, record.ignored, width, height)
             rows.append((number, row))
             bar.update()
     bar.close()

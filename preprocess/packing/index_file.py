@@ -8,12 +8,12 @@ import numpy as np
 
 from preprocess.packing.resume import Entry
 from shards.disk.format import BLOCK_BITS, pack_labels, row_dtype, unpack_labels
-from shards.disk.writer import Row
+from shards.disk.writer import SampleRow
 
 LINKED_MEMBER = "jpg"  # what index.json calls an image that lies in place; jpeg and png are told by their bytes
 
 
-def samples_array(rows: Sequence[tuple[int, Row]], num_classes: int) -> np.ndarray:
+def samples_array(rows: Sequence[tuple[int, SampleRow]], num_classes: int) -> np.ndarray:
     """Make samples.npy of (number of the shard, what its tar says of a sample), in this order; not of no rows."""
     num_members = len(rows[0][1].offset)
     samples = np.zeros(len(rows), row_dtype(num_classes, num_members, max(len(row.key) for _, row in rows)))
@@ -26,11 +26,11 @@ def samples_array(rows: Sequence[tuple[int, Row]], num_classes: int) -> np.ndarr
     return samples
 
 
-def rows_of(samples: np.ndarray, num_classes: int) -> Iterator[Row]:
+def rows_of(samples: np.ndarray, num_classes: int) -> Iterator[SampleRow]:
     """Read rows of samples.npy back, of shards that lie in place."""
     for sample in samples:
         labels, ignored = (np.flatnonzero(unpack_labels(sample[name], num_classes)) for name in ("labels", "ignored"))
-        yield Row(
+        yield SampleRow(
             key=sample["key"].decode("ascii", "backslashreplace"),  # none of ours where it is not ASCII
             suffixes=(LINKED_MEMBER,),
             offset=tuple(sample["offset"].tolist()),

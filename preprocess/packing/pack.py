@@ -17,10 +17,10 @@ from preprocess.packing.resume import (
     CHECKSUM,
     Entry,
     digest,
+    entries_as_json,
     holds,
     inputs,
     is_intact,
-    plain,
     previous_entries,
     remove_surplus,
     to_json,
@@ -118,7 +118,8 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
         # First the record of what is kept, then the mark of completeness goes: a kill in between loses nothing.
         write_progress(root, identity, kept.values())
         (root / INDEX_NAME).unlink(missing_ok=True)
-        entries, known = [], dict(kept)
+        entries = []
+        known = dict(kept)
         made = (
             index_shards(job.split, job.records, root, pool, kept) if job.in_place else _shards(job, root, pool, kept)
         )
@@ -155,7 +156,8 @@ def _is_as_asked(job: Job, entry: Entry) -> bool:
 
 def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterator[Entry]:
     """Yield the entries of all shards in order, writing those that are not kept."""
-    at, number = 0, 0
+    at = 0
+    number = 0
     results: _Ahead | None = None
     with tqdm(total=len(job.records), desc=f"pack {job.split}", unit="img", disable=None) as bar:
         while at < len(job.records):
@@ -185,7 +187,8 @@ class _Ahead:
         return self._next
 
     def take(self) -> Result:
-        taken, self._next = self.peek(), None
+        taken = self.peek()
+        self._next = None
         return taken
 
 
@@ -193,12 +196,15 @@ def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -
     writer = ShardWriter(path)
     rejected: list[dict[str, str]] = []
     accepted: list[dict[str, str]] = []
-    num_pixels, sums, squares = 0, [0] * job.image.num_channels, [0] * job.image.num_channels
+    num_pixels = 0
+    sums = [0] * job.image.num_channels
+    squares = [0] * job.image.num_channels
     at = first
     try:
         # What is rejected right behind a full shard is still told with it: no shard is left without a sample.
         while at < len(job.records) and not (_is_full(job, writer) and isinstance(results.peek(), Packed)):
-            record, result = job.records[at], results.take()
+            record = job.records[at]
+            result = results.take()
             at += 1
             bar.update()
             if isinstance(result, str):
@@ -210,7 +216,8 @@ def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -
             num_pixels += result.width * result.height
             sums = [a + b for a, b in zip(sums, result.pixel_sum, strict=True)]
             squares = [a + b for a, b in zip(squares, result.pixel_sum_squares, strict=True)]
-        num_bytes, sha256 = writer.num_bytes, writer.close()
+        num_bytes = writer.num_bytes
+        sha256 = writer.close()
     except BaseException:
         writer.abort()
         raise
@@ -256,7 +263,8 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
     Where both are there already and the same, nothing is touched.
     """
     if job.in_place:
-        rows, image = linked_rows(job.records, entries), {}
+        rows = linked_rows(job.records, entries)
+        image = {}
     else:
         bar = tqdm(entries, f"write {SAMPLES_NAME}", unit="shard", disable=None)
         rows = [(number, row) for number, entry in enumerate(bar) for row in read_rows(root / entry.name)]
@@ -277,7 +285,7 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         **({"in_place": True} if job.in_place else {}),
         "command": job.command,
         "identity": identity,
-        "shards": plain(entries),
+        "shards": entries_as_json(entries),
     }
     described[CHECKSUM] = digest(described)
     contents = {SAMPLES_NAME: npy(samples), INDEX_NAME: to_json(described)}

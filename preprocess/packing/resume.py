@@ -190,7 +190,7 @@ def remove_surplus(root: Path, split: str, num_shards: int) -> None:
 
 def write_progress(root: Path, identity: str, entries: Iterable[Entry]) -> None:
     """Write packing.json: which shards are finished, so that a killed packing keeps them."""
-    write_atomically(root / PROGRESS_NAME, to_json({"identity": identity, "shards": plain(entries)}))
+    write_atomically(root / PROGRESS_NAME, to_json({"identity": identity, "shards": entries_as_json(entries)}))
 
 
 def lists_of(entries: Sequence[Entry]) -> dict[str, bytes]:
@@ -214,7 +214,7 @@ def write_lists(root: Path, entries: Sequence[Entry]) -> None:
             (root / name).unlink(missing_ok=True)
 
 
-def plain(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+def entries_as_json(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """Turn entries into what JSON holds; `accepted` is there only where anything was."""
     described = [asdict(entry) for entry in entries]
     return [{name: value for name, value in entry.items() if value or name != "accepted"} for entry in described]

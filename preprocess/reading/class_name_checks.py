@@ -36,13 +36,13 @@ class Remark:
     about_splits: bool = False
 
 
-def look(names: Sequence[str]) -> Iterator[Remark]:
+def odd_names(names: Sequence[str]) -> Iterator[Remark]:
     """Yield what is odd about the names of classes, what is surely wrong first."""
     found = [remark for check in _CHECKS for remark in check(names)]
     yield from sorted(found, key=lambda remark: not remark.certain)
 
 
-def spell(name: str) -> str:
+def quoted_name(name: str) -> str:
     """Quote a name for a message: on one line, bounded, what cannot be seen as its number."""
     seen = "".join(char if char == " " or not _is_unseen(char) else ascii(char)[1:-1] for char in name[:_SHOWN])
     return f"'{seen}{'...' if len(name) > _SHOWN else ''}'"
@@ -51,7 +51,7 @@ def spell(name: str) -> str:
 def _listed(names: Iterable[str]) -> str:
     found = list(names)
     more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
-    return ", ".join(map(spell, found[:_NAMED])) + more
+    return ", ".join(map(quoted_name, found[:_NAMED])) + more
 
 
 def _classes(found: Sequence[str]) -> str:
@@ -68,7 +68,7 @@ def _splits(names: Sequence[str]) -> Iterator[Remark]:
         meant = ("train" in found and lower & _VEHICLES) or ("valid" in found and "invalid" in lower)
         if not meant:
             (first, *_) = found
-            yield Remark(f"class {spell(first)} is named like the split {split_of(first)}", "is it a class")
+            yield Remark(f"class {quoted_name(first)} is named like the split {split_of(first)}", "is it a class")
 
 
 def _lists(names: Sequence[str]) -> Iterator[Remark]:
@@ -211,7 +211,7 @@ def _alike(names: Sequence[str]) -> Iterator[Remark]:
         same = [group for group in groups.values() if len(group) > 1 and not told.issuperset(group)]
         told.update(name for group in same for name in group)
         if same:
-            pairs = ", ".join(" and ".join(map(spell, group[:_NAMED])) for group in same[:_NAMED])
+            pairs = ", ".join(" and ".join(map(quoted_name, group[:_NAMED])) for group in same[:_NAMED])
             more = f", and {len(same) - _NAMED:,} more" if len(same) > _NAMED else ""
             yield Remark(f"classes {pairs}{more}: {text}", "are they one class", certain)
 
@@ -240,7 +240,7 @@ def _others(names: Sequence[str]) -> Iterator[Remark]:
         yield Remark(f"{_classes(long)}: of more than {_LONG} characters", "is it a class, or a text")
     if len(names) == 1:
         place = "is --root, or the place of the labels, another one"
-        yield Remark(f"{spell(names[0])} is the only class", place, only_neutral(names[0]))
+        yield Remark(f"{quoted_name(names[0])} is the only class", place, only_neutral(names[0]))
 
 
 _CHECKS = (_splits, _lists, _quotes, _numbers, _separators, _escapes, _files, _unseen, _alike, _encodings, _others)

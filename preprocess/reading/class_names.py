@@ -6,7 +6,7 @@ Names are kept and compared in Unicode's form NFC, so that a name typed on one s
 import unicodedata
 from collections.abc import Sequence
 
-from preprocess.reading.class_name_checks import look
+from preprocess.reading.class_name_checks import odd_names
 from shards.errors import DataError
 
 _REMEDIES = {
@@ -34,7 +34,7 @@ def questions(names: Sequence[str], source: str, accepted: bool) -> list[str]:
     """
     if accepted:
         return []
-    remarks = list(look(names))
+    remarks = list(odd_names(names))
     for remark in remarks:
         if remark.certain:
             remedy = (_SPLIT_REMEDIES if remark.about_splits else _REMEDIES).get(source)

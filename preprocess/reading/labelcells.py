@@ -37,12 +37,12 @@ def tidy(name: str) -> str:
     return " ".join(normal_form(name).split())
 
 
-def spell(character: str) -> str:
+def as_flag(character: str) -> str:
     """Write a separator as it is given to a flag."""
     return {"\t": "tab", " ": "space", "\n": "newline"}.get(character, f"'{character}'")
 
 
-def shown(cell: str) -> str:
+def quote(cell: str) -> str:
     """Quote a cell for a message."""
     return repr(cell if len(cell) <= _SHOWN else cell[:_SHOWN] + "...")
 
@@ -55,14 +55,15 @@ def read_column(cells: Mapping[str, str], separator: str, multiclass: bool) -> C
     """
     lists = _lists(cells, separator, multiclass)
     if lists is not None:
-        labels, how = lists, "written as lists"
+        labels = lists
+        how = "written as lists"
     else:
         _refuse_line_breaks(cells, separator)
         if not separator and not multiclass:
             separator = _find_separator(cells)
         whole = multiclass or separator == NO_SEPARATOR
         labels = {cell: (tidy(cell),) if whole else _split(cell, separator) for cell in cells}
-        how = f"separated by {spell(separator)}" if any(len(found) > 1 for found in labels.values()) else "one a cell"
+        how = f"separated by {as_flag(separator)}" if any(len(found) > 1 for found in labels.values()) else "one a cell"
         if multiclass:
             _refuse_made_of_others(cells, labels, (*_COMMAS, *_SURE), "--task multilabel and ")
         elif not whole and how == "one a cell":
@@ -93,7 +94,7 @@ def _refuse_line_breaks(cells: Mapping[str, str], separator: str) -> None:
     for cell in cells:
         if separator != "\n" and ("\n" in cell or "\r" in cell):
             raise DataError(
-                f"{cells[cell]}: the cell {shown(cell)} has a line break; is a quote missing? Correct the row, or give "
+                f"{cells[cell]}: the cell {quote(cell)} has a line break; is a quote missing? Correct the row, or give "
                 "--label-separator newline if each line is a label"
             )
 
@@ -116,17 +117,17 @@ def _lists(cells: Mapping[str, str], separator: str, multiclass: bool) -> dict[s
         _no_list(next(cell for cell, items in found.items() if items is None), cells)
     first = next(iter(cells))
     if separator:
-        raise DataError(f"{cells[first]}: {shown(first)} is a list, as every cell is; leave --label-separator out")
+        raise DataError(f"{cells[first]}: {quote(first)} is a list, as every cell is; leave --label-separator out")
     if multiclass:
         raise DataError(
-            f"{cells[first]}: {shown(first)} is a list; give --task multilabel, or write bare names, one a cell"
+            f"{cells[first]}: {quote(first)} is a list; give --task multilabel, or write bare names, one a cell"
         )
     items = {cell: items for cell, items in found.items() if items is not None}
     if not any(item.commas for item in items.values()):
         for cell, item in items.items():
             if not item.quoted and any(" " in name for name in item.names):
                 raise DataError(
-                    f"{cells[cell]}: {shown(cell)} may be one label or several; write ['traffic light', 'dog'], "
+                    f"{cells[cell]}: {quote(cell)} may be one label or several; write ['traffic light', 'dog'], "
                     "with quotes and commas"
                 )
     return {cell: tuple(name for part in item.names if (name := tidy(part))) for cell, item in items.items()}
@@ -138,9 +139,9 @@ def _all_lists(found: Iterable[object]) -> bool:
 
 def _no_list(cell: str, cells: Mapping[str, str]) -> NoReturn:
     other = next((other for other in cells if other != cell and as_list(other) is not None), None)
-    what = f"is no list, {shown(other)} at {cells[other]} is one" if other else "starts as a list and is none"
+    what = f"is no list, {quote(other)} at {cells[other]} is one" if other else "starts as a list and is none"
     raise DataError(
-        f"{cells[cell]}: {shown(cell)} {what}; write all labels in one way, such as cat|dog, or give --label-separator "
+        f"{cells[cell]}: {quote(cell)} {what}; write all labels in one way, such as cat|dog, or give --label-separator "
         f"{NO_SEPARATOR} if every cell is one label"
     )
 
@@ -158,8 +159,8 @@ def _find_separator(cells: Mapping[str, str]) -> str:
     if len(there) > 1:
         (first, one), (second, other), *_ = there.items()
         raise DataError(
-            f"{cells[one]}: labels are separated by {spell(first)} in {shown(one)}, by {spell(second)} in "
-            f"{shown(other)} at {cells[other]}; give --label-separator {spell(first)} or {spell(second)}"
+            f"{cells[one]}: labels are separated by {as_flag(first)} in {quote(one)}, by {as_flag(second)} in "
+            f"{quote(other)} at {cells[other]}; give --label-separator {as_flag(first)} or {as_flag(second)}"
         )
     for char in there:
         labels = {cell: _split(cell, char) for cell in cells}
@@ -185,8 +186,8 @@ def _ask(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]], char: 
     cell = next(cell for cell in cells if len(labels[cell]) > 1)
     parts = " and ".join(map(repr, labels[cell][:4]))
     raise DataError(
-        f"{cells[cell]}: {shown(cell)} may be one label or {len(labels[cell])}; give --label-separator {NO_SEPARATOR} "
-        f"or --task multiclass if every cell is one label, --label-separator {spell(char)} if it is {parts}"
+        f"{cells[cell]}: {quote(cell)} may be one label or {len(labels[cell])}; give --label-separator {NO_SEPARATOR} "
+        f"or --task multiclass if every cell is one label, --label-separator {as_flag(char)} if it is {parts}"
     )
 
 
@@ -232,9 +233,9 @@ def _refuse_bare_signs(cells: Mapping[str, str], labels: Mapping[str, tuple[str,
     for cell, found in labels.items():
         for word in found[1:-1]:
             if word.lower() in ("and", "or") or not any(char.isalnum() for char in word):
-                remedy = f"--label-separator {spell(word)}" if len(word) == 1 else "another separator, such as ;"
+                remedy = f"--label-separator {as_flag(word)}" if len(word) == 1 else "another separator, such as ;"
                 raise DataError(
-                    f"{cells[cell]}: {word!r} is between the labels in {shown(cell)}; give {remedy}, or "
+                    f"{cells[cell]}: {word!r} is between the labels in {quote(cell)}; give {remedy}, or "
                     f"--label-separator {NO_SEPARATOR} if every cell is one label"
                 )
 
@@ -246,8 +247,8 @@ def _refuse_words(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]
         words = cell.split()
         if len(found) == 1 and len(words) > 1 and names.issuperset(words):
             raise DataError(
-                f"{cells[cell]}: {shown(cell)} has a space where others have {spell(char)}; correct it, or give "
-                f"--label-separator {spell(char)} if it is one label"
+                f"{cells[cell]}: {quote(cell)} has a space where others have {as_flag(char)}; correct it, or give "
+                f"--label-separator {as_flag(char)} if it is one label"
             )
 
 
@@ -264,7 +265,7 @@ def _refuse_made_of_others(
                     meant = "rename it" if flag else f"--label-separator {NO_SEPARATOR}"
                     raise DataError(
                         f"{cells[cell]}: label {label!r} is made of {' and '.join(map(repr, parts[:4]))}, labels of "
-                        f"their own; give {flag}--label-separator {spell(char)}, or {meant} if it is one label"
+                        f"their own; give {flag}--label-separator {as_flag(char)}, or {meant} if it is one label"
                     )
 
 
@@ -277,7 +278,7 @@ def _refuse_pairs(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]
     if names and all(re.fullmatch(r"[^:=]*[^\W\d][^:=]*[:=] ?[-+]?\d+(\.\d*)?%?", name) for name in names):
         cell = next(cell for cell in cells if labels[cell])
         raise DataError(
-            f"{cells[cell]}: {shown(cell)} gives each class a number; write the names of the classes shown, such as "
+            f"{cells[cell]}: {quote(cell)} gives each class a number; write the names of the classes shown, such as "
             "cat|dog, or a column of 0 and 1 per class and --label-columns"
         )
 
@@ -294,8 +295,8 @@ def _number_separator(cells: Mapping[str, str]) -> str:
     if len(signs) > 1:
         (first, one), (second, other), *_ = signs.items()
         raise DataError(
-            f"{cells[one]}: numbers are separated by {spell(first)} in {shown(one)}, by {spell(second)} in "
-            f"{shown(other)} at {cells[other]}; write all in one way"
+            f"{cells[one]}: numbers are separated by {as_flag(first)} in {quote(one)}, by {as_flag(second)} in "
+            f"{quote(other)} at {cells[other]}; write all in one way"
         )
     return next(iter(signs), NO_SEPARATOR)
 
@@ -317,7 +318,7 @@ def _refuse_vectors(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ..
         repeated = len(set(found)) < len(found)
         if joined or alike or repeated or not all(re.fullmatch(r"\d+", label) for label in found):
             raise DataError(
-                f"{cells[cell]}: {shown(cell)} is a vector of numbers, a place per class, and nothing names the "
+                f"{cells[cell]}: {quote(cell)} is a vector of numbers, a place per class, and nothing names the "
                 "classes; write the names of the classes shown, such as cat|dog, or a column of 0 and 1 per class and "
                 "--label-columns"
             )

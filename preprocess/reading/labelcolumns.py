@@ -36,7 +36,8 @@ class LabelColumns:
 
     def read(self, cells: Sequence[str], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the classes that a row shows, and those that nobody knows of it. Raises DataError."""
-        labels, ignored = [], []
+        labels = []
+        ignored = []
         for name, cell in zip(self.names, cells, strict=True):
             meaning = self._means.get(cell) or self._means.get(_value(cell))
             if meaning is None:
@@ -117,7 +118,8 @@ def are_certainly_classes(names: Sequence[str]) -> bool:
 
 def suggested(names: Sequence[str], header: Sequence[str]) -> str:
     """Write columns as --label-columns takes them."""
-    start, stop = header.index(names[0]), header.index(names[-1])
+    start = header.index(names[0])
+    stop = header.index(names[-1])
     together = list(header[start : stop + 1]) == list(names)
     given = f"{names[0]}..{names[-1]}" if together and len(names) > 3 else ",".join(names)
     return shlex.quote(given)

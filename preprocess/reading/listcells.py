@@ -44,7 +44,9 @@ def as_list(cell: str) -> Items | None:
 def _items(text: str, mixed: bool = False) -> Items | None:
     """Read what is between the brackets; `mixed`: some names may have quotes and others none."""
     names: list[str] = []
-    num_quoted, commas, at = 0, False, 0
+    num_quoted = 0
+    commas = False
+    at = 0
     while at < len(text):
         found = _ITEM.match(text, at)
         if found is None:
@@ -60,7 +62,8 @@ def _items(text: str, mixed: bool = False) -> Items | None:
         assert between is not None
         if between.end() == found.end() and between.end() < len(text):
             return None  # 'it''s'
-        commas, at = commas or bool(between[1]), between.end()
+        commas = commas or bool(between[1])
+        at = between.end()
     if num_quoted not in (0, len(names)) and not mixed:
         return None
     return Items(tuple(names), num_quoted > 0, commas)

@@ -106,13 +106,15 @@ def refuse_vectors(samples: Iterable[tuple[str, tuple[Label, ...]]], num_classes
     Vectors of two classes, [1, 0] and [0, 1], would give every image both; longer ones have a number twice. Where
     a list names other than two classes (`num_classes`; 0: there is none) these are class numbers.
     """
-    first, width = None, 0
+    first = None
+    width = 0
     for where, labels in samples:
         if not labels:
             continue
         if not all(str(label) in ("0", "1") for label in labels) or len(labels) not in (width or len(labels), 0):
             return
-        first, width = first or (where, labels), len(labels)
+        first = first or (where, labels)
+        width = len(labels)
     if first is not None and width > 1 and num_classes in (0, width):
         _refuse_vector([str(label) if isinstance(label, str) else label for label in first[1]], first[0])
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from preprocess.images.geometry import ImageOptions
 from preprocess.reading.class_names import normal_form
-from preprocess.record import Record, Source, check
+from preprocess.record import Record, Source, check_records
 
 
 def with_normal_names(source: Source) -> Source:
@@ -21,7 +21,8 @@ class NormalNames(Source):
     def __init__(self, source: Source) -> None:
         normal = [normal_form(name) for name in source.class_names]
         self.class_names = tuple(dict.fromkeys(normal))
-        self.task, self.in_place = source.task, source.in_place
+        self.task = source.task
+        self.in_place = source.in_place
         self._source = source
         self._normal = normal
         place = {name: number for number, name in enumerate(self.class_names)}
@@ -34,7 +35,7 @@ class NormalNames(Source):
     def records(self, split: str) -> Sequence[Record]:
         """List the source's records, with the numbers of the normal names."""
         records = self._source.records(split)
-        check(split, records, self._source)  # numbers of classes that there are, before they are looked up
+        check_records(split, records, self._source)  # numbers of classes that there are, before they are looked up
         return [self._renumbered(record) for record in records]
 
     def describe(self) -> Sequence[str]:

@@ -140,7 +140,8 @@ def _read_binary(path: Path) -> tuple[np.ndarray, list[int]]:
 def _read_pickled(path: Path) -> tuple[np.ndarray, list[int]]:
     """Read images uint8 [N, 3072] and labels of a pickled batch: a dict with `data` and `labels`."""
     content = _read_pickle(path)
-    images, labels = _entry(content, path, "data", np.ndarray), _entry(content, path, "labels", list)
+    images = _entry(content, path, "data", np.ndarray)
+    labels = _entry(content, path, "labels", list)
     if images.ndim != 2 or images.shape[1] != _IMAGE_BYTES or len(images) == 0:
         shape = " x ".join(map(str, images.shape))
         raise DataError(f"{path}: data is {shape}, not N x {_IMAGE_BYTES:,}; unpack the archive again")

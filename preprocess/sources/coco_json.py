@@ -43,7 +43,8 @@ class Instances:
 def read_instances(path: Path) -> Instances:
     """Read and check a file. Raises DataError for what does not fit."""
     content = _load(path)
-    categories, images = _categories(content, path), _images(content, path)
+    categories = _categories(content, path)
+    images = _images(content, path)
     if not categories or not images:
         raise DataError(f"{path}: {len(images)} images and {len(categories)} categories; there must be some of both")
     return Instances(path, categories, images, _shown(content, path, categories, images))
@@ -52,7 +53,8 @@ def read_instances(path: Path) -> Instances:
 def _categories(content: dict[str, Any], path: Path) -> dict[int, Category]:
     found: dict[int, Category] = {}
     for number, item in enumerate(_list(content, "categories", path)):
-        category, name = _id(item, "id", f"{path}: category {number}"), item.get("name")
+        category = _id(item, "id", f"{path}: category {number}")
+        name = item.get("name")
         if not isinstance(name, str) or not name or category in found:
             raise DataError(
                 f"{path}: category {category} is named {name!r}; give each category an id and name of its own"
@@ -66,7 +68,8 @@ def _images(content: dict[str, Any], path: Path) -> dict[int, str]:
     images: dict[int, str] = {}
     ids: dict[str, int] = {}  # by file name, of which x.jpg and ./x.jpg are one
     for number, item in enumerate(_list(content, "images", path)):
-        image, name = _id(item, "id", f"{path}: image {number}"), item.get("file_name")
+        image = _id(item, "id", f"{path}: image {number}")
+        name = item.get("file_name")
         if not isinstance(name, str) or image in images:
             raise DataError(
                 f"{path}: image {image} has file_name {name!r}; give each image an id and a file of its own"
@@ -74,7 +77,8 @@ def _images(content: dict[str, Any], path: Path) -> dict[int, str]:
         name = name.replace("\\", "/")  # Windows writes train\1.jpg
         if (file := normpath(name)) in ids:
             raise DataError(f"{path}: images {ids[file]} and {image} are both of file {name!r}; put them under one id")
-        images[image], ids[file] = name, image
+        images[image] = name
+        ids[file] = image
     return images
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from posixpath import normpath
 
 from preprocess.reading.class_names import normal_form
-from preprocess.reading.labelcells import NO_SEPARATOR, read_column, spell, tidy
+from preprocess.reading.labelcells import NO_SEPARATOR, as_flag, read_column, tidy
 from preprocess.reading.labelcolumns import LabelColumns, are_certainly_classes, chosen, find_label_columns, suggested
 from preprocess.reading.paths import in_split_order, inside, short_names, split_named, split_of
 from preprocess.reading.tablecells import read_cells, refuse_swallowed
@@ -196,7 +196,8 @@ class CSV(Source):
             raise DataError(f"{path} is empty; it should hold a header line and a line per image")
         _refuse_voc_list(path, number, header)
         if self.columns:
-            first, header = header, [name.strip() for name in self.columns.split(",")]
+            first = header
+            header = [name.strip() for name in self.columns.split(",")]
             if first == header:
                 raise DataError(f"{path} has a header line of its own; leave --columns out")
             lines = _again((number, first), lines)
@@ -297,7 +298,7 @@ class CSV(Source):
         for char in _SEPARATORS if len(header) == 1 else ():
             parts = line.split(char)
             if len(parts) > 1 and (self.path_column in parts or any(map(is_image, parts))):
-                raise DataError(f"{path} has one column, {line!r}; give --separator {spell(char)}")
+                raise DataError(f"{path} has one column, {line!r}; give --separator {as_flag(char)}")
         if any(is_image(cell) or (cell and (self._folder / cell).is_file()) for cell in header if "\0" not in cell):
             raise DataError(
                 f"{path} has no header line, its first line is {line!r}; name its columns, such as "

@@ -234,7 +234,8 @@ class _Painter:
         photograph = self.photographs[self.rng.integers(len(self.photographs))]
         height, width = photograph.shape[:2]
         side = int(self.rng.integers(min(self.size, width), min(2 * self.size, height, width) + 1))
-        y, x = self.rng.integers(height - side + 1), self.rng.integers(width - side + 1)
+        y = self.rng.integers(height - side + 1)
+        x = self.rng.integers(width - side + 1)
         crop = np.ascontiguousarray(photograph[y : y + side, x : x + side])
         crop = cv2.resize(crop, (self.size, self.size), interpolation=cv2.INTER_AREA).astype(np.float32)
         return np.clip(128 + 0.5 * (crop - crop.mean()), 75, 180).astype(np.float32)
@@ -275,7 +276,8 @@ class _Painter:
         ink = INKS[self.rng.integers(2)]
         stroke = self.strokes[digit][self.rng.integers(len(self.strokes[digit]))]
         height = self.rng.uniform(*heights) * self.size
-        scale, angle = height / 8, self.rng.uniform(-10, 10)
+        scale = height / 8
+        angle = self.rng.uniform(-10, 10)
         x, y = self.rng.uniform(height / 2, self.size - height / 2, 2)
         matrix = cv2.getRotationMatrix2D((3.5, 3.5), angle, scale)
         matrix[:, 2] += (x - 4, y - 4)
@@ -292,5 +294,6 @@ class _Painter:
 def _box(mask: Mask) -> tuple[int, int, int, int]:
     """Return (x0, y0, x1, y1), x1 and y1 excluded, around what can be seen of a digit."""
     seen = mask > 0.25
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    rows = np.flatnonzero(seen.any(axis=1))
+    columns = np.flatnonzero(seen.any(axis=0))
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -113,7 +113,8 @@ def _refuse_root_too_high(root: Path, folders: Sequence[str]) -> None:
     least = 1 if len(folders) == 1 else 2  # a class vehicles may have a folder train
     roots = [name for name in folders if len(set(splits[name].values())) >= least]
     if roots:
-        names, path = ", ".join(splits[roots[0]]), inner[roots[0]]
+        names = ", ".join(splits[roots[0]])
+        path = inner[roots[0]]
         more = f" (or of {', '.join(roots[1 : _NAMED + 1])})" if len(roots) > 1 else ""
         raise DataError(f"{root} holds no split, but {path} does: {names}; give --root {path}{more}")
     if len(folders) == 1:

@@ -15,7 +15,7 @@ _META = re.compile(r"__[^/]*__($|/)")  # WebDataset skips these
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """One file of a sample: where its bytes lie."""
 
     name: str
@@ -28,7 +28,7 @@ class ForeignSample:
     """Consecutive members of one key, by suffix in lower case; `texts` are the contents of those asked for."""
 
     key: str
-    members: dict[str, Member]
+    members: dict[str, TarMember]
     texts: dict[str, bytes]
 
 
@@ -45,7 +45,8 @@ def read_samples(path: Path, wants: Callable[[str], bool]) -> Iterator[ForeignSa
         found = _NAME.fullmatch(member.name.removeprefix("./"))
         if found is None or _META.match(found[0]) or found[0].rpartition("/")[2].startswith("."):
             continue
-        key, suffix = found[1], found[2].lower()
+        key = found[1]
+        suffix = found[2].lower()
         if sample is None or sample.key != key:
             if sample is not None:
                 yield sample
@@ -58,7 +59,7 @@ def read_samples(path: Path, wants: Callable[[str], bool]) -> Iterator[ForeignSa
             sample = ForeignSample(key, {}, {})
         if suffix in sample.members:
             raise DataError(f"{path}: {member.name}: sample {key!r} has a member of this name already; remove one")
-        sample.members[suffix] = Member(member.name, member.offset_data, member.size)
+        sample.members[suffix] = TarMember(member.name, member.offset_data, member.size)
         if wants(suffix):
             if member.size > MAX_LABEL_BYTES:
                 raise DataError(

@@ -18,7 +18,7 @@ _NAMED = 3  # in a line about many
 
 
 @dataclass(frozen=True)
-class Counts:
+class SplitCounts:
     """What a split holds. `positives` and `ignored` are images per class, `unlabelled` images without a positive."""
 
     split: str
@@ -28,11 +28,11 @@ class Counts:
     unlabelled: int
 
 
-def counted(split: str, records: Sequence[Record], num_classes: int) -> Counts:
+def counted(split: str, records: Sequence[Record], num_classes: int) -> SplitCounts:
     """Count the labels of records before they are packed."""
     positives = Counter(label for record in records for label in record.labels)
     ignored = Counter(label for record in records for label in record.ignored)
-    return Counts(
+    return SplitCounts(
         split,
         len(records),
         [positives[label] for label in range(num_classes)],
@@ -41,15 +41,15 @@ def counted(split: str, records: Sequence[Record], num_classes: int) -> Counts:
     )
 
 
-def packed(folder: Path) -> Counts:
+def packed(folder: Path) -> SplitCounts:
     """Count the labels of a packed split, in which no rejected image is."""
     index = DatasetIndex.open(folder)
     unlabelled = index.num_samples - int(np.count_nonzero(index.samples["labels"].any(axis=1)))
     statistics = index.statistics
-    return Counts(index.split, index.num_samples, statistics["positives"], statistics["ignored"], unlabelled)
+    return SplitCounts(index.split, index.num_samples, statistics["positives"], statistics["ignored"], unlabelled)
 
 
-def listed(counts: Counts, class_names: Sequence[str], everything: bool = False) -> Iterator[str]:
+def listed(counts: SplitCounts, class_names: Sequence[str], everything: bool = False) -> Iterator[str]:
     """Yield the lines about one split: its size, then a class with its counts a line."""
     num = counts.num_samples
     line = f"{counts.split}: {num:,} image{'' if num == 1 else 's'}, {_plural(len(class_names), 'class', 'classes')}"

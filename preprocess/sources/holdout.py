@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from preprocess.images.geometry import ImageOptions
-from preprocess.record import Record, Source, check
+from preprocess.record import Record, Source, check_records
 from shards.errors import DataError
 
 Division = Literal["stratified", "random"]
@@ -36,8 +36,13 @@ class Holdout(Source):
         self.divided = divided_split(splits)
         if not self.divided:
             raise DataError(f"--val-fraction divides a split all or train; the source has {', '.join(splits)}")
-        self.class_names, self.task, self.in_place = source.class_names, source.task, source.in_place
-        self._source, self._fraction, self._seed, self._by = source, fraction, seed, by
+        self.class_names = source.class_names
+        self.task = source.task
+        self.in_place = source.in_place
+        self._source = source
+        self._fraction = fraction
+        self._seed = seed
+        self._by = by
         self._parts: dict[str, list[Record]] | None = None
 
     def splits(self) -> tuple[str, ...]:
@@ -52,7 +57,7 @@ class Holdout(Source):
             return self._source.records(split)
         if self._parts is None:
             records = self._source.records(self.divided)
-            check(self.divided, records, self._source)  # dividing counts their labels
+            check_records(self.divided, records, self._source)  # dividing counts their labels
             self._parts = self._divide(records)
         return self._parts[split]
 
@@ -104,7 +109,8 @@ def stratified_holdout(labels: Sequence[Sequence[int]], num_classes: int, fracti
     many classes (120 classes, 9 an image) the worst class is then off by at most 1.0 standard deviations of a random
     draw instead of 3.1. `labels` are class indices per sample. 100,000 samples of 80 classes take about a second.
     """
-    num_samples, everything = len(labels), num_classes
+    num_samples = len(labels)
+    everything = num_classes
     num_val = num_held_out(num_samples, fraction)
     share = num_val / num_samples
     rng = np.random.default_rng(seed)
@@ -116,7 +122,8 @@ def stratified_holdout(labels: Sequence[Sequence[int]], num_classes: int, fracti
     left = [len(samples) for samples in holders]
     wanted = [num * share for num in left]  # still, by val
     wanted[everything] = num_val
-    dealt, held_out = np.zeros(num_samples, bool), np.zeros(num_samples, bool)
+    dealt = np.zeros(num_samples, bool)
+    held_out = np.zeros(num_samples, bool)
     while left[everything]:
         rarest = min((label for label in range(num_classes + 1) if left[label]), key=left.__getitem__)
         for sample in holders[rarest]:
@@ -128,7 +135,8 @@ def stratified_holdout(labels: Sequence[Sequence[int]], num_classes: int, fracti
                 # lack by 1 - share, leaving it raises it by share; the sum of squares of lacks decides.
                 change = sum((1 - 2 * share - 2 * (wanted[c] - share * left[c])) / left[c] for c in shown[sample])
                 is_val = change < 0 or (change == 0 and rng.random() < share)
-            dealt[sample], held_out[sample] = True, is_val
+            dealt[sample] = True
+            held_out[sample] = is_val
             for label in shown[sample]:
                 left[label] -= 1
                 wanted[label] -= is_val

@@ -98,7 +98,8 @@ class ImageFolder(Source):
             if not _images(folder)[0]:
                 raise DataError(f"{folder} holds no image: nothing would be learnt of it; fill or remove it")
         for split, there in others:
-            unknown, missing = set(there).difference(classes), set(classes).difference(there)
+            unknown = set(there).difference(classes)
+            missing = set(classes).difference(there)
             if unknown:
                 odd = min(unknown)
                 alike = [name for name in classes if skeleton(name) == skeleton(odd)]
@@ -115,7 +116,8 @@ class ImageFolder(Source):
 
 def _classes(folder: Path) -> dict[str, Path]:
     """Map the classes of a split to their folders; images beside them have no label and are refused."""
-    names, stray = subfolders(folder), images_in(folder)
+    names = subfolders(folder)
+    stray = images_in(folder)
     if stray and not names:
         raise DataError(f"{folder} holds images but no class folder; put each class's images into a folder of its name")
     if stray:

@@ -145,7 +145,8 @@ def _read_list(path: Path) -> dict[str, tuple[int, ...]]:
         where = f"{path}:{line}"
         if len(fields) != len(_HEADER):
             raise DataError(f"{where}: {len(fields)} values instead of image_name,tags; mend this line")
-        name, words = fields[0], fields[1].split()
+        name = fields[0]
+        words = fields[1].split()
         if not name or "/" in name or "\\" in name:
             raise DataError(f"{where}: {name!r} is no image name; write it as the file is called, without .tif or .jpg")
         if name in rows:
@@ -156,7 +157,8 @@ def _read_list(path: Path) -> dict[str, tuple[int, ...]]:
         if unknown is not None:
             raise DataError(f"{where}: {unknown!r} is none of the {len(TAGS)} tags ({', '.join(TAGS)}); mend it")
         # The official list has a tag twice in one line.
-        rows[name], lines[name] = tuple(sorted({numbers[word] for word in words})), line
+        rows[name] = tuple(sorted({numbers[word] for word in words}))
+        lines[name] = line
     if not rows:
         raise DataError(f"{path}: no image below the header; give the competition's list with --table")
     return rows

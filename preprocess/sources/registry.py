@@ -32,7 +32,7 @@ SOURCES = {  # imported only when asked for: some need libraries that are slow t
 T = TypeVar("T")
 
 
-def find(name: str) -> type[Source]:
+def find_source(name: str) -> type[Source]:
     """Return the class of a built-in source, or of a user's own, `module:Class`. Raises DataError."""
     address = SOURCES.get(name, name)
     module_name, _, class_name = address.rpartition(":")
@@ -110,7 +110,7 @@ def given_flags(argv: Sequence[str]) -> set[str]:
 def refuse_foreign_flags(argv: Sequence[str], config_class: type) -> None:
     """Raise DataError for a flag that only other sources have: it would do nothing here."""
     for name in sorted(given_flags(argv).difference(field.name for field in dataclasses.fields(config_class))):
-        owners = [source for source in SOURCES if name in options(find(source))]
+        owners = [source for source in SOURCES if name in options(find_source(source))]
         if owners:
             raise DataError(
                 f"--{name.replace('_', '-')} is a flag of --source {' or '.join(owners)}, not of the one chosen here; "

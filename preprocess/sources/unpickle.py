@@ -57,7 +57,8 @@ _LITERALS = (
 
 def unpickle(data: bytes) -> Any:
     """Build what a pickle describes; text of Python 2 becomes bytes. Raises UnpickleError."""
-    machine, position = _Machine(len(data)), 0
+    machine = _Machine(len(data))
+    position = 0
     try:
         for number, (opcode, argument, at) in enumerate(pickletools.genops(data)):
             position = at or 0

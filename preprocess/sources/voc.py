@@ -136,7 +136,8 @@ class VOC(Source):
         path = self._list_path(split)
         num_fields = 1
         if not path.exists():
-            path, num_fields = self._list_path(next(iter(self._class_lists[split].values()))), 2
+            path = self._list_path(next(iter(self._class_lists[split].values())))
+            num_fields = 2
         seen: dict[str, int] = {}
         for line in _read_lines(path):
             if len(line.fields) != num_fields:

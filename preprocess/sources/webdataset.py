@@ -19,7 +19,7 @@ from preprocess.reading.memberlabels import (
 )
 from preprocess.reading.paths import in_split_order, inside, split_named, split_of
 from preprocess.record import Record, Source
-from preprocess.sources.foreign_tar import ForeignSample, Member, read_samples
+from preprocess.sources.foreign_tar import ForeignSample, TarMember, read_samples
 from shards.commandline import option
 from shards.errors import DataError
 from shards.host.picture_files import is_junk
@@ -33,7 +33,7 @@ _MAX_LIST_BYTES = 64 << 20
 class _Found:
     key: str
     shard: Path
-    image: Member
+    image: TarMember
     labels: tuple[Label, ...]
 
 
@@ -150,7 +150,7 @@ class WebDataset(Source):
                 )
             yield _Found(sample.key, path, image, self._labels(sample.texts[suffix], suffix, f"{where}.{suffix}"))
 
-    def _image(self, sample: ForeignSample, where: str) -> Member:
+    def _image(self, sample: ForeignSample, where: str) -> TarMember:
         wanted = (self.image_member,) if self.image_member else _IMAGES
         there = [suffix for suffix in wanted if suffix in sample.members]
         if len(there) != 1:

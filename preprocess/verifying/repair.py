@@ -7,12 +7,12 @@ from pathlib import Path
 from preprocess.packing.index_file import npy, samples_array
 from preprocess.packing.resume import CHECKSUM, digest, holds_together, lists_of, to_json, write_progress
 from preprocess.verifying.packed_folder import Written, read_written
-from preprocess.verifying.verification import Finding
+from preprocess.verifying.verification import Fault
 from shards.disk.format import DAMAGED_NAME, INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, write_atomically
 from shards.disk.writer import dali_index, read_rows
 
 
-def repair_split(root: Path, findings: Sequence[Finding]) -> Iterator[str]:
+def repair_split(root: Path, findings: Sequence[Fault]) -> Iterator[str]:
     """Mend what was found in a split, telling each thing done.
 
     What follows from intact shards is written anew. Where a shard has to be packed again the folder becomes an

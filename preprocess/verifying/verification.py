@@ -19,7 +19,7 @@ from preprocess.sources.foreign_tar import check_whole
 from preprocess.verifying.packed_folder import Written, read_written
 from shards.decode.png import is_png
 from shards.disk.format import INDEX_NAME, MAX_STORED_SIDE, PROGRESS_NAME, SAMPLES_NAME
-from shards.disk.writer import KEY, Row, dali_index, file_sha256, read_rows
+from shards.disk.writer import KEY, SampleRow, dali_index, file_sha256, read_rows
 from shards.errors import DataError, FormatError
 
 MAX_SHOWN = 20  # findings of one kind in one shard; the rest is counted
@@ -39,7 +39,7 @@ REMEDIES: dict[Mend, str] = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Fault:
     """Something wrong: in which file of which split folder, with which sample ("" where with none), and what to do."""
 
     root: str
@@ -68,7 +68,7 @@ class ShardTask:
 class Verification:
     """What was checked of a split and found in it."""
 
-    findings: list[Finding]
+    findings: list[Fault]
     num_shards: int
     num_samples: int
     num_bytes: int
@@ -78,18 +78,18 @@ def verify_split(root: Path, pool: Pool) -> Verification:
     """Check a split's folder, its shards in parallel."""
     written = read_written(root)
     if written.is_foreign:
-        foreign = [Finding(str(root), written.name, "", what, "foreign") for what in written.wrong]
+        foreign = [Fault(str(root), written.name, "", what, "foreign") for what in written.wrong]
         return Verification(foreign, 0, 0, 0)
     findings = list(_leftovers(root, written))
     samples = written.samples
     if isinstance(samples, str):
-        findings.append(Finding(str(root), SAMPLES_NAME, "", samples, "rewrite"))
+        findings.append(Fault(str(root), SAMPLES_NAME, "", samples, "rewrite"))
     starts = np.cumsum([0] + [entry.num_samples for entry in written.entries]).tolist()
     tasks = [
         ShardTask(root, entry, written.bare(), number, starts[number] if isinstance(samples, np.ndarray) else -1)
         for number, entry in enumerate(written.entries)
     ]
-    found: list[Finding] = []
+    found: list[Fault] = []
     with tqdm(total=starts[-1], desc=f"verify {root.name}", unit="img", disable=None) as bar:
         for task, of_shard in zip(tasks, pool.run(check_shard, tasks), strict=True):
             found += of_shard
@@ -102,14 +102,14 @@ def verify_split(root: Path, pool: Pool) -> Verification:
     return Verification(findings, len(tasks), starts[-1], sum(entry.bytes for entry in written.entries))
 
 
-def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Iterator[Finding]:
+def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Iterator[Fault]:
     """Tell of index.json what it says of itself and what the shards say of it."""
     if written.split != root.name:
-        yield Finding(str(root), "", "", f"is split {written.split} under another name", "rename")
+        yield Fault(str(root), "", "", f"is split {written.split} under another name", "rename")
     if written.name == PROGRESS_NAME and not written.wrong:
-        yield Finding(str(root), "", "", "packing was not finished", "none")
+        yield Fault(str(root), "", "", "packing was not finished", "none")
     for what in written.wrong:
-        yield Finding(str(root), written.name, "", what, "split")
+        yield Fault(str(root), written.name, "", what, "split")
     described = written.described
     if described is None or written.wrong:
         return
@@ -118,39 +118,41 @@ def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Itera
     wrong = [name for name in truth if truth[name] != described.get(name)]
     if wrong:
         mend: Mend = "rewrite" if holds_together(truth) else "split"
-        yield Finding(str(root), INDEX_NAME, "", f"{' and '.join(wrong)} are not those of its shards", mend)
+        yield Fault(str(root), INDEX_NAME, "", f"{' and '.join(wrong)} are not those of its shards", mend)
     elif not holds_together(described):
-        yield Finding(str(root), INDEX_NAME, "", "its checksum is wrong: it is not what was written", "split")
+        yield Fault(str(root), INDEX_NAME, "", "its checksum is wrong: it is not what was written", "split")
 
 
-def _leftovers(root: Path, written: Written) -> Iterator[Finding]:
+def _leftovers(root: Path, written: Written) -> Iterator[Fault]:
     """Tell of files beside a finished split that it should not have, and of the list of what it left out."""
     if written.name != INDEX_NAME or written.described is None:
         return  # the packer clears up when it finishes
     if (root / PROGRESS_NAME).exists():
-        yield Finding(str(root), PROGRESS_NAME, "", f"lies beside {INDEX_NAME}, left by a killed packing", "aside")
+        yield Fault(str(root), PROGRESS_NAME, "", f"lies beside {INDEX_NAME}, left by a killed packing", "aside")
     for name in sorted(path.name for path in root.iterdir()):
         if written.is_temporary(name):
-            yield Finding(str(root), name, "", "half-written, left by a killed packing", "aside")
+            yield Fault(str(root), name, "", "half-written, left by a killed packing", "aside")
         elif written.is_surplus(name):
-            yield Finding(str(root), name, "", f"{written.name} does not list it", "aside")
+            yield Fault(str(root), name, "", f"{written.name} does not list it", "aside")
     for name, lines in lists_of(written.entries).items():
         what = name.removesuffix(".jsonl")
         if lines and not holds(root / name, lines):
-            yield Finding(str(root), name, "", f"does not list what {INDEX_NAME} lists as {what}", "rewrite")
+            yield Fault(str(root), name, "", f"does not list what {INDEX_NAME} lists as {what}", "rewrite")
         elif (root / name).exists() and not lines:
-            yield Finding(str(root), name, "", f"{INDEX_NAME} lists nothing as {what}", "aside")
+            yield Fault(str(root), name, "", f"{INDEX_NAME} lists nothing as {what}", "aside")
 
 
-def check_shard(task: ShardTask) -> list[Finding]:
+def check_shard(task: ShardTask) -> list[Fault]:
     """Check one shard and all that is written down of it, in whichever process."""
-    root, entry, path = str(task.root), task.entry, task.root / task.entry.name
+    root = str(task.root)
+    entry = task.entry
+    path = task.root / task.entry.name
     if not path.is_file():
-        return [Finding(root, entry.name, "", "is missing", "shard")]
-    findings = [Finding(root, entry.name, "", what, "shard") for what in _bytes_wrong(path, task)]
+        return [Fault(root, entry.name, "", "is missing", "shard")]
+    findings = [Fault(root, entry.name, "", what, "shard") for what in _bytes_wrong(path, task)]
     if task.written.in_place and not findings:
-        findings += [Finding(root, entry.name, "", what, "shard") for what in _tar_wrong(path)]
-    rows: list[Row] = []
+        findings += [Fault(root, entry.name, "", what, "shard") for what in _tar_wrong(path)]
+    rows: list[SampleRow] = []
     try:
         rows.extend(_told_rows(task) if task.written.in_place else read_rows(path))
         if len(rows) != entry.num_samples and not task.written.in_place:
@@ -159,28 +161,26 @@ def check_shard(task: ShardTask) -> list[Finding]:
     except FormatError as error:
         intact = False
         what = str(error).removeprefix(f"{path}: ").partition("; pack")[0]
-        findings.append(Finding(root, entry.name, "", what, "shard"))
-    findings += _capped(
-        [Finding(root, entry.name, key, what, "shard") for key, what in _samples_wrong(path, rows, task)]
-    )
+        findings.append(Fault(root, entry.name, "", what, "shard"))
+    findings += _capped([Fault(root, entry.name, key, what, "shard") for key, what in _samples_wrong(path, rows, task)])
     if not intact:
         return findings  # what is written down was right once: it cannot be compared with a damaged shard
     if not holds(path.with_suffix(".idx"), dali_index(path)):
         name = path.with_suffix(".idx").name
         state = "is not the index of its shard" if (task.root / name).exists() else "is missing"
-        findings.append(Finding(root, name, "", state, "rewrite"))
+        findings.append(Fault(root, name, "", state, "rewrite"))
     if task.first_row >= 0 and not task.written.in_place and all(_fits(row, task.written) is None for row in rows):
-        wrong = [Finding(root, SAMPLES_NAME, key, what, "rewrite") for key, what in _rows_wrong(rows, task)]
+        wrong = [Fault(root, SAMPLES_NAME, key, what, "rewrite") for key, what in _rows_wrong(rows, task)]
         findings += _capped(wrong)
     return findings
 
 
-def _capped(findings: list[Finding]) -> list[Finding]:
+def _capped(findings: list[Fault]) -> list[Fault]:
     if len(findings) <= MAX_SHOWN:
         return findings
     first = findings[0]
     rest = f"and {len(findings) - MAX_SHOWN:,} more samples are wrong"
-    return [*findings[:MAX_SHOWN], Finding(first.root, first.file, "", rest, first.mend)]
+    return [*findings[:MAX_SHOWN], Fault(first.root, first.file, "", rest, first.mend)]
 
 
 def _tar_wrong(path: Path) -> Iterator[str]:
@@ -192,7 +192,8 @@ def _tar_wrong(path: Path) -> Iterator[str]:
 
 
 def _bytes_wrong(path: Path, task: ShardTask) -> Iterator[str]:
-    entry, size = task.entry, path.stat().st_size
+    entry = task.entry
+    size = path.stat().st_size
     if size != entry.bytes:
         yield f"has {size:,} bytes, {task.written.name} says {entry.bytes:,}"
         return
@@ -202,7 +203,7 @@ def _bytes_wrong(path: Path, task: ShardTask) -> Iterator[str]:
         yield "its checksum is wrong" + (f": it holds the bytes of {twin}" if twin else "")
 
 
-def _samples_wrong(path: Path, rows: Sequence[Row], task: ShardTask) -> Iterator[tuple[str, str]]:
+def _samples_wrong(path: Path, rows: Sequence[SampleRow], task: ShardTask) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     shard = np.memmap(path, np.uint8, "r") if rows and path.stat().st_size else np.empty(0, np.uint8)
     for row in rows:
@@ -223,7 +224,7 @@ def _samples_wrong(path: Path, rows: Sequence[Row], task: ShardTask) -> Iterator
                 yield row.key, what
 
 
-def _fits(row: Row, written: Written) -> str | None:
+def _fits(row: SampleRow, written: Written) -> str | None:
     """Tell what of a sample is not as a sample of this split has to be."""
     num_classes = written.num_classes
     if not KEY.fullmatch(row.key):  # of a shard in place, as samples.npy tells it
@@ -242,14 +243,14 @@ def _fits(row: Row, written: Written) -> str | None:
     return None
 
 
-def _told_rows(task: ShardTask) -> Iterator[Row]:
+def _told_rows(task: ShardTask) -> Iterator[SampleRow]:
     """List the samples of a linked shard as samples.npy tells them; none where it is not to be believed."""
     if task.first_row >= 0:
         told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")
         yield from rows_of(told[task.first_row : task.first_row + task.entry.num_samples], task.written.num_classes)
 
 
-def _rows_wrong(rows: Sequence[Row], task: ShardTask) -> Iterator[tuple[str, str]]:
+def _rows_wrong(rows: Sequence[SampleRow], task: ShardTask) -> Iterator[tuple[str, str]]:
     """Compare samples.npy with what the tar says."""
     told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")[task.first_row : task.first_row + len(rows)]
     truth = samples_array([(task.number, row) for row in rows], task.written.num_classes)

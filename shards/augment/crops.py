@@ -17,10 +17,12 @@ def _random_resized(
 ) -> tuple[np.ndarray, np.ndarray]:
     boxes = np.empty((len(ids), 4), np.int64)
     flips = np.empty(len(ids), np.bool_)
-    log_low, log_high = math.log(RATIO[0]), math.log(RATIO[1])
+    log_low = math.log(RATIO[0])
+    log_high = math.log(RATIO[1])
     for i in range(len(ids)):
         key = hash3(np.uint64(seed) ^ np.uint64(0x43524F50), np.uint64(epoch), np.uint64(ids[i]))
-        width, height = widths[i], heights[i]
+        width = widths[i]
+        height = heights[i]
         flips[i] = uniform(key, 0) < 0.5
         found = False
         for attempt in range(ATTEMPTS):
@@ -35,13 +37,18 @@ def _random_resized(
                 found = True
                 break
         if not found:  # the whole image, cut to the nearest allowed ratio, in the middle
-            w, h = width, height
+            w = width
+            h = height
             if width < height * RATIO[0]:
                 h = round(width / RATIO[0])
             elif width > height * RATIO[1]:
                 w = round(height * RATIO[1])
-            x, y = (width - w) // 2, (height - h) // 2
-        boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3] = x, y, w, h
+            x = (width - w) // 2
+            y = (height - h) // 2
+        boxes[i, 0] = x
+        boxes[i, 1] = y
+        boxes[i, 2] = w
+        boxes[i, 3] = h
     return boxes, flips
 
 
@@ -58,7 +65,8 @@ def random_resized_crops(
     The distribution of torchvision's RandomResizedCrop with ratio 3/4 to 4/3 and a flip of probability 0.5; each
     sample's draw is a pure function of (seed, epoch, id).
     """
-    widths, heights = widths.astype(np.int64), heights.astype(np.int64)
+    widths = widths.astype(np.int64)
+    heights = heights.astype(np.int64)
     return _random_resized(np.asarray(ids, np.int64), widths, heights, seed, epoch, scale[0], scale[1])
 
 
@@ -66,7 +74,8 @@ def resized_sizes(widths: np.ndarray, heights: np.ndarray, size: int, share: flo
     """Find the sizes of images whose short side becomes size / share, int64; the long side is truncated."""
     short = round(size / share)
     # A damaged index may tell of 0 pixels: its sample is refused when it is read.
-    widths, heights = np.maximum(1, widths.astype(np.int64)), np.maximum(1, heights.astype(np.int64))
+    widths = np.maximum(1, widths.astype(np.int64))
+    heights = np.maximum(1, heights.astype(np.int64))
     landscape = widths >= heights
     return (
         np.where(landscape, short * widths // heights, short),
@@ -83,5 +92,6 @@ def centre_crops(widths: np.ndarray, heights: np.ndarray, size: int, share: floa
     resized_w, resized_h = resized_sizes(widths, heights, size, share)
     left = np.rint((resized_w - size) / 2.0)
     top = np.rint((resized_h - size) / 2.0)
-    x_scale, y_scale = widths / resized_w, heights / resized_h
+    x_scale = widths / resized_w
+    y_scale = heights / resized_h
     return np.stack([left * x_scale, top * y_scale, size * x_scale, size * y_scale], axis=1)

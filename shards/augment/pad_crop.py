@@ -13,7 +13,9 @@ from shards.augment.hashing import hash3, uniform
 from shards.host.compiled import compiled
 from shards.index import DatasetIndex
 
-_PAD_CROP, _CUTOUT = 0x50414443, 0x43555430  # each purpose draws from numbers of its own
+# Each purpose draws from numbers of its own.
+_PAD_CROP = 0x50414443
+_CUTOUT = 0x43555430
 
 
 @compiled(nogil=True)
@@ -67,15 +69,22 @@ def pad_crop_into(out: np.ndarray, images: np.ndarray, numbers: np.ndarray, wind
 
     One pass over the output, without the GIL: a row is copied as a whole up to what is reflected or mirrored.
     """
-    size, channels = images.shape[1], images.shape[3]
+    size = images.shape[1]
+    channels = images.shape[3]
     columns = np.empty(size, np.int64)
     for i in range(len(numbers)):
-        image, left, top, mirrored = images[numbers[i]], windows[i, 0], windows[i, 1], windows[i, 2] != 0
+        image = images[numbers[i]]
+        left = windows[i, 0]
+        top = windows[i, 1]
+        mirrored = windows[i, 2] != 0
         for x in range(size):
             columns[size - 1 - x if mirrored else x] = _reflected(left + x, size)
-        first, last = max(0, -left), min(size, size - left)  # the columns that need no reflection
+        # The columns that need no reflection.
+        first = max(0, -left)
+        last = min(size, size - left)
         for y in range(size):
-            row, target = image[_reflected(top + y, size)], out[i, y]
+            row = image[_reflected(top + y, size)]
+            target = out[i, y]
             if mirrored:
                 for x in range(size):
                     for c in range(channels):
@@ -93,9 +102,11 @@ def pad_crop_into(out: np.ndarray, images: np.ndarray, numbers: np.ndarray, wind
 @compiled(nogil=True)
 def cut_out(images: np.ndarray, holes: np.ndarray, cutout: int, colour: np.ndarray) -> None:
     """Fill squares of `cutout` pixels in images uint8 [B, size, size, C] with a colour uint8 [C]."""
-    size, channels = images.shape[1], images.shape[3]
+    size = images.shape[1]
+    channels = images.shape[3]
     for i in range(len(holes)):
-        left, top = holes[i, 0], holes[i, 1]
+        left = holes[i, 0]
+        top = holes[i, 1]
         for y in range(max(0, top), min(size, top + cutout)):
             for x in range(max(0, left), min(size, left + cutout)):
                 for c in range(channels):

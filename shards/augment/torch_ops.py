@@ -8,13 +8,16 @@ whatever batch it is in.
 
 import torch
 
-_WEIGHT, _LEVEL = 1024, 8  # 255 * 8 and 1024 have at most 11 binary digits, as many as TF32 keeps
+# 255 * 8 and 1024 have at most 11 binary digits, as many as TF32 keeps.
+_WEIGHT = 1024
+_LEVEL = 8
 _FLOATS = 1 << 26  # of an intermediate result: 256 MB
 
 
 def pad_crop(images: torch.Tensor, numbers: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
     """Cut windows int64 [B, 3] out of images uint8 [N, size, size, C], numbers int64 [B]: uint8 [B, size, size, C]."""
-    size, channels = images.shape[1], images.shape[3]
+    size = images.shape[1]
+    channels = images.shape[3]
     at = torch.arange(size, device=images.device)
     left, top, mirrored = windows.unsqueeze(2).unbind(1)
     columns = _reflected(left + torch.where(mirrored > 0, size - 1 - at, at), size)
@@ -23,7 +26,7 @@ def pad_crop(images: torch.Tensor, numbers: torch.Tensor, windows: torch.Tensor)
     return images.view(-1, channels).index_select(0, places.view(-1)).view(-1, size, size, channels)
 
 
-def cut_out(images: torch.Tensor, holes: torch.Tensor, cutout: int, colour: torch.Tensor) -> torch.Tensor:
+def cut_out_tensors(images: torch.Tensor, holes: torch.Tensor, cutout: int, colour: torch.Tensor) -> torch.Tensor:
     """Fill squares of `cutout` pixels at int64 [B, 2] in images uint8 [B, size, size, C] with a colour uint8 [C]."""
     at = torch.arange(images.shape[1], device=images.device)
     left, top = holes.unsqueeze(2).unbind(1)
@@ -64,7 +67,8 @@ def _weights(start: torch.Tensor, extent: torch.Tensor, mirrored: torch.Tensor, 
     """
     at = torch.arange(size, device=start.device, dtype=torch.float64)
     pixels = torch.arange(side, device=start.device, dtype=torch.float64)
-    start, extent = start[:, None, None], extent[:, None, None]
+    start = start[:, None, None]
+    extent = extent[:, None, None]
     at = torch.where(mirrored[:, None], size - 1 - at, at)[:, :, None]
     shrink = extent / size
     centre = start + (at + 0.5) * shrink

@@ -156,12 +156,15 @@ def resize_into(out: np.ndarray, pixels: np.ndarray, mirror: bool) -> None:
             resize_into(part, some, mirror)
             out[..., first : first + MOST_CHANNELS] = part
         return
-    (height, width, _), (out_height, out_width, _), filtering = pixels.shape, out.shape, cv2.INTER_LINEAR
+    height, width = pixels.shape[:2]
+    out_height, out_width = out.shape[:2]
+    filtering = cv2.INTER_LINEAR
     shrink = max(height / out_height, width / out_width)
     if shrink > BLUR_UP_TO:
         filtering = cv2.INTER_AREA
     elif shrink > LINEAR_UP_TO:
-        down, across = _blur(round(height / out_height, 2)), _blur(round(width / out_width, 2))
+        down = _blur(round(height / out_height, 2))
+        across = _blur(round(width / out_width, 2))
         pixels = cv2.sepFilter2D(pixels, -1, across, down, borderType=cv2.BORDER_REPLICATE)
     cv2.resize(pixels, (out_width, out_height), dst=out, interpolation=filtering)
     if mirror:
@@ -177,12 +180,14 @@ def resize_box_into(
     Equal to resizing the whole image with Pillow (which torchvision calls) and cutting the result, but only the box
     and the reach of the filter around it are decoded.
     """
-    size, (x, y, w, h) = out.shape[0], box
+    size = out.shape[0]
+    x, y, w, h = box
     if w == h == size and float(x).is_integer() and float(y).is_integer():  # every filter leaves these as they are
         out[:] = decoder.box(data, width, height, (int(x), int(y), size, size), out.shape[2])
         return
     reach = [math.ceil(max(1.0, extent / size)) + 1 for extent in box[2:]]
-    x0, y0 = max(0, math.floor(box[0]) - reach[0]), max(0, math.floor(box[1]) - reach[1])
+    x0 = max(0, math.floor(box[0]) - reach[0])
+    y0 = max(0, math.floor(box[1]) - reach[1])
     x1 = min(width, math.ceil(box[0] + box[2]) + reach[0])
     y1 = min(height, math.ceil(box[1] + box[3]) + reach[1])
     image = picture(decoder.box(data, width, height, (x0, y0, x1 - x0, y1 - y0), out.shape[2]))

@@ -34,7 +34,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleRow:
     """Where a written sample lies: suffixes, offsets and lengths in bytes, one per image member."""
 
     key: str
@@ -55,7 +55,7 @@ class ShardWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: list[Row] = []
+        self.rows: list[SampleRow] = []
         self._temporary = path.with_name(path.name + ".tmp")
         self._file = open(self._temporary, "wb")  # noqa: SIM115
         self._hash = hashlib.sha256()
@@ -71,7 +71,8 @@ class ShardWriter:
     def add(self, sample: Sample) -> None:
         """Append a sample: its images in the mapping's order, then its JSON."""
         members = []
-        offsets, lengths = [], []
+        offsets = []
+        lengths = []
         for suffix, data in sample.images.items():
             start = self._add_member(f"{sample.key}.{suffix}", data)
             members.append((suffix, start, len(data)))
@@ -90,7 +91,7 @@ class ShardWriter:
         self._dali.append(_dali_line(sample.key, members))
         row = asdict(sample)
         row = {name: row[name] for name in ("key", "labels", "ignored", "width", "height")}
-        self.rows.append(Row(suffixes=tuple(sample.images), offset=tuple(offsets), length=tuple(lengths), **row))
+        self.rows.append(SampleRow(suffixes=tuple(sample.images), offset=tuple(offsets), length=tuple(lengths), **row))
 
     def close(self) -> str:
         """Finish the shard and its `.idx`; return the tar's SHA-256 in hex."""
@@ -173,7 +174,7 @@ def _dali_text(lines: list[str]) -> bytes:
     return "".join(f"{line}\n" for line in [f"v1.2 {len(lines)}", *lines]).encode(errors="surrogateescape")
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[SampleRow]:
     """List the samples of a finished shard from its tar headers and JSON members; image bytes are skipped.
 
     Raises FormatError where the archive is damaged or holds something else than samples.
@@ -196,7 +197,7 @@ def read_rows(path: Path) -> Iterator[Row]:
                 assert file is not None, member.name
                 described = _described(file.read(_MAX_JSON), path, key)
                 offset, length = zip(*images.values(), strict=True) if images else ((), ())
-                yield Row(key=key, suffixes=tuple(images), offset=offset, length=length, **described)
+                yield SampleRow(key=key, suffixes=tuple(images), offset=offset, length=length, **described)
                 images = {}
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, FormatError):

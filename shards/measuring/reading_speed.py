@@ -17,7 +17,8 @@ from shards.loader import Loader
 from shards.measuring.stages import STAGES, stage_times
 from shards.pipeline.decoded_cache import bounded
 
-MB, GB = 1e6, 1e9
+MB = 1e6
+GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,17 @@ class Pass:
         return 1e6 * self.cpu_seconds / self.images
 
 
-def read(loader: Loader, enough: Callable[[int, float], bool], what: str) -> Pass:
+def read_batches(loader: Loader, enough: Callable[[int, float], bool], what: str) -> Pass:
     """Read the first batches of epoch 0 until `enough(steps, seconds)`."""
     loader.set_epoch(0)
-    images, steps, cpu, start = 0, 0, time.process_time(), time.perf_counter()
+    images = 0
+    steps = 0
+    cpu = time.process_time()
+    start = time.perf_counter()
     batches = iter(loader)
     for batch in tqdm(batches, total=len(loader), desc=what, unit="batch", leave=False, disable=None):
-        images, steps = images + int(batch.valid.sum()), steps + 1
+        images += int(batch.valid.sum())
+        steps += 1
         del batch
         seconds = time.perf_counter() - start
         if enough(steps, seconds):
@@ -62,7 +67,9 @@ def memory() -> tuple[float, float]:
 
 def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, float]) -> str:
     """Say in one sentence what limits and what to change."""
-    threads, cores, samples = loader.num_threads, num_cores(), loader.index.samples
+    threads = loader.num_threads
+    cores = num_cores()
+    samples = loader.index.samples
     busy = warm.cpu_seconds / (warm.seconds * min(threads, cores))
     if threads < cores and busy > 0.8:
         return f"The loader's threads are busy, and only {threads} of {cores} cores are used: raise --num-threads."
@@ -84,7 +91,8 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
     if config.augment == "pad":
         widths = heights = np.full(len(samples), config.size)
     num_bytes = loader.index.num_channels * float((widths * heights).sum())
-    needed, available = num_bytes / GB, psutil.virtual_memory().available / GB
+    needed = num_bytes / GB
+    available = psutil.virtual_memory().available / GB
     smaller = ""
     if np.minimum(samples["width"], samples["height"]).mean() > 1.2 * short_side:
         smaller = f"pack with --short-side {short_side}, or "
@@ -93,7 +101,7 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
     return f"{limit}: {smaller}use more cores."
 
 
-def measure(config: BenchConfig) -> None:
+def measure_reading(config: BenchConfig) -> None:
     """Do what `python -m shards.bench` was asked for."""
     torch.set_num_threads(1)
     index = open_split(config.data, config.split)
@@ -114,8 +122,8 @@ def measure(config: BenchConfig) -> None:
     )
     next(iter(loader))
     first_batch = time.perf_counter() - started
-    cold = read(loader, lambda _, seconds: seconds > config.seconds, "first pass")
-    warm = read(loader, lambda steps, _: steps >= cold.steps, "second pass")
+    cold = read_batches(loader, lambda _, seconds: seconds > config.seconds, "first pass")
+    warm = read_batches(loader, lambda steps, _: steps >= cold.steps, "second pass")
     own, mapped = memory()
     stages = stage_times(loader, min(cold.steps, 16))
     print(f"{index.root}: {index.num_samples} images, {index.samples['length'].mean() / 1e3:.0f} kB each on average")

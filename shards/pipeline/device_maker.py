@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from shards.augment.crops import random_resized_crops
 from shards.augment.pad_crop import draw_holes, draw_windows
-from shards.augment.torch_ops import cut_out, pad_crop, resized_crops
+from shards.augment.torch_ops import cut_out_tensors, pad_crop, resized_crops
 from shards.choices import OnBadSample
 from shards.errors import DataError, SampleError, one_line
 from shards.index import DatasetIndex
@@ -111,7 +111,7 @@ class DeviceMaker(BatchMaker):
             images = resized_crops(self._images, numbers, scaled, self._there(mirrored), view.size)
         if view.cutout:
             holes = self._there(draw_holes(ids, view.size, view.cutout, seed, epoch))
-            images = cut_out(images, holes, view.cutout, self._there(self._colour))
+            images = cut_out_tensors(images, holes, view.cutout, self._there(self._colour))
         return images
 
     def _fill_device(self) -> None:

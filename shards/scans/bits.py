@@ -7,7 +7,11 @@ import numpy as np
 from shards.host.compiled import compiled
 
 MAX_DC_CATEGORY = 11  # of 8-bit samples
-POS, BUFFER, COUNT, PADDING = 0, 1, 2, 3  # a bit reader's or writer's state: int64 [4 or more]
+# A bit reader's or writer's state: int64 [4 or more].
+POS = 0
+BUFFER = 1
+COUNT = 2
+PADDING = 3
 
 
 def new_state() -> np.ndarray:
@@ -27,7 +31,8 @@ def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
     Entry 0 means that no code starts so. Returns an empty array where the counts are no prefix code.
     """
     table = np.zeros(65536, np.uint16)
-    code, at = 0, 0
+    code = 0
+    at = 0
     for length in range(1, 17):
         for _ in range(bits[length - 1]):
             first = code << (16 - length)
@@ -35,7 +40,8 @@ def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
             if at >= len(values) or last > 65536:
                 return table[:0]
             table[first:last] = (length << 8) | values[at]
-            code, at = code + 1, at + 1
+            code += 1
+            at += 1
         code <<= 1
     return table
 
@@ -77,7 +83,8 @@ def next_symbol(data: np.ndarray, state: np.ndarray, table: np.ndarray) -> Any:
 
 @compiled(inline="always")
 def category_of(value: int) -> int:
-    magnitude, category = abs(value), 0
+    magnitude = abs(value)
+    category = 0
     while magnitude:
         magnitude >>= 1
         category += 1

@@ -15,7 +15,8 @@ class Grid:
         Raises ValueError for more blocks than are allowed in an MCU, or read at all.
         """
         widest, tallest = (8 * max(side) for side in zip(*factors, strict=True))
-        rows, columns = -(-height // tallest), -(-width // widest)
+        rows = -(-height // tallest)
+        columns = -(-width // widest)
         self.num_components = len(factors)
         per_mcu = sum(h * v for h, v in factors)
         self.num_blocks = rows * columns * per_mcu

@@ -20,7 +20,8 @@ from shards.scans.progressive import follows, new_known, read_blocks, what_is_mi
 from shards.scans.sequential import read_coefficients
 
 _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff])")  # as libjpeg finds it, over whatever is before
-_SOS, _EOI = 0xDA, 0xD9
+_SOS = 0xDA
+_EOI = 0xD9
 _WITHOUT_PAYLOAD = (0x01, *range(0xD0, 0xD9))  # TEM, RST, SOI
 _METADATA = (*range(0xE1, 0xEE), 0xEF, 0xFE)  # not those of JFIF and Adobe, which say what the colours are
 
@@ -81,14 +82,18 @@ def damage(data: bytes, warning: str) -> str | None:
 
 def lacking(data: bytes) -> str | None:
     """Say that a JPEG lacks scans though libjpeg warns of nothing: it decodes, but blurred or without colour."""
-    identifiers, progressive, number = b"", False, 0
+    identifiers = b""
+    progressive = False
+    number = 0
     try:
         for marker, start, end in segments_of(data):
             if 0xC0 <= marker <= 0xC2:
-                identifiers, progressive = data[start + 6 : end : 3], marker == 0xC2
+                identifiers = data[start + 6 : end : 3]
+                progressive = marker == 0xC2
                 known = new_known(len(identifiers))
             elif marker == _SOS:
-                payload, number = data[start:end], number + 1
+                payload = data[start:end]
+                number += 1
                 if not progressive and payload[0] == len(identifiers):
                     return None
                 first, last, bits = payload[-3:]
@@ -107,9 +112,11 @@ def clean(data: bytes) -> bytes:
     """
     if data[:2] != b"\xff\xd8":
         raise ValueError("no SOI")
-    parts, at = [data[:2]], 2
+    parts = [data[:2]]
+    at = 2
     while found := _NEXT_MARKER.search(data, at):
-        marker, start = found[1][0], found.start(1)
+        marker = found[1][0]
+        start = found.start(1)
         at = found.end()
         if marker == _EOI:
             break

@@ -135,7 +135,8 @@ def _read_quantisation(headers: Headers, payload: bytes) -> None:
 
 def _read_codes(headers: Headers, payload: bytes) -> None:
     while payload:
-        kind, counts = payload[0], np.frombuffer(payload[1:17], np.uint8).astype(np.int64)
+        kind = payload[0]
+        counts = np.frombuffer(payload[1:17], np.uint8).astype(np.int64)
         total = int(counts.sum())
         values = np.frombuffer(payload[17 : 17 + total], np.uint8)
         if len(counts) != 16 or len(values) != total:
@@ -155,7 +156,8 @@ def read_scan(headers: Headers, payload: bytes) -> list[int]:
     members: list[int] = []
     for identifier, tables in zip(payload[1:-3:2], payload[2:-3:2], strict=True):
         members.append(identifiers.index(identifier, members[-1] + 1 if members else 0))
-        headers.components[members[-1]].dc, headers.components[members[-1]].ac = tables >> 4, tables & 15
+        headers.components[members[-1]].dc = tables >> 4
+        headers.components[members[-1]].ac = tables & 15
     return members
 
 

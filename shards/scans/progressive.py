@@ -79,7 +79,8 @@ def read_blocks(
             return f"it has more than {_MAX_SCANS} scans"
         if not follows(scan.components, scan.band, known, progressive):
             return f"scan {number} does not go on from those before it"
-        places, state = grid.order(scan.components), new_state()
+        places = grid.order(scan.components)
+        state = new_state()
         if not _read_scan(scan.data, coefficients, *places, scan.band, scan.interval, scan.dc, scan.ac, state):
             return f"scan {number} is damaged or truncated"
         if left_over(state, len(scan.data)) and not may_follow(scan.data, state):
@@ -149,7 +150,8 @@ def _read_scan(
                 if not _restart(data, state, mcu // interval - 1):
                     return False
                 predicted[:] = 0
-        block, component = coefficients[order[i]], components[i % per_mcu]
+        block = coefficients[order[i]]
+        component = components[i % per_mcu]
         if first == 0:
             if high:
                 fill(data, state)
@@ -212,7 +214,8 @@ def _read_ac(
         return True
     while k <= last:
         symbol = next_symbol(data, state, table)
-        run, size = symbol >> 4, symbol & 15
+        run = symbol >> 4
+        size = symbol & 15
         if symbol < 0 or (size and size + low > _MAX_AC_CATEGORY):
             return False
         if size == 0 and run < 15:
@@ -235,7 +238,8 @@ def _refine_ac(
     """Read one more bit of coefficients `k` to `last` of a block (G.1.2.3)."""
     while k <= last and state[_RUN] == 0:
         symbol = next_symbol(data, state, table)
-        run, size = symbol >> 4, symbol & 15
+        run = symbol >> 4
+        size = symbol & 15
         if symbol < 0 or size > 1:
             return False
         if size == 0 and run < 15:
@@ -261,7 +265,9 @@ def _refine_past(
 
     Where there are not so many, return last + 1.
     """
-    count, buffer = state[COUNT], state[BUFFER]  # in registers, as most of the time goes here
+    # In registers, as most of the time goes here.
+    count = state[COUNT]
+    buffer = state[BUFFER]
     while k <= last:
         level = np.int64(block[k])
         if level == 0:
@@ -272,7 +278,8 @@ def _refine_past(
             if count == 0:
                 state[COUNT] = count
                 fill(data, state)
-                count, buffer = state[COUNT], state[BUFFER]
+                count = state[COUNT]
+                buffer = state[BUFFER]
             count -= 1
             more = ((buffer >> count) & 1) << low
             block[k] = level + (more if level > 0 else -more)
@@ -285,11 +292,14 @@ def _refine_past(
 def _tokens(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Say coefficients int16 [blocks, 64] in tokens (F.1.2.2): DC, token counts and tokens as `read_scans` has them."""
     num_blocks = len(coefficients)
-    levels, counts = np.empty(num_blocks, np.int32), np.empty(num_blocks, np.uint8)
+    levels = np.empty(num_blocks, np.int32)
+    counts = np.empty(num_blocks, np.uint8)
     tokens = np.empty(4 * num_blocks + np.count_nonzero(coefficients), np.uint32)
     token = 0
     for i in range(num_blocks):
-        block, first, run = coefficients[i], token, 0
+        block = coefficients[i]
+        first = token
+        run = 0
         levels[i] = block[0]
         for k in range(1, 64):
             level: Any = np.int64(block[k])
@@ -298,11 +308,13 @@ def _tokens(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
                 continue
             while run > 15:
                 tokens[token] = 0xF0 << 16
-                token, run = token + 1, run - 16
+                token += 1
+                run -= 16
             size = category_of(level)
             extra = level if level > 0 else level + (1 << size) - 1
             tokens[token] = (run << 4 | size) << 16 | extra
-            token, run = token + 1, 0
+            token += 1
+            run = 0
         if run:
             tokens[token] = 0
             token += 1

@@ -28,7 +28,8 @@ def read_coefficients(
     counts = np.zeros(num_mcus * per_mcu, np.uint8)
     tokens = np.empty(min(64 * num_mcus * per_mcu, 8 * len(data)) + 1, np.uint32)
     predicted = np.zeros(4, np.int64)
-    block, token = 0, 0
+    block = 0
+    token = 0
     for mcu in range(num_mcus):
         if state[PADDING] > state[COUNT]:
             return levels, counts, tokens, -1 - block
@@ -51,7 +52,8 @@ def read_coefficients(
                 value -= (1 << category) - 1
             predicted[component] += value
             levels[block] = predicted[component]
-            k, first = 1, token
+            k = 1
+            first = token
             while k < 64:
                 symbol = next_symbol(data, state, ac[component])
                 size = symbol & 15

@@ -16,7 +16,10 @@ from shards.host.compiled import compiled
 WHOLE = 0  # decode the file as it is: nothing to cut, or not a kind that can be cut
 MISMATCH = -1  # the frame header is unreadable or tells another size than the index
 
-_SOI, _EOI, _SOS, _DRI = 0xD8, 0xD9, 0xDA, 0xDD
+_SOI = 0xD8
+_EOI = 0xD9
+_SOS = 0xDA
+_DRI = 0xDD
 NARROW = 4  # pixels: libjpeg smooths the chroma of anything wider, repeats that of an image this narrow
 _TILES_NAME = np.frombuffer(TILES_NAME, np.uint8)
 
@@ -34,8 +37,15 @@ def read_headers(data: np.ndarray, width: int, height: int) -> tuple[int, int, i
     another readable frame of the expected size, or MISMATCH.
     """
     size = len(data)
-    at, sof, mcu_w, mcu_h, interval, components, baseline = 2, -1, 0, 0, 0, 0, False
-    lengths, listed = 0, 0
+    at = 2
+    sof = -1
+    mcu_w = 0
+    mcu_h = 0
+    interval = 0
+    components = 0
+    baseline = False
+    lengths = 0
+    listed = 0
     if size < 4 or data[0] != 0xFF or data[1] != _SOI:
         return MISMATCH, 0, 0, 0, 0, 0, 0, 0
     while at + 4 <= size:
@@ -61,13 +71,15 @@ def read_headers(data: np.ndarray, width: int, height: int) -> tuple[int, int, i
                 return MISMATCH, 0, 0, 0, 0, 0, 0, 0
             if _u16(data, at + 5) != height or _u16(data, at + 7) != width:
                 return MISMATCH, 0, 0, 0, 0, 0, 0, 0
-            sof, baseline = at, bool(marker <= 0xC1 and data[at + 4] == 8)
+            sof = at
+            baseline = bool(marker <= 0xC1 and data[at + 4] == 8)
             for component in range(components):
                 sampling: Any = np.int64(data[at + 11 + 3 * component])
                 mcu_w = max(mcu_w, 8 * (sampling >> 4))
                 mcu_h = max(mcu_h, 8 * (sampling & 15))
             if components == 1:  # not interleaved: an MCU is one block whatever the factors say
-                mcu_w, mcu_h = 8, 8
+                mcu_w = 8
+                mcu_h = 8
         elif marker == _SOS:
             if sof < 0:
                 return MISMATCH, 0, 0, 0, 0, 0, 0, 0
@@ -99,11 +111,13 @@ def cut_tiles(
     mcus = (width + mcu_w - 1) // mcu_w
     if interval == 0 or mcus % interval != 0 or len(out) < len(data) + 2:
         return WHOLE, 0, 0, 0, 0
-    tile_w, columns = interval * mcu_w, mcus // interval
+    tile_w = interval * mcu_w
+    columns = mcus // interval
     rows = (height + mcu_h - 1) // mcu_h
     if listed != rows * columns:
         return WHOLE, 0, 0, 0, 0
-    column0, row0 = max(x - 1, 0) // tile_w, max(y - 1, 0) // mcu_h
+    column0 = max(x - 1, 0) // tile_w
+    row0 = max(y - 1, 0) // mcu_h
     column1 = min((x + w + 1 + tile_w - 1) // tile_w, columns)
     if column0 > 0 and width - column0 * tile_w <= NARROW:
         column0 -= 1
@@ -114,9 +128,14 @@ def cut_tiles(
     small_h = min(row1 * mcu_h, height) - row0 * mcu_h
 
     out[:start] = data[:start]
-    out[sof + 5], out[sof + 6] = small_h >> 8, small_h & 255
-    out[sof + 7], out[sof + 8] = small_w >> 8, small_w & 255
-    written, at, copied, tile = start, start, 0, 0
+    out[sof + 5] = small_h >> 8
+    out[sof + 6] = small_h & 255
+    out[sof + 7] = small_w >> 8
+    out[sof + 8] = small_w & 255
+    written = start
+    at = start
+    copied = 0
+    tile = 0
     for row in range(row0, row1):
         while tile < row * columns + column0:
             at += _u16(data, lengths + 2 * tile) + 2
@@ -129,8 +148,11 @@ def cut_tiles(
                 return WHOLE, 0, 0, 0, 0
             out[written : written + end - at] = data[at:end]
             written += end - at
-            out[written], out[written + 1] = 0xFF, 0xD0 + copied % 8
-            written, copied = written + 2, copied + 1
-            at, tile = end + 2, tile + 1
+            out[written] = 0xFF
+            out[written + 1] = 0xD0 + copied % 8
+            written += 2
+            copied += 1
+            at = end + 2
+            tile += 1
     out[written - 1] = _EOI
     return written, x - column0 * tile_w, y - row0 * mcu_h, small_w, small_h

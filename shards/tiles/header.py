@@ -17,17 +17,29 @@ MAX_BLOCKS = 10  # of one MCU (B.2.3)
 # A lookup entry: bits to consume, or RARE; zeros to skip; the value. An entry is RARE if its value (the number of whose
 # bits stands in its place) or even its code (no bits to consume then) is longer than the lookup.
 RARE = 32
-RUN_SHIFT, VALUE_SHIFT = 8, 16
+RUN_SHIFT = 8
+VALUE_SHIFT = 16
 END_OF_BLOCK = 128  # as a run: leads to k > 128, which tells it from a block that is too long
 BAD = 64  # as a run: leads to 64 < k <= 128
 
 # Fields of `frame`
 SCAN, LUMA_H, LUMA_V, INTERVAL, LIST, LISTED = range(6)  # LIST: where the lengths of the LISTED tiles stand
 
-_SOF0, _SOF1, _DHT, _SOI, _SOS = 0xC0, 0xC1, 0xC4, 0xD8, 0xDA
-_DQT, _DRI, _APP0, _APP14, _APP15, _COM = 0xDB, 0xDD, 0xE0, 0xEE, 0xEF, 0xFE
+_SOF0 = 0xC0
+_SOF1 = 0xC1
+_DHT = 0xC4
+_SOI = 0xD8
+_SOS = 0xDA
+_DQT = 0xDB
+_DRI = 0xDD
+_APP0 = 0xE0
+_APP14 = 0xEE
+_APP15 = 0xEF
+_COM = 0xFE
 _TILES_NAME = tuple(TILES_NAME)
-_MAX_BITS_DC, _MAX_BITS_AC = 11, 10  # of a value of 8-bit baseline (F.1.2)
+# Of a value of 8-bit baseline (F.1.2).
+_MAX_BITS_DC = 11
+_MAX_BITS_AC = 10
 
 
 @compiled(**OPTIONS)
@@ -44,12 +56,15 @@ def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols
     difference from code to position in symbols uint8 [256].
     """
     lookup[:] = RARE | BAD << RUN_SHIFT
-    code, number, start = 0, 0, at + 16
+    code = 0
+    number = 0
+    start = at + 16
     for length in range(1, 17):
         count = np.int64(data[at + length - 1])
         if number + count > 256 or start + number + count > len(data) or code + count > 1 << length:
             return -1
-        longest[length, 0], longest[length, 1] = code + count - 1 if count > 0 else -1, number - code
+        longest[length, 0] = code + count - 1 if count > 0 else -1
+        longest[length, 1] = number - code
         for _ in range(count):
             symbol = np.int64(data[start + number])
             symbols[number] = data[start + number]
@@ -59,7 +74,8 @@ def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols
             if not dc and bits == 0 and run != 15:
                 run = END_OF_BLOCK
             if length <= LOOK:
-                first, spare = code << (LOOK - length), LOOK - length - bits
+                first = code << (LOOK - length)
+                spare = LOOK - length - bits
                 if spare < 0:
                     lookup[first : first + (1 << (LOOK - length))] = (
                         length | RARE | run << RUN_SHIFT | bits << VALUE_SHIFT
@@ -70,7 +86,8 @@ def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols
                         entry = (length + bits) | run << RUN_SHIFT | value << VALUE_SHIFT
                         for i in range(first + (raw << spare), first + ((raw + 1) << spare)):
                             lookup[i] = entry
-            code, number = code + 1, number + 1
+            code += 1
+            number += 1
         code <<= 1
     return start + number
 
@@ -81,11 +98,13 @@ def _read_frame(data: Any, at: int, width: int, height: int, num: int, frame: An
     if data[at] != 8 or data[at + 5] != num or u16(data, at + 1) != height or u16(data, at + 3) != width:
         return False
     for i in range(num):
-        components[i, 0], components[i, 1] = data[at + 6 + 3 * i], data[at + 8 + 3 * i]
+        components[i, 0] = data[at + 6 + 3 * i]
+        components[i, 1] = data[at + 8 + 3 * i]
         if components[i, 1] > 3:
             return False
     luma = np.int64(data[at + 7])
-    frame[LUMA_H], frame[LUMA_V] = luma >> 4, luma & 15
+    frame[LUMA_H] = luma >> 4
+    frame[LUMA_V] = luma & 15
     if num == 1:  # an MCU is one block whatever the factors say, but libjpeg refuses odd ones
         return bool(luma == 0x11)
     return (
@@ -108,11 +127,15 @@ def read_header(
     if len(data) < 4 or data[0] != 0xFF or data[1] != _SOI:
         return False
     frame[:] = 0
-    found_codes, found_quants = np.int64(0), np.int64(0)
-    framed, jfif, adobe = False, False, False
+    found_codes = np.int64(0)
+    found_quants = np.int64(0)
+    framed = False
+    jfif = False
+    adobe = False
     at = 2
     while at + 4 <= len(data):
-        marker, length = np.int64(data[at + 1]), u16(data, at + 2)
+        marker = np.int64(data[at + 1])
+        length = u16(data, at + 2)
         end = at + 2 + length
         if data[at] != 0xFF or length < 2 or end > len(data):
             return False

@@ -18,8 +18,12 @@ _RUN_BYTES = 32  # copied at once where no FF is among them
 # Bit arithmetic is in uint64, which numba neither mixes with signed numbers nor wraps around as an index.
 _U = np.uint64
 _BYTE = (_U(0), _U(1), _U(2), _U(3), _U(4), _U(5), _U(6), _U(7))
-_PEEK, _FULL, _BLOCK, _END = _U(64 - LOOK), _U(56), _U(64), _U(END_OF_BLOCK)
-_LENGTH_MASK, _RUN_MASK = 31, 255
+_PEEK = _U(64 - LOOK)
+_FULL = _U(56)
+_BLOCK = _U(64)
+_END = _U(END_OF_BLOCK)
+_LENGTH_MASK = 31
+_RUN_MASK = 255
 
 
 @compiled(**OPTIONS)
@@ -27,19 +31,22 @@ def unstuff(data: Any, at: int, end: int, out: Any, to: int) -> int:
     """Copy data[at:end] to out[to:] without the zeros stuffed after FF: the end of the copy, or -1 at a marker."""
     while at < end:
         if at + _RUN_BYTES <= end:
-            source, target = data[at : at + _RUN_BYTES], out[to : to + _RUN_BYTES]
+            source = data[at : at + _RUN_BYTES]
+            target = out[to : to + _RUN_BYTES]
             highest = np.uint8(0)
             for i in range(len(source)):
                 highest = max(highest, source[i])
             if highest != 0xFF:
                 for i in range(len(target)):
                     target[i] = source[i]
-                at, to = at + _RUN_BYTES, to + _RUN_BYTES
+                at += _RUN_BYTES
+                to += _RUN_BYTES
                 continue
         stop = min(at + _RUN_BYTES, end)
         while at < stop:
             out[to] = data[at]
-            at, to = at + 1, to + 1
+            at += 1
+            to += 1
             if out[to - 1] == 0xFF:
                 if at >= end or data[at] != 0:
                     return -1
@@ -61,7 +68,8 @@ def _refill(bits: Any, state: Any) -> Any:
 def _look_further(buffer: Any, entry: Any, dc: bool, longest: Any, symbols: Any) -> Any:
     """Complete an entry that is RARE."""
     length = entry & _LENGTH_MASK
-    run, size = (entry >> RUN_SHIFT) & _RUN_MASK, (entry >> VALUE_SHIFT) & 15
+    run = (entry >> RUN_SHIFT) & _RUN_MASK
+    size = (entry >> VALUE_SHIFT) & 15
     if length == 0:
         length = LOOK + 1
         while length <= 16 and np.int64(buffer >> _U(64 - length)) > longest[length, 0]:
@@ -128,30 +136,34 @@ def decode_pair(
     places uint64 [64] leads from zigzag order to the place in a block. `bits` has SLACK bytes after ends[2]; dc
     int64 [2, 3] is scratch. At most two coefficients (27 + 26 bits) are decoded between two refills of 56 bits.
     """
-    end_a, end_b = _U(ends[1]), _U(ends[2])
-    a, b = (_U(0), _U(0), _U(ends[0])), (_U(0), _U(0), end_a)
+    end_a = _U(ends[1])
+    end_b = _U(ends[2])
+    a = (_U(0), _U(0), _U(ends[0]))
+    b = (_U(0), _U(0), end_a)
     dc[:] = 0
     for mcu in range(interval):
         for block in range(len(layout)):
             if a[2] > end_a + _U(7) or b[2] > end_b + _U(7):
                 return False
-            component, chroma = layout[block, 0], layout[block, 1]
-            offset, quants = layout[block, 2] + mcu * layout[block, 3], all_quants[component]
-            at_a, at_b = _U(starts[0, chroma] + offset), _U(starts[1, chroma] + offset)
+            component = layout[block, 0]
+            chroma = layout[block, 1]
+            offset = layout[block, 2] + mcu * layout[block, 3]
+            quants = all_quants[component]
+            at_a = _U(starts[0, chroma] + offset)
+            at_b = _U(starts[1, chroma] + offset)
             codes = (lookups[chroma], longest[chroma], symbols[chroma])
             a, run_a, value_a = _decode(_refill(bits, a), True, codes)
             b, run_b, value_b = _decode(_refill(bits, b), True, codes)
             if run_a | run_b != _U(0):
                 return False
-            dc[0, component], dc[1, component] = (
-                np.int16(dc[0, component] + value_a),
-                np.int16(dc[1, component] + value_b),
-            )
+            dc[0, component] = np.int16(dc[0, component] + value_a)
+            dc[1, component] = np.int16(dc[1, component] + value_b)
             coefs[at_a] = np.float32(dc[0, component]) * quants[0]
             coefs[at_b] = np.float32(dc[1, component]) * quants[0]
 
             codes = (lookups[chroma + 2], longest[chroma + 2], symbols[chroma + 2])
-            k_a, k_b = _U(1), _U(1)
+            k_a = _U(1)
+            k_b = _U(1)
             while k_a < _BLOCK and k_b < _BLOCK:
                 a, k_a = _ac(_refill(bits, a), k_a, codes, coefs, at_a, places, quants)
                 b, k_b = _ac(_refill(bits, b), k_b, codes, coefs, at_b, places, quants)

@@ -23,10 +23,10 @@ from shards.tiles.transform import (
     max_taps,
     resize,
     to_grey,
-    to_rgb,
     triangle_weights,
     turn,
     weigh,
+    ycc_to_rgb,
 )
 from shards.tiles.vectors import LANES
 
@@ -71,12 +71,16 @@ def _lay_out(luma_h: int, luma_v: int, num_components: int, layout: Any) -> int:
     number = 0
     for row in range(luma_v):
         for column in range(luma_h):
-            layout[number, 0], layout[number, 1] = 0, 0
-            layout[number, 2], layout[number, 3] = column * _BLOCK + row * 8, luma_h * _BLOCK
+            layout[number, 0] = 0
+            layout[number, 1] = 0
+            layout[number, 2] = column * _BLOCK + row * 8
+            layout[number, 3] = luma_h * _BLOCK
             number += 1
     for component in range(1, num_components):
-        layout[number, 0], layout[number, 1] = component, 1
-        layout[number, 2], layout[number, 3] = (component - 1) * 16, _BLOCK
+        layout[number, 0] = component
+        layout[number, 1] = 1
+        layout[number, 2] = (component - 1) * 16
+        layout[number, 3] = _BLOCK
         number += 1
     return number
 
@@ -84,7 +88,8 @@ def _lay_out(luma_h: int, luma_v: int, num_components: int, layout: Any) -> int:
 @compiled(**OPTIONS)
 def _fetch(data: Any, offsets: Any, tile: int, bits: Any, at: int) -> int:
     """Unstuff a tile's bytes into bits[at:]: their end, or -1 if its bounds or the markers around it are not right."""
-    start, end = offsets[tile], offsets[tile + 1] - 2
+    start = offsets[tile]
+    end = offsets[tile + 1] - 2
     if start < 0 or end < start or end + 2 > len(data) or at + end - start + SLACK > len(bits):
         return -1
     if data[end] != 0xFF or data[end + 1] != (0xD9 if tile == len(offsets) - 2 else 0xD0 + tile % 8):
@@ -103,18 +108,24 @@ def _decode_strip(
 
     Where there is no row below (it is `row` again), pairs are of neighbours.
     """
-    starts, ends = s.starts, s.ends
-    tile_luma, tile_chroma = interval * luma_h * _BLOCK, interval * _BLOCK
+    starts = s.starts
+    ends = s.ends
+    tile_luma = interval * luma_h * _BLOCK
+    tile_chroma = interval * _BLOCK
     ends[0] = 0
     for column in range(column0, column1, 1 if below > row else 2):
-        tile, at = row * columns + column, column - column0
-        starts[0, 0], starts[0, 1] = at * tile_luma, chroma_at + at * tile_chroma
+        tile = row * columns + column
+        at = column - column0
+        starts[0, 0] = at * tile_luma
+        starts[0, 1] = chroma_at + at * tile_chroma
         if below == row and column + 1 < column1:
             other = tile + 1
-            starts[1, 0], starts[1, 1] = starts[0, 0] + tile_luma, starts[0, 1] + tile_chroma
+            starts[1, 0] = starts[0, 0] + tile_luma
+            starts[1, 1] = starts[0, 1] + tile_chroma
         else:  # a last tile without a neighbour is decoded twice, the second time to a row that nothing looks at
             other = below * columns + column
-            starts[1, 0], starts[1, 1] = starts[0, 0] + luma_v * 8, starts[0, 1] + 8
+            starts[1, 0] = starts[0, 0] + luma_v * 8
+            starts[1, 1] = starts[0, 1] + 8
         ends[1] = _fetch(data, offsets, tile, s.bits, 0)
         ends[2] = _fetch(data, offsets, other, s.bits, ends[1]) if ends[1] >= 0 else -1
         if ends[2] < 0 or not decode_pair(
@@ -137,22 +148,29 @@ def _to_panels(resized: Any, lane: int, num_lanes: int, lines: Any, to: int, str
 def _finish(s: Any, down: int, blue: int, red: int, stride: int, out: Any) -> None:
     """Resize down and convert to RGB: out uint8 [size, 3 * padded size]."""
     for row in range(len(out)):
-        first, count, weights = s.spans[2, row, 0] * LANES, s.spans[2, row, 1], s.weights[2, row]
-        chroma_first, chroma_count = s.spans[down, row, 0] * LANES, s.spans[down, row, 1]
-        chroma_weights, line = s.weights[down, row], out[row]
+        first = s.spans[2, row, 0] * LANES
+        count = s.spans[2, row, 1]
+        weights = s.weights[2, row]
+        chroma_first = s.spans[down, row, 0] * LANES
+        chroma_count = s.spans[down, row, 1]
+        chroma_weights = s.weights[down, row]
+        line = out[row]
         for panel in range(len(line) // (3 * LANES)):
             at = panel * stride
             weigh(s.lines, at + first, count, weights, s.planes, 0)
             weigh(s.lines, at + blue + chroma_first, chroma_count, chroma_weights, s.planes, LANES)
             weigh(s.lines, at + red + chroma_first, chroma_count, chroma_weights, s.planes, 2 * LANES)
-            to_rgb(s.planes, line, panel * 3 * LANES)
+            ycc_to_rgb(s.planes, line, panel * 3 * LANES)
 
 
 @compiled(**OPTIONS)
 def _finish_grey(s: Any, stride: int, out: Any) -> None:
     """Resize down: out uint8 [size, padded size]."""
     for row in range(len(out)):
-        first, count, weights, line = s.spans[2, row, 0] * LANES, s.spans[2, row, 1], s.weights[2, row], out[row]
+        first = s.spans[2, row, 0] * LANES
+        count = s.spans[2, row, 1]
+        weights = s.weights[2, row]
+        line = out[row]
         for panel in range(len(line) // LANES):
             weigh(s.lines, panel * stride + first, count, weights, s.planes, 0)
             to_grey(s.planes, line, panel * LANES)
@@ -184,31 +202,45 @@ def _decode_crop(
         return False
     grey = num_components == 1
     x, y, w, h = box
-    interval, luma_h, luma_v = s.frame[INTERVAL], s.frame[LUMA_H], s.frame[LUMA_V]
-    tile_w, tile_h = interval * 8 * luma_h, 8 * luma_v
+    interval = s.frame[INTERVAL]
+    luma_h = s.frame[LUMA_H]
+    luma_v = s.frame[LUMA_V]
+    tile_w = interval * 8 * luma_h
+    tile_h = 8 * luma_v
     num_mcus = (width + 8 * luma_h - 1) // (8 * luma_h)
     if interval == 0 or num_mcus % interval != 0 or min(width, height) <= NARROW:
         return False
     if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
         return False
-    columns, rows = num_mcus // interval, (height + tile_h - 1) // tile_h
+    columns = num_mcus // interval
+    rows = (height + tile_h - 1) // tile_h
     if not _find_tiles(data, s.frame, columns * rows, s.offsets):
         return False
     offsets = s.offsets[: columns * rows + 1]
     # A pixel of margin on each side: upsampling chroma looks at neighbours.
-    column0, column1 = max(x - 1, 0) // tile_w, min((x + w + tile_w) // tile_w, columns)
-    row0, row1 = max(y - 1, 0) // tile_h, min((y + h + tile_h) // tile_h, rows)
+    column0 = max(x - 1, 0) // tile_w
+    column1 = min((x + w + tile_w) // tile_w, columns)
+    row0 = max(y - 1, 0) // tile_h
+    row1 = min((y + h + tile_h) // tile_h, rows)
 
-    num_strips, num_mcus = (row1 - row0 + 1) // 2, (column1 - column0) * interval
+    num_strips = (row1 - row0 + 1) // 2
+    num_mcus = (column1 - column0) * interval
     blocks_across = luma_h if grey else luma_h + 1
-    chroma_at, num_coefs = num_mcus * luma_h * _BLOCK, num_mcus * blocks_across * _BLOCK
-    luma_lines, chroma_lines = num_strips * luma_v * 16, 0 if grey else num_strips * 16
-    blue, red, stride = luma_lines * LANES, (luma_lines + chroma_lines) * LANES, (luma_lines + 2 * chroma_lines) * LANES
+    chroma_at = num_mcus * luma_h * _BLOCK
+    num_coefs = num_mcus * blocks_across * _BLOCK
+    luma_lines = num_strips * luma_v * 16
+    chroma_lines = 0 if grey else num_strips * 16
+    blue = luma_lines * LANES
+    red = (luma_lines + chroma_lines) * LANES
+    stride = (luma_lines + 2 * chroma_lines) * LANES
     if num_coefs > len(s.coefs) or stride * (len(s.resized) // _SQUARE) > len(s.lines):
         return False
 
     num_blocks = _lay_out(luma_h, luma_v, num_components, s.layout)
-    left, top, across, down = column0 * tile_w, row0 * tile_h, luma_h - 1, 1 + luma_v
+    left = column0 * tile_w
+    top = row0 * tile_h
+    across = luma_h - 1
+    down = 1 + luma_v
     triangle_weights(x, w, mirror, left, s.weights[0], s.spans[0])
     triangle_weights(y, h, False, top, s.weights[2], s.spans[2])
     if luma_h == 2:
@@ -243,7 +275,8 @@ class TileDecoder:
     """Decode and resize crops to `size` x `size` with scratch memory of its own: one per thread."""
 
     def __init__(self, size: int) -> None:
-        self.size, self._padded = size, -(-size // LANES) * LANES
+        self.size = size
+        self._padded = -(-size // LANES) * LANES
         self._scales = dct_scales().ravel()[_ZIGZAG].astype(np.float32)
         self._places = ((_ZIGZAG & 7) * LANES + (_ZIGZAG >> 3)).astype(np.uint64)
         self._pixels = np.zeros(size * 3 * self._padded, np.uint8)
@@ -287,7 +320,8 @@ class TileDecoder:
         if room[0] > self._room[0] or room[1] > self._room[1] or room[2] > self._room[2] or room[3] > self._room[3]:
             self._room = tuple(max(pair) for pair in zip(room, self._room, strict=True))  # type: ignore[assignment]
             self._scratch = self._make_scratch(*self._room)
-        direct, channels = self._padded == self.size and out.flags.c_contiguous, out.shape[2]
+        direct = self._padded == self.size and out.flags.c_contiguous
+        channels = out.shape[2]
         line = channels * self._padded
         pixels = out.reshape(self.size, -1) if direct else self._pixels[: self.size * line].reshape(self.size, line)
         corners = (int(box[0]), int(box[1]), int(box[2]), int(box[3]))

@@ -14,7 +14,10 @@ from shards.tiles.options import ARITHMETIC, INLINE, OPTIONS
 from shards.tiles.vectors import LANES, add_weighed, store_grey, store_rgb, turn8, weigh2, weigh3, weigh4
 
 _F = np.float32
-_ROOT2, _C1, _C2, _C3 = _F(1.414213562), _F(1.847759065), _F(1.082392200), _F(2.613125930)
+_ROOT2 = _F(1.414213562)
+_C1 = _F(1.847759065)
+_C2 = _F(1.082392200)
+_C3 = _F(2.613125930)
 
 
 def dct_scales() -> np.ndarray:
@@ -35,20 +38,39 @@ def inverse_dct(lines: Any, at: int, num_blocks: int) -> None:
     for number in range(num_blocks):
         block = lines[at + number * 8 * LANES : at + (number + 1) * 8 * LANES]
         for i in range(LANES):
-            c0, c2, c4, c6 = block[i], block[i + 2 * LANES], block[i + 4 * LANES], block[i + 6 * LANES]
-            c1, c3, c5, c7 = block[i + LANES], block[i + 3 * LANES], block[i + 5 * LANES], block[i + 7 * LANES]
-            a, b, c = c0 + c4, c0 - c4, c2 + c6
+            c0 = block[i]
+            c2 = block[i + 2 * LANES]
+            c4 = block[i + 4 * LANES]
+            c6 = block[i + 6 * LANES]
+            c1 = block[i + LANES]
+            c3 = block[i + 3 * LANES]
+            c5 = block[i + 5 * LANES]
+            c7 = block[i + 7 * LANES]
+            a = c0 + c4
+            b = c0 - c4
+            c = c2 + c6
             d = (c2 - c6) * _ROOT2 - c
-            e0, e3, e1, e2 = a + c, a - c, b + d, b - d
-            p, q, r, s = c5 + c3, c5 - c3, c1 + c7, c1 - c7
-            o7, t = r + p, (q + s) * _C1
+            e0 = a + c
+            e3 = a - c
+            e1 = b + d
+            e2 = b - d
+            p = c5 + c3
+            q = c5 - c3
+            r = c1 + c7
+            s = c1 - c7
+            o7 = r + p
+            t = (q + s) * _C1
             o6 = t - q * _C3 - o7
             o5 = (r - p) * _ROOT2 - o6
             o4 = t - s * _C2 - o5
-            block[i], block[i + 7 * LANES] = e0 + o7, e0 - o7
-            block[i + LANES], block[i + 6 * LANES] = e1 + o6, e1 - o6
-            block[i + 2 * LANES], block[i + 5 * LANES] = e2 + o5, e2 - o5
-            block[i + 3 * LANES], block[i + 4 * LANES] = e3 + o4, e3 - o4
+            block[i] = e0 + o7
+            block[i + 7 * LANES] = e0 - o7
+            block[i + LANES] = e1 + o6
+            block[i + 6 * LANES] = e1 - o6
+            block[i + 2 * LANES] = e2 + o5
+            block[i + 5 * LANES] = e2 - o5
+            block[i + 3 * LANES] = e3 + o4
+            block[i + 4 * LANES] = e3 - o4
 
 
 @compiled(**ARITHMETIC)
@@ -64,9 +86,12 @@ def triangle_weights(start: int, extent: int, mirror: bool, origin: int, weights
     narrow = _F(1 / support)
     for i in range(size):
         centre = (i + 0.5) * scale
-        low, high = int(max(0.0, centre - support + 0.5)), min(extent, int(centre + support + 0.5))
+        low = int(max(0.0, centre - support + 0.5))
+        high = min(extent, int(centre + support + 0.5))
         row = size - 1 - i if mirror else i
-        line, distance, total = weights[row], _F(low + 0.5 - centre), _F(0)
+        line = weights[row]
+        distance = _F(low + 0.5 - centre)
+        total = _F(0)
         line[1] = _F(0)  # weigh wants two
         for j in range(high - low):
             line[j] = _F(1) - abs(distance + _F(j)) * narrow
@@ -74,7 +99,8 @@ def triangle_weights(start: int, extent: int, mirror: bool, origin: int, weights
         unit = _F(1) / total
         for j in range(high - low):
             line[j] *= unit
-        spans[row, 0], spans[row, 1] = start + low - origin, high - low
+        spans[row, 0] = start + low - origin
+        spans[row, 1] = high - low
 
 
 @compiled(**ARITHMETIC)
@@ -84,9 +110,12 @@ def halved_weights(weights: Any, spans: Any, origin: int, num_samples: int, halv
     The plane has `num_samples` samples; spans count from the even pixel `origin`, halved_spans from half of that.
     """
     for row in range(len(weights)):
-        line, half = weights[row], halved[row]
-        start, count = origin + spans[row, 0], spans[row, 1]
-        first, last = max(0, (start - 1) >> 1), min(num_samples - 1, (start + count) >> 1)
+        line = weights[row]
+        half = halved[row]
+        start = origin + spans[row, 0]
+        count = spans[row, 1]
+        first = max(0, (start - 1) >> 1)
+        last = min(num_samples - 1, (start + count) >> 1)
         half[1] = _F(0)
         for j in range(last + 1 - first):
             half[j] = _F(0)
@@ -95,7 +124,8 @@ def halved_weights(weights: Any, spans: Any, origin: int, num_samples: int, halv
             far = min(max(near - 1 + 2 * ((start + j) & 1), 0), num_samples - 1)
             half[near - first] += line[j] * _F(0.75)
             half[far - first] += line[j] * _F(0.25)
-        halved_spans[row, 0], halved_spans[row, 1] = first - origin // 2, last + 1 - first
+        halved_spans[row, 0] = first - origin // 2
+        halved_spans[row, 1] = last + 1 - first
 
 
 @compiled(**INLINE)
@@ -143,7 +173,7 @@ def to_grey(planes: Any, out: Any, to: int) -> None:
 
 
 @compiled(**INLINE)
-def to_rgb(planes: Any, out: Any, to: int) -> None:
+def ycc_to_rgb(planes: Any, out: Any, to: int) -> None:
     """Convert one line each of Y, Cb and Cr, float32 [3 * LANES], to the bytes of RGB pixels at out[to:]."""
     if len(planes) >= 3 * LANES and to >= 0 and to + 3 * LANES <= len(out):
         store_rgb(planes, out, to)

@@ -13,9 +13,11 @@ from numba.np.arrayobj import make_array
 
 LANES = 32
 intrinsic: Any = _intrinsic
-_LINE, _EIGHT = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.FloatType(), 8)
+_LINE = ir.VectorType(ir.FloatType(), LANES)
+_EIGHT = ir.VectorType(ir.FloatType(), 8)
 _INT = ir.IntType(32)
-_WHOLES, _BYTES = ir.VectorType(_INT, LANES), ir.VectorType(ir.IntType(8), LANES)
+_WHOLES = ir.VectorType(_INT, LANES)
+_BYTES = ir.VectorType(ir.IntType(8), LANES)
 # Low and high halves of interleaving by one, two and four elements inside halves of eight.
 _SHUFFLES = (
     ([0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]),
@@ -112,7 +114,8 @@ def turn8(context: Any, lines: Any, at: Any, out: Any, to: Any) -> Any:
 def _to_bytes(builder: Any, value: Any) -> Any:
     """Cut floats off to bytes, clamped."""
     whole = builder.fptosi(value, _WHOLES)
-    low, high = _same(_WHOLES, 0), _same(_WHOLES, 255)
+    low = _same(_WHOLES, 0)
+    high = _same(_WHOLES, 255)
     whole = builder.select(builder.icmp_signed(">", whole, low), whole, low)
     whole = builder.select(builder.icmp_signed("<", whole, high), whole, high)
     return builder.trunc(whole, _BYTES)
@@ -123,7 +126,8 @@ def store_grey(context: Any, planes: Any, out: Any, to: Any) -> Any:
     """out[to:] = the bytes of the line at planes[0:], which is centred on 0."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, zero = _data(context, builder, signature.args[0], args[0]), ir.Constant(ir.IntType(64), 0)
+        source = _data(context, builder, signature.args[0], args[0])
+        zero = ir.Constant(ir.IntType(64), 0)
         line = builder.load(_place(builder, source, zero, 0, _LINE), align=4)
         values = _to_bytes(builder, builder.fadd(line, _same(_LINE, 128.5)))
         target = builder.gep(_data(context, builder, signature.args[1], args[1]), [args[2]])
@@ -138,7 +142,8 @@ def store_rgb(context: Any, planes: Any, out: Any, to: Any) -> Any:
     """out[to:] = the bytes of RGB pixels from three lines of YCbCr at planes[0:], all centred on 0."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, zero = _data(context, builder, signature.args[0], args[0]), ir.Constant(ir.IntType(64), 0)
+        source = _data(context, builder, signature.args[0], args[0])
+        zero = ir.Constant(ir.IntType(64), 0)
         target = _data(context, builder, signature.args[1], args[1])
         luma, blue, red = (builder.load(_place(builder, source, zero, i, _LINE), align=4) for i in range(3))
 

@@ -180,6 +180,20 @@ def test_metrics_of_a_gpu(run, benchmark, monkeypatch):
     assert "300 x 4" in run("gpu_metrics", "--rounds", 1)
 
 
+def test_figures_of_the_house(run, tmp_path):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "shards/row.py").write_text("class Row:\n    pass\n\n\na, b = 1, 2\n")
+    (tmp_path / "eval/row.py").write_text("class Row:\n    def f(self):\n        pass\n\n\na, b = b, a\n")
+    text = run("house_figures", tmp_path)
+    assert ratios(text, "files; lines")[0] == "2; 11"
+    assert ratios(text, "typed functions")[0] == "0.0%"
+    assert ratios(text, "names of several modules")[0] == "1"
+    assert ratios(text, "base names of several modules")[0] == "1"
+    assert ratios(text, "parallel assignments per 1,000 lines")[0] == "181.8"
+    assert ratios(text, "of them no swaps")[0] == "1"
+
+
 def test_every_command_is_run_here():
     """A benchmark without a test is one that nobody notices is broken."""
     text = Path(__file__).read_text()

@@ -54,7 +54,7 @@ def call_eval(monkeypatch):
         return np.load(args[-1] / "predictions.npz")["scores"]
 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr("eval.evaluation.render", lambda *_, **__: "")
+    monkeypatch.setattr("eval.evaluation.render_report", lambda *_, **__: "")
     monkeypatch.setattr("eval.evaluation.draw_figures", lambda *_: ({}, {}))
     monkeypatch.setattr("eval.evaluation.grids", lambda *_: {})
     return call

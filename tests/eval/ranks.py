@@ -51,7 +51,7 @@ def measure(scores, labels, known):
 
 
 def sharded(matrices, num_samples, place, num_ranks, group):
-    """Measure on several ranks what `measure` measures on one, and the label ranking of every sample."""
+    """Measure on several ranks what `measure_predictions` measures on one, and the label ranking of every sample."""
     ids = share(num_samples, place, num_ranks)
     scores, labels, known = (matrix[ids.clamp(min=0)] for matrix in matrices)
     scores[ids < 0] = float("nan")  # padding must not count

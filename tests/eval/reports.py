@@ -8,11 +8,11 @@ import torch
 from eval.prediction.predictions import Predictions
 from eval.report.figures import draw_figures, figures
 from eval.report.gallery import build_galleries
-from eval.report.report import RunRecord, render
+from eval.report.report import RunRecord, render_report
 from eval.report.report_images import Thumbnails
 from eval.results.class_curves import class_curves
 from eval.results.files import write_report
-from eval.results.measure import measure
+from eval.results.measure import measure_predictions
 
 HOSTILE = "</script><script>alert(1)</script>"
 NUM_SAMPLES = 40
@@ -41,10 +41,10 @@ def make_report(
     }
     run = RunRecord(**{**fields, **record})
     curves = class_curves(predictions)
-    metrics = measure(predictions, curves=curves) | ({"baseline": baseline} if baseline else {})
+    metrics = measure_predictions(predictions, curves=curves) | ({"baseline": baseline} if baseline else {})
     plots, _ = draw_figures(figures(metrics, predictions, curves, history))
     galleries = build_galleries(predictions, class_ids, num_images) if class_ids else []
-    return render(metrics, predictions, run, plots, class_ids, galleries, Thumbnails(thumbnail))
+    return render_report(metrics, predictions, run, plots, class_ids, galleries, Thumbnails(thumbnail))
 
 
 def open_page(browser, html, folder, **context):

@@ -12,7 +12,7 @@ import torch
 
 from eval.predict import PredictConfig
 from eval.predict_pictures import choose, decoder
-from eval.prediction.pictures import Pictures, find_pictures
+from eval.prediction.pictures import PictureBatches, find_pictures
 from eval.prediction.tta import Look
 from shards.errors import DataError
 from shards.index import DatasetIndex
@@ -49,7 +49,7 @@ def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, ckpt, look):
     root, paths = photographs
     decode, num_channels = decoder([checkpoint.read(ckpt)])
     same_views(
-        Pictures([*map(Path, paths)], 11, 16, 2, decode, num_channels), DatasetIndex.open(root / "data/val"), look
+        PictureBatches([*map(Path, paths)], 11, 16, 2, decode, num_channels), DatasetIndex.open(root / "data/val"), look
     )
 
 

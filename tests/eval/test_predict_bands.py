@@ -9,7 +9,7 @@ import tifffile
 import torch
 
 from eval.predict_pictures import decoder
-from eval.prediction.pictures import Pictures
+from eval.prediction.pictures import PictureBatches
 from eval.prediction.tta import Look
 from preprocess.images.geometry import Band, ImageOptions
 from preprocess.record import Record
@@ -64,7 +64,7 @@ def test_a_tiff_is_seen_to_the_bit_as_in_a_shard(tiffs, tmp_path, channels, look
     opened = checkpoint.read(make_run(tmp_path / "run", tiffs, channels))
     decode, num_channels = decoder([opened])
     assert num_channels == channels
-    pictures = Pictures(sorted(tiffs.glob("*.tif")), 11, 4, 2, decode, num_channels)
+    pictures = PictureBatches(sorted(tiffs.glob("*.tif")), 11, 4, 2, decode, num_channels)
     same_views(pictures, DatasetIndex.open(tiffs / "data" / "val"), look, bands="all" if channels == 4 else "rgb")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from preprocess.shard import ShardConfig, _parse
-from preprocess.sources.registry import SOURCES, find, options
+from preprocess.sources.registry import SOURCES, find_source, options
 from shards.index import DatasetIndex
 from tests.conftest import write_photographs
 from tests.preprocess.commands import shard
@@ -57,7 +57,7 @@ def test_the_example_packs(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("command", [line for line in COMMANDS if "birds" not in line])
 def test_commands_parse(command):
     config, source_class = _parse(shlex.split(command)[3:])
-    assert source_class is find(config.source)
+    assert source_class is find_source(config.source)
 
 
 def test_every_source_and_every_flag_is_told():
@@ -65,7 +65,7 @@ def test_every_source_and_every_flag_is_told():
         section = re.search(rf"^## {name}\n(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
         assert section is not None, name
         text = section[1] if name != "digits" else PAGE
-        for flag in options(find(name)):
+        for flag in options(find_source(name)):
             assert f"--{flag.replace('_', '-')}" in text, (name, flag)
     for flag in ("val_fraction", "split_by", "split_seed"):
         assert hasattr(ShardConfig, flag)

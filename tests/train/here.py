@@ -52,7 +52,7 @@ def evaluate_here(folder: Path, out: Path, *args: str) -> tuple[dict, dict[str, 
     """Evaluate the best checkpoint: metrics.json and predictions.npz. The report has tests of its own."""
     with cpu() as patch:
         patch.setattr(sys, "argv", ["eval", "--ckpt", str(folder / "best"), "--out", str(out), *args])
-        patch.setattr("eval.evaluation.render", lambda *_, **__: "")
+        patch.setattr("eval.evaluation.render_report", lambda *_, **__: "")
         patch.setattr("eval.evaluation.draw_figures", lambda *_: ({}, {}))
         main()
     return json.loads((out / "metrics.json").read_text()), dict(np.load(out / "predictions.npz"))

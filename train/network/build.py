@@ -52,7 +52,8 @@ def build_network(
         of_kind = partial(_make, name, size, pretrained=pretrained, new_channels=new_channels, activation=activation)
         if fusion == "early":
             return of_kind(channels=channels, num_classes=num_classes, drop_rate=drop_rate)
-        rgb, extra = of_kind(channels=RGB), of_kind(channels=channels - RGB, keep_rgb=False)
+        rgb = of_kind(channels=RGB)
+        extra = of_kind(channels=channels - RGB, keep_rgb=False)
         return Joined(rgb, extra, channels - RGB, num_classes, size, drop_rate)
 
     return made_and_tried(make, name, Shape(num_classes, channels, size), pretrained)

@@ -19,7 +19,10 @@ from shards.errors import DataError
 from train.network.model import Classifier
 
 EXTRA = "pip install 'tarmac-vision[export]'"
-INPUT, OUTPUT, EXTRA_FILE, METADATA = "images", "probabilities", "tarmac.json", "tarmac"
+INPUT = "images"
+OUTPUT = "probabilities"
+EXTRA_FILE = "tarmac.json"
+METADATA = "tarmac"
 
 Description = Mapping[str, Any]
 Predict = Callable[[torch.Tensor], torch.Tensor]  # images uint8 [B, C, H, W] -> what the file gives, float32 [B, K]

@@ -29,7 +29,8 @@ def fit_filters(
     Returns:
         `given` with the filters exchanged, and their names.
     """
-    fitted, names = dict(given), []
+    fitted = dict(given)
+    names = []
     for name, value in given.items():
         target = own.get(name)
         if target is None or not _is_input_layer(value.shape, target.shape):

@@ -89,7 +89,8 @@ def _statistics(config: TrainConfig, index: DatasetIndex, network: nn.Module, ch
                 "give as many, RGB first"
             )
         return config.mean, config.std
-    mean, std = tuple(index.statistics["mean"][:channels]), tuple(index.statistics["std"][:channels])
+    mean = tuple(index.statistics["mean"][:channels])
+    std = tuple(index.statistics["std"][:channels])
     if config.normalize == "dataset":
         return mean, std
     model_mean, model_std = model_statistics(network)

@@ -17,7 +17,8 @@ class Joined(nn.Module):
         self, rgb: nn.Module, extra: nn.Module, num_extra: int, num_classes: int, size: int, drop_rate: float
     ) -> None:
         super().__init__()
-        self.rgb, self.extra = rgb, extra
+        self.rgb = rgb
+        self.extra = extra
         width = _num_features(rgb, RGB, size) + _num_features(extra, num_extra, size)
         self.drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(width, num_classes)

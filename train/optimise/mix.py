@@ -53,7 +53,8 @@ class Mix:
     """Mix the batches of one rank, on their device. Raises DataError where a pair would lie on two ranks."""
 
     def __init__(self, config: TrainConfig, plan: Plan) -> None:
-        self._config, self._plan = config, plan
+        self._config = config
+        self._plan = plan
         if plan.local_batch_size % 2:
             ranks = plan.world.num_ranks
             raise DataError(
@@ -63,7 +64,9 @@ class Mix:
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the mixed batch: images float32 from 0 to 255, labels soft, `known` float32 weights from 0 to 1."""
-        size, device, config = batch.images.shape[-1], batch.images.device, self._config
+        size = batch.images.shape[-1]
+        device = batch.images.device
+        config = self._config
         num_pairs = len(batch.images) // 2
         mine = slice(self._plan.world.rank * num_pairs, (self._plan.world.rank + 1) * num_pairs)
         drawn = draw((config.seed, epoch, step), mine.stop, config.mixup, config.cutmix, size)
@@ -75,7 +78,8 @@ class Mix:
         pixels = torch.where(paired[..., None], pixels, 1.0)
         shares, pixels = (values.repeat_interleave(2, dim=0) for values in (shares, pixels))
         other = torch.arange(2 * num_pairs, device=device) ^ 1
-        own_images, own_known = batch.images.float(), batch.known.float() * shares
+        own_images = batch.images.float()
+        own_known = batch.known.float() * shares
         other_known = batch.known[other] * (1 - shares)
         known = own_known + other_known
         labels = (own_known * batch.labels + other_known * batch.labels[other]) / known.where(known > 0, 1.0)
@@ -88,7 +92,8 @@ def _pixel_shares(shares: torch.Tensor, boxes: torch.Tensor, size: int) -> torch
     """Spread shares [P, 1] over pixels [P, size, size]; where there is a box it is 0 inside and 1 outside."""
     places = torch.arange(size, device=boxes.device)
     left, top, right, bottom = boxes.T[:, :, None]
-    across, down = (places >= left) & (places < right), (places >= top) & (places < bottom)
+    across = (places >= left) & (places < right)
+    down = (places >= top) & (places < bottom)
     inside = down[:, :, None] & across[:, None, :]
     cuts = (right > left) & (bottom > top)
     return torch.where(cuts[..., None], (~inside).float(), shares[..., None])

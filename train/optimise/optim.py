@@ -17,7 +17,8 @@ def build_optimizer(model: nn.Module, head: Sequence[nn.Parameter], config: Trai
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            in_head, decays = id(parameter) in head_ids, parameter.ndim > 1
+            in_head = id(parameter) in head_ids
+            decays = parameter.ndim > 1
             groups.setdefault((in_head, decays), []).append(parameter)
     described: list[dict[str, Any]] = [
         {

@@ -64,7 +64,7 @@ def metric_of(outcomes: Sequence[Outcome]) -> str:
     return best.best.metric if best is not None and best.best is not None else "val_mAP"
 
 
-def describe(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def sweep_results(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return what sweep.json says: nothing in it depends on how fast the runs were or how often they were stopped."""
     best = winner(outcomes)
     return {
@@ -85,7 +85,7 @@ def describe(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def sweep_table(outcomes: Sequence[Outcome]) -> str:
     """Lay out the best epoch of each run for a terminal, the best run first and starred."""
     metric = metric_of(outcomes)
     best = winner(outcomes)

@@ -25,11 +25,13 @@ from train.run.checkpoint import check_continues
 from train.run.folder import CONFIG_NAME, METRICS_NAME, RunFolder
 from train.run.progress import Diverged
 from train.run.ranks import leave_ranks, open_accelerator, settle_precision
-from train.sweep.comparison import ENDED, Outcome, describe, read_outcome, table, winner
+from train.sweep.comparison import ENDED, Outcome, read_outcome, sweep_results, sweep_table, winner
 from train.sweep.points import Point, parse_sweep, points
-from train.sweep.sweep_page import render
+from train.sweep.sweep_page import render_sweep
 
-CONFIGURATION, RESULTS, PAGE = "sweep.yaml", "sweep.json", "sweep.html"
+CONFIGURATION = "sweep.yaml"
+RESULTS = "sweep.json"
+PAGE = "sweep.html"
 
 
 def sweep(config: TrainConfig) -> bool:
@@ -163,8 +165,8 @@ def _record(out: Path, config: TrainConfig, outcomes: Sequence[Outcome]) -> None
     """Write sweep.json and sweep.html as things stand."""
     best = winner(outcomes)
     best_config = out / best.name / CONFIG_NAME if best else out / CONFIGURATION
-    write_atomically(out / RESULTS, (json.dumps(describe(outcomes), indent=1, allow_nan=False) + "\n").encode())
-    page = render(out, config, outcomes, best_config.read_text(encoding="utf-8"))
+    write_atomically(out / RESULTS, (json.dumps(sweep_results(outcomes), indent=1, allow_nan=False) + "\n").encode())
+    page = render_sweep(out, config, outcomes, best_config.read_text(encoding="utf-8"))
     write_atomically(out / PAGE, page.encode(errors="backslashreplace"))
 
 
@@ -182,5 +184,5 @@ def _conclude(out: RunFolder, config: TrainConfig, plan: Sequence[Point], outcom
     for name in (CONFIG_NAME, METRICS_NAME):
         write_atomically(out.path / name, (run / name).read_bytes())
     checkpoint.copy(run / "best", out.best)
-    print(table(outcomes))
+    print(sweep_table(outcomes))
     print(f"best: {best.name}, {best.best}, {out.best}\ncomparison: {out.path / PAGE}")

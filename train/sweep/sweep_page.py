@@ -22,9 +22,10 @@ MAX_LOG_SPAN = 8.0  # values that span more than this, all above 0, stand on a l
 Line = tuple[int, str, list[tuple[float, float]]]  # number of the run, style, (epoch, value) points
 
 
-def render(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], config_yaml: str) -> str:
+def render_sweep(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], config_yaml: str) -> str:
     """Return the page. The colours of the runs follow their values; the table has the best run first."""
-    best, metric = winner(outcomes), metric_of(outcomes)
+    best = winner(outcomes)
+    metric = metric_of(outcomes)
     options = list(outcomes[0].values)
     place = {outcome.name: run for run, outcome in enumerate(outcomes)}
     return (

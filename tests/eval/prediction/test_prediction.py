@@ -67,7 +67,7 @@ def evaluate(monkeypatch):
         return json.loads((out / "metrics.json").read_text()), np.load(out / "predictions.npz")
 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr("eval.evaluation.render", lambda *_, **__: "")  # the report has tests of its own
+    monkeypatch.setattr("eval.evaluation.render_report", lambda *_, **__: "")  # the report has tests of its own
     monkeypatch.setattr("eval.evaluation.draw_figures", lambda *_: ({}, {}))
     yield run
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_predicted
 
 
 def test_the_numbers_are_written_before_the_page(evaluate, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("eval.evaluation.render", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("eval.evaluation.render_report", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate("--ckpt", runs[0], "--split", "val/", "--out", tmp_path, out=tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["split"] == "val"

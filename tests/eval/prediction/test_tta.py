@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop, FiveCrop, Resize, TenCrop
 
-from eval.prediction.ensemble import Member, check_sizes, predict_ensemble, who_looks
+from eval.prediction.ensemble import EnsembleMember, check_sizes, predict_ensemble, who_looks
 from eval.prediction.evaluate import predict
 from eval.prediction.tta import AUGMENTATIONS, Look, looks
 from eval.prediction.tta import views as cut_views
@@ -96,7 +96,7 @@ def test_mirrored_corners_are_torchvisions(index):
 @pytest.mark.parametrize("tta", AUGMENTATIONS)
 def test_views_become_one_as_a_plain_computation_says(index, tta, reduce):
     forward = network()
-    outputs = ensemble(index, [Member("a", forward, SIZE)], tta, reduce)
+    outputs = ensemble(index, [EnsembleMember("a", forward, SIZE)], tta, reduce)
     each = torch.stack([torch.sigmoid(forward(view)) for view in torchvision_views(index, tta)])
     expected = each.mean(0) if reduce == "mean" else each.amax(0)
     # The pixels differ by less than a grey level from torchvision's; the network weighs thousands of them.
@@ -121,7 +121,7 @@ def test_views_become_one_exactly(index, tta):
         for number in range(NUM_VIEWS[tta] // len(looks(tta, SIZE)))
     ]
     assert len(each) == NUM_VIEWS[tta]
-    member = [Member("a", forward, SIZE)]
+    member = [EnsembleMember("a", forward, SIZE)]
     torch.testing.assert_close(ensemble(index, member, tta).scores, torch.stack(each).mean(0), rtol=1e-6, atol=1e-7)
     highest = ensemble(index, member, tta, "max").scores
     torch.testing.assert_close(highest, torch.stack(each).amax(0), rtol=1e-6, atol=1e-7)
@@ -130,16 +130,16 @@ def test_views_become_one_exactly(index, tta):
 
 
 def test_a_symmetric_network_sees_nothing_new_in_a_mirror(index):
-    plain, flip = (ensemble(index, [Member("a", symmetric, SIZE)], tta) for tta in ("none", "flip"))
+    plain, flip = (ensemble(index, [EnsembleMember("a", symmetric, SIZE)], tta) for tta in ("none", "flip"))
     torch.testing.assert_close(flip.scores, plain.scores, rtol=1e-6, atol=1e-7)
-    five, ten = (ensemble(index, [Member("a", symmetric, SIZE)], tta, "max") for tta in ("fivecrop", "tencrop"))
+    five, ten = (ensemble(index, [EnsembleMember("a", symmetric, SIZE)], tta, "max") for tta in ("fivecrop", "tencrop"))
     torch.testing.assert_close(ten.scores, five.scores, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("tta", ["none", "tencrop"])
 @pytest.mark.parametrize("batch_size", [1, 7, 70, 300])
 def test_the_batch_size_changes_nothing(index, tta, batch_size):
-    member = [Member("a", network(), SIZE)]
+    member = [EnsembleMember("a", network(), SIZE)]
     one, other = ensemble(index, member, tta), ensemble(index, member, tta, batch_size=batch_size)
     torch.testing.assert_close(one.scores, other.scores, rtol=1e-5, atol=1e-6)
     assert torch.equal(one.labels, other.labels)
@@ -149,7 +149,7 @@ def test_the_batch_size_changes_nothing(index, tta, batch_size):
 @pytest.mark.parametrize("sizes", [(SIZE, SIZE), (SIZE, 60)])
 @pytest.mark.parametrize(("tta", "reduce"), [("none", "mean"), ("tencrop", "max"), ("multiscale", "mean")])
 def test_several_networks_are_the_mean_of_their_own_probabilities(index, sizes, tta, reduce):
-    members = [Member(str(seed), network(seed), size) for seed, size in enumerate(sizes)]
+    members = [EnsembleMember(str(seed), network(seed), size) for seed, size in enumerate(sizes)]
     together = ensemble(index, members, tta, reduce)
     alone = [ensemble(index, [member], tta, reduce).scores for member in members]
     assert (alone[0] - alone[1]).abs().mean() > 0.05
@@ -157,7 +157,11 @@ def test_several_networks_are_the_mean_of_their_own_probabilities(index, sizes, 
 
 
 def test_what_several_networks_see_is_decoded_once(index):
-    members = [Member("a", network(0), 40), Member("b", network(1), 40), Member("c", network(2), 50)]
+    members = [
+        EnsembleMember("a", network(0), 40),
+        EnsembleMember("b", network(1), 40),
+        EnsembleMember("c", network(2), 50),
+    ]
     asked = []
 
     def batches(look):
@@ -168,7 +172,7 @@ def test_what_several_networks_see_is_decoded_once(index):
     assert sorted(look.size for look in asked) == [40, 50, 60, 62, 75]  # 50 serves all three, 60 two
     assert who_looks(members, "multiscale")[Look(50)] == [0, 1, 2]
     assert who_looks(members, "multiscale")[Look(60)] == [0, 1]
-    small = Member("d", network(3), 40, crop_share=1.0)  # trained on whole images: shares no look with others
+    small = EnsembleMember("d", network(3), 40, crop_share=1.0)  # trained on whole images: shares no look with others
     assert who_looks([*members, small], "none") == {Look(40): [0, 1], Look(50): [2], Look(40, crop_share=1.0): [3]}
 
 
@@ -179,7 +183,9 @@ def test_a_nan_stays_one(index):
         return logits
 
     for reduce in ("mean", "max"):
-        scores = ensemble(index, [Member("a", broken, SIZE), Member("b", network(1), SIZE)], "flip", reduce).scores
+        scores = ensemble(
+            index, [EnsembleMember("a", broken, SIZE), EnsembleMember("b", network(1), SIZE)], "flip", reduce
+        ).scores
         assert scores[:, 2].isnan().all()
         assert not scores[:, [0, 1, 3]].isnan().any()
 
@@ -191,10 +197,10 @@ def test_a_network_of_fixed_size_is_refused_before_the_first_batch():
 
     cpu = torch.device("cpu")
     for tta in ("none", "flip", "fivecrop", "tencrop"):
-        check_sizes([Member("runs/vit/best", fixed, SIZE)], tta, cpu)
+        check_sizes([EnsembleMember("runs/vit/best", fixed, SIZE)], tta, cpu)
     for members, tta, size in (
-        ([Member("runs/vit/best", fixed, SIZE)], "multiscale", "60|72"),
-        ([Member("runs/x/best", network(), SIZE), Member("runs/vit/best", fixed, 80)], "none", "80"),
+        ([EnsembleMember("runs/vit/best", fixed, SIZE)], "multiscale", "60|72"),
+        ([EnsembleMember("runs/x/best", network(), SIZE), EnsembleMember("runs/vit/best", fixed, 80)], "none", "80"),
     ):
         with pytest.raises(
             DataError, match=f"^runs/vit/best: its network does not take images of ({size}) pixels"

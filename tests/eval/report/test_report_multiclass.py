@@ -10,10 +10,10 @@ from eval.prediction.predictions import Predictions
 from eval.report.examples import draw_examples
 from eval.report.figures import draw_figures, figures
 from eval.report.gallery import build_galleries, surest_mistakes
-from eval.report.report import RunRecord, render
+from eval.report.report import RunRecord, render_report
 from eval.report.report_images import Thumbnails
 from eval.results.class_curves import class_curves
-from eval.results.measure import measure
+from eval.results.measure import measure_predictions
 from tests.eval.reports import HOSTILE, open_page
 
 NAMES = [HOSTILE, *(f"kind {c}" for c in range(9))]
@@ -35,13 +35,13 @@ def predictions():
 
 def make(predictions, baseline=None):
     curves = class_curves(predictions)
-    metrics = measure(predictions, curves=curves) | {"examples": draw_examples(predictions, 0)}
+    metrics = measure_predictions(predictions, curves=curves) | {"examples": draw_examples(predictions, 0)}
     metrics |= {"baseline": baseline} if baseline else {}
     run = RunRecord("cifar", ["python -m eval"], "seed: 0\n", "runs/cifar/best", 3)
     galleries = build_galleries(predictions, [1, 2], 12)
     picture = lambda sample: np.full((32, 32, 3), (sample, 90, 40), np.uint8)  # noqa: E731
     plots, _ = draw_figures(figures(metrics, predictions, curves, HISTORY))
-    return metrics, render(metrics, predictions, run, plots, [1, 2], galleries, Thumbnails(picture))
+    return metrics, render_report(metrics, predictions, run, plots, [1, 2], galleries, Thumbnails(picture))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.results.measure import measure
+from eval.results.measure import measure_predictions
 from tests.eval.reports import ARTICLE, make_report, open_page
 
 
@@ -73,7 +73,7 @@ def test_keys_move_the_slider_and_best_f1_finds_its_place(opened, predictions):
     page.focus("#t")
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#t-value") == "0.501"
-    best = measure(predictions)["per_class"]["dog"]
+    best = measure_predictions(predictions)["per_class"]["dog"]
     page.click("#best")
     assert page.inner_text("#t-value") == f"{np.floor(best['best_f1_threshold'] * 1000) / 1000:.3f}"
     assert float(page.inner_text("#f1")) == pytest.approx(best["best_f1"], abs=0.05)

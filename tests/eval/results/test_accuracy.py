@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from eval.metrics.bootstrap import interval, resampled_average_precision, resampled_mean
 from eval.metrics.multiclass import is_in_top, predicted_classes, target_classes, top_k_accuracy
 from eval.prediction.predictions import Predictions
-from eval.report.examples import MAX_COLUMNS, draw_examples, table
+from eval.report.examples import MAX_COLUMNS, draw_examples, example_table
 from eval.report.gallery import surest_mistakes
 from eval.results.accuracy import class_accuracy
-from eval.results.baseline import compare
+from eval.results.baseline import compare_metrics
 from eval.results.files import write_metrics, write_per_class, write_predictions
-from eval.results.measure import measure
-from eval.results.summary import summary
+from eval.results.measure import measure_predictions
+from eval.results.summary import evaluation_summary
 
 
 def make(num_samples=300, num_classes=8, seed=0, quality=2.0, names=None, keys=None):
@@ -83,7 +83,7 @@ def test_samples_without_a_known_label_are_not_counted():
     rest = make()
     kept = Predictions(rest.scores[40:], rest.labels[40:], rest.known[40:], rest.keys[40:], rest.class_names, "test",
                        "multiclass")  # fmt: skip
-    ours, theirs = measure(predictions), measure(kept)
+    ours, theirs = measure_predictions(predictions), measure_predictions(kept)
     for name in ("accuracy", "top5_accuracy", "mean_class_accuracy"):
         assert ours[name] == pytest.approx(theirs[name], abs=1e-12)
     assert all(int(example["key"][1:]) >= 40 for example in draw_examples(predictions, seed=0))
@@ -91,9 +91,9 @@ def test_samples_without_a_known_label_are_not_counted():
 
 
 def test_few_classes_have_no_top_5():
-    found = measure(make(num_classes=5))
+    found = measure_predictions(make(num_classes=5))
     assert found["top5_accuracy"] is None
-    assert "top-5" not in summary(found)
+    assert "top-5" not in evaluation_summary(found)
 
 
 def test_examples_are_drawn_by_seed_and_tell_every_probability():
@@ -113,7 +113,7 @@ def test_examples_are_drawn_by_seed_and_tell_every_probability():
 @pytest.mark.parametrize("num_classes", [3, MAX_COLUMNS, MAX_COLUMNS + 1, 200])
 def test_the_table_marks_the_right_class_and_a_wrong_guess(num_classes):
     predictions = make(num_classes=num_classes, quality=1.5)
-    heads, rows = table(draw_examples(predictions, seed=0), predictions.class_names)
+    heads, rows = example_table(draw_examples(predictions, seed=0), predictions.class_names)
     assert len(rows) == 10
     assert {row.predicted == row.name for row in rows} == {True, False}
     for row in rows:
@@ -137,14 +137,14 @@ def test_the_surest_mistakes_come_first():
 
 def written(folder, predictions):
     folder.mkdir()
-    write_metrics(folder / "metrics.json", measure(predictions))
+    write_metrics(folder / "metrics.json", measure_predictions(predictions))
     write_predictions(folder / "predictions.npz", predictions)
     return folder / "metrics.json"
 
 
 def test_the_baselines_accuracy_is_compared_image_by_image_in_any_order_of_samples_and_classes(tmp_path):
     ours, theirs = make(seed=1, quality=2.5), make(seed=2, quality=1.5)
-    found = compare(measure(ours), ours, written(tmp_path / "old", theirs))["accuracy"]
+    found = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "old", theirs))["accuracy"]
     right = [(p.scores.argmax(1) == p.labels.int().argmax(1)).double() for p in (ours, theirs)]
     assert found["difference"] == pytest.approx((right[0] - right[1]).mean().item())
     low, high = found["interval"]
@@ -153,19 +153,22 @@ def test_the_baselines_accuracy_is_compared_image_by_image_in_any_order_of_sampl
     shuffled = Predictions(*(m[rows][:, columns] for m in (theirs.scores, theirs.labels, theirs.known)),
                            [theirs.keys[i] for i in rows], [theirs.class_names[i] for i in columns], "test",
                            "multiclass")  # fmt: skip
-    again = compare(measure(ours), ours, written(tmp_path / "shuffled", shuffled))["accuracy"]
+    again = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "shuffled", shuffled))["accuracy"]
     assert again["interval"] == pytest.approx(found["interval"], abs=1e-12)
     assert again["difference"] == pytest.approx(found["difference"], abs=1e-12)
     strangers = make(seed=2, quality=1.5, keys=[f"x{i}" for i in range(300)])
-    assert compare(measure(ours), ours, written(tmp_path / "keys", strangers))["accuracy"]["interval"] is None
+    assert (
+        compare_metrics(measure_predictions(ours), ours, written(tmp_path / "keys", strangers))["accuracy"]["interval"]
+        is None
+    )
     others = make(seed=2, names=[f"class {c}" for c in range(1, 9)])
-    assert compare(measure(ours), ours, written(tmp_path / "classes", others))["accuracy"] is None
+    assert compare_metrics(measure_predictions(ours), ours, written(tmp_path / "classes", others))["accuracy"] is None
 
 
 def test_the_terminal_and_the_table_of_classes_open_with_accuracy(tmp_path):
     predictions = make()
-    metrics = measure(predictions)
-    lines = summary(metrics).splitlines()
+    metrics = measure_predictions(predictions)
+    lines = evaluation_summary(metrics).splitlines()
     assert lines[0].startswith(f"accuracy {metrics['accuracy']:.4f}, 95% interval 0.")
     assert lines[1].startswith(f"top-5 {metrics['top5_accuracy']:.4f}   mAP 0.")
     shown = [float(line.split()[2]) for line in lines[4:12]]
@@ -189,13 +192,16 @@ def test_a_gpu_measures_the_same(tmp_path):
     on_cpu = make()
     moved = (values.cuda() for values in (on_cpu.scores, on_cpu.labels, on_cpu.known))
     on_gpu = Predictions(*moved, on_cpu.keys, on_cpu.class_names, "test", "multiclass")
-    expected, found = measure(on_cpu), measure(on_gpu)
+    expected, found = measure_predictions(on_cpu), measure_predictions(on_gpu)
     for name in ("accuracy", "accuracy_interval", "top5_accuracy_interval", "mean_class_accuracy"):
         assert found[name] == pytest.approx(expected[name], abs=1e-12)
     assert draw_examples(on_gpu, 0) == draw_examples(on_cpu, 0)
     assert surest_mistakes(on_gpu, 20) == surest_mistakes(on_cpu, 20)
     path = written(tmp_path / "old", make(seed=2))
-    measured, wanted = compare(found, on_gpu, path)["accuracy"], compare(expected, on_cpu, path)["accuracy"]
+    measured, wanted = (
+        compare_metrics(found, on_gpu, path)["accuracy"],
+        compare_metrics(expected, on_cpu, path)["accuracy"],
+    )
     assert measured.keys() == wanted.keys()
     for name, value in wanted.items():  # the ends of intervals are not sums of whole numbers
         assert measured[name] == pytest.approx(value, abs=1e-12)

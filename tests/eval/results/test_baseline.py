@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from eval.prediction.predictions import Predictions
-from eval.results.baseline import compare, find, find_thresholds
+from eval.results.baseline import compare_metrics, find_metrics, find_thresholds
 from eval.results.files import write_metrics, write_predictions
-from eval.results.measure import measure
+from eval.results.measure import measure_predictions
 from shards.errors import DataError
 
 NAMES = ["a", "b", "c"]
@@ -42,7 +42,7 @@ def rows(predictions, order):
 
 def written(folder, predictions, with_predictions=True):
     folder.mkdir(parents=True)
-    write_metrics(folder / "metrics.json", measure(predictions))
+    write_metrics(folder / "metrics.json", measure_predictions(predictions))
     if with_predictions:
         write_predictions(folder / "predictions.npz", predictions)
     return folder / "metrics.json"
@@ -50,18 +50,18 @@ def written(folder, predictions, with_predictions=True):
 
 def test_a_run_a_folder_or_a_file_is_found(tmp_path):
     path = written(tmp_path / "run" / "eval-val", make(0, 1))
-    assert {find(str(given), "val") for given in (tmp_path / "run", path.parent, path)} == {path}
+    assert {find_metrics(str(given), "val") for given in (tmp_path / "run", path.parent, path)} == {path}
     with pytest.raises(
         DataError, match=r"--baseline .*run: no such file as .*eval-test/metrics.json; evaluate that run"
     ):
-        find(str(tmp_path / "run"), "test")
+        find_metrics(str(tmp_path / "run"), "test")
 
 
 def test_thresholds_are_those_of_val_and_never_of_what_is_evaluated(tmp_path):
     run, data = tmp_path / "run", str(tmp_path / "data")
     for split in ("val", "test"):
         (run / f"eval-{split}").mkdir(parents=True)
-        metrics = measure(make(0, 1)) | {"split": split, "data": data}
+        metrics = measure_predictions(make(0, 1)) | {"split": split, "data": data}
         write_metrics(run / f"eval-{split}" / "metrics.json", metrics)
     names = tuple(metrics["per_class"])
     assert find_thresholds(str(run), data, "test", names) == run / "eval-val" / "metrics.json"
@@ -88,18 +88,20 @@ def test_thresholds_are_those_of_val_and_never_of_what_is_evaluated(tmp_path):
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(DataError, match=r"is no metrics\.json of this evaluator"):
-        find(str(tmp_path), "val")
+        find_metrics(str(tmp_path), "val")
 
 
 def test_differences_are_of_the_classes_and_their_mean(tmp_path):
     ours, theirs = make(0, 2), make(1, 1)
     path = written(tmp_path / "old", theirs, with_predictions=False)
-    found = compare(measure(ours), ours, path)
-    ap, old = measure(ours)["per_class"], measure(theirs)["per_class"]
+    found = compare_metrics(measure_predictions(ours), ours, path)
+    ap, old = measure_predictions(ours)["per_class"], measure_predictions(theirs)["per_class"]
     for name in NAMES:
         assert found["per_class"][name] == {"difference": ap[name]["ap"] - old[name]["ap"], "interval": None}
-    assert found["difference"] == pytest.approx(measure(ours)["mAP"] - measure(theirs)["mAP"], abs=1e-12)
-    assert found["baseline_mAP"] == pytest.approx(measure(theirs)["mAP"], abs=1e-12)
+    assert found["difference"] == pytest.approx(
+        measure_predictions(ours)["mAP"] - measure_predictions(theirs)["mAP"], abs=1e-12
+    )
+    assert found["baseline_mAP"] == pytest.approx(measure_predictions(theirs)["mAP"], abs=1e-12)
     assert found["interval"] is None
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -107,13 +109,13 @@ def test_differences_are_of_the_classes_and_their_mean(tmp_path):
 def test_with_predictions_beside_the_interval_is_paired_in_any_order_of_samples(tmp_path):
     ours, theirs = make(0, 2), make(1, 1)
     path = written(tmp_path / "old", theirs)
-    found = compare(measure(ours), ours, path)
+    found = compare_metrics(measure_predictions(ours), ours, path)
     low, high = found["interval"]
     assert 0 < low < found["difference"] < high
     shuffled = torch.randperm(300, generator=torch.Generator().manual_seed(0)).tolist()
-    again = compare(measure(ours), ours, written(tmp_path / "shuffled", rows(theirs, shuffled)))
+    again = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "shuffled", rows(theirs, shuffled)))
     assert again["interval"] == pytest.approx(found["interval"], abs=1e-12)
-    same = compare(measure(ours), ours, written(tmp_path / "same", ours))
+    same = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "same", ours))
     assert same["interval"] == [0, 0]
     assert all(entry["interval"] == [0, 0] for entry in same["per_class"].values())
 
@@ -121,25 +123,25 @@ def test_with_predictions_beside_the_interval_is_paired_in_any_order_of_samples(
 def test_other_samples_or_labels_are_not_paired(tmp_path):
     ours, theirs = make(0, 2), make(1, 1)
     others = make(1, 1, keys=[f"x{i}" for i in range(300)])
-    assert compare(measure(ours), ours, written(tmp_path / "keys", others))["interval"] is None
+    assert compare_metrics(measure_predictions(ours), ours, written(tmp_path / "keys", others))["interval"] is None
     labels = theirs.labels.clone()
     row = theirs.known[:, 0].nonzero()[0, 0]
     labels[row, 0] = ~labels[row, 0]
     other = Predictions(theirs.scores, labels, theirs.known, theirs.keys, NAMES, "val")
-    assert compare(measure(ours), ours, written(tmp_path / "labels", other))["interval"] is None
+    assert compare_metrics(measure_predictions(ours), ours, written(tmp_path / "labels", other))["interval"] is None
     path = written(tmp_path / "damaged", theirs)
     (path.parent / "predictions.npz").write_bytes(b"PK\x03\x04 cut short")
-    assert compare(measure(ours), ours, path)["interval"] is None
+    assert compare_metrics(measure_predictions(ours), ours, path)["interval"] is None
 
 
 def test_only_shared_classes_are_compared_by_name(tmp_path):
     ours = make(0, 2)
     theirs = make(1, 1, names=["c", "d", "a"])
-    found = compare(measure(ours), ours, written(tmp_path / "old", theirs))
+    found = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "old", theirs))
     assert list(found["per_class"]) == ["a", "c"]
     assert found["num_classes"] == 2
-    old = measure(theirs)["per_class"]
+    old = measure_predictions(theirs)["per_class"]
     assert found["baseline_mAP"] == pytest.approx((old["a"]["ap"] + old["c"]["ap"]) / 2)
     strangers = make(1, 1, names=["x", "y", "z"])
     with pytest.raises(DataError, match="shares no class"):
-        compare(measure(ours), ours, written(tmp_path / "strangers", strangers))
+        compare_metrics(measure_predictions(ours), ours, written(tmp_path / "strangers", strangers))

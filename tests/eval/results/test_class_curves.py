@@ -11,7 +11,7 @@ from eval.metrics.roc import best_f1_thresholds, f1, roc_auc
 from eval.metrics.threshold_counts import precision_at_recall
 from eval.prediction.predictions import Predictions
 from eval.results.class_curves import NUM_RECALLS, class_curves
-from eval.results.measure import measure
+from eval.results.measure import measure_predictions
 
 NUM_SAMPLES, NUM_CLASSES = 700, 9
 
@@ -66,5 +66,5 @@ def test_an_evaluation_sorts_the_scores_of_each_class_once(monkeypatch):
         "eval.metrics.curve.argsort_stable",
         lambda keys: (num_sorted.append(keys.numel()), order.argsort_stable(keys))[1],
     )
-    measure(make(), num_resamples=5)
+    measure_predictions(make(), num_resamples=5)
     assert sum(num_sorted) == 3 * NUM_SAMPLES * NUM_CLASSES

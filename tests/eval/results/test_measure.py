@@ -17,8 +17,8 @@ from eval.report.figures import TITLES, draw_figures, figures
 from eval.report.gallery import build_galleries
 from eval.results.class_curves import class_curves
 from eval.results.files import write_metrics, write_per_class, write_plots, write_predictions
-from eval.results.measure import measure
-from eval.results.summary import summary
+from eval.results.measure import measure_predictions
+from eval.results.summary import evaluation_summary
 from eval.results.tail_grid import TailGrid
 from shards.errors import DataError
 from shards.pages.palette import PAPER
@@ -48,7 +48,7 @@ def strict_json(text):
 def test_map_is_the_mean_over_the_classes_with_a_positive():
     predictions = make()
     predictions.labels[:, 2] = False
-    metrics = measure(predictions)
+    metrics = measure_predictions(predictions)
     expected = {}
     for c, name in enumerate(predictions.class_names):
         keep = predictions.known[:, c]
@@ -69,13 +69,13 @@ def test_the_interval_of_map_lies_between_0_and_1():
     scores = torch.linspace(0.9, 0.1, 60)[:, None].repeat(1, 4)
     scores[1] = 0.88
     for shown in (scores, 1 - scores):
-        low, high = measure(make(labels=labels, scores=shown))["mAP_interval"]
+        low, high = measure_predictions(make(labels=labels, scores=shown))["mAP_interval"]
         assert 0 <= low <= high <= 1
 
 
 def test_the_other_measures_are_scikit_learns():
     predictions = make(known=torch.ones(60, 4, dtype=torch.bool))
-    found = measure(predictions)
+    found = measure_predictions(predictions)
     scores, labels = predictions.scores.double().numpy(), predictions.labels.numpy()
     expected = {
         "mAP_micro": average_precision_score(labels, scores, average="micro"),
@@ -105,7 +105,9 @@ def test_the_other_measures_are_scikit_learns():
 
 def test_thresholds_chosen_elsewhere_give_a_further_f1():
     predictions = make()
-    found = measure(predictions, thresholds={"class 0": 0.25, "class 2": 0.75, "class 3": None, "stranger": 0.1})
+    found = measure_predictions(
+        predictions, thresholds={"class 0": 0.25, "class 2": 0.75, "class 3": None, "stranger": 0.1}
+    )
     for c, limit in ((0, 0.25), (2, 0.75)):
         keep = predictions.known[:, c]
         predicted = predictions.scores[keep, c] >= limit
@@ -116,14 +118,14 @@ def test_thresholds_chosen_elsewhere_give_a_further_f1():
     assert [found["per_class"][name]["f1_at_given"] for name in ("class 1", "class 3")] == [None, None]
     values = [found["per_class"][name]["f1_at_given"] for name in ("class 0", "class 2")]
     assert found["mean_f1_at_given"] == pytest.approx(np.mean(values))
-    assert "mean_f1_at_given" not in measure(predictions)
+    assert "mean_f1_at_given" not in measure_predictions(predictions)
 
 
 def test_histogram_counts_every_known_label_once():
     scores = make().scores
     scores[0, 0], scores[1, 0], scores[2, 0] = 0, 1, 0.02
     predictions = make(scores=scores)
-    histogram = measure(predictions)["score_histogram"]
+    histogram = measure_predictions(predictions)["score_histogram"]
     for name, keep in (("positives", predictions.labels), ("negatives", ~predictions.labels)):
         values = scores[keep & predictions.known].double().numpy()
         np.testing.assert_array_equal(histogram[name], np.histogram(values, 50, (0, 1))[0])
@@ -135,7 +137,7 @@ def test_one_label_a_sample_has_top_1_and_top_5_and_a_confusion_matrix():
     labels = torch.nn.functional.one_hot(targets, 8) > 0
     names = [f"class {c}" for c in range(8)]
     predictions = make(scores=scores, labels=labels, known=labels | True, class_names=names, task="multiclass")
-    found = measure(predictions)
+    found = measure_predictions(predictions)
     assert found["accuracy"] == pytest.approx((scores.argmax(1) == targets).double().mean().item())
     assert found["top5_accuracy"] == pytest.approx(sklearn_metrics.top_k_accuracy_score(targets, scores, k=5))
     assert list(found)[4] == "accuracy"  # before mAP: what a reader of the file looks for
@@ -154,7 +156,7 @@ def test_one_label_a_sample_has_top_1_and_top_5_and_a_confusion_matrix():
     confusion = sklearn_metrics.confusion_matrix(targets, scores.argmax(1), labels=range(8))
     np.testing.assert_array_equal(found["confusion"]["predicted"], confusion)
     assert found["confusion"]["of"][3] == [int((targets == 3).sum())] * 8
-    assert "accuracy" not in measure(make())
+    assert "accuracy" not in measure_predictions(make())
     sure, right = scores.max(1).values, scores.argmax(1) == targets
     bins = (sure.double() * 15).long().clamp(max=14)
     expected = sum(abs(right[bins == b].double().sum() - sure[bins == b].double().sum()) for b in range(15)) / 60
@@ -163,7 +165,7 @@ def test_one_label_a_sample_has_top_1_and_top_5_and_a_confusion_matrix():
 
 def test_many_classes_have_no_matrices():
     predictions = make(num_classes=201)
-    found = measure(predictions)
+    found = measure_predictions(predictions)
     assert not {"confusion", "co_occurrence"} & set(found)
     assert "confusion" not in figures(found, predictions, class_curves(predictions), [])
 
@@ -171,7 +173,7 @@ def test_many_classes_have_no_matrices():
 def test_every_figure_is_a_png_for_paper(tmp_path):
     predictions = make(class_names=["$a_1$", "b" * 40, "<c>", "d"])
     history = [{"epoch": 1, "train_loss": 1.0, "val_mAP": 0.3, "lr": 0.1, "val_accuracy": 0.2}]
-    drawn = figures(measure(predictions), predictions, class_curves(predictions), history)
+    drawn = figures(measure_predictions(predictions), predictions, class_curves(predictions), history)
     write_plots(tmp_path / "plots", draw_figures(drawn)[1])
     files = sorted((tmp_path / "plots").iterdir())
     assert [path.stem for path in files] == sorted(TITLES)
@@ -185,7 +187,7 @@ def test_every_figure_is_a_png_for_paper(tmp_path):
 def test_lines_of_classes_are_tail_accuracy_above_the_threshold_as_the_mean_is():
     predictions = make()
     predictions.scores[:] = (predictions.scores * 200).round() / 200  # on the thresholds that are drawn
-    found, curves = measure(predictions), class_curves(predictions)
+    found, curves = measure_predictions(predictions), class_curves(predictions)
     lines = figures(found, predictions, curves, [])["tail_accuracy"](PAPER).axes[0].lines
     line = next(line for line in lines if line.get_gid() == "class-0")
     thresholds = torch.from_numpy(np.asarray(line.get_xdata()))
@@ -205,7 +207,7 @@ def test_a_list_of_numbers_is_one_line_and_strings_are_left_alone(tmp_path):
 
 def test_tail_accuracy_agrees_with_a_loop_over_its_own_grids():
     predictions = make()
-    tail = measure(predictions, TailGrid(num_steps=7))["tail_accuracy"]
+    tail = measure_predictions(predictions, TailGrid(num_steps=7))["tail_accuracy"]
     scores, labels, known = (
         t.numpy().astype(float) for t in (predictions.scores, predictions.labels, predictions.known)
     )
@@ -230,12 +232,12 @@ def test_tail_accuracy_agrees_with_a_loop_over_its_own_grids():
 
 def test_metrics_json_is_strict_even_without_a_single_value(tmp_path):
     predictions = make(scores=torch.full((60, 4), 0.1), labels=torch.zeros(60, 4))
-    metrics = measure(predictions)
+    metrics = measure_predictions(predictions)
     assert metrics["mAP"] is None
     assert metrics["tail_accuracy"]["mean_over_all"] is None
     write_metrics(tmp_path / "metrics.json", metrics)
     assert strict_json((tmp_path / "metrics.json").read_text(encoding="utf-8")) == metrics
-    assert "mAP -" in summary(metrics)
+    assert "mAP -" in evaluation_summary(metrics)
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_metrics(tmp_path / "metrics.json", {"mAP": math.nan})
     assert strict_json((tmp_path / "metrics.json").read_text(encoding="utf-8")) == metrics
@@ -244,7 +246,7 @@ def test_metrics_json_is_strict_even_without_a_single_value(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_every_score_dtype_is_measured(dtype):
     predictions = make(scores=make().scores.to(dtype))
-    assert measure(predictions)["mAP"] == pytest.approx(measure(make())["mAP"], abs=0.05)
+    assert measure_predictions(predictions)["mAP"] == pytest.approx(measure_predictions(make())["mAP"], abs=0.05)
 
 
 def test_predictions_npz_has_the_same_bytes_for_the_same_content(tmp_path, monkeypatch):
@@ -266,7 +268,7 @@ def test_per_class_csv_survives_hostile_names(tmp_path):
     names = ["plain", 'with, comma and "quotes"', "two\nlines", "ünï"]
     predictions = make(class_names=names)
     predictions.labels[:, 3] = False
-    metrics = measure(predictions)
+    metrics = measure_predictions(predictions)
     write_per_class(tmp_path / "per_class.csv", metrics)
     with open(tmp_path / "per_class.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -282,9 +284,9 @@ def test_nan_scores_are_refused_with_count_and_keys_but_only_where_known():
     known = torch.ones(60, 4, dtype=torch.bool)
     message = r"3 scores are NaN, in 2 of 60 samples \(first keys: 'image-3', 'image-7'\)"
     with pytest.raises(DataError, match=message):
-        measure(make(scores=scores, known=known))
+        measure_predictions(make(scores=scores, known=known))
     known[3], known[7] = False, False
-    assert measure(make(scores=scores, known=known))["mAP"] > 0
+    assert measure_predictions(make(scores=scores, known=known))["mAP"] > 0
 
 
 @pytest.mark.parametrize(
@@ -300,7 +302,7 @@ def test_nan_scores_are_refused_with_count_and_keys_but_only_where_known():
 )
 def test_what_cannot_be_measured_is_named(changes, message):
     with pytest.raises(DataError, match=message):
-        measure(make(**changes))
+        measure_predictions(make(**changes))
 
 
 def test_predictions_of_unequal_shapes_are_refused():
@@ -311,7 +313,9 @@ def test_predictions_of_unequal_shapes_are_refused():
 @pytest.mark.parametrize(("num_classes", "most_lines"), [(3, 12), (20, 30), (21, 20), (50, 35), (1000, 36)])
 def test_summary_fits_one_screen(num_classes, most_lines):
     names = [f"a class with a very long name {c}" for c in range(num_classes)]
-    text = summary(measure(make(num_classes=num_classes, class_names=names)), ["runs/x/eval-val/report.html"])
+    text = evaluation_summary(
+        measure_predictions(make(num_classes=num_classes, class_names=names)), ["runs/x/eval-val/report.html"]
+    )
     lines = text.splitlines()
     assert len(lines) <= most_lines
     assert max(map(len, lines)) <= 100
@@ -321,8 +325,8 @@ def test_summary_fits_one_screen(num_classes, most_lines):
 
 def test_summary_sorts_by_ap_and_disarms_terminal_escapes():
     predictions = make(class_names=["\x1b[2J", "b", "c", "d"])
-    metrics = measure(predictions)
-    text = summary(metrics)
+    metrics = measure_predictions(predictions)
+    text = evaluation_summary(metrics)
     assert "\x1b" not in text
     shown = [float(line.split()[-3]) for line in text.splitlines()[3:7]]
     assert shown == sorted(shown, reverse=True)
@@ -335,7 +339,7 @@ def test_a_gpu_measures_the_same():
     moved = {name: getattr(on_cpu, name).cuda() for name in ("scores", "labels", "known")}
     on_gpu = make(num_samples=200, **moved)
     given = dict.fromkeys(on_cpu.class_names, 0.4)
-    expected, found = measure(on_cpu, thresholds=given), measure(on_gpu, thresholds=given)
+    expected, found = measure_predictions(on_cpu, thresholds=given), measure_predictions(on_gpu, thresholds=given)
     for name in ("mAP", "mAP_interval", "mean_f1_at_given", "precision_recall"):  # the last one has means too
         assert found[name] == pytest.approx(expected[name], abs=1e-12)
     for name in ("confusion", "co_occurrence", "score_histogram"):

@@ -8,7 +8,15 @@ from PIL import Image, ImageEnhance
 
 from preprocess.images.geometry import ImageOptions
 from preprocess.inspecting import duplicates
-from preprocess.inspecting.duplicates import MAX_BITS, MAX_DIFFERENCE, Pictures, difference, find, fingerprint, look
+from preprocess.inspecting.duplicates import (
+    MAX_BITS,
+    MAX_DIFFERENCE,
+    Fingerprints,
+    difference,
+    find_duplicates,
+    fingerprint,
+    take_fingerprints,
+)
 from preprocess.packing.pack import Job, pack_split
 from preprocess.packing.pool import Pool
 from preprocess.record import Record
@@ -60,8 +68,8 @@ def pack(root, split, pictures: dict[str, bytes]) -> DatasetIndex:
     return DatasetIndex.open(root / split)
 
 
-def as_pictures(thumbnails: np.ndarray, splits: list[int]) -> Pictures:
-    return Pictures(thumbnails, np.array(splits), *fingerprint(thumbnails))
+def as_pictures(thumbnails: np.ndarray, splits: list[int]) -> Fingerprints:
+    return Fingerprints(thumbnails, np.array(splits), *fingerprint(thumbnails))
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -69,7 +77,7 @@ def test_a_changed_copy_is_found_and_nothing_else(tmp_path, change):
     scenes = {f"s{seed}": scene(seed) for seed in range(40)}
     train = pack(tmp_path, "train", {name: jpeg(image, quality=95) for name, image in scenes.items()})
     val = pack(tmp_path, "val", {f"copy-{name}": CHANGES[change](scenes[name]) for name in list(scenes)[:10]})
-    found = find(look([train, val], 2), 2)
+    found = find_duplicates(take_fingerprints([train, val], 2), 2)
     keys = [*train.keys(), *val.keys()]
     assert {(keys[pair.first], keys[pair.second]) for pair in found.pairs} == {
         (f"s{n}", f"copy-s{n}") for n in range(10)
@@ -89,7 +97,7 @@ def test_changed_copies_of_real_photographs_are_found(tmp_path, voc2012_root):
             copies |= {f"{path.stem}-{name}": change(image) for name, change in CHANGES.items()}
             copies[f"{path.stem}-cropped more"] = jpeg(cropped(image, 0.025))
     val = pack(tmp_path, "val", copies)
-    found = find(look([train, val], 2), 2)
+    found = find_duplicates(take_fingerprints([train, val], 2), 2)
     keys = [*train.keys(), *val.keys()]
     pairs = [(keys[p.first], keys[p.second]) for p in found.pairs if not p.within]
     assert [pair for pair in pairs if not pair[1].startswith(pair[0])] == []
@@ -102,7 +110,7 @@ def test_different_photographs_are_not_confused(voc2012_root):
         with Image.open(path) as image:
             image.draft("L", (64, 64))
             thumbnails.append(np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX)))
-    found = find(as_pictures(np.stack(thumbnails), [0] * len(thumbnails)), 2)
+    found = find_duplicates(as_pictures(np.stack(thumbnails), [0] * len(thumbnails)), 2)
     assert found.num_within <= 2  # of 499,500 pairs
 
 
@@ -124,7 +132,7 @@ def test_every_pair_is_compared_across_block_edges(monkeypatch):
         return bits <= MAX_BITS and gap <= MAX_DIFFERENCE
 
     expected = {(a, b) for a, b in combinations(range(45), 2) if is_pair(a, b)}
-    found = find(pictures, 2)
+    found = find_duplicates(pictures, 2)
     assert len(expected) > 40
     assert {(pair.first, pair.second) for pair in found.pairs} == expected
     assert len(found.pairs) == found.num_between + found.num_within
@@ -147,7 +155,7 @@ def test_equal_hashes_alone_are_not_enough():
         thumbnails.append((128 + 100 * image / np.abs(image).max()).astype(np.uint8))
     pictures = as_pictures(np.stack(thumbnails), [0, 0])
     assert np.bitwise_count(pictures.hashes[0] ^ pictures.hashes[1]) <= MAX_BITS
-    assert find(pictures, 1).pairs == []
+    assert find_duplicates(pictures, 1).pairs == []
 
 
 def test_a_mirror_image_flips_known_bits_of_the_hash():
@@ -163,18 +171,18 @@ def test_pictures_of_one_colour_are_not_compared():
     thumbnails[-2:] = np.asarray(scene(0).convert("L").resize((32, 32)))
     pictures = as_pictures(thumbnails, [0] * 30)
     assert pictures.flat.tolist() == [True] * 28 + [False] * 2
-    found = find(pictures, 1)
+    found = find_duplicates(pictures, 1)
     assert [(pair.first, pair.second, pair.bits, pair.difference) for pair in found.pairs] == [(28, 29, 0, 0.0)]
 
 
 def test_all_flat_finds_nothing():
-    assert find(as_pictures(np.full((3, 32, 32), 7, np.uint8), [0, 0, 1]), 1).pairs == []
+    assert find_duplicates(as_pictures(np.full((3, 32, 32), 7, np.uint8), [0, 0, 1]), 1).pairs == []
 
 
 def test_many_copies_are_all_counted_and_the_most_telling_kept(monkeypatch):
     monkeypatch.setattr(duplicates, "MAX_PAIRS", 5)
     thumbnails = np.repeat(np.asarray(scene(0).convert("L").resize((32, 32)))[None], 40, 0)
-    found = find(as_pictures(thumbnails, [0] * 38 + [1] * 2), 1)
+    found = find_duplicates(as_pictures(thumbnails, [0] * 38 + [1] * 2), 1)
     assert (found.num_between, found.num_within) == (76, 38 * 37 // 2 + 1)
     assert [pair.within for pair in found.pairs] == [False] * 5
     assert found.alike.all()
@@ -189,4 +197,4 @@ def test_a_damaged_image_is_named(tmp_path):
     data[start : start + 40] = bytes(40)
     shard.write_bytes(data)
     with pytest.raises(SampleError, match=r"train-000000.tar: sample bad: damaged JPEG .*; run the same preprocess"):
-        look([DatasetIndex.open(tmp_path / "train")], 1)
+        take_fingerprints([DatasetIndex.open(tmp_path / "train")], 1)

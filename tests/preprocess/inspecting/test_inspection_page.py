@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 from PIL import Image
 
-from preprocess.inspecting.inspection_page import class_galleries, render
+from preprocess.inspecting.inspection_page import class_galleries, render_inspection
 from preprocess.inspecting.thumbnails import decode_small, thumbnails
 from preprocess.record import Record
 from shards.index import open_split
@@ -37,7 +37,7 @@ def test_galleries_draw_from_the_class_and_by_the_seed(things):
 def test_each_picture_is_made_once_and_small(inspection, monkeypatch):
     made = []
     monkeypatch.setattr("preprocess.inspecting.thumbnails.data_uri", lambda image: made.append(image.shape) or "data:,")
-    page = render(inspection, 12, 0, 1)
+    page = render_inspection(inspection, 12, 0, 1)
     assert len(made) == len(set(re.findall(r'title="((?:train|val) [^"]*)"', page)))
     assert len(made) < page.count("<img ")
     assert {shape[2] for shape in made} == {3}
@@ -59,7 +59,7 @@ def test_many_classes_share_the_pictures_of_a_page(inspection, monkeypatch):
     monkeypatch.setattr("preprocess.inspecting.inspection_page.MAX_PICTURES", 6)
     monkeypatch.setattr("preprocess.inspecting.inspection_page.MATRIX_CLASSES", 4)
     assert [len(gallery.tiles) for gallery in class_galleries(inspection.indexes, 12, 0)] == [1] * 6
-    page = render(inspection, 12, 0, 1)
+    page = render_inspection(inspection, 12, 0, 1)
     assert "Only the first 6 classes are shown." in page
     assert "the 4 commonest classes" in page
 
@@ -68,7 +68,7 @@ def test_many_classes_share_the_pictures_of_a_page(inspection, monkeypatch):
 def opened(browser, inspection, tmp_path):
     """The page in a browser, with what it asked for and complained about."""
     path = tmp_path / "inspect.html"
-    path.write_text(render(inspection, 12, 0, 1), encoding="utf-8")
+    path.write_text(render_inspection(inspection, 12, 0, 1), encoding="utf-8")
     page = browser.new_page()
     trouble = []
     page.on("console", lambda message: trouble.append(message.text))

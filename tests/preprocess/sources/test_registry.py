@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.record import Record, Source, check
+from preprocess.record import Record, Source, check_records
 from preprocess.shard import PROG, ShardConfig, main
 from preprocess.sources.holdout import Holdout
-from preprocess.sources.registry import SOURCES, about, find, open_source, options, with_options
+from preprocess.sources.registry import SOURCES, about, find_source, open_source, options, with_options
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import DatasetIndex
@@ -138,7 +138,7 @@ def test_what_does_not_fit_gets_one_line(mine, monkeypatch, capsys, name, says):
 
 def test_a_library_missing_inside_a_users_module_keeps_its_traceback(mine):
     with pytest.raises(ModuleNotFoundError, match="no_such_library_at_all"):
-        find("my_broken_source:Mine")
+        find_source("my_broken_source:Mine")
 
 
 def test_a_flag_of_another_source_is_refused(mine, monkeypatch, capsys):
@@ -150,7 +150,7 @@ def test_a_flag_of_another_source_is_refused(mine, monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_built_in_source_fits(name, tmp_path):
-    source_class = find(name)
+    source_class = find_source(name)
     config_class = with_options(ShardConfig, source_class)
     flags = {field.name for field in dataclasses.fields(config_class)}
     assert set(options(source_class)) <= flags
@@ -185,9 +185,9 @@ def test_records_that_break_the_rules(tmp_path, labels, ignored, task, says):
     source = Fixed()
     source.task = task
     good = Record("good", tmp_path / "good.jpg", "good.jpg", (1,), ())
-    check("all", [good], source)
+    check_records("all", [good], source)
     with pytest.raises(DataError) as caught:
-        check("all", [good, Record("bad", tmp_path / "bad.jpg", "bad.jpg", labels, ignored)], source)
+        check_records("all", [good, Record("bad", tmp_path / "bad.jpg", "bad.jpg", labels, ignored)], source)
     assert says in str(caught.value)
     assert "bad.jpg" in str(caught.value)
 
@@ -211,7 +211,7 @@ def test_records_of_wrong_types(tmp_path, change, says, held_out):
     source = Fixed()
     source.records = lambda split: [good, good, bad]
     with pytest.raises(DataError) as caught:
-        Holdout(source, 0.5).records("val") if held_out else check("all", source.records("all"), source)
+        Holdout(source, 0.5).records("val") if held_out else check_records("all", source.records("all"), source)
     assert says in str(caught.value)
 
 
@@ -247,10 +247,10 @@ def test_an_option_keeps_default_and_help():
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_help_of_a_source_tells_what_it_is_and_ends_with_its_own_example(name, monkeypatch, capsys):
     status, out, _ = shard(monkeypatch, capsys, "--source", name, "--help")
-    shown, example = " ".join(out.split()), f"example: {PROG} --source {name} {find(name).example}"
+    shown, example = " ".join(out.split()), f"example: {PROG} --source {name} {find_source(name).example}"
     assert status == 0
     assert shown.endswith(example)
-    assert f"--source {name}: {about(find(name))}" in shown
+    assert f"--source {name}: {about(find_source(name))}" in shown
     if name == "digits":
         return  # which writes its own root
     root = "nowhere that exists"

@@ -18,10 +18,10 @@ from train.loop import train_one
 from train.run import checkpoint
 from train.run.folder import read_metrics
 from train.run.progress import Best
-from train.sweep.comparison import Outcome, describe, ranked, table, winner
+from train.sweep.comparison import Outcome, ranked, sweep_results, sweep_table, winner
 from train.sweep.points import parse_sweep, points
 from train.sweep.sweep import goes_on, sweep
-from train.sweep.sweep_page import render
+from train.sweep.sweep_page import render_sweep
 
 RUNS = ("lr=0.03", "lr=0.003", "lr=1000000000")
 SWEEP = ["--sweep", "lr=0.03,0.003,1e9"]
@@ -228,18 +228,18 @@ def test_runs_are_ranked_by_their_best_epoch_and_ties_keep_their_order():
     assert winner(OUTCOMES).name == "lr=0.4"
     assert winner(OUTCOMES[4:]) is None
     assert winner(OUTCOMES[1:2]).name == "lr=0.2"
-    lines = table(OUTCOMES).splitlines()
+    lines = sweep_table(OUTCOMES).splitlines()
     assert lines[1].split() == ["lr=0.4", "1/3", "0.7500*", "2.0000", "1.0000", "diverged"]
     assert lines[2].split() == ["lr=0.1", "2/3", "0.5000", "1.0000", "0.5000"]
     assert lines[5].split() == ["lr=0.5", "-", "-", "-", "-", "not", "started"]
-    assert describe(OUTCOMES)["best"] == {"run": "lr=0.4", "epoch": 1}
+    assert sweep_results(OUTCOMES)["best"] == {"run": "lr=0.4", "epoch": 1}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_shows_every_run_in_its_own_colour(scheme, browser, tmp_path):
     path = tmp_path / "sweep.html"
     config = TrainConfig(out="runs/<b>x", sweep="lr=0.1,0.2,0.3,0.4,0.5")
-    path.write_text(render(tmp_path / "<b>x", config, OUTCOMES, "seed: 0 # </pre><script>alert(1)</script>\n"))
+    path.write_text(render_sweep(tmp_path / "<b>x", config, OUTCOMES, "seed: 0 # </pre><script>alert(1)</script>\n"))
     page = browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800})
     trouble = []
     page.on("console", lambda message: trouble.append(message.text))

@@ -11,7 +11,15 @@ from sklearn.metrics import average_precision_score
 
 from eval.metrics import average_precision
 from eval.prediction.predictions import Predictions
-from eval.results.export import KINDS, check_voc_names, export_kinds, voc_year, write_csv, write_export, write_parquet
+from eval.results.prediction_files import (
+    KINDS,
+    check_voc_names,
+    export_kinds,
+    voc_year,
+    write_csv,
+    write_export,
+    write_parquet,
+)
 from shards.errors import DataError
 
 CLASSES = ("aeroplane", "tv monitor", 'a "b", c')

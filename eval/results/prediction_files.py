@@ -145,7 +145,9 @@ def _column_names(predictions: Predictions) -> list[str]:
 
 def _arrays(predictions: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bring scores float32, labels and known bool to the host: [N, K] each."""
-    scores, labels, known = predictions.scores.detach().float(), predictions.labels > 0, predictions.known.bool()
+    scores = predictions.scores.detach().float()
+    labels = predictions.labels > 0
+    known = predictions.known.bool()
     return scores.cpu().numpy(), labels.cpu().numpy(), known.cpu().numpy()
 
 
