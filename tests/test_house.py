@@ -102,7 +102,7 @@ MAY_IMPORT = {
     "eval.predict": {"eval.config", "eval.predict_pictures", "shards"},
     "eval.predict_pictures": {"shards.*", "eval.*", "train.*", "preprocess.images"},
     "eval": set(),
-    "train.config": {"train.checks", "shards"},
+    "train.config": {"shards"},
     "train.checks": {"train.config", "shards.pages", "shards"},
     "train.data": {"train.config", "shards"},
     "train.optimise": {"train.config", "shards.*"},
