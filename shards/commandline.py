@@ -114,7 +114,7 @@ def _about(field: "dataclasses.Field[Any]") -> str:
         return str(about)
     notes = [] if field.default in (None, "", ()) else [f"default: {_default(field.default)}"]
     if bounds not in (Bounds(), Bounds(ge=0)):  # 0 or more goes without saying
-        notes.append(bounds.spelled() + (", or 0" if bounds.zero else ""))
+        notes.append(bounds.spelled())
     return f"{about} ({'; '.join(notes)})" if notes else str(about)
 
 

@@ -41,20 +41,17 @@ class Bounds:
         )
 
     def spelled(self) -> str:
-        """Spell the range, such as `at least 16 pixels` or `a number from 0 to below 1`; empty without bounds."""
-        low, high = self._low(), self._high()
-        text = f"{low} {high}".strip()
-        if not text:
-            return ""
-        if self.unit and not self.unit.startswith("a "):
-            return f"{text} {self.unit}"
-        if text.startswith("at least") or text == "0 or more":
-            return text
-        return f"{self.unit or ('a finite number' if self.lt == math.inf else 'a number')} {text}"
+        """Spell the range, such as `at least 16` or `from 0 to below 1`."""
+        return f"{self._low()} {self._high()}".strip() + (", or 0" if self.zero else "")
 
     def remedy(self) -> str:
-        """Say which values to give."""
-        return self.spelled() + (f", or 0 for {self.zero}" if self.zero else "")
+        """Say which values to give, such as `at least 16 pixels, or 0 for the size of training`."""
+        text = f"{self._low()} {self._high()}".strip()
+        if self.unit and not self.unit.startswith("a "):
+            text = f"{text} {self.unit}"
+        elif not text.startswith("at least") and text != "0 or more":
+            text = f"{self.unit or ('a finite number' if self.lt == math.inf else 'a number')} {text}"
+        return text + (f", or 0 for {self.zero}" if self.zero else "")
 
     def _low(self) -> str:
         if self.gt is not None:
@@ -105,6 +102,11 @@ def option(
         "free_on_resume": free_on_resume,
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def grouped(field: "dataclasses.Field[Any]", group: str) -> Any:
+    """Declare the same option in another dataclass, under the title `group` in `--help`."""
+    return dataclasses.field(default=field.default, metadata={**field.metadata, "group": group})
 
 
 def declared(config: Any) -> Iterator[dataclasses.Field[Any]]:

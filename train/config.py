@@ -218,7 +218,7 @@ class TrainConfig:
         group="run",
         free_on_resume=True,
     )
-    seed: int = option(0, "seed of order, crops, initial weights and dropout", ge=0, lt=2**31, group="run")
+    seed: int = option(0, "seed of order, crops, initial weights and dropout", ge=0, le=2**31 - 1, group="run")
     resume: bool = option(
         False, "go on from the run folder's last checkpoint, if there is one", group="run", free_on_resume=True
     )
