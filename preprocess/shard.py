@@ -80,10 +80,22 @@ class ShardConfig:
         0, "with --val-fraction: draws which images are held out", ge=0, le=MAX_SEED, group="splits"
     )
     max_side: int = option(
-        0, "shrink to this longer side in pixels; 0 keeps the size", ge=0, le=MAX_SIDE, group="images"
+        0,
+        "shrink to this longer side in pixels; 0 keeps the size",
+        ge=1,
+        le=MAX_SIDE,
+        unit="pixels",
+        zero="the original size",
+        group="images",
     )
     short_side: int = option(
-        0, "shrink to this shorter side in pixels; 0 keeps the size", ge=0, le=MAX_SIDE, group="images"
+        0,
+        "shrink to this shorter side in pixels; 0 keeps the size",
+        ge=1,
+        le=MAX_SIDE,
+        unit="pixels",
+        zero="the original size",
+        group="images",
     )
     quality: int = option(
         90,

@@ -208,7 +208,7 @@ class _Help(DefaultHelpFormatter):
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        return (action.help or "").replace("%", "%%")  # the default is already there, see `_about`
+        return action.help or ""  # the default is already there, see `_about`
 
 
 def _config_file(argv: Sequence[str] | None) -> str:

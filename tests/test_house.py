@@ -304,7 +304,7 @@ sys.argv = [{module!r}, "--help"]
 try:
     runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 finally:
-    print("imported:", *({{"torch", "timm", "torchvision", "accelerate", "matplotlib"}} & set(sys.modules)))
+    print("imported:", *({{"torch", "numba", "timm", "torchvision", "accelerate", "matplotlib"}} & set(sys.modules)))
 """
 
 
