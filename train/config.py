@@ -9,7 +9,6 @@ import yaml
 
 from shards.choices import Augmentation, Cache, OnBadSample, check_augmentation, check_scale
 from shards.errors import DataError, one_line
-from shards.errors import DataError, one_line
 from shards.options import check_bounds, free_on_resume, idle, option
 from shards.yaml_files import UniqueKeys
 
