@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from eval.results.tail_grid import TailGrid
+from eval.results.tail_grid import MAX_STEPS, TailGrid
 from shards.choices import OnBadSample
-from shards.commandline import folder, option
+from shards.commandline import folder
 from shards.errors import DataError
+from shards.options import check_bounds, option
 
 MIN_SIZE = 16  # pixels that can be asked for
 MAX_IMAGES = 500  # per gallery
@@ -23,63 +24,117 @@ class EvalConfig:
         "runs/digits/best",
         "checkpoint folder of a run: best or last. Of several, separated by commas or each with a --ckpt of its own, "
         "the probabilities are averaged",
+        group="what to evaluate",
     )
-    data: str = option("", "packed dataset; the one that the checkpoint names where not given")
-    split: str = option("val", "split to evaluate")
-    out: str = option("", "folder of the results; in the run's folder, the first run's of several, where not given")
-    size: int = option(0, "side of the network's input in pixels; 0 is the size that the run was trained with")
+    data: str = option(
+        "", "packed dataset; the one that the checkpoint names where not given", group="what to evaluate"
+    )
+    split: str = option("val", "split to evaluate", group="what to evaluate")
+    on_bad_sample: OnBadSample = option(
+        "stop",
+        "skip: leave out samples that cannot be read, up to one in a hundred; they are listed as not evaluated",
+        group="what to evaluate",
+    )
+    size: int = option(
+        0,
+        "side of the network's input in pixels; 0 is the size that the run was trained with",
+        ge=MIN_SIZE,
+        unit="pixels",
+        zero="the size of training",
+        group="prediction",
+    )
     precision: Literal["run", "no", "bf16", "fp16"] = option(
         "run",
         "mixed precision; run is that of the run, the first one of several, where this machine has instructions for it",
+        group="prediction",
     )
     tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
         "none",
         "test-time augmentation. flip: the centre and its mirror image; fivecrop: the centre and the four corners; "
         "tencrop: those five and their mirror images; multiscale: the centre at 1, 1.25 and 1.5 times the size",
+        group="prediction",
     )
-    tta_reduce: Literal["mean", "max"] = option("mean", "how the probabilities of an image's views become one")
+    tta_reduce: Literal["mean", "max"] = option(
+        "mean", "with --tta: how the probabilities of an image's views become one", group="prediction"
+    )
+    local_batch_size: int = option(64, "samples per rank and step", ge=1, group="prediction")
+    num_threads: int = option(2, "loader threads per rank", ge=1, group="prediction")
+    out: str = option(
+        "",
+        "folder of the results; in the run's folder, the first run's of several, where not given",
+        group="results",
+    )
     export: str = option(
         "",
         "write the scores also as voc (files for the PASCAL VOC server), csv or parquet; several separated by commas",
+        group="results",
     )
     voc_competition: Literal["comp1", "comp2"] = option(
         "comp2",
-        "of export voc: comp1 if all that was learnt was learnt from VOC's own trainval, comp2 with any other data, "
-        "such as pretrained weights",
+        "with --export voc: comp1 if all that was learnt was learnt from VOC's own trainval, comp2 with any other "
+        "data, such as pretrained weights",
+        group="results",
     )
-    classes: str = option("", "classes to show images of, separated by commas; 5 random ones where not given")
     baseline: str = option(
         "",
         "an evaluation to compare with: a run (its results of the same split), a folder of results or a metrics.json",
+        group="results",
     )
     thresholds: str = option(
         "",
         "an evaluation of other data whose best thresholds per class give a further F1 here: a run (its results of "
         "val), a folder of results or a metrics.json",
+        group="results",
     )
-    num_images: int = option(50, "images with the highest, and with the lowest, scores to show of each class")
-    tail_min: float = option(0.5, "lowest threshold t of the tail accuracy, from where a score says the class")
-    tail_max: float = option(0.0, "highest threshold of the tail accuracy; 0 is max f(x), the highest score")
-    tail_steps: int = option(20, "number of thresholds of the tail accuracy, evenly spaced from tail_min to tail_max")
-    seed: int = option(0, "seed of the choice of random classes, and of the ten images of a set with one label each")
-    local_batch_size: int = option(64, "samples per rank and step")
-    num_threads: int = option(2, "loader threads per rank")
-    on_bad_sample: OnBadSample = option(
-        "stop", "skip: leave out samples that cannot be read, up to one in a hundred; they are listed as not evaluated"
+    tail_min: float = option(
+        0.5,
+        "lowest threshold t of the tail accuracy, from where a score says the class",
+        ge=0,
+        lt=1,
+        unit="a probability",
+        group="results",
+    )
+    tail_max: float = option(
+        0.0,
+        "highest threshold of the tail accuracy; 0 is max f(x), the highest score",
+        ge=0,
+        lt=1,
+        unit="a probability",
+        group="results",
+    )
+    tail_steps: int = option(
+        20,
+        "number of thresholds of the tail accuracy, evenly spaced from tail_min to tail_max",
+        ge=2,
+        le=MAX_STEPS,
+        unit="thresholds",
+        group="results",
+    )
+    classes: str = option(
+        "", "classes to show images of, separated by commas; 5 random ones where not given", group="report"
+    )
+    num_images: int = option(
+        50,
+        "images with the highest, and with the lowest, scores to show of each class",
+        ge=1,
+        le=MAX_IMAGES,
+        unit="images",
+        group="report",
+    )
+    seed: int = option(
+        0,
+        "seed of the choice of random classes, and of the ten images of a set with one label each",
+        ge=0,
+        group="report",
     )
 
     def __post_init__(self) -> None:
-        if self.size != 0 and self.size < MIN_SIZE:
-            raise DataError(f"size is {self.size}: give at least {MIN_SIZE} pixels, or 0 for the size of training")
+        check_bounds(self)
         if not names(self.ckpt):
             raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
         if len(set(names(self.ckpt))) < len(names(self.ckpt)):
             raise DataError(f"ckpt is {self.ckpt}: names a checkpoint twice")
-        if not 1 <= self.num_images <= MAX_IMAGES:
-            raise DataError(f"num_images is {self.num_images}: give from 1 to {MAX_IMAGES} images")
         self.tail_grid()
-        if self.local_batch_size < 1:
-            raise DataError(f"local_batch_size is {self.local_batch_size}: give at least 1")
         if self.voc_competition == "comp1" and "voc" not in names(self.export):
             raise DataError("voc_competition is comp1, but nothing is exported for it: give --export voc too")
         if self.tta_reduce == "max" and self.tta == "none":

@@ -1,8 +1,8 @@
-"""Tell what pictures show that were never in a shard: `python -m eval.predict --ckpt runs/digits/best photo.jpg`.
+"""Predict the labels of pictures that were never packed: `python -m eval.predict --ckpt runs/digits/best photo.jpg`.
 
 A line for each picture: its labels with their probabilities. Pictures are decoded by the rules of packing and seen as
 evaluation sees them: the scores are those of `python -m eval` on the same pictures packed at their size, but for what
-is lost there where packing encodes a picture anew. TIFFs of several bands are scaled as those of the training set were.
+is lost there where packing encodes a picture again. TIFFs of several bands are scaled as those of the training set.
 Those that cannot be read are named on stderr; the others are predicted all the same, and the exit status is then 2.
 What a folder holds besides pictures is counted and named on stderr too, hidden and system files apart.
 """
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.config import MIN_SIZE, names
-from shards.commandline import joined, option, parse, run
+from shards.commandline import joined, parse, run
 from shards.errors import DataError
+from shards.options import check_bounds, option
 
 EXAMPLES = "example: python -m eval.predict --ckpt runs/voc-resnet18/best --csv scores.csv holiday.jpg albums/2026"
 
@@ -27,40 +28,51 @@ class PredictConfig:
         "runs/digits/best",
         "checkpoint folder of a run: best or last. Of several, separated by commas or each with a --ckpt of its own, "
         "the probabilities are averaged",
+        group="prediction",
     )
     threshold: float | None = option(
         None,
         "print the labels with at least this probability; where neither this nor top is given: 0.5, or with one label "
         "a sample the likeliest class",
+        ge=0,
+        le=1,
+        unit="a probability",
+        group="output",
     )
-    top: int = option(0, "print at most so many labels, the likeliest; 0 prints all that reach the threshold")
+    top: int = option(
+        0, "print at most so many labels, the likeliest; 0 prints all that reach the threshold", ge=0, group="output"
+    )
     accept_damaged: bool = option(
-        False, "predict JPEGs that have lost pixels too, and name them; otherwise they count as unreadable"
+        False,
+        "predict JPEGs that have lost pixels too, and name them; otherwise they count as unreadable",
+        group="prediction",
     )
-    csv: str = option("", "write all scores into this CSV file: a line per picture, a column per class")
+    csv: str = option("", "write all scores into this CSV file: a line per picture, a column per class", group="output")
     tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
-        "none", "test-time augmentation, as of python -m eval; the probabilities of an image's views are averaged"
+        "none",
+        "test-time augmentation, as of python -m eval; the probabilities of an image's views are averaged",
+        group="prediction",
     )
-    size: int = option(0, "side of the network's input in pixels; 0 is the size that the run was trained with")
+    size: int = option(
+        0,
+        "side of the network's input in pixels; 0 is the size that the run was trained with",
+        ge=MIN_SIZE,
+        unit="pixels",
+        zero="the size of training",
+        group="prediction",
+    )
     precision: Literal["run", "no", "bf16", "fp16"] = option(
         "run",
         "mixed precision; run is that of the run, the first one of several, where this machine has instructions for it",
+        group="prediction",
     )
-    local_batch_size: int = option(64, "pictures per step")
-    num_threads: int = option(2, "threads that decode")
+    local_batch_size: int = option(64, "pictures per step", ge=1, group="prediction")
+    num_threads: int = option(2, "threads that decode", ge=1, group="prediction")
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if not names(self.ckpt):
             raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise DataError(f"threshold is {self.threshold}: give a probability from 0 to 1")
-        if self.top < 0:
-            raise DataError(f"top is {self.top}: give the number of labels to print, or 0")
-        if self.size != 0 and self.size < MIN_SIZE:
-            raise DataError(f"size is {self.size}: give at least {MIN_SIZE} pixels, or 0 for the size of training")
-        for name in ("local_batch_size", "num_threads"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}: give at least 1")
 
 
 def main() -> None:

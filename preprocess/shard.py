@@ -10,14 +10,13 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from preprocess.images.geometry import Encoding, ImageOptions
-from preprocess.packing.pack import Job, Packing, pack_split
-from preprocess.packing.pool import open_pool
+from preprocess.images.geometry import MAX_SIDE, Encoding, ImageOptions
 from preprocess.reading.class_names import questions
 from preprocess.record import Record, Source, check_records
 from preprocess.sources.found import counted, described, listed, odd, packed
-from preprocess.sources.holdout import Division, Holdout, divided_split
+from preprocess.sources.holdout import MAX_SEED, Division, Holdout, divided_split
 from preprocess.sources.registry import (
     SOURCES,
     about,
@@ -29,10 +28,14 @@ from preprocess.sources.registry import (
     refuse_foreign_flags,
     with_options,
 )
-from shards.commandline import folder, option, parse, run
+from shards.commandline import folder, parse, run
 from shards.errors import DataError
 from shards.index import DatasetIndex, list_splits
+from shards.options import check_bounds, flag, option
 from shards.pages.spelling import plain
+
+if TYPE_CHECKING:
+    from preprocess.packing.pack import Job, Packing
 
 PROG = "python -m preprocess.shard"
 EXAMPLES = f"example: {PROG} --source voc --root VOCdevkit/VOC2012 --out data/voc --short-side 256"
@@ -46,30 +49,86 @@ class ShardConfig:
         "digits",
         f"where the photographs come from: {', '.join(SOURCES)}, or a class of your own as module:Class; "
         "--source NAME --help shows what flags it adds",
+        group="source",
     )
-    root: str = option("", "the source's folder, such as VOCdevkit/VOC2012; digits writes its own: OUT-source")
-    out: str = option("", "the dataset's folder, one folder per split inside; data/SOURCE where not given")
-    splits: str = option("", "splits to pack, separated by commas; those that the source names where not given")
+    root: str = option(
+        "",
+        "the source's folder, such as VOCdevkit/VOC2012; digits writes its own: OUT-source",
+        group="source",
+    )
+    list: bool = option(
+        False, "say what the source holds, every class with its counts, and pack nothing", group="source"
+    )
+    splits: str = option(
+        "", "splits to pack, separated by commas; those that the source names where not given", group="splits"
+    )
     val_fraction: float = option(
-        0.0, "hold out this share of the images as split val, such as 0.2, where the source has no val of its own"
+        0.0,
+        "hold out this share of the images as split val, such as 0.2, where the source has no val of its own",
+        gt=0,
+        lt=1,
+        unit="a share",
+        zero="none",
+        group="splits",
     )
     split_by: Division = option(
-        "stratified", "with --val-fraction: keep every class's share, or draw at random as scikit-learn does"
+        "stratified",
+        "with --val-fraction: keep every class's share, or draw at random as scikit-learn does",
+        group="splits",
     )
-    split_seed: int = option(0, "with --val-fraction: draws which images are held out")
-    max_side: int = option(0, "shrink to this longer side in pixels; 0 keeps the size")
-    short_side: int = option(0, "shrink to this shorter side in pixels; 0 keeps the size")
-    quality: int = option(90, "JPEG quality of what has to be encoded anew; untouched JPEGs keep their own")
-    encoding: Encoding = option("jpg", "png stores the pixels without loss: for images too small for JPEG")
-    shard_mb: float = option(128.0, "start a new shard at this size in MB")
-    shard_samples: int = option(0, "start a new shard after this many samples; 0 lets the size decide")
-    workers: int = option(0, "packing processes; 0 means one per core")
-    max_rejects: int = option(0, "how many unreadable images per split are tolerated; they are always listed")
+    split_seed: int = option(
+        0, "with --val-fraction: draws which images are held out", ge=0, le=MAX_SEED, group="splits"
+    )
+    max_side: int = option(
+        0,
+        "shrink to this longer side in pixels; 0 keeps the size",
+        ge=1,
+        le=MAX_SIDE,
+        unit="pixels",
+        zero="the original size",
+        group="images",
+    )
+    short_side: int = option(
+        0,
+        "shrink to this shorter side in pixels; 0 keeps the size",
+        ge=1,
+        le=MAX_SIDE,
+        unit="pixels",
+        zero="the original size",
+        group="images",
+    )
+    quality: int = option(
+        90,
+        "JPEG quality of what has to be encoded again; JPEGs that keep their size keep their quality",
+        ge=1,
+        le=100,
+        group="images",
+    )
+    encoding: Encoding = option(
+        "jpg", "png stores the pixels without loss: for images too small for JPEG", group="images"
+    )
+    out: str = option(
+        "", "the dataset's folder, one folder per split inside; data/SOURCE where not given", group="packing"
+    )
+    shard_mb: float = option(128.0, "start a new shard at this size in MB", gt=0, lt=math.inf, group="packing")
+    shard_samples: int = option(
+        0, "start a new shard after this many samples; 0 lets the size decide", ge=0, group="packing"
+    )
+    workers: int = option(0, "packing processes; 0 means one per core", ge=0, group="packing")
+    max_rejects: int = option(
+        0, "how many unreadable images per split are tolerated; they are always listed", ge=0, group="what to accept"
+    )
     accept_damaged: bool = option(
-        False, "pack JPEGs that have lost pixels too, and list them in accepted.jsonl; otherwise they are rejects"
+        False,
+        "pack JPEGs that have lost pixels too, and list them in accepted.jsonl; otherwise they are rejects",
+        group="what to accept",
     )
-    accept_class_names: bool = option(False, "pack class names that are refused or asked about as likely mistakes")
-    list: bool = option(False, "say what the source holds, every class with its counts, and pack nothing")
+    accept_class_names: bool = option(
+        False, "pack class names that are refused or asked about as likely mistakes", group="what to accept"
+    )
+
+    def __post_init__(self) -> None:
+        check_bounds(self, as_flags=True)
 
     def command(self) -> str:
         """Spell what decides the content: no folders of this machine, so same input, same bytes."""
@@ -79,11 +138,10 @@ class ShardConfig:
             if field.name == "root" and value:
                 value = plain(Path(value).resolve().name)
             if value != field.default and field.name not in ("out", "workers", "list"):
-                flag = field.name.replace("_", "-")
                 if isinstance(value, bool):
-                    parts.append(f"--{flag}" if value else f"--no-{flag}")
+                    parts.append(flag(field.name if value else f"no_{field.name}"))
                 else:
-                    parts.append(f"--{flag} {shlex.quote(str(value))}")
+                    parts.append(f"{flag(field.name)} {shlex.quote(str(value))}")
         return " ".join(parts)
 
 
@@ -109,6 +167,10 @@ def main() -> None:
     jobs = [_job(config, source, split, image) for split in splits]  # what is wrong with labels, before the first shard
     for line in (*described(source), *asked, *_asked_of_labels(config, source, [job.records for job in jobs])):
         print(line)
+    # Half a second of imports: not for --help, --list or a mistyped flag.
+    from preprocess.packing.pack import pack_split
+    from preprocess.packing.pool import open_pool
+
     with open_pool(config.workers) as pool:
         for job in jobs:
             started = time.perf_counter()
@@ -214,7 +276,9 @@ def _image_options(config: ShardConfig, source: Source, given: Collection[str]) 
     return options
 
 
-def _job(config: ShardConfig, source: Source, split: str, image: ImageOptions) -> Job:
+def _job(config: ShardConfig, source: Source, split: str, image: ImageOptions) -> "Job":
+    from preprocess.packing.pack import Job
+
     records = source.records(split)
     check_records(split, records, source)
     return Job(
@@ -233,16 +297,11 @@ def _job(config: ShardConfig, source: Source, split: str, image: ImageOptions) -
 
 
 def _check(config: ShardConfig) -> None:
-    if not 0 < config.shard_mb < math.inf:
-        raise DataError(f"--shard-mb is {config.shard_mb}: give a size above 0")
     if not config.val_fraction and (config.split_seed, config.split_by) != (
         ShardConfig.split_seed,
         ShardConfig.split_by,
     ):
         raise DataError("--split-seed and --split-by say how --val-fraction divides: give it too, or leave them out")
-    for name in ("shard_samples", "workers", "max_rejects"):
-        if getattr(config, name) < 0:
-            raise DataError(f"--{name.replace('_', '-')} is {getattr(config, name)}: give 0 or more")
     ImageOptions(config.max_side, config.short_side, config.quality)
 
 
@@ -251,11 +310,10 @@ def _check_in_place(config: ShardConfig) -> None:
         raise DataError("--accept-damaged packs damaged JPEGs again, --in-place packs none; leave one of them out")
     for name in ("max_side", "short_side", "quality", "encoding", "shard_mb", "shard_samples"):
         if getattr(config, name) != getattr(ShardConfig, name):
-            flag = name.replace("_", "-")
-            raise DataError(f"--{flag} says how images are written, --in-place writes none; leave one of them out")
+            raise DataError(f"{flag(name)} says how images are written, --in-place writes none; leave one of them out")
 
 
-def _tell(packing: Packing, root: Path, seconds: float) -> None:
+def _tell(packing: "Packing", root: Path, seconds: float) -> None:
     written = packing.num_shards - packing.num_kept
     rate = f", {packing.num_samples / seconds:.0f} images/s" if written == packing.num_shards else ""
     damaged = f", {packing.num_accepted} damaged images accepted" if packing.num_accepted else ""

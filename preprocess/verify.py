@@ -1,4 +1,4 @@
-"""Check every byte of a packed dataset, and mend it: `python -m preprocess.verify data/voc --repair`."""
+"""Check every byte of a packed dataset, and repair it: `python -m preprocess.verify data/voc --repair`."""
 
 import dataclasses
 import json
@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from preprocess.packing.lock import alone_in
-from preprocess.packing.pool import Pool, open_pool
-from preprocess.verifying.repair import repair_split
-from preprocess.verifying.verification import Fault, find_splits, verify_split
-from shards.commandline import folder, option, parse, run
+from shards.commandline import folder, parse, run
 from shards.disk.format import DAMAGED_NAME, write_atomically
-from shards.errors import DataError
+from shards.options import check_bounds, option
+
+if TYPE_CHECKING:
+    from preprocess.packing.pool import Pool
+    from preprocess.verifying.verification import Fault
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,18 @@ class VerifyConfig:
     data: str = option("", "packed dataset, such as data/voc, or one split of it", positional=True)
     repair: bool = option(
         False,
-        "write anew what follows from intact shards, move what is damaged into SPLIT/damaged; "
+        "write again what follows from intact shards, move what is damaged into SPLIT/damaged; "
         "nothing is deleted, and the same preprocess.shard command then packs what is missing",
     )
     json: str = option("", "also write the findings to this JSON file")
-    workers: int = option(0, "checking processes; 0 means one per core")
+    workers: int = option(0, "checking processes; 0 means one per core", ge=0)
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise DataError(f"--workers is {self.workers}: give 0 or more")
+        check_bounds(self, as_flags=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check, tell, mend; leave with status 1 where something was found."""
+    """Check, report, repair; leave with status 1 where something was found."""
     config = parse(
         VerifyConfig,
         argv,
@@ -43,6 +43,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Check shards, index and every image of a packed dataset; status 0: intact, 1: damaged.",
         epilog="example: python -m preprocess.verify data/voc --repair",
     )
+    # Half a second of imports: not for --help or a mistyped flag.
+    from preprocess.packing.lock import alone_in
+    from preprocess.packing.pool import open_pool
+    from preprocess.verifying.verification import find_splits
+
     splits = find_splits(folder(config.data))
     with open_pool(config.workers) as pool:
         findings = []
@@ -56,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(1)
 
 
-def _verify(split: Path, pool: Pool, repair: bool) -> list[Fault]:
+def _verify(split: Path, pool: "Pool", repair: bool) -> "list[Fault]":
+    from preprocess.verifying.repair import repair_split
+    from preprocess.verifying.verification import verify_split
+
     verified = verify_split(split, pool)
     findings = verified.findings
     for finding in findings:

@@ -17,6 +17,8 @@ from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelp
 
 from shards.errors import DataError, remedy
 from shards.host.streams import leave_stdout, prepare_streams
+from shards.options import Bounds, declared, flag, spelled
+from shards.options import option as option  # a source of one's own imports it from here
 from shards.pages.spelling import plain
 from shards.yaml_files import read_words
 
@@ -32,11 +34,6 @@ LIMITS = {
     errno.EAGAIN: "raise the limit of processes and threads with `ulimit -u`, or ask for fewer",
     errno.ENOENT: "set TMPDIR to a folder that can be written",  # tempfile found none
 }
-
-
-def option(default: Any, help: str, positional: bool = False) -> Any:
-    """Declare a dataclass field that is also a flag, or an argument without one."""
-    return dataclasses.field(default=default, metadata={"help": help, "positional": positional})
 
 
 def parse(
@@ -58,8 +55,7 @@ def parse(
     if started != prog:
         epilog = epilog.replace(module, f"-m {started}")  # accelerate launch -m tarmac train
     prog = started
-    hints = typing.get_type_hints(config_class)
-    fields = [field for field in dataclasses.fields(config_class) if "help" in field.metadata]  # type: ignore[arg-type]
+    fields = list(declared(config_class))
     arguments = "".join(f" {field.name}" for field in fields if field.metadata["positional"])
     parser = ArgumentParser(
         prog=prog,
@@ -71,17 +67,8 @@ def parse(
         parser_mode="words",
     )
     if config_file:
-        parser.add_argument("--config", action="config", help="YAML file of these options; flags win over it")
-    for field in fields:
-        if field.metadata["positional"]:
-            several = (
-                {"nargs": "+", "type": str} if hints[field.name] == tuple[str, ...] else {"type": hints[field.name]}
-            )
-            parser.add_argument(field.name, help=field.metadata["help"], **several)
-            continue
-        flag = "--" + field.name.replace("_", "-")
-        kind = {"action": ActionYesNo(no_prefix="no-")} if hints[field.name] is bool else {"type": hints[field.name]}
-        parser.add_argument(flag, default=field.default, help=field.metadata["help"], **kind)
+        _add_config_file(parser)
+    _add(parser, config_class)
     try:
         values: Namespace = parser.parse_args(_dashed(argv if argv is not None else sys.argv[1:]))
     except UnicodeDecodeError as error:  # flags have none: they come decoded
@@ -93,6 +80,57 @@ def parse(
         _leave(f"{' '.join(str(error).split())}; {prog} --help lists the options", 2)
     given = {field.name: values[field.name] for field in fields}
     return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
+def _add_config_file(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", action="config", help="YAML file of these options; flags win over it")
+    for action in parser._actions:
+        if "--print_config" in action.option_strings:  # the library's own, and so is its help
+            action.help = "print the configuration that the other flags make, and exit"
+            action.metavar = "[=skip_default]"
+
+
+def _add(parser: ArgumentParser, config_class: type) -> None:
+    """Add the options of a dataclass, those of each group together under its title."""
+    hints = typing.get_type_hints(config_class)
+    groups: dict[str, Any] = {"": parser}
+    for field in declared(config_class):
+        hint, about = hints[field.name], _about(field)
+        if field.metadata["positional"]:
+            several = {"nargs": "+", "type": str} if hint == tuple[str, ...] else {"type": hint}
+            parser.add_argument(field.name, help=about, **several)
+            continue
+        title = field.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        kind = {"action": ActionYesNo(no_prefix="no-")} if hint is bool else {"type": hint, **_metavar(hint)}
+        groups[title].add_argument(flag(field.name), default=field.default, help=about, **kind)
+
+
+def _about(field: "dataclasses.Field[Any]") -> str:
+    """Write the help of an option: when it applies, what it does, its default and the numbers that it takes."""
+    about, only_with, bounds = (field.metadata[name] for name in ("help", "only_with", "bounds"))
+    if only_with:
+        about = f"with {flag(only_with[0])} {only_with[1]}: {about}"
+    if field.metadata["positional"]:
+        return str(about)
+    notes = [] if field.default in (None, "", ()) else [f"default: {_default(field.default)}"]
+    if bounds not in (Bounds(), Bounds(ge=0)):  # 0 or more goes without saying
+        notes.append(bounds.spelled())
+    return f"{about} ({'; '.join(notes)})" if notes else str(about)
+
+
+def _default(value: Any) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else spelled(value)
+
+
+def _metavar(hint: Any) -> dict[str, str]:
+    """Name numbers by one letter: `--global-batch-size N` instead of the flag's name twice."""
+    if typing.get_origin(hint) is tuple:
+        return {"metavar": "[X,...]"}
+    kinds = set(typing.get_args(hint) or (hint,)) - {type(None)}
+    letter = "N" if kinds == {int} else "X" if kinds == {float} else ""
+    return {"metavar": letter} if letter else {}
 
 
 def started_by_tarmac() -> str:
@@ -163,7 +201,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 class _Help(DefaultHelpFormatter):
-    """Say the default of an option behind its help, where there is one; no types of Python's, no word broken."""
+    """Show help as we wrote it: no types of Python's, no word broken."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
@@ -172,9 +210,7 @@ class _Help(DefaultHelpFormatter):
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        shown = action.help or ""
-        says_nothing = action.default in (None, argparse.SUPPRESS, "", (), [])
-        return shown if says_nothing or not action.option_strings else f"{shown} (default: %(default)s)"
+        return action.help or ""  # the default is already there, see `_about`
 
 
 def _config_file(argv: Sequence[str] | None) -> str:

@@ -102,7 +102,7 @@ MAY_IMPORT = {
     "eval.predict": {"eval.config", "eval.predict_pictures", "shards"},
     "eval.predict_pictures": {"shards.*", "eval.*", "train.*", "preprocess.images"},
     "eval": set(),
-    "train.config": {"train.checks", "shards"},
+    "train.config": {"shards"},
     "train.checks": {"train.config", "shards.pages", "shards"},
     "train.data": {"train.config", "shards"},
     "train.optimise": {"train.config", "shards.*"},
@@ -304,7 +304,7 @@ sys.argv = [{module!r}, "--help"]
 try:
     runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 finally:
-    print("imported:", *({{"torch", "timm", "torchvision", "accelerate", "matplotlib"}} & set(sys.modules)))
+    print("imported:", *({{"torch", "numba", "timm", "torchvision", "accelerate", "matplotlib"}} & set(sys.modules)))
 """
 
 

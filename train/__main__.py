@@ -4,6 +4,7 @@ import os
 import sys
 
 from shards.commandline import joined, parse, run
+from shards.options import flag, free_on_resume
 from train.checks import check_new
 from train.config import TrainConfig
 from train.recipe import DEFAULT, FOLDER, find_recipe
@@ -20,7 +21,8 @@ EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.ya
 def main() -> None:
     """Read the configuration and train; without --config, the recipe of the embedded default."""
     argv = joined(config_first(sys.argv[1:]), "--sweep")
-    description = f"{__doc__} {WITHOUT_CONFIG}"
+    may_change = ", ".join(map(flag, free_on_resume(TrainConfig)))
+    description = f"{__doc__} {WITHOUT_CONFIG} With --resume, all options stay as they are but {may_change}."
     config = parse(
         TrainConfig, argv, prog="python -m train", description=description, epilog=EXAMPLES, config_file=True
     )

@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 import yaml
 
-from shards.choices import Augmentation, Cache, OnBadSample
-from shards.commandline import option
+from shards.choices import Augmentation, Cache, OnBadSample, check_augmentation, check_scale
 from shards.errors import DataError, one_line
+from shards.options import check_bounds, free_on_resume, idle, option
 from shards.yaml_files import UniqueKeys
-from train.checks import check, idle
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -19,140 +18,240 @@ NewChannels = Literal["kaiming", "mean"]
 Activation = Literal["relu", "gelu"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
-# What may differ between a run and its continuation without changing a single weight.
-FREE_ON_RESUME = (
-    "data",
-    "out",
-    "sweep",
-    "resume",
-    "num_threads",
-    "on_bad_sample",
-    "eval_batch_size",
-    "save_every_steps",
-    "tensorboard",
-)
-
 
 @dataclass(frozen=True)
 class TrainConfig:
     """A training run. The same names are the flags (with dashes) and the keys of a recipe."""
 
-    data: str = option("data/digits", "packed dataset: a folder with the splits train and val")
-    out: str = option("runs/digits", "run folder: config.yaml, metrics.jsonl, checkpoints best and last")
+    data: str = option(
+        "data/digits", "packed dataset: a folder with the splits train and val", group="data", free_on_resume=True
+    )
+    bands: Bands = option("all", "of images with more bands than RGB, those to train on", group="data")
+    normalize: Literal["model", "dataset", "own"] = option(
+        "model",
+        "mean and std of the pixels: those the model was trained with (further bands: the training split's), the "
+        "training split's, or your own",
+        group="data",
+    )
+    mean: tuple[float, ...] = option(
+        (), "with --normalize own: per channel, from 0 to 1, such as [0.4589,0.4355,0.4032]", group="data"
+    )
+    std: tuple[float, ...] = option(
+        (), "with --normalize own: per channel, such as [0.2239,0.2186,0.2206]", group="data"
+    )
+    on_bad_sample: OnBadSample = option(
+        "stop",
+        "skip: leave out samples that cannot be read, list them in bad_samples.jsonl, and stop when more than one in a "
+        "hundred of a split are bad",
+        group="data",
+        free_on_resume=True,
+    )
     model: str = option(
         "resnet18",
         "name of a timm model; or cnn or cnn_wide, two convolutions and three linear layers for small images",
+        group="network",
     )
-    pretrained: bool = option(False, "start from timm's pretrained weights (fetched from the Hugging Face hub)")
-    weights: str = option("", "start from a local .safetensors or .pth state dict")
-    bands: Bands = option("all", "of images with more bands than RGB, those to train on")
+    pretrained: bool = option(
+        False, "start from timm's pretrained weights (fetched from the Hugging Face hub)", group="network"
+    )
+    weights: str = option("", "start from a local .safetensors or .pth state dict", group="network")
+    size: int = option(224, "side of the network's input in pixels", ge=1, group="network")
     fusion: Fusion = option(
         "early",
         "how further bands join RGB. early: as further input channels; late: in a network of their own, whose pooled "
         "features are joined with those of the RGB network before the classifier",
+        group="network",
     )
     new_channels: NewChannels = option(
         "kaiming",
-        "pretrained or weights, more bands than RGB: draw the filters of the further bands, or average those of RGB, "
-        "which are kept",
+        "with --pretrained or --weights and more bands than RGB: how the filters of the further bands start. kaiming: "
+        "random; mean: the average of RGB's filters, which are kept",
+        group="network",
     )
-    drop_rate: float = option(0.0, "dropout before the classifier; of model cnn after both hidden layers")
-    activation: Activation = option("relu", "model cnn: the function after each layer")
-    size: int = option(224, "side of the network's input in pixels")
-    crop_scale: tuple[float, float] = option(
-        (0.08, 1.0), "augment crop: share of the area of a crop, such as [0.35,1.0]"
+    drop_rate: float = option(
+        0.0,
+        "dropout before the classifier; of model cnn after both hidden layers",
+        ge=0,
+        lt=1,
+        group="network",
+    )
+    activation: Activation = option(
+        "relu", "with --model cnn or cnn_wide: the function after each layer", group="network"
     )
     augment: Augmentation = option(
         "crop",
         "crop: random-resized crops and flips; pad: for small images, which are padded by reflected pixels, cropped "
         "and flipped, and seen whole by validation and evaluation",
+        group="augmentation",
     )
-    pad: int = option(4, "augment pad: pixels added on each side")
-    cutout: int = option(0, "side in pixels of a square that is cut out of each training image; 0 cuts none")
-    normalize: Literal["model", "dataset", "own"] = option(
-        "model",
-        "mean and std of the pixels: those the model was trained with (further bands: the training split's), the "
-        "training split's, or your own",
+    crop_scale: tuple[float, float] = option(
+        (0.08, 1.0),
+        "share of the area of a crop, such as [0.35,1.0]",
+        only_with=("augment", "crop"),
+        group="augmentation",
     )
-    mean: tuple[float, ...] = option((), "normalize own: per channel, from 0 to 1, such as [0.4589,0.4355,0.4032]")
-    std: tuple[float, ...] = option((), "normalize own: per channel, such as [0.2239,0.2186,0.2206]")
-    epochs: int = option(20, "passes over the training split")
-    global_batch_size: int = option(64, "samples per optimiser step, over all ranks together")
-    accumulate: int = option(1, "split each rank's part of a batch into this many passes, to save memory")
-    eval_batch_size: int = option(64, "samples per rank and step of validation")
-    loss: Literal["auto", "bce", "focal", "asl", "cross_entropy"] = option(
-        "auto",
-        "auto: bce for several labels a sample, cross_entropy for one; focal (Lin et al. 2017); asl, the asymmetric "
-        "loss (Ridnik et al. 2021)",
+    pad: int = option(4, "pixels added on each side", ge=0, only_with=("augment", "pad"), group="augmentation")
+    cutout: int = option(
+        0,
+        "side in pixels of a square that is cut out of each training image; 0 cuts none",
+        ge=0,
+        group="augmentation",
     )
-    pos_weight: float = option(
-        0.0, "weight positives by their class's negatives / positives, at most so much (such as 20); 0 does not"
+    mixup: float = option(
+        0.0,
+        "mix images and labels in pairs, shares drawn from Beta(mixup, mixup); 0 does not",
+        ge=0,
+        group="augmentation",
     )
-    label_smoothing: float = option(0.0, "move labels so far towards being undecided")
-    mixup: float = option(0.0, "mix images and labels in pairs, shares drawn from Beta(mixup, mixup); 0 does not")
     cutmix: float = option(
         0.0,
         "give images a box of another one, of a size drawn from Beta(cutmix, cutmix); 0 does not; with mixup too, each "
         "pair takes one of the two at random",
+        ge=0,
+        group="augmentation",
     )
-    focal_alpha: float = option(0.25, "loss focal: weight of positives, 1 - alpha that of negatives")
-    focal_gamma: float = option(2.0, "loss focal: how much easy labels are played down")
-    asl_gamma_neg: float = option(4.0, "loss asl: how much easy negatives are played down")
-    asl_gamma_pos: float = option(1.0, "loss asl: how much easy positives are played down")
-    asl_clip: float = option(0.05, "loss asl: probability up to which a negative costs nothing")
-    precision: Literal["auto", "no", "bf16", "fp16"] = option(
+    loss: Literal["auto", "bce", "focal", "asl", "cross_entropy"] = option(
         "auto",
-        "mixed precision; no is fp32. auto: bf16 on a GPU or CPU that has instructions for it, otherwise fp16 on a GPU "
-        "and fp32 on a CPU; config.yaml keeps what was chosen",
+        "auto: bce for several labels a sample, cross_entropy for one; focal (Lin et al. 2017); asl, the asymmetric "
+        "loss (Ridnik et al. 2021)",
+        group="loss",
     )
-    memory_format: MemoryFormat = option(
-        "auto",
-        "how the network's numbers lie in memory; it decides speed. auto: channels_last on a GPU and in bf16, "
-        "contiguous in fp32 on a CPU, where channels_last makes torch crash on some machines",
+    pos_weight: float = option(
+        0.0,
+        "weight positives by their class's negatives / positives, at most by this number, such as 20; 0 does not",
+        ge=1,
+        zero="none",
+        group="loss",
+    )
+    label_smoothing: float = option(0.0, "move labels by this share towards being undecided", ge=0, lt=1, group="loss")
+    focal_alpha: float = option(
+        0.25, "weight of positives, 1 - alpha that of negatives", ge=0, le=1, only_with=("loss", "focal"), group="loss"
+    )
+    focal_gamma: float = option(2.0, "how much less easy labels count", ge=0, only_with=("loss", "focal"), group="loss")
+    asl_gamma_neg: float = option(
+        4.0, "how much less easy negatives count", ge=0, only_with=("loss", "asl"), group="loss"
+    )
+    asl_gamma_pos: float = option(
+        1.0, "how much less easy positives count", ge=0, only_with=("loss", "asl"), group="loss"
+    )
+    asl_clip: float = option(
+        0.05,
+        "probability up to which a negative costs nothing",
+        ge=0,
+        lt=1,
+        only_with=("loss", "asl"),
+        group="loss",
+    )
+    epochs: int = option(20, "passes over the training split", ge=1, group="optimisation")
+    global_batch_size: int = option(
+        64, "samples per optimiser step, over all ranks together", ge=1, group="optimisation"
     )
     optimizer: Literal["sgd", "adamw"] = option(
-        "sgd", "sgd (with momentum, not Nesterov's) or adamw, as timm makes them"
+        "sgd", "sgd (with momentum, not Nesterov's) or adamw, as timm makes them", group="optimisation"
     )
-    lr: float = option(0.01, "learning rate after the warm-up")
-    head_lr_factor: float = option(1.0, "learning rate of the new classifier, as a multiple of lr")
-    momentum: float = option(0.0, "momentum of sgd")
-    weight_decay: float = option(0.0, "weight decay; biases and norms are spared")
-    schedule: Literal["constant", "step", "cosine"] = option("constant", "course of the learning rate after warm-up")
-    warmup_epochs: float = option(0.0, "epochs over which the learning rate rises linearly from 0")
-    step_epochs: int = option(10, "schedule step: epochs between two drops")
-    step_factor: float = option(0.1, "schedule step: factor of a drop")
-    clip_norm: float = option(0.0, "clip the gradient's norm to this; 0 does not clip")
+    lr: float = option(0.01, "learning rate after the warm-up", gt=0, group="optimisation")
+    head_lr_factor: float = option(
+        1.0, "learning rate of the new classifier, as a multiple of lr", gt=0, group="optimisation"
+    )
+    momentum: float = option(
+        0.0, "weight of the earlier steps", ge=0, lt=1, only_with=("optimizer", "sgd"), group="optimisation"
+    )
+    weight_decay: float = option(0.0, "weight decay, of all but biases and norms", ge=0, group="optimisation")
+    schedule: Literal["constant", "step", "cosine"] = option(
+        "constant", "course of the learning rate after the warm-up", group="optimisation"
+    )
+    warmup_epochs: float = option(
+        0.0, "epochs over which the learning rate rises linearly from 0", ge=0, group="optimisation"
+    )
+    step_epochs: int = option(
+        10, "epochs between two drops", ge=1, only_with=("schedule", "step"), group="optimisation"
+    )
+    step_factor: float = option(0.1, "factor of a drop", gt=0, only_with=("schedule", "step"), group="optimisation")
+    clip_norm: float = option(0.0, "clip the gradient's norm to this; 0 does not clip", ge=0, group="optimisation")
     ema_decay: float = option(
         0.0,
         "average the weights with this decay per step and validate the average; the decay is warmed up: in step n it "
         "is at most 1 - n^(-2/3), such as 0.99 in step 1000; 0 does not",
+        ge=0,
+        lt=1,
+        group="optimisation",
     )
-    seed: int = option(0, "seed of order, crops, initial weights and dropout")
-    num_threads: int = option(2, "loader threads per rank")
-    on_bad_sample: OnBadSample = option(
-        "stop",
-        "skip: leave out samples that cannot be read, list them in bad_samples.jsonl, and stop when more than one in a "
-        "hundred of a split are bad",
+    precision: Literal["auto", "no", "bf16", "fp16"] = option(
+        "auto",
+        "mixed precision; no is fp32. auto: bf16 on a GPU or CPU that has instructions for it, otherwise fp16 on a GPU "
+        "and fp32 on a CPU; config.yaml keeps what was chosen",
+        group="speed and memory",
     )
+    memory_format: MemoryFormat = option(
+        "auto",
+        "layout of the network's tensors in memory; it decides speed. auto: channels_last on a GPU and in bf16, "
+        "contiguous in fp32 on a CPU, where channels_last makes torch crash on some machines",
+        group="speed and memory",
+    )
+    accumulate: int = option(
+        1,
+        "split each rank's part of a batch into this many passes, to save memory",
+        ge=1,
+        group="speed and memory",
+    )
+    eval_batch_size: int = option(
+        64, "samples per rank and step of validation", ge=1, group="speed and memory", free_on_resume=True
+    )
+    num_threads: int = option(2, "loader threads per rank", ge=1, group="speed and memory", free_on_resume=True)
     cache: Cache = option(
         "none",
         "decode every image once and keep it: ram, in memory, one copy per machine; device, in the memory of each "
         "rank's GPU, where batches are then made",
+        group="speed and memory",
     )
     cache_short_side: int = option(
-        0, "cache ram: shrink images to this short side first; cache device: to squares of this side; 0 is size / 0.875"
+        0,
+        "with --cache ram: shrink images to this short side first; with --cache device: to squares of this side; 0 is "
+        "size / 0.875",
+        ge=0,
+        group="speed and memory",
     )
-    save_every_steps: int = option(0, "write last also every so many steps; 0 writes it once an epoch")
+    out: str = option(
+        "runs/digits",
+        "run folder: config.yaml, metrics.jsonl, checkpoints best and last",
+        group="run",
+        free_on_resume=True,
+    )
+    seed: int = option(0, "seed of order, crops, initial weights and dropout", ge=0, le=2**31 - 1, group="run")
+    resume: bool = option(
+        False, "go on from the run folder's last checkpoint, if there is one", group="run", free_on_resume=True
+    )
+    save_every_steps: int = option(
+        0,
+        "also write the checkpoint last every so many steps; 0 writes it once an epoch",
+        ge=0,
+        group="run",
+        free_on_resume=True,
+    )
     sweep: str = option(
         "",
         "train a run for each value of a numeric option, such as lr=0.01,0.005,0.001, in folders under the run folder; "
         "several options make a grid",
+        group="run",
+        free_on_resume=True,
     )
-    resume: bool = option(False, "go on from the run folder's last checkpoint, if there is one")
-    tensorboard: bool = option(True, "write TensorBoard logs into the run folder")
+    tensorboard: bool = option(True, "write TensorBoard logs into the run folder", group="run", free_on_resume=True)
 
     def __post_init__(self) -> None:
-        check(self)
+        """Raise DataError for the first value that is out of bounds or contradicts another.
+
+        A run's own config.yaml is refused for these, too; `train.checks` is for a run that is yet to be trained.
+        """
+        check_bounds(self)
+        self._check_channels()
+        self._check_normalisation()
+        if self.pretrained and self.weights:
+            raise DataError(f"weights is {self.weights} and pretrained is set: choose one of the two")
+        check_scale(self.crop_scale)
+        check_augmentation(self.augment, self.size, self.pad, self.cutout)
+        if self.cache_short_side and (self.cache == "none" or self.augment == "pad"):
+            what = f"augment is {self.augment}" if self.cache != "none" else "cache is none"
+            raise DataError(f"cache_short_side is {self.cache_short_side}, but {what}: leave it out")
 
     def to_yaml(self) -> str:
         """Write the resolved configuration in the form of a recipe."""
@@ -187,9 +286,35 @@ class TrainConfig:
 
         An option that means nothing in either may differ.
         """
-        free = {*FREE_ON_RESUME, *(idle(self).keys() & idle(other).keys())}
+        free = {*free_on_resume(TrainConfig), *(idle(self).keys() & idle(other).keys())}
         return {
             field.name: (getattr(self, field.name), getattr(other, field.name))
             for field in dataclasses.fields(self)
             if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
         }
+
+    def _check_channels(self) -> None:
+        if self.new_channels != "kaiming" and not (self.pretrained or self.weights):
+            raise DataError(
+                f"new_channels is {self.new_channels}, but nothing is loaded: leave it out, or start from --pretrained "
+                "or --weights"
+            )
+        if self.bands == "rgb" and self.fusion == "late":
+            raise DataError(
+                "fusion is late, but bands is rgb: there is nothing to join RGB with; choose one of the two"
+            )
+
+    def _check_normalisation(self) -> None:
+        if self.normalize != "own":
+            if self.mean or self.std:
+                raise DataError(f"mean and std are given, but normalize is {self.normalize}: give --normalize own")
+            return
+        if not self.mean or len(self.mean) != len(self.std):
+            raise DataError(
+                f"normalize is own, with {len(self.mean)} numbers for mean and {len(self.std)} for std: "
+                "give as many of each as images have channels, such as --mean [0.46,0.44,0.40]"
+            )
+        if not all(0 <= value <= 1 for value in self.mean) or not all(0 < value <= 1 for value in self.std):
+            raise DataError(
+                f"mean is {list(self.mean)}, std is {list(self.std)}: give shares of 255, mean from 0 to 1, std above 0"
+            )

@@ -1,4 +1,4 @@
-"""Let a trained model leave the house: `python -m train.export runs/digits/best --format onnx`.
+"""Export a trained model: `python -m train.export runs/digits/best --format onnx`.
 
 timm: weights that timm.create_model loads from its checkpoint_path; normalised pixels in, logits out.
 onnx: a graph for onnxruntime and others; pixels as uint8 in, probabilities out (pip install 'tarmac-vision[export]').
@@ -22,9 +22,11 @@ class ExportConfig:
     """The command line."""
 
     ckpt: str = option("", "checkpoint folder of a run, such as runs/digits/best", positional=True)
-    format: Literal["timm", "onnx", "torchscript"] = option("timm", "who is to read the file")
+    format: Literal["timm", "onnx", "torchscript"] = option("timm", "which program will read the file")
     out: str = option("", "file to write; beside the checkpoint if not given, such as runs/digits/best.onnx")
-    ema: bool = option(True, "of a run that averaged its weights take the average, else those of its last step")
+    ema: bool = option(
+        True, "export the averaged weights of a run that has them (--ema-decay); off: those of its last step"
+    )
 
 
 def main() -> None:

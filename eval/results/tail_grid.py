@@ -20,12 +20,8 @@ class TailGrid:
     num_steps: int = 20
 
     def __post_init__(self) -> None:
-        if not 0 <= self.t_min < 1:
-            raise DataError(f"tail_min is {self.t_min}: give a probability from 0 to below 1, such as 0.5")
         if self.t_max != 0 and not self.t_min < self.t_max < 1:
             raise DataError(
                 f"tail_max is {self.t_max}: give a probability above tail_min ({self.t_min}) and below 1, or 0 for the "
                 "highest score"
             )
-        if not 2 <= self.num_steps <= MAX_STEPS:
-            raise DataError(f"tail_steps is {self.num_steps}: give from 2 to {MAX_STEPS} thresholds, such as 20")

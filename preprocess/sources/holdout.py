@@ -12,7 +12,7 @@ from shards.errors import DataError
 
 Division = Literal["stratified", "random"]
 DIVIDED_SPLITS = ("all", "train", "trainval")  # the first that a source has is divided
-_MAX_SEED = 2**32 - 1  # scikit-learn's
+MAX_SEED = 2**32 - 1  # scikit-learn's
 
 
 def divided_split(splits: Sequence[str]) -> str:
@@ -26,8 +26,8 @@ class Holdout(Source):
     def __init__(self, source: Source, fraction: float, seed: int = 0, by: Division = "stratified") -> None:
         if not 0 < fraction < 1:
             raise DataError(f"--val-fraction is {fraction}: give a share between 0 and 1, such as 0.2")
-        if not 0 <= seed <= _MAX_SEED:
-            raise DataError(f"--split-seed is {seed}: give 0 to {_MAX_SEED}")
+        if not 0 <= seed <= MAX_SEED:
+            raise DataError(f"--split-seed is {seed}: give 0 to {MAX_SEED}")
         if by not in get_args(Division):
             raise DataError(f"--split-by {by} is unknown: choose one of {', '.join(get_args(Division))}")
         splits = source.splits()

@@ -19,6 +19,7 @@ from preprocess.record import Record, Source
 from shards.commandline import option
 from shards.errors import DataError
 from shards.host.picture_files import is_junk
+from shards.options import check_bounds
 
 # fmt: off
 TAGS = (
@@ -53,14 +54,16 @@ class Planet(Source):
     images: str = option("", "folder of the images below root; found where not given")
     missing_images: MissingImages = option("refuse", "what becomes of rows without an image: refuse, or skip them")
     clip_percent: float = option(
-        1.0, "TIFF: percent of the training pixels that become black, and as many that become white, in each band"
+        1.0,
+        "TIFF: percent of the training pixels that become black, and as many that become white, in each band",
+        ge=0,
+        lt=50,
     )
 
     def __post_init__(self) -> None:
         if self.missing_images not in get_args(MissingImages):
             raise DataError(f"--missing-images is {self.missing_images!r}: give refuse or skip")
-        if not 0 <= self.clip_percent < 50:
-            raise DataError(f"--clip-percent is {self.clip_percent}: give 0 to less than 50")
+        check_bounds(self, as_flags=True)
         if not self.root.is_dir():
             raise DataError(f"{self.root} is no folder; give {self.root_holds}")
         self.class_names = TAGS

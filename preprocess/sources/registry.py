@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from preprocess.reading.normal_names import with_normal_names
 from preprocess.record import Source
-from shards.commandline import option
 from shards.errors import DataError, one_line
+from shards.options import flag, grouped
 from shards.pages.spelling import is_text
 
 SOURCES = {  # imported only when asked for: some need libraries that are slow to load
@@ -91,7 +91,7 @@ def with_options(config_class: type[T], source_class: type[Source]) -> type[T]:
     for name, field in options(source_class).items():
         if name in taken:
             raise DataError(f"{source_class.__name__}.{name}: the packer itself has a flag of this name; rename it")
-        added.append((name, hints[name], option(field.default, field.metadata["help"])))
+        added.append((name, hints[name], grouped(field, "this source")))
     return dataclasses.make_dataclass(config_class.__name__, added, bases=(config_class,), frozen=True)
 
 
@@ -109,12 +109,12 @@ def given_flags(argv: Sequence[str]) -> set[str]:
 
 def refuse_foreign_flags(argv: Sequence[str], config_class: type) -> None:
     """Raise DataError for a flag that only other sources have: it would do nothing here."""
-    for name in sorted(given_flags(argv).difference(field.name for field in dataclasses.fields(config_class))):
+    known = {"help", *(field.name for field in dataclasses.fields(config_class))}
+    for name in sorted(given_flags(argv) - known):  # of all sources, which takes half a second of imports
         owners = [source for source in SOURCES if name in options(find_source(source))]
         if owners:
             raise DataError(
-                f"--{name.replace('_', '-')} is a flag of --source {' or '.join(owners)}, not of the one chosen here; "
-                "leave it out"
+                f"{flag(name)} is a flag of --source {' or '.join(owners)}, not of the one chosen here; leave it out"
             )
 
 

@@ -193,7 +193,7 @@ def test_a_subset_is_asked_for_and_told(tmp_path):
     assert images.endswith("train_v2.csv and are left out: x, y")
     with pytest.raises(DataError, match="--missing-images is 'keep': give refuse or skip"):
         Planet(root, missing_images="keep")
-    with pytest.raises(DataError, match="--clip-percent is 50: give 0 to less than 50"):
+    with pytest.raises(DataError, match="--clip-percent is 50: give a number from 0 to below 50"):
         Planet(root, clip_percent=50)
 
 
