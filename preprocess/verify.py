@@ -1,4 +1,4 @@
-"""Check every byte of a packed dataset, and mend it: `python -m preprocess.verify data/voc --repair`."""
+"""Check every byte of a packed dataset, and repair it: `python -m preprocess.verify data/voc --repair`."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ class VerifyConfig:
     data: str = option("", "packed dataset, such as data/voc, or one split of it", positional=True)
     repair: bool = option(
         False,
-        "write anew what follows from intact shards, move what is damaged into SPLIT/damaged; "
+        "rewrite what follows from intact shards, move what is damaged into SPLIT/damaged; "
         "nothing is deleted, and the same preprocess.shard command then packs what is missing",
     )
     json: str = option("", "also write the findings to this JSON file")
@@ -35,7 +35,7 @@ class VerifyConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check, tell, mend; leave with status 1 where something was found."""
+    """Check, report, repair; exit with status 1 where something was found."""
     config = parse(
         VerifyConfig,
         argv,

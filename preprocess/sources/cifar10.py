@@ -87,7 +87,7 @@ class Cifar10(Source):
             yield Record(name, path, f"{batch}/{number:05d}", (label,), (), data=_bmp(image))
 
     def _class_names(self) -> tuple[str, ...]:
-        """Read the names that lie beside the batches; where there are none, they are the official ones."""
+        """Read the names beside the batches; where there are none, they are the official ones."""
         path = self.root / ("batches.meta.txt" if self._suffix else "batches.meta")
         if not path.is_file():
             return OFFICIAL_CLASSES

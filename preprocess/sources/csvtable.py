@@ -371,6 +371,6 @@ def _refuse_repeated(rows: Sequence[_Row]) -> None:
         path = normpath(row.folder + row.path)
         if path in seen:
             raise DataError(
-                f"{row.where}: {row.path!r} stands at {seen[path]} already; put all its labels into one row"
+                f"{row.where}: {row.path!r} is at {seen[path]} already; put all its labels into one row"
             )
         seen[path] = row.where

@@ -139,7 +139,7 @@ def _walk(folder: Path) -> list[tuple[str, list[str]]]:
     Raises DataError for a link back to a folder above it, which would never end, and OSError for a folder that cannot
     be read.
     """
-    above = {str(folder): {_identity(folder)}}  # of a folder yet to be walked: itself and all that it lies in
+    above = {str(folder): {_identity(folder)}}  # of a folder yet to be walked: itself and all that contain it
     found = []
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         within = above.pop(parent)
@@ -147,7 +147,7 @@ def _walk(folder: Path) -> list[tuple[str, list[str]]]:
         for path in (os.path.join(parent, name) for name in folders):
             identity = _identity(path)
             if identity in within:
-                raise DataError(f"{path} is a link back to a folder that it lies in; remove the link")
+                raise DataError(f"{path} is a link back to a folder that contains it; remove the link")
             above[path] = within | {identity}
         found.append((parent, sorted(files)))
     return sorted(found)

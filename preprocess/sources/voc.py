@@ -187,7 +187,7 @@ class VOC(Source):
         for (image_id, number), expected in zip(seen.items(), presence, strict=True):
             if image_id != expected:  # nothing would be mixed up here, but other tools read these lists by position
                 raise DataError(
-                    f"{path}:{number}: {image_id!r} stands where the other lists of split {split!r} have "
+                    f"{path}:{number}: {image_id!r} is where the other lists of split {split!r} have "
                     f"{expected!r}; put the lines into their order"
                 )
 

@@ -1,4 +1,4 @@
-"""What a VOC annotation says: the classes of its objects, in whatever encoding it is, from whoever wrote it."""
+"""Read the classes of the objects in a VOC annotation, in any encoding."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path

@@ -15,14 +15,14 @@ LOOK = 11  # bits looked up at once: 10 and 12 are slower
 MAX_BLOCKS = 10  # of one MCU (B.2.3)
 
 # A lookup entry: bits to consume, or RARE; zeros to skip; the value. An entry is RARE if its value (the number of whose
-# bits stands in its place) or even its code (no bits to consume then) is longer than the lookup.
+# bits is in its place) or even its code (no bits to consume then) is longer than the lookup.
 RARE = 32
 RUN_SHIFT, VALUE_SHIFT = 8, 16
 END_OF_BLOCK = 128  # as a run: leads to k > 128, which tells it from a block that is too long
 BAD = 64  # as a run: leads to 64 < k <= 128
 
 # Fields of `frame`
-SCAN, LUMA_H, LUMA_V, INTERVAL, LIST, LISTED = range(6)  # LIST: where the lengths of the LISTED tiles stand
+SCAN, LUMA_H, LUMA_V, INTERVAL, LIST, LISTED = range(6)  # LIST: offset of the lengths of the LISTED tiles
 
 _SOF0, _SOF1, _DHT, _SOI, _SOS = 0xC0, 0xC1, 0xC4, 0xD8, 0xDA
 _DQT, _DRI, _APP0, _APP14, _APP15, _COM = 0xDB, 0xDD, 0xE0, 0xEE, 0xEF, 0xFE

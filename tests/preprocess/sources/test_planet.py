@@ -107,9 +107,9 @@ def test_records_are_the_rows(folder, tags):
         ("image_name,tags\na,clear\nb,Haze\n", "train_v2.csv:3: 'Haze' is none of the 17 tags"),
         (
             "image_name,tags\na,clear\n\nb,haze\na,haze\n",
-            "train_v2.csv:5: a stands in line 2 already; remove one of them",
+            "train_v2.csv:5: a is in line 2 already; remove one of them",
         ),
-        ("image_name,tags\na,clear\nb\n", "train_v2.csv:3: 1 values instead of image_name,tags; mend this line"),
+        ("image_name,tags\na,clear\nb\n", "train_v2.csv:3: 1 values instead of image_name,tags; correct this line"),
         ("image_name,tags\na,clear,haze\nb,haze\n", "train_v2.csv:2: 3 values instead of image_name,tags"),
         ("image_name,tags\n,clear\nb,haze\n", "train_v2.csv:2: '' is no image name"),
         ("image_name,tags\n../a,clear\nb,haze\n", "train_v2.csv:2: '../a' is no image name"),

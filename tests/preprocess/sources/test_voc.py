@@ -76,7 +76,7 @@ def test_without_master_lists_the_first_class_list_gives_the_order(tmp_path):
 
 def test_a_class_list_in_another_order_is_refused(tmp_path):
     root = make_voc(tmp_path, LISTS | {"dog_train": "c -1\nb 0\na 1\n"})
-    with pytest.raises(DataError, match=r"dog_train\.txt:1: 'c' stands where the other lists .* have 'a'"):
+    with pytest.raises(DataError, match=r"dog_train\.txt:1: 'c' is where the other lists .* have 'a'"):
         VOC(root).records("train")
 
 
