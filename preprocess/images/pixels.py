@@ -81,7 +81,7 @@ def to_rgb(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def _is_misread(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Tell whether Pillow would decode this TIFF to wrong pixels without an error. Raises BadImage for signed integers."""
+    """Tell whether Pillow would decode this TIFF wrongly without an error. Raises BadImage for signed integers."""
     tags = image.tag_v2
     if image.mode not in ("I", "F") and not set(tags.get(_FORMAT, (1,))) <= {1, 4}:
         raise BadImage("TIFF of signed integers; convert it to unsigned 8 or 16 bits")

@@ -370,7 +370,5 @@ def _refuse_repeated(rows: Sequence[_Row]) -> None:
     for row in rows:
         path = normpath(row.folder + row.path)
         if path in seen:
-            raise DataError(
-                f"{row.where}: {row.path!r} is at {seen[path]} already; put all its labels into one row"
-            )
+            raise DataError(f"{row.where}: {row.path!r} is at {seen[path]} already; put all its labels into one row")
         seen[path] = row.where

@@ -121,7 +121,7 @@ def read_written(root: Path) -> Written:
 
 
 def _split_of(root: Path, described: dict[str, Any]) -> str:
-    """Return the name of the split in the metadata: readers open a folder by any name, so one that was renamed is no damage."""
+    """Return the split in the metadata: readers open a folder by any name, so a renamed one is not damaged."""
     stems = {entry["name"].rpartition("-")[0] for entry in described["shards"]}
     split = described.get("split", min(stems, default=root.name))
     return split if stems == {split} and re.fullmatch(r"\w[\w.-]*", split) else root.name
