@@ -18,7 +18,7 @@ DIALECT = {
     r"mend(s|ed|ing)?": "fix, repair, correct",
     r"puts? up with": "tolerated",
     r"ledger": "resume state",
-    r"the roads?": "quick start, commands",
+    r"(the|same|other|ordinary|whole) roads?": "way, decoder, quick start",
     r"betrays?": "shows, reveals",
 }
 PATTERN = re.compile(rf"\b({'|'.join(f'(?:{word})' for word in DIALECT)})\b", re.IGNORECASE)

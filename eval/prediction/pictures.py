@@ -207,7 +207,7 @@ class _Decoded(Decoder):
 def read(path: Path) -> bytes:
     """Read a file of a bounded size. Raises SampleError for a pipe, a device or a file that is too large."""
     if not path.is_file():
-        raise SampleError("is no file")
+        raise SampleError("is not a file")
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:

@@ -47,7 +47,7 @@ def read(path: Path, flag: str = "--baseline") -> dict[str, Any]:
             raise TypeError("mAP, an ap or a threshold is no number")
         return metrics
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{flag} {path}: is no metrics.json of this evaluator ({error!r})") from error
+        raise DataError(f"{flag} {path}: is not a metrics.json of this evaluator ({error!r})") from error
 
 
 def find_thresholds(path: str, data: str, split: str, class_names: Sequence[str]) -> Path:

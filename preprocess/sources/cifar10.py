@@ -107,7 +107,7 @@ class Cifar10(Source):
 def _find_suffix(root: Path) -> str:
     """Tell the suffix of the batches' names, which tells the version. Raises DataError where there are no batches."""
     if not root.is_dir():
-        raise DataError(f"{root} is no folder; give the folder {' or '.join(_FOLDERS)}")
+        raise DataError(f"{root} is not a folder; give the folder {' or '.join(_FOLDERS)}")
     for suffix in ("", ".bin"):
         if any((root / f"{batch}{suffix}").is_file() for batches in BATCHES.values() for batch in batches):
             return suffix

@@ -78,7 +78,7 @@ class CSV(Source):
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            raise DataError(f"{self.root} is no folder; give {self.root_holds}, and the table's name with --table")
+            raise DataError(f"{self.root} is not a folder; give {self.root_holds}, and the table's name with --table")
         if self.task == "multiclass" and self.label_separator:
             raise DataError("--label-separator parts several labels, --task multiclass has one a cell; leave it out")
         self._folder = inside(self.root, self.images, "--images") if self.images else self.root

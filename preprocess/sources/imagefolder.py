@@ -35,7 +35,7 @@ class ImageFolder(Source):
     def __post_init__(self) -> None:
         self.task = "multiclass"
         if not self.root.is_dir():
-            raise DataError(f"{self.root} is no folder; give {self.root_holds}")
+            raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
         self._layout = find_layout(self.root)
         self._classes = {split: _classes(folder) for split, folder in self._layout.splits.items()}
         self.class_names = self._find_classes()
@@ -96,7 +96,7 @@ class ImageFolder(Source):
         (first, classes), *others = self._classes.items()
         for folder in classes.values():
             if not _images(folder)[0]:
-                raise DataError(f"{folder} holds no image: nothing would be learnt of it; fill or remove it")
+                raise DataError(f"{folder} holds no image, so the class could not be learnt; fill or remove it")
         for split, there in others:
             unknown, missing = set(there).difference(classes), set(classes).difference(there)
             if unknown:

@@ -62,7 +62,7 @@ class Planet(Source):
         if not 0 <= self.clip_percent < 50:
             raise DataError(f"--clip-percent is {self.clip_percent}: give 0 to less than 50")
         if not self.root.is_dir():
-            raise DataError(f"{self.root} is no folder; give {self.root_holds}")
+            raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
         self.class_names = TAGS
         path = inside(self.root, self.table, "--table")
         rows = _read_list(path)
@@ -147,7 +147,7 @@ def _read_list(path: Path) -> dict[str, tuple[int, ...]]:
             raise DataError(f"{where}: {len(fields)} values instead of image_name,tags; correct this line")
         name, words = fields[0], fields[1].split()
         if not name or "/" in name or "\\" in name:
-            raise DataError(f"{where}: {name!r} is no image name; write it as the file is called, without .tif or .jpg")
+            raise DataError(f"{where}: {name!r} is not an image name; write the file's name without .tif or .jpg")
         if name in rows:
             raise DataError(f"{where}: {name} is in line {lines[name]} already; remove one of them")
         if not words:
@@ -167,7 +167,7 @@ def _find_images(root: Path, images: str, rows: Collection[str]) -> tuple[Path, 
     if images:
         folder = inside(root, images, "--images")
         if not folder.is_dir():
-            raise DataError(f"{folder} is no folder; give its path below {root} with --images")
+            raise DataError(f"{folder} is not a folder; give its path below {root} with --images")
         folders = [folder]
     else:
         folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]

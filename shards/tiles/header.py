@@ -98,7 +98,7 @@ def read_header(
     data: Any, width: int, height: int, num: int, frame: Any, components: Any, raw: Any, scales: Any, quants: Any,
     lookups: Any, longest: Any, symbols: Any,
 ) -> bool:  # fmt: skip
-    """Read everything before the scan; False for a file of another kind, which is left to the ordinary road.
+    """Read everything before the scan; False for a file of another kind, which is left to the ordinary decoder.
 
     Accepted: 8-bit Huffman-coded sequential, one scan of YCbCr (`num` is 3), chroma 1x1 and luma 1x1, 2x1, 1x2 or 2x2,
     or of grey (1), Huffman tables 0 for luma and 1 for chroma, `width` x `height`. Fills frame int64 [6]; quants

@@ -194,7 +194,7 @@ def test_a_folder_with_no_table_or_several(photos):
         CSV(photos)
     with pytest.raises(DataError, match="two of these tables are of one split"):
         CSV(photos, table="labels.csv,labels.csv")
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         CSV(photos / "labels.csv")
 
 

@@ -172,7 +172,7 @@ def test_wrong_roots(tmp_path):
     make_voc(tmp_path / "VOCdevkit" / "VOC2012")
     for root in (tmp_path, tmp_path / "VOCdevkit"):
         assert f"use {tmp_path / 'VOCdevkit' / 'VOC2012'}" in message(lambda root=root: VOC(root))
-    assert "is no folder" in message(lambda: VOC(tmp_path / "nowhere"))
+    assert "is not a folder" in message(lambda: VOC(tmp_path / "nowhere"))
     (tmp_path / "bare" / "JPEGImages").mkdir(parents=True)
     assert "ImageSets/Main is missing" in message(lambda: VOC(tmp_path / "bare"))
     make_voc(tmp_path / "no-lists", {})
