@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 PICTURE = Path(__file__).parents[1] / "docs" / "report.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH = 1200  # pixels of the window
-PARTS = {"body": 430, "#images": 800}  # which part of the page -> how many pixels of it, from its top
+PARTS = {"body": 402, "#images": 800}  # which part of the page -> how many pixels of it, from its top
 NUM_COLORS = 128  # enough for numbers and small photographs; a quarter of the bytes
 
 

@@ -164,7 +164,7 @@ def inputs(records: Sequence[Record]) -> str:
 def _was_replaced(records: Sequence[Record], shard: Path) -> bool:
     """Tell whether a file of the source was written after the shard, as make does.
 
-    Sizes do not tell: all BMPs and plain TIFFs of one size in pixels have the same. A source that was copied anew
+    Sizes do not tell: all BMPs and plain TIFFs of one size in pixels have the same. A source that was copied again
     costs packing it again, to the same bytes.
     """
     made = shard.stat().st_mtime_ns
