@@ -1,4 +1,4 @@
-"""Evaluation on several ranks: each predicts some samples and measures some classes, none holds the whole matrix.
+"""Evaluation on several ranks: each rank predicts some samples and measures some classes; none holds the whole matrix.
 
 R ranks, N samples in all, n of them on this rank, K classes, k of them on this rank. An all-to-all turns rows of
 samples, [n, K], into columns of classes, [N, k]; after it the metrics of `eval` run as they do on one rank, with the

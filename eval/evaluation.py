@@ -60,7 +60,7 @@ PACKAGES = (
 
 
 def evaluate(config: EvalConfig) -> None:
-    """Do what `python -m eval` was asked for."""
+    """Run `python -m eval`."""
     kinds = export_kinds(config.export)
     opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
     data = config.data or opened[0].config.data

@@ -38,7 +38,7 @@ from train.run.variables import check_variables
 
 
 def predict_pictures(config: PredictConfig) -> None:
-    """Do what `python -m eval.predict` was asked for."""
+    """Run `python -m eval.predict`."""
     found = find_pictures(config.pictures)
     paths = found.pictures
     if config.csv:
@@ -81,7 +81,7 @@ def predict_pictures(config: PredictConfig) -> None:
 
 
 def _check_numbers(scores: np.ndarray, paths: Sequence[Path], unreadable: Container[int]) -> None:
-    """Refuse scores that are no answer, as python -m eval does."""
+    """Refuse scores that are NaN or no probabilities, as python -m eval does."""
     nan = [number for number in np.isnan(scores).any(1).nonzero()[0].tolist() if number not in unreadable]
     if nan:
         raise DataError(
@@ -151,7 +151,7 @@ def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
 
 
 def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: PictureBatches) -> np.ndarray:
-    """Return the probabilities of all pictures, float32 [N, K]; of an unreadable one they mean nothing."""
+    """Return the probabilities of all pictures, float32 [N, K]; those of an unreadable one are undefined."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = _precision(config, opened, device)
     task = opened[0].meta.task

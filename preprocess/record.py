@@ -25,8 +25,8 @@ class Record:
 
     `name` is unique within its split and becomes the sample's key; `source` is the path of the image relative
     to the source's root, kept in the sample's JSON. `labels` and `ignored` are sorted, disjoint class indices.
-    `span` is (offset, length) in bytes of an image that lies inside a larger file, such as a tar; `data` is the
-    encoded image itself where it lies in no file (`path` is then the file it was made from).
+    `span` is (offset, length) in bytes of an image inside a larger file, such as a tar; `data` is the
+    encoded image itself where it is in no file (`path` is then the file it was made from).
     """
 
     name: str
@@ -77,13 +77,13 @@ class Source(ABC):
 
     class_names: tuple[str, ...]
     task: Task = "multilabel"
-    in_place: bool = False  # its images lie in tars (`Record.span`) that are indexed there instead of written anew
-    root_holds: ClassVar[str] = "the folder of the photographs"  # told to a user who gave no --root
-    example: ClassVar[str] = "--root FOLDER --out data/NAME"  # what stands behind --source NAME, shown by --help
+    in_place: bool = False  # its images are in tars (`Record.span`) that are indexed there instead of packed again
+    root_holds: ClassVar[str] = "the folder of the photographs"  # shown to a user who gave no --root
+    example: ClassVar[str] = "--root FOLDER --out data/NAME"  # what follows --source NAME in --help
 
     @classmethod
     def default_root(cls, out: Path) -> Path | None:
-        """Tell where the source lies if the user does not, given the dataset's folder; None: the user must."""
+        """Return where the source is if the user does not say, given the dataset's folder; None: the user must."""
         return None
 
     @abstractmethod

@@ -24,7 +24,7 @@ class VerifyConfig:
     data: str = option("", "packed dataset, such as data/voc, or one split of it", positional=True)
     repair: bool = option(
         False,
-        "write again what follows from intact shards, move what is damaged into SPLIT/damaged; "
+        "rewrite what follows from intact shards, move what is damaged into SPLIT/damaged; "
         "nothing is deleted, and the same preprocess.shard command then packs what is missing",
     )
     json: str = option("", "also write the findings to this JSON file")
@@ -35,7 +35,7 @@ class VerifyConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check, report, repair; leave with status 1 where something was found."""
+    """Check, report, repair; exit with status 1 where something was found."""
     config = parse(
         VerifyConfig,
         argv,

@@ -6,8 +6,8 @@ __all__ = ["DamagedError", "DataError", "FormatError", "SampleError"]
 
 _REMEDIES = {  # where the operating system refuses a path that a flag named or led to
     errno.ENOENT: "check its spelling, or choose another path",
-    errno.ENOTDIR: "a file lies where a folder is needed: move it, or choose another path",
-    errno.EISDIR: "a folder lies where a file is needed: move it, or choose another path",
+    errno.ENOTDIR: "a file is where a folder is needed: move it, or choose another path",
+    errno.EISDIR: "a folder is where a file is needed: move it, or choose another path",
     errno.EEXIST: "move it away, or choose another path",
     errno.EACCES: "change its permissions, or choose another path",
     errno.EPERM: "change its permissions, or choose another path",

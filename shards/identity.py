@@ -12,7 +12,7 @@ import numpy as np
 from shards.index import DatasetIndex
 
 BLOCK = 1 << 20  # rows at once: of 100 million they would take gigabytes
-MULTIPLIER = 0x9E3779B97F4A7C15  # odd, its bits spread (Knuth): a key's words are told apart by their place
+MULTIPLIER = 0x9E3779B97F4A7C15  # odd, its bits spread (Knuth): a key's words differ by their place
 TOLERANCE = 2e-6  # of mean and std, which index.json rounds to 1e-6
 
 Identity = dict[str, Any]

@@ -216,7 +216,7 @@ def _check_files(index: DatasetIndex) -> None:
         if found != shard.num_bytes:
             state = "is missing" if found is None else f"has {found} bytes"
             again = "run the same preprocess.shard command again to"
-            mended = f"restore what it links to, or {again} index anew" if index.in_place else f"{again} restore it"
+            mended = f"restore what it links to, or {again} index again" if index.in_place else f"{again} restore it"
             raise FormatError(f"{path}: {state}, the index says {shard.num_bytes} bytes; {mended}")
         total += shard.num_samples
     if total != index.num_samples:

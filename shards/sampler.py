@@ -45,7 +45,7 @@ def _permute(positions: np.ndarray, num_samples: int, seed: int, epoch: int) -> 
 
 
 def shuffled(positions: np.ndarray, num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    """Tell which samples stand at `positions` of an epoch's order: int64 [B] -> int64 [B].
+    """Return which samples are at `positions` of an epoch's order: int64 [B] -> int64 [B].
 
     A pure function of (num_samples, seed, epoch): nothing is stored, so 100 million samples cost no memory and
     going on in the middle of an epoch costs no time. About 0.2 us per position.

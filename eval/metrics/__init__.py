@@ -1,4 +1,4 @@
-"""Exact metrics over tensors of any device: average precision, tail accuracy and what they are made of."""
+"""Exact metrics over tensors of any device: average precision, tail accuracy and their means."""
 
 from eval.metrics.average_precision import (
     average_precision,

@@ -34,7 +34,7 @@ def _block_average_precision(scores: Tensor, labels: Tensor, known: Tensor) -> T
 
 
 def average_precision_of(found: Curve) -> Tensor:
-    """Return the AP [k] of the classes of a curve; behind what is known nothing is gained any more."""
+    """Return the AP [k] of the classes of a curve; unknown entries, at the end, add nothing."""
     num_places = found.order.shape[1]
     predicted = torch.arange(1, num_places + 1, dtype=torch.float64, device=found.order.device)
     precision = found.true_positives / predicted

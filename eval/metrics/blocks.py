@@ -1,4 +1,4 @@
-"""The door of the metrics, and their way through a matrix: blocks of classes, which bounds the memory."""
+"""Validate metric inputs and process the score matrix in blocks of classes, to bound memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

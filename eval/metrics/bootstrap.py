@@ -1,4 +1,4 @@
-"""How sure an average precision is: it is measured again on samples drawn with replacement.
+"""Bootstrap intervals of average precision: it is measured again on samples drawn with replacement.
 
 A resample is a weight for each sample, how often it was drawn. So the scores are sorted once for all resamples, the
 rest is one product of a sparse matrix with the weights, and two models that get the same seed get the same
@@ -70,7 +70,7 @@ def interval(values: Tensor, estimate: Tensor, level: float = LEVEL) -> Tensor:
     """Return the interval [2, ...] about `estimate` [...] that resampled `values` [num, ...] give; float64.
 
     It is Efron's bias-corrected percentile interval: a sample drawn twice ties with itself, which makes resampled
-    average precisions a little high, and plain percentiles would lie above what they are about. Values that are NaN
+    average precisions a little high, and plain percentiles would be above the estimate. Values that are NaN
     are left out.
     """
     values, _ = values.double().sort(dim=0)  # NaN last
@@ -88,7 +88,7 @@ def interval(values: Tensor, estimate: Tensor, level: float = LEVEL) -> Tensor:
 def mean_interval(values: Tensor, estimate: Tensor, level: float = LEVEL) -> Tensor:
     """Return the interval [2] about the mean of classes, `estimate` [], that resampled means `values` [num] give.
 
-    Average precision lies above that of the whole population where positives are few, a resample's above it once
+    Average precision is above that of the whole population where positives are few, a resample's above it once
     more. Over many classes this bias outgrows the spread, and percentiles fail; so twice the estimate less the mean
     of the resamples is the centre, and their spread makes a normal interval. In simulations of 1,000 samples an
     interval at 0.95 held the truth in 88% of trials with 130 positives a class, in 73% with 30.

@@ -1,4 +1,4 @@
-"""Do scores mean what they say: of the entries that score about 0.7, are 70% positive?"""
+"""Calibration: of the entries that score about 0.7, are 70% positive?"""
 
 from typing import NamedTuple
 

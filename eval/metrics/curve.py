@@ -1,4 +1,4 @@
-"""What a threshold that falls through the scores of a class finds: the counts behind AP, ROC AUC and F1."""
+"""Counts at every threshold of a class's sorted scores: the basis of AP, ROC AUC and F1."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ WIDER = {torch.int16: torch.int32, torch.int32: torch.int64}
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Rows of k classes in falling order of their N scores; what is not known stands at the end.
+    """Rows of k classes in falling order of their N scores; what is not known is at the end.
 
     Tied scores are one threshold: counts are complete only at the last place of a run of ties.
     """

@@ -1,4 +1,4 @@
-"""Which labels come together, and which one the model says where another is true."""
+"""Label co-occurrence and label confusion."""
 
 from torch import Tensor
 

@@ -30,7 +30,7 @@ def is_in_top(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:
 def top_k_accuracy(scores: Tensor, targets: Tensor, k: int = 1) -> Tensor:
     """Return the share [] of samples whose target is among their `k` highest scores, float64.
 
-    Of tied scores the higher class number stands first, as in `sklearn.metrics.top_k_accuracy_score`. NaN without
+    Of tied scores the higher class number comes first, as in `sklearn.metrics.top_k_accuracy_score`. NaN without
     a sample, and where a known sample has a NaN score.
 
     Args:

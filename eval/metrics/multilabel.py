@@ -1,4 +1,4 @@
-"""How well each sample ranks its own labels: the measures of multi-label work, sample by sample."""
+"""Multi-label ranking measures of each sample: how well it ranks its own labels."""
 
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class LabelRanking(NamedTuple):
 
 
 def label_ranking(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> LabelRanking:
-    """Rank the known labels of each sample by score, [N, K], and measure where its positive ones stand.
+    """Rank the known labels of each sample by score, [N, K], and measure the ranks of its positive ones.
 
     - `average_precision`: over the positives the mean share of positives among the labels that score at least
       as high; 1 without a positive. Its mean is `sklearn.metrics.label_ranking_average_precision_score`.

@@ -1,4 +1,4 @@
-"""Integers that sort as scores do, and the sorting of them: what every metric of this package stands on."""
+"""Integers that sort as scores do, and the sorting of them: the basis of every metric of this package."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What a fixed grid of thresholds finds: the counts behind the report's slider, and its curves."""
+"""Counts on a fixed grid of thresholds, for the report's slider and its curves."""
 
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ def count_above(scores: Tensor, labels: Tensor, known: Tensor | None, steps: int
 def precision_at_recall(scores: Tensor, labels: Tensor, known: Tensor | None = None, num: int = 101) -> Tensor:
     """Return the precision of each class where recall first reaches each of `num` values from 0 to 1.
 
-    Float64 [num, K], tied scores as one threshold; NaN for a class without a known positive. At recall 0 stands
+    Float64 [num, K], tied scores as one threshold; NaN for a class without a known positive. At recall 0 is
     the precision at the first positive.
     """
 

@@ -30,7 +30,7 @@ class EnsembleMember:
 
 @dataclass(frozen=True, eq=False)
 class Ensembled:
-    """Probabilities float32, truth and which of it counts, bool: [N, K] each, in the index's order, on the device."""
+    """Probabilities float32, labels and known, bool: [N, K] each, in the index's order, on the device."""
 
     scores: torch.Tensor
     labels: torch.Tensor
@@ -75,7 +75,7 @@ def predict_ensemble(
 
 
 def who_looks(members: Sequence[EnsembleMember], augmentation: Augmentation) -> dict[Look, list[int]]:
-    """Map each look that is needed to the numbers of the members that share it."""
+    """Map each view that is needed to the numbers of the members that share it."""
     sharing: dict[Look, list[int]] = {}
     for number, member in enumerate(members):
         for look in looks(augmentation, member.size, member.crop_share):
@@ -95,7 +95,7 @@ def _seen_by(forwards: Sequence[Forward], look: Look, augmentation: Augmentation
 
 @torch.inference_mode()
 def check_sizes(members: Sequence[EnsembleMember], augmentation: Augmentation, device: torch.device) -> None:
-    """Refuse, before the first batch, what a network cannot take: one built for a fixed size sees no other."""
+    """Refuse, before the first batch, an image size that a network built for a fixed size cannot take."""
     for member in members:
         for size in [look.size for look in looks(augmentation, member.size, member.crop_share)]:
             try:

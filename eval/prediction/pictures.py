@@ -1,4 +1,4 @@
-"""Pictures that were never in a shard, seen as evaluation sees those of one: as batches for the same networks."""
+"""Batches of pictures outside any shard, prepared as evaluation prepares those in shards."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ Decode = Callable[[bytes, bool], np.ndarray]
 
 @dataclass(frozen=True)
 class Found:
-    """The pictures that were found, and what of the folders is left out: files that are none, links to folders."""
+    """The pictures that were found, and what was left out of the folders: other files, links to folders."""
 
     pictures: list[Path]
     others: list[Path]
@@ -198,7 +198,7 @@ def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool, crop_shar
 
 
 class _Decoded(Decoder):
-    """A decoder of what is decoded already: so pictures and shards are seen by the same code."""
+    """A decoder for pixels that are decoded already, so that pictures and shards go through the same code."""
 
     def __init__(self) -> None:
         pass
@@ -209,9 +209,9 @@ class _Decoded(Decoder):
 
 
 def read_picture(path: Path) -> bytes:
-    """Read a file of a bounded size. Raises SampleError for what is no file, such as a pipe, or too large."""
+    """Read a file of a bounded size. Raises SampleError for a pipe, a device or a file that is too large."""
     if not path.is_file():
-        raise SampleError("is no file")
+        raise SampleError("is not a file")
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:

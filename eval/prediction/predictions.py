@@ -1,4 +1,4 @@
-"""What a model said about a split, and the values that go into a strict JSON of it."""
+"""The scores of a split, and their values for strict JSON."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ NUM_KEYS_SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model said about a split, a row per sample. N = samples, K = classes; tensors on one device."""
+    """The scores of a split, a row per sample. N = samples, K = classes; tensors on one device."""
 
     scores: Tensor  # [N, K] probabilities, any float dtype
     labels: Tensor  # [N, K], positive where > 0

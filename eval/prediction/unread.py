@@ -1,4 +1,4 @@
-"""Samples that could not be read and were not evaluated: collected over looks and ranks, and told of."""
+"""Samples that could not be read and were not evaluated: collected over views and ranks, and reported."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any

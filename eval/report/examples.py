@@ -1,4 +1,4 @@
-"""A few samples of a set with one label each, with the probability of every class."""
+"""A few samples of a single-label set, with the probability of every class."""
 
 import random
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Every figure of an evaluation by its name, and their drawing for the page and for paper."""
+"""Draw every figure of an evaluation, for the page and for paper."""
 
 import math
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ def _curves(metrics: Mapping[str, Any], predictions: Predictions, curves: ClassC
 
 
 def _matrices(metrics: Mapping[str, Any]) -> dict[str, Draw]:
-    """What lies on the diagonal of the first says nothing; of the second it is the share that was found."""
+    """The diagonal of the first says nothing; of the second it is the share that was found."""
     if "confusion" not in metrics:
         return {}
     names = np.array(list(metrics["per_class"]), dtype=object)

@@ -111,7 +111,7 @@ def _cell(image: np.ndarray) -> np.ndarray:
 
 
 def _file_names(class_names: Iterable[str]) -> list[str]:
-    """Spell class names as parts of file names, all different also where case is not told apart."""
+    """Spell class names as parts of file names, all different also where case is ignored."""
     found: list[str] = []
     for name in class_names:
         safe = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|%]', lambda char: f"%{ord(char[0]):02X}", name)

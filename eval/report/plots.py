@@ -158,7 +158,7 @@ def draw_histogram(histogram: Mapping[str, Sequence[int]], palette: Palette) -> 
 
 
 def draw_reliability(calibration: Mapping[str, Any], share_of: str, palette: Palette) -> Figure:
-    """Share of positives, or right ones, against mean score, bin by bin; a calibrated model lies on the diagonal."""
+    """Share of positives, or right ones, against mean score, bin by bin; a calibrated model is on the diagonal."""
     figure = empty_figure(palette, "mean score of the bin", f"share of {share_of}", height=3.0)
     axes = figure.axes[0]
     rows = zip(calibration["mean_score"], calibration["positive_share"], strict=True)

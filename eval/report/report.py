@@ -1,4 +1,4 @@
-"""report.html: one file, nothing fetched, that says how good a model is and shows what it does."""
+"""report.html: one file, nothing fetched, that shows how good a model is."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ Pair = tuple[str, str, int, int]  # class, other class, images of both, of how m
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What somebody needs to repeat the run."""
+    """The facts needed to repeat the run."""
 
     title: str  # the run's name
     commands: Sequence[str]  # pack, train, evaluate; the root of the source is its last folder alone
@@ -75,7 +75,7 @@ def render_report(
         predictions: the scores that the galleries rank.
         run: the settings to print.
         plots: the figures of the page, from `eval.report.figures.draw_figures`.
-        class_ids: classes whose galleries stand on the page, from `choose_classes`; the others open on demand.
+        class_ids: classes whose galleries are on the page, from `choose_classes`; the others open on demand.
         galleries: of every class, from `build_galleries`; empty for a page without images.
         thumbnails: takes the pictures of the samples shown; that one cannot be decoded is said on stderr and in the
             record.
@@ -192,7 +192,7 @@ def _on_demand(
     pictures: Mapping[int, str],
     labels: Mapping[int, Sequence[int]],
 ) -> dict[str, Any]:
-    """The galleries that do not stand on the page, and what their pictures need that is not on it already."""
+    """The galleries that are not on the page, and what their pictures need that is not on it already."""
     others = {number: gallery for number, gallery in enumerate(galleries) if number not in class_ids}
     on_page = set().union(*(galleries[number].samples() for number in class_ids)) if galleries else set()
     needed = sorted(set().union(*(gallery.samples() for gallery in others.values())))
@@ -218,7 +218,7 @@ def _top_pairs(names: Sequence[str], counts: Sequence[Sequence[int]], of: Sequen
 
 
 def _pairs(metrics: Mapping[str, Any]) -> dict[str, list[Pair]]:
-    """Which labels come together, each pair once and from its rarer class, and which are taken for each other."""
+    """Label co-occurrence, each pair once from its rarer class, and label confusion."""
     if "confusion" not in metrics:
         return {"together": [], "confusions": []}
     names = list(metrics["per_class"])

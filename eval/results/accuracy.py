@@ -1,4 +1,4 @@
-"""The numbers of a set with one label a sample: how often the likeliest class is the right one."""
+"""Accuracy of a set with one label a sample."""
 
 from typing import Any
 

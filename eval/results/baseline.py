@@ -1,4 +1,4 @@
-"""Compare with another evaluation: by its metrics.json, and sample by sample where its predictions lie beside it."""
+"""Compare with another evaluation: by its metrics.json, and sample by sample where its predictions are beside it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def find_metrics(path: str, split: str, flag: str = "--baseline") -> Path:
 
 
 def read_baseline(path: Path, flag: str = "--baseline") -> dict[str, Any]:
-    """Read a metrics.json. Raises DataError for what is none."""
+    """Read a metrics.json. Raises DataError for any other file."""
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         numbers = [metrics["mAP"], *(entry["ap"] for entry in metrics["per_class"].values())]
@@ -47,7 +47,7 @@ def read_baseline(path: Path, flag: str = "--baseline") -> dict[str, Any]:
             raise TypeError("mAP, an ap or a threshold is no number")
         return metrics
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{flag} {path}: is no metrics.json of this evaluator ({error!r})") from error
+        raise DataError(f"{flag} {path}: is not a metrics.json of this evaluator ({error!r})") from error
 
 
 def find_thresholds(path: str, data: str, split: str, class_names: Sequence[str]) -> Path:
@@ -78,7 +78,7 @@ def compare_metrics(
     """Return mAP and AP minus those of the baseline, over the classes that both have a value for.
 
     `per_class` maps a class name to {"difference", "interval"}; `mAP`, `baseline_mAP` and `difference` are over
-    those classes. An interval is None unless the baseline's predictions lie beside its metrics and are of the same
+    those classes. An interval is None unless the baseline's predictions are beside its metrics and are of the same
     samples with the same labels: then it is from resamples that both models share, which is sharper than comparing
     two intervals. `resampled` are our average precisions, [resamples, K], of the bootstrap that `metrics`
     names, where the caller has them.

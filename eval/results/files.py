@@ -1,4 +1,4 @@
-"""The files of an evaluation, each written whole or not at all."""
+"""The files of an evaluation, each saved whole or not at all."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ CSV_COLUMNS = (
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results and try it with a file. Raises OSError, before anything was computed in vain."""
+    """Make a folder for results and try to write a file. Raises OSError, before anything is computed."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -45,7 +45,7 @@ def make_folder(folder: Path) -> None:
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     """Write metrics.json: strict JSON, so a NaN that slipped in is refused rather than written.
 
-    A list of numbers stands on one line.
+    A list of numbers is on one line.
     """
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
     text = NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
@@ -81,7 +81,7 @@ def write_per_class(path: Path, metrics: dict[str, Any]) -> None:
 
 
 def write_report(path: Path, html: str) -> None:
-    """Write report.html as UTF-8; of a path that is none the odd bytes are escaped."""
+    """Write report.html as UTF-8; bytes of a path that are not UTF-8 are escaped."""
     write_atomically(path, html.encode(errors="backslashreplace"))
 
 

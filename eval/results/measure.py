@@ -167,7 +167,7 @@ def measure_histogram(predictions: Predictions) -> dict[str, list[int]]:
 
 
 def measure_labels(predictions: Predictions) -> dict[str, Any]:
-    """Which labels come together and which are taken for each other, where the classes are few enough to list."""
+    """Label co-occurrence and label confusion, where the classes are few enough to list."""
     if len(predictions.class_names) > MAX_MATRIX_CLASSES:
         return {}
     scores = predictions.scores

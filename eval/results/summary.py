@@ -1,4 +1,4 @@
-"""The one-screen summary that the terminal gets."""
+"""The one-screen summary for the terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def _falling(value: float | None) -> float:
 
 
 def evaluation_summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
-    """Return mAP, the AP of every class, the mean tail accuracy and where the files lie, for a terminal.
+    """Return mAP, the AP of every class, the mean tail accuracy and where the files are, for a terminal.
 
     Up to 20 classes make one column, up to 50 two; of more, the 25 best and the 25 worst are shown.
     """
@@ -58,7 +58,7 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _compared(metrics: Mapping[str, Any]) -> list[str]:
-    """Say how far mAP lies from the baseline's, if there is one, on the classes of both."""
+    """Say how far mAP is from the baseline's, if there is one, on the classes of both."""
     found = metrics.get("baseline")
     if not found:
         return []

@@ -31,7 +31,7 @@ class ImageOptions:
     """How photographs are packed.
 
     `max_side` and `short_side` are in pixels, 0 keeps the original size, at most one may be given, neither
-    enlarges. `quality` (1 to 100) is of JPEGs that are encoded anew. These are 4:2:0, as cameras write them:
+    enlarges. `quality` (1 to 100) is of re-encoded JPEGs. These are 4:2:0, as cameras write them:
     half the blocks of 4:4:4 to store and to decode, and few photographs have finer colour to lose.
     `encoding` png stores pixels without loss, for images too small for JPEG's blocks. `bands` are of multispectral
     TIFFs: red, green and blue, then what is stored as a grey image of its own each.

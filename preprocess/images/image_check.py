@@ -1,4 +1,4 @@
-"""Decode an image of a shard to its end and tell what is wrong with it."""
+"""Decode an image of a shard completely and return what is wrong with it."""
 
 import io
 import warnings
@@ -13,9 +13,9 @@ from shards.tiles.cut import MISMATCH, read_headers
 
 
 def what_is_wrong(data: np.ndarray, suffix: str, width: int, height: int) -> str | None:
-    """Tell why the bytes of an image member, uint8 [length], are no image of this size; None where they are.
+    """Return why the bytes of an image member, uint8 [length], are not an image of this size; None if they are.
 
-    The size is compared before anything is decoded, so a header that lies costs no memory.
+    The size is compared before anything is decoded, so a false header costs no memory.
     """
     if width * height > MAX_PIXELS:
         return f"{suffix}: {width} x {height} is more than {MAX_PIXELS:,} pixels"

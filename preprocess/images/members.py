@@ -14,7 +14,7 @@ DAMAGED = "damaged JPEG: "  # what the reasons of images begin with that --accep
 
 
 class BadImage(ValueError):
-    """The bytes are no usable photograph; the message is the reason, in one line."""
+    """The bytes are not a usable photograph; the message is the reason, in one line."""
 
 
 class DamagedImage(BadImage):
@@ -23,9 +23,9 @@ class DamagedImage(BadImage):
 
 @dataclass(frozen=True)
 class Packed:
-    """The members of a packed image by suffix, and the exact sums of its pixels: the statistics' raw material.
+    """The members of a packed image by suffix, and the exact sums of its pixels: from which the statistics follow.
 
-    The sums run over the C channels (R, G, B, then further bands; values 0 to 255): of an image that is encoded anew,
+    The sums run over the C channels (R, G, B, then further bands; values 0 to 255): of a re-encoded image,
     just before that. `damage` says which pixels were lost before; "" where none were.
     """
 

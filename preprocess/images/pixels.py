@@ -60,7 +60,7 @@ def upright_rgb(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def tiff_rgb(data: bytes) -> Image.Image:
-    """Decode a TIFF of a kind that Pillow does not read, or not rightly. Raises BadImage with the reason."""
+    """Decode a TIFF of a kind that Pillow cannot read or reads wrongly. Raises BadImage with the reason."""
     pixels, by = read_photograph(data)
     return turned(Image.fromarray(pixels), by)
 
@@ -86,7 +86,7 @@ def image_to_rgb(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def _is_misread(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Tell of which TIFFs Pillow gives other pixels without an error. Raises BadImage for signed integers."""
+    """Tell whether Pillow would decode this TIFF wrongly without an error. Raises BadImage for signed integers."""
     tags = image.tag_v2
     if image.mode not in ("I", "F") and not set(tags.get(_FORMAT, (1,))) <= {1, 4}:
         raise BadImage("TIFF of signed integers; convert it to unsigned 8 or 16 bits")

@@ -87,7 +87,7 @@ def _read(data: bytes) -> tuple[np.ndarray, tifffile.TiffPage]:
 def scale_bands(pixels: np.ndarray, bands: Sequence[Band]) -> np.ndarray:
     """Pick bands out of pixels [height, width, *] and scale each from its range: uint8 [height, width, C].
 
-    What lies outside a range becomes 0 or 255. Raises BadImage where a band is not there.
+    Values outside a range become 0 or 255. Raises BadImage where a band is not there.
     """
     if max(band.position for band in bands) >= pixels.shape[2]:
         raise BadImage(f"{pixels.shape[2]} bands; {', '.join(band.name for band in bands)} are needed")

@@ -1,4 +1,4 @@
-"""Find pictures that look alike although their bytes differ: encoded anew, resized, cropped a little, mirrored.
+"""Find pictures that look alike although their bytes differ: re-encoded, resized, cropped a little, mirrored.
 
 A picture is shrunk to 32 x 32 grey. The signs of its 64 lowest cosine frequencies are its hash: brightness and
 contrast leave them as they are, and a mirror image flips those of the odd horizontal frequencies and no other. All

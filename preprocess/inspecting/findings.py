@@ -1,4 +1,4 @@
-"""What deserves attention in a dataset, one line each: the first thing to read of an inspection."""
+"""What deserves attention in a dataset, one line each: the start of an inspection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

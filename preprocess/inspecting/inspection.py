@@ -1,4 +1,4 @@
-"""Look at a packed dataset: everything that the page and the JSON file of `preprocess.inspect` say."""
+"""Inspect a packed dataset: everything on the page and in the JSON file of `preprocess.inspect`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -47,7 +47,7 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that was found out about a dataset."""
+    """All results of an inspection."""
 
     name: str
     indexes: list[DatasetIndex]

@@ -1,4 +1,4 @@
-"""inspect.html: one file without scripts or network that shows what a dataset holds."""
+"""inspect.html: one file, without scripts or network, that shows the content of a dataset."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ COLOURS = ("var(--first)", "var(--second)", "var(--good)", "var(--muted)")  # of
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture with what is said of it."""
+    """One picture with its caption."""
 
     sample: Sample
     key: str

@@ -13,7 +13,7 @@ def inspection_summary(inspection: Inspection) -> list[str]:
     lines = [f"{inspection.name}: {images(inspection.num_samples)} of {classes}", ""]
     lines += [f"{'!' if finding.serious else '-'} {finding.text}" for finding in inspection.findings]
     if not inspection.findings:
-        lines.append("nothing stands out")
+        lines.append("nothing to report")
     if inspection.likeness is None:
         lines.append("- nobody looked for near-duplicates (--no-duplicates)")
     width = max(len("split"), *(len(split.split) for split in splits))

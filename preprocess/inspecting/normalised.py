@@ -1,4 +1,4 @@
-"""Check what normalisation relies on: with the mean and std of its index a split's pixels have mean 0 and std 1."""
+"""Check the normalisation: with the mean and std of its index a split's pixels have mean 0 and std 1."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Count what a split holds, from its index alone: labels, what occurs together, sizes, bytes. No image is touched."""
+"""Count a split's labels, co-occurrence, sizes and bytes, from its index only: no image is read."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Give a JPEG tiles without a second generation: the same coefficients behind other Huffman codes."""
+"""Tile a JPEG without loss: the same coefficients with new Huffman codes."""
 
 import struct
 from collections.abc import Callable

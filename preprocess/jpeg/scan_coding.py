@@ -1,6 +1,6 @@
-"""The entropy-coded part of a baseline JPEG: write its symbols again, in tiles. Compiled, bounds kept.
+"""The entropy-coded part of a baseline JPEG: write its symbols again, in tiles. Compiled, with bounds checks.
 
-Nothing is quantised anew: coefficients go from one Huffman coding to another (ITU-T T.81, annexes F and K.2).
+Nothing is quantised again: coefficients go from one Huffman coding to another (ITU-T T.81, annexes F and K.2).
 """
 
 from typing import Any

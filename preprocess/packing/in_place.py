@@ -1,4 +1,4 @@
-"""Index tar shards of other writers where they lie: links to them, and what training needs to know of every image."""
+"""Index tar shards of other writers in place: links to them, and a row of samples.npy for every image."""
 
 import io
 import os
@@ -29,7 +29,7 @@ _SERVED = {"JPEG": ("RGB", "L"), "PNG": ("RGB",)}  # formats and Pillow's modes 
 
 
 def link_shards(split: str, records: Sequence[Record], root: Path) -> None:
-    """Make `<split>-<number>.tar` in `root` links to the tars that the records lie in. Raises DataError."""
+    """Make `<split>-<number>.tar` in `root` links to the tars that hold the records. Raises DataError."""
     for number, (target, _) in enumerate(groupby(records, lambda record: record.path)):
         path = root / shard_name(split, number)
         to = str(target.resolve())
@@ -120,7 +120,7 @@ def examine(data: bytes) -> Packed:
 
 
 def _not_served(data: bytes) -> str | None:
-    """Tell the usual reasons in words that a user knows."""
+    """Translate the usual reasons into a user's words."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     kind = "JPEG" if image.format == "MPO" else image.format or ""  # of several pictures readers see the first
     if image.mode not in _SERVED.get(kind, ()):

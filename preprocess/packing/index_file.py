@@ -1,4 +1,4 @@
-"""What samples.npy and index.json say of the shards, made from the shards: for the packer and for repair."""
+"""Make samples.npy and index.json from the shards, for the packer and for repair."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from preprocess.packing.resume import Entry
 from shards.disk.format import BLOCK_BITS, pack_labels, row_dtype, unpack_labels
 from shards.disk.writer import SampleRow
 
-LINKED_MEMBER = "jpg"  # what index.json calls an image that lies in place; jpeg and png are told by their bytes
+LINKED_MEMBER = "jpg"  # what index.json calls an image indexed in place; its bytes say whether it is jpeg or png
 
 
 def samples_array(rows: Sequence[tuple[int, SampleRow]], num_classes: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def samples_array(rows: Sequence[tuple[int, SampleRow]], num_classes: int) -> np
 
 
 def rows_of(samples: np.ndarray, num_classes: int) -> Iterator[SampleRow]:
-    """Read rows of samples.npy back, of shards that lie in place."""
+    """Read rows of samples.npy back, of shards that are indexed in place."""
     for sample in samples:
         labels, ignored = (np.flatnonzero(unpack_labels(sample[name], num_classes)) for name in ("labels", "ignored"))
         yield SampleRow(

@@ -1,4 +1,4 @@
-"""One packer at a time in a split's folder: two would write the same shards under the same temporary names."""
+"""Lock a split's folder: two packers would write the same shards under the same temporary names."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ except ImportError:  # Windows: packers are not guarded against each other there
 
 @contextmanager
 def alone_in(root: Path) -> Iterator[None]:
-    """Hold a folder against other packers and repairs; no file is left behind. Raises DataError where one is at work.
+    """Lock a folder against other packers and repairs; no file is left behind. Raises DataError if one is running.
 
     The lock is on the folder's own descriptor, which no worker process inherits, so it ends with this process at the
     latest. Where a file system has no locks (NFS has none on a folder) the work is done without.

@@ -45,7 +45,7 @@ from shards.index import Task
 
 @dataclass(frozen=True)
 class Job:
-    """One split to pack. `command` is what index.json tells of how it was made. Raises DataError for a silly number
+    """One split to pack. `command` is stored in index.json. Raises DataError for a number out of range
     of classes: every sample has a bit for each, in memory a byte.
     """
 
@@ -58,7 +58,7 @@ class Job:
     max_rejects: int
     command: str
     task: Task = "multilabel"
-    in_place: bool = False  # the records lie in tars, which are linked to and indexed instead of written
+    in_place: bool = False  # the records are in tars, which are linked to and indexed instead of copied
     accept_damaged: bool = False  # JPEGs that have lost pixels are packed, and listed, instead of rejected
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class Job:
             )
 
     def identity(self) -> str:
-        """Hash what makes this dataset this one and not another: names, labels and options, not the pixels."""
+        """Hash the identity of this dataset: names, labels and options, not the pixels."""
         content = [self.split, self.task, self.class_names, asdict(self.image), self.shard_bytes, self.shard_samples]
         records = [(r.name, r.source, r.labels, r.ignored) for r in self.records]
         return digest([FORMAT_VERSION, *content, records, *(["in place"] if self.in_place else [])])
@@ -77,7 +77,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Packing:
-    """What a run did for one split."""
+    """The result of packing one split."""
 
     num_samples: int
     num_shards: int
@@ -201,7 +201,7 @@ def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -
     squares = [0] * job.image.num_channels
     at = first
     try:
-        # What is rejected right behind a full shard is still told with it: no shard is left without a sample.
+        # What is rejected right behind a full shard is still reported with it: no shard is left without a sample.
         while at < len(job.records) and not (_is_full(job, writer) and isinstance(results.peek(), Packed)):
             record = job.records[at]
             result = results.take()

@@ -1,4 +1,4 @@
-"""What of a split is finished: told by index.json or, while packing goes on, by packing.json; verified before kept."""
+"""What is finished of a split, from index.json or, during packing, packing.json; verified before it is kept."""
 
 import hashlib
 import json
@@ -57,8 +57,8 @@ class Entry:
 def previous_entries(root: Path, split: str, identity: str, num_records: int) -> list[Entry]:
     """List the shards an earlier run finished here. Raises DataError where the folder holds anything else.
 
-    Of an index.json that is not what was written none is listed: a sum of pixels that is wrong no shard betrays, and
-    a new checksum would make it look right for good.
+    If index.json fails its checksum, nothing is listed: a wrong pixel sum cannot be detected from the shards, and a
+    new checksum would hide it for good.
     """
     path = next((root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None)
     if path is None:
@@ -72,7 +72,7 @@ def previous_entries(root: Path, split: str, identity: str, num_records: int) ->
         described = json.loads(path.read_bytes())
         if described.get("format", FORMAT_NAME) == FORMAT_NAME and described["identity"] == identity:
             if path.name == INDEX_NAME and not _is_whole(described, split, num_records):
-                print(f"{path}: is not what was written; every shard is packed anew", file=sys.stderr)
+                print(f"{path}: fails its checksum; every shard is packed again", file=sys.stderr)
                 return []
             return read_entries(split, described["shards"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -164,7 +164,7 @@ def inputs(records: Sequence[Record]) -> str:
 def _was_replaced(records: Sequence[Record], shard: Path) -> bool:
     """Tell whether a file of the source was written after the shard, as make does.
 
-    Sizes do not tell: all BMPs and plain TIFFs of one size in pixels have the same. A source that was copied anew
+    Sizes do not tell: all BMPs and plain TIFFs of one size in pixels have the same. A source that was copied again
     costs packing it again, to the same bytes.
     """
     made = shard.stat().st_mtime_ns

@@ -23,7 +23,7 @@ _WIDER = {  # what programs write under these names: a set that holds the declar
 }
 _CALLED = {"x-sjis": "cp932", "windows-31j": "cp932", "x-gbk": "gb18030", "x-euc-jp": "euc_jp", "gb_2312-80": "gb18030"}
 _NO_ENCODINGS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7")  # of whole files
-LOST = "\ufffd"  # stands for bytes that are no character
+LOST = "\ufffd"  # replaces bytes that are no character
 
 
 def xml_text(raw: bytes, path: Path) -> tuple[str, str]:

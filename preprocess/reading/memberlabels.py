@@ -36,7 +36,7 @@ def of_json(content: bytes, field: str, where: str) -> Label | list[Label]:
     try:
         parsed = json.loads(content, object_pairs_hook=each_key_once)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no JSON ({error}); correct it") from None
+        raise DataError(f"{where} is not JSON ({error}); correct it") from None
     value = parsed
     if isinstance(parsed, dict):
         if field not in parsed:

@@ -27,7 +27,7 @@ SPLITS = {  # what folders and files are called, and the split they hold, in the
     "testing": "test",
     "tst": "test",
 }
-# What stands beside such a word and says nothing of its own: train_set, ValImages, seg_test, test1, split-train.
+# What may be beside such a word without a meaning of its own: train_set, ValImages, seg_test, test1, split-train.
 _NEUTRAL = frozenset(
     (
         *("set", "sets", "data", "dataset", "datasets", "ds", "split", "splits", "seg", "final"),

@@ -87,7 +87,7 @@ class Cifar10(Source):
             yield Record(name, path, f"{batch}/{number:05d}", (label,), (), data=_bmp(image))
 
     def _class_names(self) -> tuple[str, ...]:
-        """Read the names that lie beside the batches; where there are none, they are the official ones."""
+        """Read the names beside the batches; where there are none, they are the official ones."""
         path = self.root / ("batches.meta.txt" if self._suffix else "batches.meta")
         if not path.is_file():
             return OFFICIAL_CLASSES
@@ -107,7 +107,7 @@ class Cifar10(Source):
 def _find_suffix(root: Path) -> str:
     """Tell the suffix of the batches' names, which tells the version. Raises DataError where there are no batches."""
     if not root.is_dir():
-        raise DataError(f"{root} is no folder; give the folder {' or '.join(_FOLDERS)}")
+        raise DataError(f"{root} is not a folder; give the folder {' or '.join(_FOLDERS)}")
     for suffix in ("", ".bin"):
         if any((root / f"{batch}{suffix}").is_file() for batches in BATCHES.values() for batch in batches):
             return suffix

@@ -57,7 +57,7 @@ class COCO(Source):
                 name = flag.replace("_", "-")
                 raise DataError(f"--{name} is {getattr(self, flag)!r}: give one of {', '.join(get_args(kinds))}")
         if not self.root.is_dir():
-            raise DataError(f"{self.root} is no folder; give {self.root_holds}")
+            raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
         self._given_images: dict[Path, str] = {}
         self._splits = {split: read_instances(path) for split, path in self._files().items()}
         self._categories = self._same_categories()

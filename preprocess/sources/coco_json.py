@@ -110,7 +110,7 @@ def _load(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(MAX_JSON_BYTES + 1)
         if len(raw) > MAX_JSON_BYTES:
-            raise DataError(f"{path} has more than {MAX_JSON_BYTES:,} bytes; it is no file of instances, remove it")
+            raise DataError(f"{path} has more than {MAX_JSON_BYTES:,} bytes; it is not a file of instances, remove it")
         content = json.loads(raw, object_pairs_hook=_without_shapes)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); name the files with --annotations") from None
@@ -119,7 +119,7 @@ def _load(path: Path) -> dict[str, Any]:
     except DataError:
         raise
     except ValueError as error:
-        raise DataError(f"{path} is no JSON ({error}); restore it") from None
+        raise DataError(f"{path} is not JSON ({error}); restore it") from None
     if not isinstance(content, dict):
         raise DataError(f"{path} holds a {type(content).__name__}, not images, annotations and categories; replace it")
     return content

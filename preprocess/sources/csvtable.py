@@ -78,7 +78,7 @@ class CSV(Source):
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            raise DataError(f"{self.root} is no folder; give {self.root_holds}, and the table's name with --table")
+            raise DataError(f"{self.root} is not a folder; give {self.root_holds}, and the table's name with --table")
         if self.task == "multiclass" and self.label_separator:
             raise DataError("--label-separator parts several labels, --task multiclass has one a cell; leave it out")
         self._folder = inside(self.root, self.images, "--images") if self.images else self.root
@@ -371,7 +371,5 @@ def _refuse_repeated(rows: Sequence[_Row]) -> None:
     for row in rows:
         path = normpath(row.folder + row.path)
         if path in seen:
-            raise DataError(
-                f"{row.where}: {row.path!r} stands at {seen[path]} already; put all its labels into one row"
-            )
+            raise DataError(f"{row.where}: {row.path!r} is at {seen[path]} already; put all its labels into one row")
         seen[path] = row.where

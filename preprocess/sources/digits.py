@@ -1,6 +1,6 @@
 """The embedded default: real handwriting on crops of two photographs, written as an ordinary VOC folder.
 
-Everything comes out of scikit-learn, so that the whole road runs on a machine without data or network. 10
+Everything comes from scikit-learn, so that all commands run on a machine without data or network. 10
 digits in dark or light ink make 20 classes. Train and val share neither handwriting nor parts of the
 photographs.
 """

@@ -1,4 +1,4 @@
-"""How a folder of class folders is laid out: which folders are splits, and where they are if the root is not theirs."""
+"""How a folder of class folders is laid out: which folders are splits, and where the splits are if not in the root."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""List the samples of a tar that somebody else wrote, as WebDataset groups them: from headers, images unread."""
+"""List the samples of another writer's tar, grouped as WebDataset does, from headers only."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ _META = re.compile(r"__[^/]*__($|/)")  # WebDataset skips these
 
 @dataclass(frozen=True)
 class TarMember:
-    """One file of a sample: where its bytes lie."""
+    """One file of a sample: where its bytes are."""
 
     name: str
     offset: int

@@ -1,4 +1,4 @@
-"""What was found in a source, for the one who packs it: the classes of each split with their counts, and oddities."""
+"""Report what a source holds before it is packed: the classes of each split with their counts, and oddities."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -70,7 +70,7 @@ def listed(counts: SplitCounts, class_names: Sequence[str], everything: bool = F
 
 
 def odd(records: Sequence[Record], class_names: Sequence[str]) -> Iterator[str]:
-    """Yield a question where labels occur as classes hardly do: each on one image, or two always together."""
+    """Yield a warning where labels are unlike classes: each on one image, or two always together."""
     positives = Counter(label for record in records for label in record.labels)
     if len(positives) >= _MANY_CLASSES and len(records) >= _MANY_CLASSES and max(positives.values()) == 1:
         yield (

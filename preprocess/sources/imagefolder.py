@@ -35,7 +35,7 @@ class ImageFolder(Source):
     def __post_init__(self) -> None:
         self.task = "multiclass"
         if not self.root.is_dir():
-            raise DataError(f"{self.root} is no folder; give {self.root_holds}")
+            raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
         self._layout = find_layout(self.root)
         self._classes = {split: _classes(folder) for split, folder in self._layout.splits.items()}
         self.class_names = self._find_classes()
@@ -96,7 +96,7 @@ class ImageFolder(Source):
         (first, classes), *others = self._classes.items()
         for folder in classes.values():
             if not _images(folder)[0]:
-                raise DataError(f"{folder} holds no image: nothing would be learnt of it; fill or remove it")
+                raise DataError(f"{folder} holds no image, so the class could not be learnt; fill or remove it")
         for split, there in others:
             unknown = set(there).difference(classes)
             missing = set(classes).difference(there)
@@ -141,7 +141,7 @@ def _walk(folder: Path) -> list[tuple[str, list[str]]]:
     Raises DataError for a link back to a folder above it, which would never end, and OSError for a folder that cannot
     be read.
     """
-    above = {str(folder): {_identity(folder)}}  # of a folder yet to be walked: itself and all that it lies in
+    above = {str(folder): {_identity(folder)}}  # of a folder yet to be walked: itself and all that contain it
     found = []
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         within = above.pop(parent)
@@ -149,7 +149,7 @@ def _walk(folder: Path) -> list[tuple[str, list[str]]]:
         for path in (os.path.join(parent, name) for name in folders):
             identity = _identity(path)
             if identity in within:
-                raise DataError(f"{path} is a link back to a folder that it lies in; remove the link")
+                raise DataError(f"{path} is a link back to a folder that contains it; remove the link")
             above[path] = within | {identity}
         found.append((parent, sorted(files)))
     return sorted(found)

@@ -65,7 +65,7 @@ class Planet(Source):
             raise DataError(f"--missing-images is {self.missing_images!r}: give refuse or skip")
         check_bounds(self, as_flags=True)
         if not self.root.is_dir():
-            raise DataError(f"{self.root} is no folder; give {self.root_holds}")
+            raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
         self.class_names = TAGS
         path = inside(self.root, self.table, "--table")
         rows = _read_list(path)
@@ -91,7 +91,7 @@ class Planet(Source):
         ]
 
     def splits(self) -> tuple[str, ...]:
-        """Return ("all",): the competition keeps the tags of its test images to itself."""
+        """Return ("all",): the tags of the test images are not public."""
         return ("all",)
 
     def records(self, split: str) -> Sequence[Record]:
@@ -147,18 +147,18 @@ def _read_list(path: Path) -> dict[str, tuple[int, ...]]:
     for line, fields in lines_read:
         where = f"{path}:{line}"
         if len(fields) != len(_HEADER):
-            raise DataError(f"{where}: {len(fields)} values instead of image_name,tags; mend this line")
+            raise DataError(f"{where}: {len(fields)} values instead of image_name,tags; correct this line")
         name = fields[0]
         words = fields[1].split()
         if not name or "/" in name or "\\" in name:
-            raise DataError(f"{where}: {name!r} is no image name; write it as the file is called, without .tif or .jpg")
+            raise DataError(f"{where}: {name!r} is not an image name; write the file's name without .tif or .jpg")
         if name in rows:
-            raise DataError(f"{where}: {name} stands in line {lines[name]} already; remove one of them")
+            raise DataError(f"{where}: {name} is in line {lines[name]} already; remove one of them")
         if not words:
             raise DataError(f"{where}: {name} has no tags; add them, or remove this line")
         unknown = next((word for word in words if word not in numbers), None)
         if unknown is not None:
-            raise DataError(f"{where}: {unknown!r} is none of the {len(TAGS)} tags ({', '.join(TAGS)}); mend it")
+            raise DataError(f"{where}: {unknown!r} is none of the {len(TAGS)} tags ({', '.join(TAGS)}); correct it")
         # The official list has a tag twice in one line.
         rows[name] = tuple(sorted({numbers[word] for word in words}))
         lines[name] = line
@@ -172,7 +172,7 @@ def _find_images(root: Path, images: str, rows: Collection[str]) -> tuple[Path, 
     if images:
         folder = inside(root, images, "--images")
         if not folder.is_dir():
-            raise DataError(f"{folder} is no folder; give its path below {root} with --images")
+            raise DataError(f"{folder} is not a folder; give its path below {root} with --images")
         folders = [folder]
     else:
         folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
@@ -230,7 +230,7 @@ def _count(record: Record, counts: np.ndarray) -> None:
 
 
 def _percentiles(counts: np.ndarray, percent: float) -> tuple[float, float]:
-    """Find the values below and above which lie `percent` of those counted, int64 [65536]; never the same value."""
+    """Find the values below and above which `percent` of those counted are, int64 [65536]; never the same value."""
     below = np.cumsum(counts)
     shares = np.array([percent, 100 - percent]) / 100
     low, high = np.searchsorted(below, np.maximum(shares * below[-1], 1)).tolist()

@@ -1,4 +1,4 @@
-"""Which sources there are: from a name, or `module:Class` for a user's own, to an open source and its flags."""
+"""The registry of sources: find one by name, or a user's own by `module:Class`, with its flags."""
 
 import argparse
 import contextlib

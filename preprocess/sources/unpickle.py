@@ -16,11 +16,11 @@ MAX_OPCODES = 1 << 20  # a batch of CIFAR-10 has about 100,000; empty dicts, a b
 
 
 class UnpickleError(ValueError):
-    """The bytes are no pickle of plain data; the message says at which byte and why."""
+    """The bytes are not a pickle of plain data; the message says at which byte and why."""
 
 
 class _Name(NamedTuple):
-    """What the file calls by name; only a few names mean anything here."""
+    """A global that the file refers to by name; only a few names are accepted."""
 
     module: str
     name: str

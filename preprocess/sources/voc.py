@@ -188,7 +188,7 @@ class VOC(Source):
         for (image_id, number), expected in zip(seen.items(), presence, strict=True):
             if image_id != expected:  # nothing would be mixed up here, but other tools read these lists by position
                 raise DataError(
-                    f"{path}:{number}: {image_id!r} stands where the other lists of split {split!r} have "
+                    f"{path}:{number}: {image_id!r} is where the other lists of split {split!r} have "
                     f"{expected!r}; put the lines into their order"
                 )
 
@@ -222,13 +222,15 @@ def _malformed(path: Path, line: _Line, num_fields: int) -> DataError:
 
 def _check_layout(root: Path) -> None:
     if not root.is_dir():
-        raise DataError(f"{root} is no folder; give the VOC folder that holds JPEGImages and ImageSets")
+        raise DataError(f"{root} is not a folder; give the VOC folder that holds JPEGImages and ImageSets")
     missing = [name for name in ("ImageSets/Main", "JPEGImages") if not (root / name).is_dir()]
     if not missing:
         return
     inner = sorted(path.parent for pattern in ("*/ImageSets", "VOCdevkit/*/ImageSets") for path in root.glob(pattern))
     if inner:
-        raise DataError(f"{root} is no VOC folder but holds {inner[-1].relative_to(root)}; use {inner[-1]} as the root")
+        raise DataError(
+            f"{root} is not a VOC folder but holds {inner[-1].relative_to(root)}; use {inner[-1]} as the root"
+        )
     tables = sorted(path.name for pattern in ("*.csv", "*.tsv") for path in root.glob(pattern))
     hint = f"; a table such as {tables[0]} is read by --source csv" if tables else ""
     raise DataError(f"{root / missing[0]} is missing; a VOC folder holds ImageSets/Main and JPEGImages{hint}")

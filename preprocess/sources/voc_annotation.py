@@ -1,4 +1,4 @@
-"""What a VOC annotation says: the classes of its objects, in whatever encoding it is, from whoever wrote it."""
+"""Read the classes of the objects in a VOC annotation, in any encoding."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -18,7 +18,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); restore it") from None
     if len(raw) > max_bytes:
-        raise DataError(f"{path} has more than {max_bytes:,} bytes; it is no file of VOC, remove it")
+        raise DataError(f"{path} has more than {max_bytes:,} bytes; it is not a VOC annotation, remove it")
     return raw
 
 

@@ -1,4 +1,4 @@
-"""Read photographs and labels from tar shards that somebody else wrote, in the layout of WebDataset."""
+"""Read photographs and labels from other writers' tar shards, in the layout of WebDataset."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class WebDataset(Source):
         "", "text file below root with a class's name per line; default: the names or numbers found"
     )
 
-    in_place: bool = option(False, "index the shards where they lie, without writing images anew")
+    in_place: bool = option(False, "index the shards in place, without copying images")
 
     def __post_init__(self) -> None:
         if self.label_member.rpartition(".")[2].lower() in ARRAYS:

@@ -1,4 +1,4 @@
-"""What a split's folder says of itself: index.json, or packing.json of an unfinished one, and samples.npy."""
+"""Read the metadata of a split: index.json, or packing.json of an unfinished one, and samples.npy."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from shards.index import map_samples
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """What is written down of a split; `wrong` is what of it cannot be.
+    """The metadata of a split; `wrong` lists what in it is impossible.
 
     `name` is the file that was read, "" where there is none; `entries` are empty where it cannot be used. `samples` is
     the array of samples.npy, why it cannot be used, or None in an unfinished folder, which need not have it.
@@ -78,7 +78,7 @@ class Written:
         return self.is_ours(name) and name.endswith((".tar", ".idx")) and Path(name).stem not in stems
 
     def with_statistics(self, samples: np.ndarray) -> dict[str, Any]:
-        """Describe the split anew, with the counts and statistics that samples and shards have."""
+        """Describe the split again, with counts and statistics computed from samples and shards."""
         assert self.described is not None
         return {
             **self.described,
@@ -89,7 +89,7 @@ class Written:
 
 
 def read_written(root: Path) -> Written:
-    """Read what a split's folder says of itself; what is damaged is told, not raised."""
+    """Read the metadata of a split; damage is reported, not raised."""
     name = next((name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), "")
     empty = Written(root.name, name)
     if not name:
@@ -121,7 +121,7 @@ def read_written(root: Path) -> Written:
 
 
 def _split_of(root: Path, described: dict[str, Any]) -> str:
-    """Tell which split is written down: readers open a folder by any name, so one that was renamed is no damage."""
+    """Return the split in the metadata: readers open a folder by any name, so a renamed one is not damaged."""
     stems = {entry["name"].rpartition("-")[0] for entry in described["shards"]}
     split = described.get("split", min(stems, default=root.name))
     return split if stems == {split} and re.fullmatch(r"\w[\w.-]*", split) else root.name

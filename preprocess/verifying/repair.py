@@ -1,4 +1,4 @@
-"""Make a damaged split one that is whole, or one that the packer fills up. Nothing is deleted: it is moved aside."""
+"""Repair a damaged split, or prepare it for the packer to complete. Nothing is deleted: files are moved aside."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,9 +13,9 @@ from shards.disk.writer import dali_index, read_rows
 
 
 def repair_split(root: Path, findings: Sequence[Fault]) -> Iterator[str]:
-    """Mend what was found in a split, telling each thing done.
+    """Repair what was found in a split, and report each step.
 
-    What follows from intact shards is written anew. Where a shard has to be packed again the folder becomes an
+    What follows from intact shards is rewritten. Where a shard has to be packed again the folder becomes an
     unfinished one, packing.json first: the packer then keeps what is intact, and a kill in between loses nothing.
     """
     written = read_written(root)
@@ -29,7 +29,7 @@ def repair_split(root: Path, findings: Sequence[Fault]) -> Iterator[str]:
     if not mends & {"shard", "split"}:
         yield from _rewrite(root, written, {finding.file for finding in findings if finding.mend == "rewrite"})
         return
-    # A wrong checksum tells not which value is wrong: it may be a sum of pixels, which no intact shard would betray.
+    # A wrong checksum does not say which value is wrong: it may be a pixel sum, which the shards cannot prove wrong.
     if written.entries and (written.described is None or holds_together(written.described)):
         if written.name == INDEX_NAME:
             assert written.described is not None
@@ -69,7 +69,7 @@ def _written_anew(root: Path, name: str, content: bytes) -> Iterator[str]:
             return
         yield _set_aside(root, name)
     write_atomically(path, content)
-    yield f"{path}: written anew from the shards"
+    yield f"{path}: rewritten from the shards"
 
 
 def _set_aside(root: Path, name: str) -> str:

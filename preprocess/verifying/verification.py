@@ -1,4 +1,4 @@
-"""Check a packed split against itself: every byte of its shards, every image, and what is written down of them.
+"""Check a packed split: every byte of its shards, every image, and the metadata about them.
 
 What the tar says of a sample is the truth; `.idx`, `samples.npy` and `index.json` follow from it.
 """
@@ -24,13 +24,13 @@ from shards.errors import DataError, FormatError
 
 MAX_SHOWN = 20  # findings of one kind in one shard; the rest is counted
 
-# What --repair does: has a shard packed again, the whole split, writes a file anew from the shards, moves it away.
+# What --repair does: packs a shard again, or the whole split, rewrites a file from the shards, or moves it away.
 Mend = Literal["shard", "split", "rewrite", "aside", "rename", "foreign", "none"]
 _AGAIN = "run the same preprocess.shard command again"
 REMEDIES: dict[Mend, str] = {
     "shard": f"--repair moves the shard out of the way; then {_AGAIN}",
     "split": f"--repair moves what it must out of the way; then {_AGAIN}",
-    "rewrite": "--repair writes it anew from the shards",
+    "rewrite": "--repair rewrites it from the shards",
     "aside": "--repair moves it out of the way",
     "rename": "rename the folder back; until then --repair touches nothing",
     "foreign": "use the release that wrote it, or pack again with another --out",
@@ -55,7 +55,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to check; `first_row` is its first row of samples.npy, -1 where that file is not to be believed."""
+    """One shard to check; `first_row` is its first row of samples.npy, -1 where that file cannot be trusted."""
 
     root: Path
     entry: Entry
@@ -66,7 +66,7 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked of a split and found in it."""
+    """The result of checking one split."""
 
     findings: list[Fault]
     num_shards: int
@@ -103,7 +103,7 @@ def verify_split(root: Path, pool: Pool) -> Verification:
 
 
 def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Iterator[Fault]:
-    """Tell of index.json what it says of itself and what the shards say of it."""
+    """Check index.json by its own checksum and against the shards."""
     if written.split != root.name:
         yield Fault(str(root), "", "", f"is split {written.split} under another name", "rename")
     if written.name == PROGRESS_NAME and not written.wrong:
@@ -124,7 +124,7 @@ def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Itera
 
 
 def _leftovers(root: Path, written: Written) -> Iterator[Fault]:
-    """Tell of files beside a finished split that it should not have, and of the list of what it left out."""
+    """Find files that do not belong to a finished split, and check its list of rejects."""
     if written.name != INDEX_NAME or written.described is None:
         return  # the packer clears up when it finishes
     if (root / PROGRESS_NAME).exists():
@@ -184,7 +184,7 @@ def _capped(findings: list[Fault]) -> list[Fault]:
 
 
 def _tar_wrong(path: Path) -> Iterator[str]:
-    """Say of a linked tar what its index cannot: that members follow its end mark, or that it has none."""
+    """Find faults of a linked tar that its index does not show: members after its end mark, or no end mark."""
     try:
         check_whole(path)
     except DataError as error:
@@ -216,7 +216,7 @@ def _samples_wrong(path: Path, rows: Sequence[SampleRow], task: ShardTask) -> It
             continue
         for suffix, start, length in zip(row.suffixes, row.offset, row.length, strict=True):
             if start + length > len(shard):
-                yield row.key, f"{suffix} lies beyond the end of the shard"
+                yield row.key, f"{suffix} is beyond the end of the shard"
                 continue
             data = np.asarray(shard[start : start + length])
             kind = "png" if task.written.in_place and is_png(data) else suffix
@@ -225,7 +225,7 @@ def _samples_wrong(path: Path, rows: Sequence[SampleRow], task: ShardTask) -> It
 
 
 def _fits(row: SampleRow, written: Written) -> str | None:
-    """Tell what of a sample is not as a sample of this split has to be."""
+    """Find what is wrong with one sample of this split."""
     num_classes = written.num_classes
     if not KEY.fullmatch(row.key):  # of a shard in place, as samples.npy tells it
         return f"its key in {SAMPLES_NAME} is none that the packer makes"
@@ -244,14 +244,14 @@ def _fits(row: SampleRow, written: Written) -> str | None:
 
 
 def _told_rows(task: ShardTask) -> Iterator[SampleRow]:
-    """List the samples of a linked shard as samples.npy tells them; none where it is not to be believed."""
+    """List the samples of a linked shard from samples.npy; none where it cannot be trusted."""
     if task.first_row >= 0:
         told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")
         yield from rows_of(told[task.first_row : task.first_row + task.entry.num_samples], task.written.num_classes)
 
 
 def _rows_wrong(rows: Sequence[SampleRow], task: ShardTask) -> Iterator[tuple[str, str]]:
-    """Compare samples.npy with what the tar says."""
+    """Compare samples.npy with the tar."""
     told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")[task.first_row : task.first_row + len(rows)]
     truth = samples_array([(task.number, row) for row in rows], task.written.num_classes)
     for row, here, there in zip(rows, told, truth, strict=True):

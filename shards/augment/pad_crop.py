@@ -3,7 +3,7 @@
 Pad-and-crop is what networks for CIFAR are trained with: the image is padded by a few pixels on each side and a window
 of its own size is cut out anywhere (He et al. 2015, section 4.2). The padding reflects the image, as in Wide ResNets
 (Zagoruyko and Komodakis 2016) and the fast CIFAR trainers since DAWNBench: no edge that is not in the photograph. The
-square is Cutout (DeVries and Taylor 2017): its centre is any pixel of the view, so part of it may lie outside. It is
+square is Cutout (DeVries and Taylor 2017): its centre is any pixel of the view, so part of it may be outside. It is
 filled with the mean colour of the split, which is 0 after normalisation, as in the paper's code.
 """
 
@@ -48,7 +48,7 @@ def draw_windows(ids: np.ndarray, pad: int, seed: int, epoch: int) -> np.ndarray
 
 
 def draw_holes(ids: np.ndarray, size: int, cutout: int, seed: int, epoch: int) -> np.ndarray:
-    """Draw (left, top) int64 [B, 2] of squares of `cutout` pixels, in the final view; parts may lie outside of it.
+    """Draw (left, top) int64 [B, 2] of squares of `cutout` pixels, in the final view; parts may be outside of it.
 
     Each sample's draw is a pure function of (seed, epoch, id).
     """

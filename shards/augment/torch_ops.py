@@ -1,4 +1,4 @@
-"""Augmentation in torch, for a whole batch at once, of images that lie on a device.
+"""Augmentation in torch, for a whole batch at once, of images on a device.
 
 Pad-and-crop and cutout give the pixels of shards.augment.pad_crop. Random-resized crops are two matrix products, down
 and across, with the weights of Pillow's antialiased bilinear filter: whole numbers of 1/1024, and grey levels of 1/8
@@ -74,7 +74,7 @@ def _weights(start: torch.Tensor, extent: torch.Tensor, mirrored: torch.Tensor, 
     centre = start + (at + 0.5) * shrink
     weights = (1 - (pixels + 0.5 - centre).abs() / shrink.clamp(min=1)).clamp(min=0)
     inside = (pixels + 1 > start) & (pixels < start + extent)
-    # A box thinner than a pixel may have no pixel's centre near enough: it takes the pixel that it lies in.
+    # A box thinner than a pixel may have no pixel's centre near enough: it takes the pixel that contains it.
     weights = torch.where(inside, weights, 0).clamp(min=0) + 1e-12 * ((pixels <= centre) & (centre < pixels + 1))
     whole = torch.round(_WEIGHT * weights / weights.sum(2, keepdim=True))
     largest = whole.argmax(2, keepdim=True)

@@ -96,7 +96,7 @@ class Decoder:
     def cut(
         self, data: np.ndarray, width: int, height: int, x: int, y: int, w: int, h: int
     ) -> tuple[np.ndarray, int, int, int, int]:
-        """Cut out the tiles that a box needs: (image, left, top, width, height), where they lie and how large they are.
+        """Cut out the tiles that a box needs: (image, left, top, width, height), their positions and sizes.
 
         The image is scratch memory, or `data` itself where nothing can be cut off, as of a PNG.
         """

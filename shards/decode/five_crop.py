@@ -27,5 +27,5 @@ def five_crops_into(out: np.ndarray, decoder: Decoder, data: np.ndarray, width: 
 
 
 def _places(right: int, bottom: int) -> Iterable[tuple[int, int]]:
-    """Tell the left and upper edges of the five, of which the last lies at (right, bottom)."""
+    """Tell the left and upper edges of the five, of which the last is at (right, bottom)."""
     return (round(right / 2), round(bottom / 2)), (0, 0), (right, 0), (0, bottom), (right, bottom)

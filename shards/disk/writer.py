@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """Where a written sample lies: suffixes, offsets and lengths in bytes, one per image member."""
+    """Where a stored sample is: suffixes, offsets and lengths in bytes, one per image member."""
 
     key: str
     suffixes: tuple[str, ...]

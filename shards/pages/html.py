@@ -22,7 +22,7 @@ def stylesheet() -> str:
 
 @cache
 def environment(package: str) -> jinja2.Environment:
-    """Return templates that lie in `package`. Autoescape is on: class names, keys and configs come from strangers."""
+    """Return the templates of `package`. Autoescape is on: class names, keys and configs come from strangers."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader(package, ""),
         autoescape=True,

@@ -69,7 +69,7 @@ def fix_layout(figure: Figure) -> None:
 def svg(figure: Figure, name: str, title: str) -> Markup:
     """Draw a figure of palette `PAPER` for inlining: no fixed size, ids that begin with `name`.
 
-    The <svg> says in data-x0, data-x1, data-y0 and data-y1 where, in its own units, 0 and 1 of its axes lie.
+    The <svg> says in data-x0, data-x1, data-y0 and data-y1 where, in its own units, 0 and 1 of its axes are.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify": True}):

@@ -33,7 +33,7 @@ def _u16(data: np.ndarray, at: int) -> Any:
 def read_headers(data: np.ndarray, width: int, height: int) -> tuple[int, int, int, int, int, int, int, int]:
     """Read the headers: (status, scan start, SOF position, MCU width, MCU height, restart interval, list, listed).
 
-    `list` is where the lengths of the `listed` tiles stand. Status is 1 for a baseline file of one scan, WHOLE for
+    `list` is the offset of the lengths of the `listed` tiles. Status is 1 for a baseline file of one scan, WHOLE for
     another readable frame of the expected size, or MISMATCH.
     """
     size = len(data)
@@ -102,7 +102,7 @@ def cut_tiles(
     """Write to `out` a JPEG of the tiles that box (x, y, w, h) needs: (bytes written, left, top, width, height).
 
     `left` and `top` are where the box starts inside the small image of `width` x `height`. One pixel of margin makes
-    chroma upsampling at the box's edge see the neighbours it sees in the whole image. Instead of a byte count stands
+    chroma upsampling at the box's edge see the neighbours it sees in the whole image. Instead of a byte count there is
     WHOLE or MISMATCH where nothing was written. `width` and `height` given are the index's; `out` needs len(data) + 2.
     """
     status, start, sof, mcu_w, mcu_h, interval, lengths, listed = read_headers(data, width, height)

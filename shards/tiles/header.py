@@ -15,7 +15,7 @@ LOOK = 11  # bits looked up at once: 10 and 12 are slower
 MAX_BLOCKS = 10  # of one MCU (B.2.3)
 
 # A lookup entry: bits to consume, or RARE; zeros to skip; the value. An entry is RARE if its value (the number of whose
-# bits stands in its place) or even its code (no bits to consume then) is longer than the lookup.
+# bits is in its place) or even its code (no bits to consume then) is longer than the lookup.
 RARE = 32
 RUN_SHIFT = 8
 VALUE_SHIFT = 16
@@ -23,7 +23,7 @@ END_OF_BLOCK = 128  # as a run: leads to k > 128, which tells it from a block th
 BAD = 64  # as a run: leads to 64 < k <= 128
 
 # Fields of `frame`
-SCAN, LUMA_H, LUMA_V, INTERVAL, LIST, LISTED = range(6)  # LIST: where the lengths of the LISTED tiles stand
+SCAN, LUMA_H, LUMA_V, INTERVAL, LIST, LISTED = range(6)  # LIST: offset of the lengths of the LISTED tiles
 
 _SOF0 = 0xC0
 _SOF1 = 0xC1
@@ -117,7 +117,7 @@ def read_header(
     data: Any, width: int, height: int, num: int, frame: Any, components: Any, raw: Any, scales: Any, quants: Any,
     lookups: Any, longest: Any, symbols: Any,
 ) -> bool:  # fmt: skip
-    """Read everything before the scan; False for a file of another kind, which is left to the ordinary road.
+    """Read everything before the scan; False for a file of another kind, which is left to the ordinary decoder.
 
     Accepted: 8-bit Huffman-coded sequential, one scan of YCbCr (`num` is 3), chroma 1x1 and luma 1x1, 2x1, 1x2 or 2x2,
     or of grey (1), Huffman tables 0 for luma and 1 for chroma, `width` x `height`. Fills frame int64 [6]; quants

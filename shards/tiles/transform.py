@@ -1,7 +1,7 @@
 """Inverse DCT and resizing along one axis, and the exchange of axes between.
 
-Data are float32 lines of LANES values: what lies along the axis is the line's number, everything else is a lane. Each
-step does the same to all lanes; nothing in between is rounded or clamped.
+Data are float32 lines of LANES values: the position along the axis is the line's number, everything else is a lane.
+Each step does the same to all lanes; nothing in between is rounded or clamped.
 """
 
 import math

@@ -121,9 +121,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(ckpt, predict, t
         "bomb.png": "more than 100,000,000 pixels by its header",
         "cut.jpg": "truncated",
         "empty.png": "empty file",
-        "gone.jpg": "is no file",
+        "gone.jpg": "is not a file",
         "huge.jpg": "more than 50,000 bytes",
-        "pipe.jpg": "is no file",
+        "pipe.jpg": "is not a file",
         "text?[2J.jpg": "",
     }
     assert sorted(reasons) == sorted(says)

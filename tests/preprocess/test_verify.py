@@ -137,7 +137,7 @@ DAMAGE = {
     ),
     "samples.npy of another length": (
         lambda root, *_: np.save(root / "samples.npy", np.load(root / "samples.npy")[:-1]),
-        [r"samples\.npy: \(69,\) rows of .*; --repair writes it anew from the shards"],
+        [r"samples\.npy: \(69,\) rows of .*; --repair rewrites it from the shards"],
         False,
     ),
     "an offset beyond the shard": (
@@ -163,7 +163,7 @@ DAMAGE = {
     ),
     "other statistics": (
         lambda root, *_: edit_index(root, statistics={"mean": [0.5] * 3, "std": [1.0] * 3}),
-        [r"index\.json: statistics are not those of its shards; --repair writes it anew"],
+        [r"index\.json: statistics are not those of its shards; --repair rewrites it"],
         False,
     ),
     "another count": (
@@ -181,7 +181,7 @@ DAMAGE = {
         [
             "train-000009.tar: index.json does not list it",
             "tar.tmp: half-written",
-            "packing.json: lies beside",
+            "packing.json: is beside",
             "reject",
         ],
         False,
@@ -231,7 +231,7 @@ def test_the_command_tells_by_its_status(copy, tmp_path):
     found = command(str(copy), "--repair", "--json", str(tmp_path / "found.json"))
     assert (found.returncode, found.stderr) == (1, "")
     assert "5 shards, 0.5 MB: 1 finding\n" in found.stdout
-    assert f"{copy}/train-000004.idx: written anew from the shards" in found.stdout
+    assert f"{copy}/train-000004.idx: rewritten from the shards" in found.stdout
     (finding,) = json.loads((tmp_path / "found.json").read_text())
     assert (finding["file"], finding["mend"]) == ("train-000004.idx", "rewrite")
     assert command(str(copy)).returncode == 0

@@ -85,7 +85,7 @@ def test_coco_that_holds_a_key_twice(tmp_path, key, old, new):
     """Two lists of annotations, as files joined by hand have them: those of the first were lost."""
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(COCO).replace(old, new, 1))
-    with pytest.raises(DataError, match=rf"instances\.json is no JSON \(key '{key}' is there twice in one object\)"):
+    with pytest.raises(DataError, match=rf"instances\.json is not JSON \(key '{key}' is there twice in one object\)"):
         read_instances(path)
 
 

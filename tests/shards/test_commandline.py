@@ -77,10 +77,10 @@ def no_descriptor_left(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("mistake", "told"),
     [
-        (file_below_a_file, "file/below: Not a directory; a file lies where a folder is needed"),
+        (file_below_a_file, "file/below: Not a directory; a file is where a folder is needed"),
         (name_too_long, ": File name too long; choose a shorter path"),
         (nothing_there, "nothing: No such file or directory; check its spelling"),
-        (folder_for_a_file, ": Is a directory; a folder lies where a file is needed"),
+        (folder_for_a_file, ": Is a directory; a folder is where a file is needed"),
         (no_descriptor_left, "x: Too many open files; raise the limit"),
     ],
 )

@@ -24,7 +24,7 @@ def fit_filters(
         given, own: tensors by name.
         keep_rgb: the first three channels of `own` are red, green and blue.
         new: kaiming draws new filters (He et al. 2015, fan out), mean takes the average of the RGB filters; scaled by
-            3 / channels where these stand alone, so that a grey picture is answered as before.
+            3 / channels where these are the only ones, so that a grey picture is answered as before.
 
     Returns:
         `given` with the filters exchanged, and their names.

@@ -1,4 +1,4 @@
-"""The model of a run: a network behind the normalisation of its pixels, made anew or from a checkpoint."""
+"""The model of a run: a network behind the normalisation of its pixels, new or from a checkpoint."""
 
 import torch
 from torch import nn

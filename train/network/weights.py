@@ -29,7 +29,7 @@ class LoadReport:
     """What became of each tensor: in both and loaded, only in the model, only in the file, of another shape.
 
     `extended` are those of the loaded that got filters for channels which the file's network does not have. `place` is
-    where in the file they are kept, `prefix` what stands before the names of the model there; empty for nothing.
+    where in the file they are kept, `prefix` what precedes the names of the model there; empty for nothing.
     """
 
     loaded: list[str]
@@ -94,7 +94,7 @@ def load_weights(network: nn.Module, path: str | Path, new_channels: NewChannels
 
 
 def find_prefix(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Find what stands before the names in a file so that most of its tensors fit: `module._orig_mod.` or nothing.
+    """Find what precedes the names in a file so that most of its tensors fit: `module._orig_mod.` or nothing.
 
     Wrappers (DataParallel, torch.compile, a Lightning module's attribute) put their name before each, in any order.
     """

@@ -1,7 +1,7 @@
 """Mixup (Zhang et al. 2018) and cutmix (Yun et al. 2019): each sample is mixed with its neighbour in the global batch.
 
 Samples 2i and 2i + 1 of a global batch are a pair: both are mixed with the share that the pair draws, each with the
-other. What a pair draws is a function of (seed, epoch, step, i) alone, and a pair lies on one rank where local batches
+other. What a pair draws is a function of (seed, epoch, step, i) alone, and a pair is on one rank where local batches
 are even: so any number of ranks and any `accumulate` train on the same mixtures. A sample without a neighbour, as the
 last of a short batch may be, stays as it is: padding is mixed into nothing.
 
@@ -50,7 +50,7 @@ def draw(key: tuple[int, int, int], num_pairs: int, mixup: float, cutmix: float,
 
 
 class Mix:
-    """Mix the batches of one rank, on their device. Raises DataError where a pair would lie on two ranks."""
+    """Mix the batches of one rank, on their device. Raises DataError where a pair would be on two ranks."""
 
     def __init__(self, config: TrainConfig, plan: Plan) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""What the runs of a sweep came to: read from their folders, compared, told on the terminal and in sweep.json."""
+"""What the runs of a sweep came to: read from their folders, compared, reported on the terminal and in sweep.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -86,7 +86,7 @@ def sweep(config: TrainConfig) -> bool:
         raise DataError(
             f"{out.path}: {len(failed)} of {len(plan)} runs failed: "
             f"{'; '.join(f'{name} ({reason})' for name, reason in failed.items())}; "
-            "mend that and give --resume, or leave these values out"
+            "fix that and give --resume, or leave these values out"
         )
     return finished
 
@@ -162,7 +162,7 @@ def _begin(out: RunFolder, config: TrainConfig, going_on: bool) -> None:
 
 
 def _record(out: Path, config: TrainConfig, outcomes: Sequence[Outcome]) -> None:
-    """Write sweep.json and sweep.html as things stand."""
+    """Write sweep.json and sweep.html for the state so far."""
     best = winner(outcomes)
     best_config = out / best.name / CONFIG_NAME if best else out / CONFIGURATION
     write_atomically(out / RESULTS, (json.dumps(sweep_results(outcomes), indent=1, allow_nan=False) + "\n").encode())
@@ -177,7 +177,7 @@ def _conclude(out: RunFolder, config: TrainConfig, plan: Sequence[Point], outcom
     if best is None:
         told = [f"{each.name} ({each.error or 'diverged'})" for each in outcomes]
         raise DataError(
-            f"{out.path}: no run finished an epoch: {'; '.join(told)}; mend that and give --resume, or other values "
+            f"{out.path}: no run finished an epoch: {'; '.join(told)}; fix that and give --resume, or other values "
             "(where runs diverged lower ones, or --clip-norm 1)"
         )
     run = out.path / best.name

@@ -17,7 +17,7 @@ from train.run.progress import metric_name
 from train.sweep.comparison import Outcome, metric_of, ranked, winner
 
 MAX_LOSS_OVER_MEDIAN = 4.0  # what a diverging run adds above this is cut off
-MAX_LOG_SPAN = 8.0  # values that span more than this, all above 0, stand on a logarithmic axis
+MAX_LOG_SPAN = 8.0  # values that span more than this, all above 0, get a logarithmic axis
 
 Line = tuple[int, str, list[tuple[float, float]]]  # number of the run, style, (epoch, value) points
 
@@ -57,7 +57,7 @@ def render_sweep(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], co
 
 
 def _shares(outcomes: Sequence[Outcome]) -> list[float]:
-    """How far, in %, each run's colour lies from the first to the second one: by the rank of its values."""
+    """How far, in %, each run's colour is from the first to the second one: by the rank of its values."""
     ranks = sorted(range(len(outcomes)), key=lambda run: tuple(outcomes[run].values.values()))
     return [100 * ranks.index(run) / max(1, len(outcomes) - 1) for run in range(len(outcomes))]
 
@@ -113,7 +113,7 @@ def _draw(lines: Sequence[Line], ylabel: str, palette: Palette, top: float | Non
 
 
 def _response(outcomes: Sequence[Outcome], options: Sequence[str]) -> Markup | None:
-    """The best value against the option, where one option has at least three values that can be told apart."""
+    """The best value against the option, where one option has at least three values that differ visibly."""
     marks = [
         (run, outcome.values[options[0]], outcome.best.value)
         for run, outcome in enumerate(outcomes)

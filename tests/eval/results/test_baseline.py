@@ -87,7 +87,7 @@ def test_thresholds_are_those_of_val_and_never_of_what_is_evaluated(tmp_path):
 )
 def test_another_file_is_refused(tmp_path, text):
     (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(DataError, match=r"is no metrics\.json of this evaluator"):
+    with pytest.raises(DataError, match=r"is not a metrics\.json of this evaluator"):
         find_metrics(str(tmp_path), "val")
 
 

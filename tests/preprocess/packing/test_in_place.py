@@ -280,7 +280,7 @@ def test_verify_reads_what_is_linked(foreign, tmp_path, monkeypatch, capsys, dam
         assert r"sample photo\xff: its key in samples.npy is none that the packer makes" in lines[0]
     elif damage == "emptied":
         assert "has 0 bytes" in lines[0]
-        assert "lies beyond the end of the shard" in lines[1]
+        assert "is beyond the end of the shard" in lines[1]
 
 
 def test_member_names_that_are_no_utf8(tmp_path, monkeypatch, capsys):

@@ -209,7 +209,7 @@ def test_a_full_disk_gets_one_line_and_leaves_nothing_half_finished(voc, tmp_pat
     ("args", "says"),
     [
         (["--source", "voc"], "--source voc needs --root"),
-        (["--source", "voc", "--root", "nowhere"], "nowhere is no folder"),
+        (["--source", "voc", "--root", "nowhere"], "nowhere is not a folder"),
         (["--source", "coco"], "coco"),
         (["--max-side", "-1"], "--max-side is -1: give from 1 to 65500 pixels, or 0 for the original size"),
         (["--max-side", "9", "--short-side", "9"], "--max-side 9 and --short-side 9 exclude"),

@@ -169,7 +169,7 @@ def test_no_such_layout(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"holds neither data_batch_1 nor data_batch_1\.bin"):
         Cifar10(tmp_path / "empty")
-    with pytest.raises(DataError, match="is no folder; give the folder cifar-10-batches-py"):
+    with pytest.raises(DataError, match="is not a folder; give the folder cifar-10-batches-py"):
         Cifar10(tmp_path / "nowhere")
     with pytest.raises(DataError, match="split 'val' is none of CIFAR-10's; there are: train, test"):
         Cifar10(tmp_path / "cifar-10-batches-py").records("val")

@@ -94,9 +94,9 @@ def lost() -> dict:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "is no JSON (Expecting value"),
-        ("{", "is no JSON"),
-        ("\xff", "is no JSON"),
+        ("", "is not JSON (Expecting value"),
+        ("{", "is not JSON"),
+        ("\xff", "is not JSON"),
         ("[" * 200_000, "is nested too deeply"),
         ('{"a":' * 200_000, "is nested too deeply"),
         ([1, 2], "holds a list, not images"),
@@ -139,7 +139,7 @@ def test_json_that_is_wrong_gets_one_line(tmp_path, content, says):
 
 
 def test_files_that_do_not_fit_together(tmp_path):
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         COCO(tmp_path / "absent")
     with pytest.raises(DataError, match=r"holds no annotations/instances_\*\.json and no .*; give the folder"):
         COCO(tmp_path)

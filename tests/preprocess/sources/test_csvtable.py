@@ -146,8 +146,8 @@ GOOD = "path,labels\nimg/a.jpg,cat dog\nimg/e.jpg,cat\n"
         (GOOD + "img/f.jpg,cat,dog\n", {}, "labels.csv:4: 3 values where there are 2 columns (path, labels); quote"),
         (GOOD + "img/f.jpg\n", {}, "labels.csv:4: 1 values where there are 2 columns"),
         (GOOD + '"img/f.jpg,cat\n', {}, "unexpected end of data; correct the line"),
-        (GOOD + "img/a.jpg,cow\n", {}, "labels.csv:4: 'img/a.jpg' stands at"),
-        (GOOD + "./img//a.jpg,cow\n", {}, "labels.csv:4: './img//a.jpg' stands at"),
+        (GOOD + "img/a.jpg,cow\n", {}, "labels.csv:4: 'img/a.jpg' is at"),
+        (GOOD + "./img//a.jpg,cow\n", {}, "labels.csv:4: './img//a.jpg' is at"),
         ("path,labels\nimg/a.jpg,\n", {}, "is empty in every row; name the one that holds the labels"),
         (ONE + "dog/cat\n", {}, "labels.csv:4: label 'dog/cat' is made of 'dog' and 'cat'"),
         (ONE + "dog+cat\n", {}, "give --label-separator '+', or --label-separator none if it is one label"),
@@ -194,7 +194,7 @@ def test_a_folder_with_no_table_or_several(photos):
         CSV(photos)
     with pytest.raises(DataError, match="two of these tables are of one split"):
         CSV(photos, table="labels.csv,labels.csv")
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         CSV(photos / "labels.csv")
 
 

@@ -118,7 +118,7 @@ def test_mistakes_get_one_line(tmp_path):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "is no folder" in says(lambda root: None, "absent")
+    assert "is not a folder" in says(lambda root: None, "absent")
     assert "holds images but no class folder" in says(lambda root: None, "photos/train/cat")
     assert "dog holds no image" in says(lambda root: (root / "train/dog/1.jpg").unlink())
     assert "train has no class 'cow'" in says(lambda root: write(root / "val/cow/1.jpg"))

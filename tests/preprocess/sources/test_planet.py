@@ -107,12 +107,12 @@ def test_records_are_the_rows(folder, tags):
         ("image_name,tags\na,clear\nb,Haze\n", "train_v2.csv:3: 'Haze' is none of the 17 tags"),
         (
             "image_name,tags\na,clear\n\nb,haze\na,haze\n",
-            "train_v2.csv:5: a stands in line 2 already; remove one of them",
+            "train_v2.csv:5: a is in line 2 already; remove one of them",
         ),
-        ("image_name,tags\na,clear\nb\n", "train_v2.csv:3: 1 values instead of image_name,tags; mend this line"),
+        ("image_name,tags\na,clear\nb\n", "train_v2.csv:3: 1 values instead of image_name,tags; correct this line"),
         ("image_name,tags\na,clear,haze\nb,haze\n", "train_v2.csv:2: 3 values instead of image_name,tags"),
-        ("image_name,tags\n,clear\nb,haze\n", "train_v2.csv:2: '' is no image name"),
-        ("image_name,tags\n../a,clear\nb,haze\n", "train_v2.csv:2: '../a' is no image name"),
+        ("image_name,tags\n,clear\nb,haze\n", "train_v2.csv:2: '' is not an image name"),
+        ("image_name,tags\n../a,clear\nb,haze\n", "train_v2.csv:2: '../a' is not an image name"),
         (
             "a,clear\nb,haze\n",
             "train_v2.csv:1: 'a,clear' instead of image_name,tags; give the list's name with --table",
@@ -157,7 +157,7 @@ def test_another_list_and_folder_by_name(tmp_path):
     for images, says in (
         ("..", "'..' is no path inside"),
         ("/", "'/' is no path inside"),
-        ("a", "a is no folder; give"),
+        ("a", "a is not a folder; give"),
     ):
         with pytest.raises(DataError, match=says):
             Planet(tmp_path, table="mine.csv", images=images)
@@ -166,7 +166,7 @@ def test_another_list_and_folder_by_name(tmp_path):
 
 
 def test_folders_that_do_not_fit(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere is no folder; give the folder that holds train_v2\.csv"):
+    with pytest.raises(DataError, match=r"nowhere is not a folder; give the folder that holds train_v2\.csv"):
         Planet(tmp_path / "nowhere")
     root = small(tmp_path, GOOD, images=("a",))
     small(tmp_path, GOOD, images=("b",), kind="jpg")

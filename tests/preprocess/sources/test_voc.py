@@ -76,7 +76,7 @@ def test_without_master_lists_the_first_class_list_gives_the_order(tmp_path):
 
 def test_a_class_list_in_another_order_is_refused(tmp_path):
     root = make_voc(tmp_path, LISTS | {"dog_train": "c -1\nb 0\na 1\n"})
-    with pytest.raises(DataError, match=r"dog_train\.txt:1: 'c' stands where the other lists .* have 'a'"):
+    with pytest.raises(DataError, match=r"dog_train\.txt:1: 'c' is where the other lists .* have 'a'"):
         VOC(root).records("train")
 
 
@@ -172,7 +172,7 @@ def test_wrong_roots(tmp_path):
     make_voc(tmp_path / "VOCdevkit" / "VOC2012")
     for root in (tmp_path, tmp_path / "VOCdevkit"):
         assert f"use {tmp_path / 'VOCdevkit' / 'VOC2012'}" in message(lambda root=root: VOC(root))
-    assert "is no folder" in message(lambda: VOC(tmp_path / "nowhere"))
+    assert "is not a folder" in message(lambda: VOC(tmp_path / "nowhere"))
     (tmp_path / "bare" / "JPEGImages").mkdir(parents=True)
     assert "ImageSets/Main is missing" in message(lambda: VOC(tmp_path / "bare"))
     make_voc(tmp_path / "no-lists", {})

@@ -225,7 +225,7 @@ def test_a_damaged_index_is_not_made_to_look_right(records, packed, copy, capsys
     (copy / "index.json").write_text(json.dumps(described))
     try:
         assert pack(records, copy).num_kept == 0
-        assert "index.json: is not what was written; every shard is packed anew" in capsys.readouterr().err
+        assert "index.json: fails its checksum; every shard is packed again" in capsys.readouterr().err
     except DataError as error:
         assert checksum
         assert "--repair moves what is damaged out of the way" in str(error)  # noqa: PT017
