@@ -21,6 +21,11 @@ from tests.building import Installed, build_both
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers further threads of torch only cost
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a test imports torch
 
+# Who asks for one of these trains, opens pages, reads real photographs, or works in an environment of its own.
+SLOW_FIXTURES = {
+    *("animals", "bf16_run", "digits", "four_bands", "shades", "whole_run", "whole_sweep", "without_positives"),
+    *("browser", "cifar10_root", "planet_root", "voc2012_root", "distributions", "installed"),
+}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NO_BROWSER = "no Chromium to open pages with"
 CLASSES = tuple(f"class-{number}" for number in range(11))
@@ -149,6 +154,14 @@ def browser():
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items):
+    """Mark as slow whatever needs a fixture that is; the rest is marked by hand."""
+    for item in items:
+        if not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # so that this is said last, after every other reason for a skip

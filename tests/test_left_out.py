@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.building import ROOT
 
 PAGE = "tests/train/sweep/test_sweep.py::test_the_page_shows_every_run_in_its_own_colour"
 
 
+@pytest.mark.slow
 def test_without_a_browser_the_last_lines_name_what_was_left_out_and_the_remedy(tmp_path):
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", PAGE]
     environment = {**os.environ, "PATH": str(tmp_path)}

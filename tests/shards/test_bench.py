@@ -19,6 +19,7 @@ def bench(*args) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "shards.bench", *args], capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [[], ["--cache", "ram", "--no-train"]])
 def test_it_tells_figures_stages_and_one_sentence(packed, extra):
     done = bench(str(packed.parent), "--size", "32", "--seconds", "0.5", *extra)
@@ -89,6 +90,7 @@ def test_idle_cores_are_named(index, monkeypatch):
     assert sentence == "The loader's threads are busy, and only 2 of 8 cores are used: raise --num-threads."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "says"),
     [

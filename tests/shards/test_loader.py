@@ -209,6 +209,7 @@ def test_a_damaged_image_stops_with_shard_and_key(packed, tmp_path):
         ShardDataset(damaged)[37]
 
 
+@pytest.mark.slow
 def test_map_style_dataset_in_worker_processes(index):
     dataset = ShardDataset(index)
     workers = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn")

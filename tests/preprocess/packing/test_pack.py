@@ -161,6 +161,7 @@ def voc(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_killed_at_any_image_then_run_again(tmp_path):
     """Before the first one, inside a shard, at its last image, at the first of the next, before the very last."""
     photos = [record.path for record in write_photographs(tmp_path / "photos", 60)]

@@ -142,6 +142,7 @@ def tell_when_waiting() -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["hanging", "abandoned"])
 def test_ctrl_c_and_exit_do_not_wait_for_a_read_that_hangs(packed, way):
     script = f"""
