@@ -1,7 +1,7 @@
 # make setup   one virtual environment in .venv, made once; make test adds what tests need
 # make demo    pack, train and evaluate the embedded default
 # make check   lint, types and the fast tests: two minutes on two cores, more the first time
-# make test    lint, types and all tests
+# make test    lint, types and all tests: some ten minutes on two cores
 # make wheel-check   build sdist and wheel, install the wheel without the repository, run the commands
 # make clean   remove the environment and what was built; packed sets and runs stay
 # make faults  kills, full disks, corruption, other numbers of ranks, at full length: what was tried, what was lost
