@@ -1,8 +1,9 @@
-"""What several rooms of the tests share: synthetic photographs, packed, and where the real ones lie."""
+"""What several rooms of the tests share: synthetic photographs, packed, and where the real ones are."""
 
 import io
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,16 @@ from preprocess.record import Record
 from shards.index import DatasetIndex
 from tests.building import Installed, build_both
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers further threads of torch only cost
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a test imports torch
+
+# Who asks for one of these trains, opens pages, reads real photographs, or works in an environment of its own.
+SLOW_FIXTURES = {
+    *("animals", "bf16_run", "digits", "four_bands", "shades", "whole_run", "whole_sweep", "without_positives"),
+    *("browser", "cifar10_root", "planet_root", "voc2012_root", "distributions", "installed"),
+}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+NO_BROWSER = "no Chromium to open pages with"
 CLASSES = tuple(f"class-{number}" for number in range(11))
 SIZES = [(97, 61), (64, 64), (1, 1), (33, 200), (160, 120), (17, 15), (240, 48), (128, 129)]
 
@@ -135,11 +146,35 @@ def installed(distributions, tmp_path_factory) -> Installed:
 @pytest.fixture(scope="session")
 def browser():
     """One for all tests: a second one in the same process would not start."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    sync_api = pytest.importorskip("playwright.sync_api", reason=NO_BROWSER)
+    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
     if chromium is None:
-        pytest.skip("no chromium on the PATH to open pages with")
+        pytest.skip(NO_BROWSER)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items):
+    """Mark as slow whatever needs a fixture that is; the rest is marked by hand."""
+    for item in items:
+        if not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # so that this is said last, after every other reason for a skip
+def pytest_terminal_summary(terminalreporter):
+    """Name the tests that need a browser where there is none, and say how to get one."""
+    yield
+    skipped = terminalreporter.stats.get("skipped", [])
+    left_out = Counter(report.nodeid.partition("[")[0] for report in skipped if NO_BROWSER in str(report.longrepr))
+    if left_out:
+        terminalreporter.section("left out: tests that open pages in Chromium", yellow=True)
+        for name, num in sorted(left_out.items()):
+            terminalreporter.line(f"{name} ({num})" if num > 1 else name)
+        terminalreporter.line(
+            f"{left_out.total()} tests were left out. They need one of {', '.join(BROWSERS)} on the PATH, "
+            "such as from `apt-get install chromium`, and playwright from `pip install -e '.[dev]'`."
+        )

@@ -18,7 +18,8 @@ def alone_in(root: Path) -> Iterator[None]:
     """Lock a folder against other packers and repairs; no file is left behind. Raises DataError if one is running.
 
     The lock is on the folder's own descriptor, which no worker process inherits, so it ends with this process at the
-    latest. Where a file system has no locks (NFS has none on a folder) the work is done without.
+    latest. Where a file system has no locks (NFS has none on a folder) the work is done without. The package filelock
+    would leave a file of its own in the folder.
     """
     if fcntl is None:
         yield

@@ -38,7 +38,10 @@ def check(row: Row, root: Path, whole: dict[str, bytes], where: str) -> bool:
 
 
 def at_random_moments(options: Options, source: Path, workers: int) -> Row:
-    """Kill, start the same command again, until it is through; then begin anew, until all moments are used."""
+    """Kill, start the same command again, until it is through; then begin again, until all moments are used.
+
+    A moment counts if there was still something to kill.
+    """
     row = Row(f"packing, {workers} worker{'s' if workers > 1 else ''}: SIGKILL, random moments")
     rng, folder = random.Random(options.seed + workers), options.folder / f"workers-{workers}"
     args = ["preprocess.shard", "--source", "voc", "--root", str(source), "--splits", "train"]
@@ -49,7 +52,8 @@ def at_random_moments(options: Options, source: Path, workers: int) -> Row:
     shared = set(os.listdir("/dev/shm"))
     num_moments, num_finished = options.moments(40, 3), 0
     root = folder / "killed/train"
-    for moment in range(num_moments):
+    moment = 0
+    while moment < num_moments:
         job = Job(folder, *args, str(folder / "killed"))
         time.sleep(rng.uniform(0, duration))
         members = job.members()
@@ -61,6 +65,7 @@ def at_random_moments(options: Options, source: Path, workers: int) -> Row:
         if check(row, root, whole, f"moment {moment}"):
             num_finished += 1
             shutil.rmtree(root)
+        moment += bool(victims)
     Job(folder, *args, str(folder / "killed")).finish()
     row.check(content(root) == whole, "the folder is not what an undisturbed packing writes")
     row.lost += leftovers(folder / "tmp", shared)

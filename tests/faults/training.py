@@ -63,7 +63,10 @@ def victims(job: Job, name: str) -> list[psutil.Process]:
 
 
 def at_random_moments(options: Options, data: Path, cache: str) -> Row:
-    """Kill, go on, until the run is through; compare, begin anew, until all moments are used."""
+    """Kill each victim in turn and go on; where the run is through, compare it and begin again.
+
+    A victim that was not there yet, or had ended, is tried again.
+    """
     row = Row(f"training on 2 ranks, cache {cache}: SIGKILL")
     rng, folder = random.Random(f"{options.seed} {cache}"), options.folder / cache
     shared = set(os.listdir("/dev/shm"))
@@ -74,15 +77,18 @@ def at_random_moments(options: Options, data: Path, cache: str) -> Row:
     job.finish()
     training, expected = time.monotonic() - job.started - setup, undisturbed.result()
     killed = TwoRanks(folder, data, folder / "killed", "--cache", cache)
-    num_moments, num_finished, slowest, told = options.moments(20, 1), 0, 0.0, 0
-    for moment in range(num_moments):
+    num_moments, num_finished, slowest, told = options.moments(20, len(VICTIMS)), 0, 0.0, 0
+    moment, num_starts = 0, 0
+    while moment < num_moments:
         job, victim = killed.start(), VICTIMS[(moment + options.seed) % len(VICTIMS)]
+        num_starts += 1
         if rng.random() < 0.2:
             time.sleep(rng.uniform(0, setup))
         else:
             job.wait_for(TRAINS)
             time.sleep(rng.uniform(0, training))
-        job.kill(victims(job, victim))
+        found = victims(job, victim)
+        job.kill(found)
         at = time.monotonic()
         row.lost += [f"moment {moment}, {victim} killed: {line}" for line in job.end()]
         slowest, told = max(slowest, time.monotonic() - at), told + (LOST in job.output)
@@ -91,13 +97,15 @@ def at_random_moments(options: Options, data: Path, cache: str) -> Row:
             row.check(killed.result() == expected, f"moment {moment}: another result than undisturbed")
             shutil.rmtree(folder / "killed")
             num_finished += 1
+        moment += bool(found)
     killed.start().finish()
     row.check(killed.result() == expected, "another result than undisturbed")
     row.lost += leftovers(folder / "tmp", shared)
     strange = [path.name for path in folder.glob("killed*") if path.name != "killed"]
     strange += [path.name for path in (folder / "killed").iterdir() if path.suffix in (".new", ".old", ".tmp")]
     row.check(not strange, f"left behind: {strange}")
-    row.tried = f"{num_moments} moments, {num_finished + 1} runs finished, all gone within {slowest:.0f} s, {told} told"
+    row.tried = f"{num_moments} kills ({', '.join(VICTIMS[:num_moments])}) in {num_starts} starts, "
+    row.tried += f"{num_finished + 1} runs finished, all gone within {slowest:.0f} s, {told} told"
     return row
 
 
@@ -115,7 +123,7 @@ def is_whole(run_folder: Path) -> bool:
 def a_rank_without_launcher(options: Options, data: Path) -> Row:
     """Kill one of two ranks that nobody watches over: the other one must find out and say so."""
     row, folder = Row("a rank of two, no launcher: SIGKILL"), options.folder / "alone"
-    rng, num_moments, slowest = random.Random(options.seed), options.moments(6, 1), 0.0
+    rng, num_moments, slowest = random.Random(options.seed), options.moments(6, 2), 0.0
     for moment in range(num_moments):
         ranks = TwoRanks(folder, data, folder / str(moment), "--epochs", "100000").start_without_launcher()
         ranks[0].wait_for("epoch ")

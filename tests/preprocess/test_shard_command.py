@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from preprocess.packing.pool import CHUNK
 from preprocess.shard import ShardConfig, main
 from preprocess.sources import digits
 from preprocess.sources.digits import write_digits
 from shards.commandline import run
+from tests.conftest import write_photographs
+from tests.preprocess import waiting
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,16 +52,18 @@ def command(monkeypatch, capsys, *args: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
-def test_no_process_outlives_a_killed_packing(source, tmp_path):
-    out = tmp_path / "orphans-of-this-test"
-    process = start(*arguments(source, out, "--workers", "3"))
-    while process.poll() is None and not (out / "train" / "train-000001.tar").exists():
-        time.sleep(0.005)
+def test_no_process_outlives_a_killed_packing(tmp_path):
+    """It is killed while each of three workers reads an image and would do so for ever."""
+    photos = [record.path for record in write_photographs(tmp_path / "photos", 3 * CHUNK)][::CHUNK]
+    waiting.hold(*photos)
+    args = ["--source", waiting.NAME, "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+    process = start(*args, "--workers", "3")
+    waiting.wait_until_reached(process, *photos)
     children = _descendants(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()  # not communicate: an orphan would keep the pipe open
     assert len(children) >= 3
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (alive := [pid for pid in children if _is_alive(pid)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert alive == []

@@ -4,6 +4,8 @@ import pytest
 
 from shards.loader import BATCHES_AHEAD
 
+pytestmark = pytest.mark.slow
+
 NUM_THREADS = 2
 
 

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Of a step on a batch that is on the device: ResNet-18, momentum off. Waits: fp16's scaler asks for its verdict.
 STEP_LAUNCHES = {"no": 226, "fp16": 281}  # 273 where what nothing has computed says that a gradient overflowed
 STEP_WAITS = {"no": 0, "bf16": 0, "fp16": 1}

@@ -5,6 +5,8 @@ import pytest
 from eval.prediction.tta import AUGMENTATIONS
 from tests.pretend.values import TRAININGS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(pretended, digits, tmp_path_factory):

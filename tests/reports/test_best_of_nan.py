@@ -16,6 +16,8 @@ from train.run.folder import read_metrics
 from train.run.progress import Best, better, judged
 from train.sweep.comparison import Outcome, metric_of, winner
 
+pytestmark = pytest.mark.slow
+
 
 def write_set(root, val_labels, num=40):
     for split in ("train", "val"):

@@ -15,6 +15,8 @@ from tests.conftest import jpeg, photograph
 from tests.train.conftest import pack_here
 from tests.train.here import command_here, train_here
 
+pytestmark = pytest.mark.slow
+
 NUM = 24
 CLASSES = ("one", "two")
 

@@ -10,6 +10,8 @@ import pytest
 
 from shards.host import compiled
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = "from shards.sampler import shuffled; print(*shuffled(range(6), 1000, 3, 0))"
 NOT_KEPT = "compiled code cannot be kept"

@@ -36,6 +36,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["repvgg_a0", "mobileone_s0"])
 def test_a_backward_pass_in_fp32_survives_on_a_cpu_without_avx512(model):
     environment = {**os.environ, **LESSER_CPU, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -18,6 +18,7 @@ from shards.loader import BATCHES_AHEAD, Loader
 from shards.pipeline.buffers import PinnedRing
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
+from tests.shards.left_behind import still_running
 
 
 def loader(index, **options) -> Loader:
@@ -146,13 +147,13 @@ def test_slots_are_used_again(index):
 
 
 def test_no_thread_stays_behind(index):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     iterator = iter(loader(index, num_threads=4))
     next(iterator)
     iterator.close()
     list(loader(index, num_threads=3))
     gc.collect()
-    assert threading.active_count() == before
+    assert still_running(before) == []
 
 
 def test_global_randomness_is_left_alone(index):
@@ -208,6 +209,7 @@ def test_a_damaged_image_stops_with_shard_and_key(packed, tmp_path):
         ShardDataset(damaged)[37]
 
 
+@pytest.mark.slow
 def test_map_style_dataset_in_worker_processes(index):
     dataset = ShardDataset(index)
     workers = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn")

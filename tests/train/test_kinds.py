@@ -11,6 +11,8 @@ from tests.train.here import train_here
 from train.run.folder import read_metrics
 from train.run.stop import Stop
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "bce": ("digits", {"pos_weight": 10.0, "label_smoothing": 0.05}),
     "focal": ("digits", {"loss": "focal", "focal_gamma": 1.0, "mixup": 0.2}),

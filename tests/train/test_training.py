@@ -1,6 +1,7 @@
 """The training command: exact resume, several processes, what it leaves behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -34,20 +35,29 @@ def start(*args: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-m", *args], env=environment(), cwd=ROOT, **pipes)
 
 
-def wait_for_middle_of_an_epoch(process: subprocess.Popen[str], run: Path) -> None:
-    """Wait until the run has saved a checkpoint inside its second or third epoch."""
-    for _ in range(3000):
-        if process.poll() is not None:
-            raise AssertionError(f"ended too early: {process.stdout.read()}")
-        if checkpoint.exists(run / "last"):
-            try:
-                progress = checkpoint.read(run / "last").meta.progress
-            except (OSError, ValueError):  # it is being exchanged this very moment
-                continue
-            if progress.epoch >= 1 and progress.step > 0:
-                return
-        time.sleep(0.01)
-    raise AssertionError("no checkpoint in the middle of an epoch")
+def interrupt_in_the_middle(process: subprocess.Popen[str], run: Path, kill: signal.Signals) -> str:
+    """Send a signal inside the second epoch of three; return what the run printed.
+
+    The run is halted while its checkpoint is looked at: it cannot come to its end in between.
+    """
+    while not is_in_the_middle(run):
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+        assert process.poll() is None, f"ended too early: {process.stdout.read()}"
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    process.send_signal(kill)
+    process.send_signal(signal.SIGCONT)
+    return process.communicate(timeout=300)[0]
+
+
+def is_in_the_middle(run: Path) -> bool:
+    """Tell whether the newest checkpoint was saved inside the second of three epochs."""
+    try:
+        progress = checkpoint.read(run / "last").meta.progress
+    except (OSError, ValueError):  # not there yet, or halted while it is exchanged
+        return False
+    return progress.epoch == 1 and progress.step > 0
 
 
 def test_a_run_folder_holds_what_repeats_the_run(whole_run):
@@ -76,9 +86,7 @@ def test_a_killed_run_resumes_to_the_same_bits(kill, whole_run, train_args, tmp_
     run = tmp_path / "killed"
     args = [*train_args, "--out", str(run), "--save-every-steps", "2"]
     process = start(*args)
-    wait_for_middle_of_an_epoch(process, run)
-    process.send_signal(kill)
-    output = process.communicate(timeout=60)[0]
+    output = interrupt_in_the_middle(process, run, kill)
     if kill != signal.SIGKILL:
         assert process.returncode == 130
         assert "--resume" in output
@@ -129,9 +137,7 @@ def test_a_killed_bf16_run_with_averaged_weights_resumes_to_the_same_bits(train_
     succeed(command(*args, "--out", str(tmp_path / "whole")))
     run = tmp_path / "killed"
     process = start(*args, "--out", str(run), "--save-every-steps", "2")
-    wait_for_middle_of_an_epoch(process, run)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    interrupt_in_the_middle(process, run, signal.SIGKILL)
     succeed(command(*args, "--out", str(run), "--resume"))
     assert same(weights(run), weights(tmp_path / "whole"))
     averages = [safetensors.torch.load_file(path / "last/ema.safetensors") for path in (run, tmp_path / "whole")]

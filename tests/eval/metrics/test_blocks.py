@@ -1,7 +1,6 @@
 """Blocks of classes: order, bounds, threads, and what surrounds the call."""
 
 import threading
-import time
 
 import pytest
 import torch
@@ -23,6 +22,7 @@ def three_threads():
 @pytest.mark.parametrize("shape", [LARGE, (500, 7), (3, 1), (4, 0)])
 def test_classes_come_back_in_order_and_few_are_worked_on_at_once(shape, three_threads):
     lock, now, most, places = threading.Lock(), 0, 0, set()
+    met = threading.Event()  # two threads have a block each
 
     def block(scores, extra):
         nonlocal now, most
@@ -30,9 +30,11 @@ def test_classes_come_back_in_order_and_few_are_worked_on_at_once(shape, three_t
             now += scores.numel()
             most = max(most, now)
             places.add(threading.get_ident())
+            if len(places) > 1 or shape != LARGE:
+                met.set()
         assert scores.is_contiguous()
         assert extra.shape == (len(scores), 2)
-        time.sleep(0.005)  # so that threads meet
+        assert met.wait(60), "one thread does all blocks"
         with lock:
             now -= scores.numel()
         return extra[:, 0] + scores.shape[1]

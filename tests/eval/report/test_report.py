@@ -162,10 +162,6 @@ def test_an_image_that_cannot_be_decoded_whole_is_grey_and_named_once(prediction
     assert make_report(predictions).count("grey here") == 0
 
 
-def test_same_input_same_page(predictions):
-    assert make_report(predictions) == make_report(predictions)
-
-
 def test_no_history_no_galleries_no_tail(browser, predictions, tmp_path):
     low = Predictions(
         predictions.scores * 0.4,

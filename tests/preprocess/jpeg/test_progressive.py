@@ -205,6 +205,7 @@ def equal_if_sound(data: bytes, tiled: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_damage_gives_no_other_pixels_and_reads_nothing_outside(tmp_path):
     """Numba's caches do not know of its bounds checks, so that these are compiled into a folder of their own."""
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}

@@ -2,13 +2,11 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from preprocess.packing.pack import Job
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import CLASSES, pack, write_photographs
+from tests.preprocess import waiting
 
 ROOT = Path(__file__).parents[3]
 
@@ -162,22 +161,24 @@ def voc(tmp_path_factory) -> Path:
     return root
 
 
-def test_killed_at_any_moment_then_run_again(voc, tmp_path):
-    args = ["--source", "voc", "--root", str(voc), "--shard-samples", "10", "--workers", "1"]
+@pytest.mark.slow
+def test_killed_at_any_image_then_run_again(tmp_path):
+    """Before the first one, inside a shard, at its last image, at the first of the next, before the very last."""
+    photos = [record.path for record in write_photographs(tmp_path / "photos", 60)]
+    args = ["--source", waiting.NAME, "--root", str(tmp_path / "photos"), "--shard-samples", "10", "--workers", "1"]
     assert command(*args, "--out", str(tmp_path / "whole")).returncode == 0
-    rng, moments = random.Random(0), 0
     out = tmp_path / "killed"
-    while moments < 6:
+    for place in (0, 5, 9, 10, 34, 59):
+        waiting.hold(photos[place])
         argv = [sys.executable, "-m", "preprocess.shard", *args, "--out", str(out)]
         process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        while process.poll() is None and not (out / "train").exists():
-            time.sleep(0.005)
-        time.sleep(rng.random() * 0.2)
+        waiting.wait_until_reached(process, photos[place])
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        moments += 1
-        if (out / "train/index.json").exists():
-            shutil.rmtree(out)
+        assert process.returncode == -signal.SIGKILL
+        assert not (out / "train/index.json").exists()
+        assert len(list((out / "train").glob("*.tar"))) == max(0, place - 1) // 10  # ended by the image after it
+        waiting.let_go(photos[place])
     again = command(*args, "--out", str(out))
     assert again.returncode == 0, again.stderr
     assert content(out / "train") == content(tmp_path / "whole/train")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import time
 from typing import Any
 
 import pytest
@@ -51,14 +50,12 @@ def test_a_read_that_hangs_ends_with_the_name_of_the_image(records, workers):
     ],
 )
 def test_whatever_reading_raises_is_told_at_once(records, workers, error, raised, says):
-    pool = Pool(workers, read_timeout_s=60)
-    started = time.monotonic()
+    pool = Pool(workers, read_timeout_s=10_000)  # waiting for it would outlast the test
     try:
         with pytest.raises(raised, match=says):
             list(pool.pack([*records[:3], as_a(Failing, records[3], error=error)], ImageOptions()))
     finally:
         pool.close()
-    assert time.monotonic() - started < 50
 
 
 def no_memory(data: bytes) -> Packed:

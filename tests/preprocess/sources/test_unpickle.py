@@ -106,6 +106,9 @@ def test_no_bomb_goes_off():
     for data in (maze + b"U\x01a\x93.", maze + b")R.", maze + b"}b.", maze + b"}(h\x3cK\x01u.", maze + b"\x85K\x01R."):
         with pytest.raises(UnpickleError):
             unpickle(b"\x80\x04" + data)
+    pairs = b"K\x00\x85q\x00" + b"".join(b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60))
+    with pytest.raises(UnpickleError, match="keys that are no text"):  # Python would hash 2**60 numbers
+        unpickle(b"\x80\x02}(" + pairs + b"K\x01u.")
     text = b"c_codecs\nencode\nq\x00X\x10\x27\x00\x00" + b"a" * 10_000 + b"q\x01X\x06\x00\x00\x00latin1q\x02("
     with pytest.raises(UnpickleError, match="call of another kind"):
         unpickle(b"\x80\x02" + text + b"h\x00h\x01h\x02\x86R" * 1_000 + b"t.")

@@ -12,6 +12,7 @@ import pytest
 
 from shards.errors import DataError
 from shards.loader import Loader
+from tests.shards.left_behind import still_running
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.timeout(120)
@@ -69,18 +70,41 @@ def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_be
         released.set()
 
 
-def test_a_slow_batch_is_no_hang(index):
-    """Each sample takes a third of the timeout, the batch several times as long."""
-    loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)
+def test_a_slow_batch_is_no_hang(index, monkeypatch):
+    """Three of its samples take longer than the timeout each: it expires at each, then the next one is being read."""
+    expired, next_one, num_expired = threading.Event(), threading.Event(), 0
+
+    class Watched(threading.Condition):
+        def wait_for(self, predicate, timeout=None):
+            nonlocal num_expired
+            done = super().wait_for(predicate, timeout)
+            if timeout is not None and not done:
+                num_expired += 1
+                expired.set()
+                next_one.wait()
+                next_one.clear()
+            return done
+
+    loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.05)
     loader.warm_up()
-    member = loader.maker._reader.member
+    member, num_read = loader.maker._reader.member, 0
 
     def slow(row, number):
-        time.sleep(0.1)
+        nonlocal num_read
+        num_read += 1
+        if num_read in (3, 4, 5):
+            next_one.set() if num_read > 3 else None
+            expired.wait()
+            expired.clear()
+        elif num_read == 6:
+            next_one.set()
         return member(row, number)
 
     loader.maker._reader.member = slow
-    next(iter(loader))
+    monkeypatch.setattr("threading.Condition", Watched)
+    batch = next(iter(loader))
+    assert batch.valid.all()
+    assert num_expired == 3
 
 
 def test_an_exception_in_a_thread_reaches_the_consumer(index):
@@ -95,7 +119,7 @@ def test_an_exception_in_a_thread_reaches_the_consumer(index):
 
 
 def test_an_exception_in_the_loop_leaves_no_thread(index):
-    before = threading.active_count()
+    before = set(threading.enumerate())
 
     def loop():
         for _ in Loader(index, 8, 32, num_threads=3):
@@ -103,16 +127,29 @@ def test_an_exception_in_the_loop_leaves_no_thread(index):
 
     with pytest.raises(RuntimeError, match="in the training loop"):
         loop()
-    assert threading.active_count() == before
+    assert still_running(before) == []
 
 
+def tell_when_waiting() -> None:
+    """Print a line once the main thread waits for something."""
+    main = threading.main_thread().ident
+
+    def look() -> None:
+        while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
+            time.sleep(0.01)
+        print("waiting", flush=True)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["hanging", "abandoned"])
 def test_ctrl_c_and_exit_do_not_wait_for_a_read_that_hangs(packed, way):
     script = f"""
 import signal
 from shards import loader as module
 from shards.index import DatasetIndex
-from tests.shards.pipeline.test_hangs import hang_at
+from tests.shards.pipeline.test_hangs import hang_at, tell_when_waiting
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a job in the background is started without
 module.JOIN_TIMEOUT_S = 0.5
 loader = module.Loader(DatasetIndex.open({str(packed)!r}), 8, 32, train=False)
@@ -120,17 +157,18 @@ loader.warm_up()
 hang_at(loader, 20)
 iterator = iter(loader)
 next(iterator), next(iterator)
-print("waiting", flush=True)
 if {way!r} == "hanging":
+    tell_when_waiting()
     next(iterator)
+print("abandoned", flush=True)
 """
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, "-c", script], env=env, cwd=ROOT, **pipes)
-    assert process.stdout.readline() == "waiting\n"
+    said = process.stdout.readline()
     if way == "hanging":
-        time.sleep(0.5)
         process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate()
+    assert said == ("waiting\n" if way == "hanging" else "abandoned\n"), errors
     assert ("KeyboardInterrupt" in errors) == (way == "hanging"), errors
     assert process.returncode == (-signal.SIGINT if way == "hanging" else 0)

@@ -127,6 +127,7 @@ def test_damage_is_refused_or_decoded_as_far_as_it_is_there(subsampling, changes
     assert pixels.shape == (box[3], box[2], 1 if subsampling == 3 else 3)
 
 
+@pytest.mark.slow
 def test_bounds_are_kept_with_checks_on():
     """The compiled code runs without bounds checks; here once more with them, over thousands of damaged files."""
     script = """

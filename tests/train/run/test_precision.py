@@ -57,6 +57,7 @@ def bf16_run(shades, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_a_cpu_without_instructions_computes_in_fp32(lesser_cpu):
     script = (
         "import torch; from train.run.precision import choose_precision; print(choose_precision(torch.device('cpu')))"
@@ -161,6 +162,7 @@ def test_nothing_is_said_of_what_is_as_asked_for():
     assert (precision_line(Chosen("bf16", ""), CPU) == "") == bool(bf16_instructions())
 
 
+@pytest.mark.slow
 def test_the_first_rank_chooses_for_all(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(FIRST_RANK)

@@ -12,7 +12,7 @@ import torch
 from shards.errors import DataError
 from tests.train.conftest import command, launch, succeed
 from tests.train.here import cpu
-from tests.train.test_training import same, start, wait_for_middle_of_an_epoch, weights
+from tests.train.test_training import interrupt_in_the_middle, same, start, weights
 from train.config import TrainConfig
 from train.loop import train_one
 from train.run import checkpoint
@@ -157,9 +157,7 @@ def test_a_killed_sweep_resumes_to_the_same_bits(kill, whole_sweep, sweep_args, 
     args = [*sweep_args, "--out", str(out), "--save-every-steps", "2"]
     fewer = ["--sweep", "lr=0.03,0.003"] if kill == signal.SIGINT else []  # what is resumed may have further values
     process = start(*[arg for arg in args if not fewer or arg not in SWEEP], *fewer)
-    wait_for_middle_of_an_epoch(process, out / RUNS[1])
-    process.send_signal(kill)
-    output = process.communicate(timeout=60)[0]
+    output = interrupt_in_the_middle(process, out / RUNS[1], kill)
     assert not (out / "best").exists()
     if kill == signal.SIGINT:
         assert process.returncode == 130
