@@ -1,6 +1,7 @@
 # make setup   one virtual environment in .venv, made once; make test adds what tests need
 # make demo    pack, train and evaluate the embedded default
 # make test    lint, types and tests
+# make emulate numeric tests as on CPUs of the levels x86-64-v3 (AVX2) and v2 (SSE 4.2)
 # make wheel-check   build sdist and wheel, install the wheel without the repository, run the commands
 # make clean   remove the environment and what was built; packed sets and runs stay
 # make faults  kills, full disks, corruption, other numbers of ranks, at full length: what was tried, what was lost
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test wheel-check faults lint clean
+.PHONY: setup demo test emulate wheel-check faults lint clean
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml setup.py
@@ -21,9 +22,13 @@ $(VENV)/.tests: $(VENV)/.ready
 	touch $@
 
 demo: setup
+	@echo "demo, 1 of 3: packs 5,000 pictures of digits into data/digits; some 20 seconds, half of them compiling, once"
 	$(BIN)/python -m preprocess.shard
+	@echo "demo, 2 of 3: trains a small network on them into runs/digits; up to 2 minutes on two cores"
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no -m train
+	@echo "demo, 3 of 3: evaluates the best epoch on 1,000 pictures and draws the report; some 20 seconds"
 	$(BIN)/python -m eval --ckpt runs/digits/best
+	@echo "demo: done; the report is $(CURDIR)/runs/digits/eval-val/report.html"
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
@@ -32,6 +37,11 @@ lint: $(VENV)/.tests
 
 test: lint
 	$(BIN)/python -m pytest
+
+CORE := tests/shards/test_order.py tests/shards/tiles tests/shards/augment tests/preprocess/packing/test_golden.py \
+	tests/preprocess/jpeg tests/eval/metrics tests/eval/test_ranking.py tests/emulated
+emulate: $(VENV)/.tests
+	for level in v3 v2; do $(BIN)/python -m tests.emulated $$level pytest $(CORE) || exit 1; done
 
 wheel-check: $(VENV)/.tests
 	$(BIN)/python -m pytest tests/test_wheel.py

@@ -52,9 +52,7 @@ def crops(tiles: bool) -> np.ndarray:
     reader, decoder, rows = ShardReader(index), Decoder(), index.samples
     out = np.empty((EPOCHS, len(rows), SIZE, SIZE, 3), np.uint8)
     for epoch in range(EPOCHS):
-        boxes, flips = random_resized_crops(
-            np.arange(len(rows)), rows["width"], rows["height"], 0, epoch, (0.08, 1.0)
-        )
+        boxes, flips = random_resized_crops(np.arange(len(rows)), rows["width"], rows["height"], 0, epoch, (0.08, 1.0))
         for image, row, box, flip in zip(out[epoch], rows, boxes.tolist(), flips.tolist(), strict=True):
             data, width, height = reader.member(row, 0), int(row["width"]), int(row["height"])
             if not tiles:

@@ -11,9 +11,8 @@ from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
 from shards.augment.crops import random_resized_crops
-from shards.augment.pad_crop import draw_holes, draw_windows
 from shards.errors import DataError
-from shards.sampler import Plan, World, shuffled
+from shards.sampler import Plan, World
 from tests.shards.golden_order import golden, order
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "order.json"
