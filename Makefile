@@ -24,7 +24,7 @@ $(VENV)/.tests: $(VENV)/.ready
 demo: setup
 	@echo "demo, 1 of 3: packs 5,000 pictures of digits into data/digits; some 20 seconds, half of them compiling, once"
 	$(BIN)/python -m preprocess.shard
-	@echo "demo, 2 of 3: trains a small network on them into runs/digits; up to 2 minutes on two cores"
+	@echo "demo, 2 of 3: trains a small network on them into runs/digits; some 4 minutes on two cores with AVX2"
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no -m train
 	@echo "demo, 3 of 3: evaluates the best epoch on 1,000 pictures and draws the report; some 20 seconds"
 	$(BIN)/python -m eval --ckpt runs/digits/best
