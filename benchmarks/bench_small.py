@@ -111,7 +111,7 @@ def roads(args: argparse.Namespace, index: DatasetIndex) -> dict[str, Callable[[
     def epoch(loader: Any) -> int:
         num = 0
         for batch in loader:
-            num += int(batch.valid.sum()) if isinstance(batch, dict) else len(batch[1])
+            num += int(batch.valid.sum()) if hasattr(batch, "valid") else len(batch[1])
             del batch
         if torch.cuda.is_available():
             torch.cuda.synchronize()

@@ -36,7 +36,7 @@ from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
 from shards.pages.spelling import plain
-from shards.pipeline.batch import Batch, on_device
+from shards.pipeline.batch import Batch, OnDevice
 from shards.sampler import World
 from train.network.ensemble_member import member
 from train.run import checkpoint
@@ -187,7 +187,7 @@ def _predict(
         )
         quiet = None if accelerator.is_main_process else True
         what = f"evaluate {config.split}, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
-        return on_device(skips.noted(tqdm(loader, what, unit="step", disable=quiet)), device)
+        return OnDevice(skips.noted(tqdm(loader, what, unit="step", disable=quiet)), device)
 
     with accelerator.autocast():
         check_sizes(members, config.tta, device)

@@ -14,7 +14,7 @@ import torch
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader
-from shards.pipeline.batch import Batch, on_device
+from shards.pipeline.batch import Batch, OnDevice
 from tests.pretend.counters import counting, slow_kernels
 
 NUM, STEP_MS = 12, 20.0
@@ -86,7 +86,7 @@ def trainers_loop(index: DatasetIndex, device: torch.device, truth: list[torch.T
     """Take batches as the trainer does, on a device that need not be the current one, and keep copies of them."""
     weights, copies = torch.zeros(4, device=device), []
     with slow_kernels(STEP_MS):
-        for _, batch in zip(range(NUM), on_device(load(index, device=device), device), strict=False):
+        for _, batch in zip(range(NUM), OnDevice(load(index, device=device), device), strict=False):
             weights.add_(1)
             copies.append(batch.images.clone())
             del batch
@@ -116,7 +116,7 @@ def reserved(index: DatasetIndex, num_passes: int) -> list[int]:
     """Tell what torch keeps of the device's memory after each pass over a split."""
     found = []
     for _ in range(num_passes):
-        for batch in on_device(load(index), HERE):
+        for batch in OnDevice(load(index), HERE):
             batch.images.float().sum()
             del batch
         torch.cuda.synchronize(HERE)

@@ -50,7 +50,7 @@ class Step:
         scale = self._num_ranks / max(1, self._loss.count(batch.num_known, batch.labels.shape[1]))
         if self._mix is not None:
             batch = self._mix(batch, epoch, step)
-        chunks = (batch[name].chunk(self._config.accumulate) for name in ("images", "labels", "known"))
+        chunks = (values.chunk(self._config.accumulate) for values in (batch.images, batch.labels, batch.known))
         parts = list(zip(*chunks, strict=True))
         totals = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
         for number, (images, labels, known) in enumerate(parts, start=1):

@@ -1,13 +1,14 @@
 """Training without the samples that cannot be read: all ranks agree on what counts, and the run folder lists them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from shards.pipeline.bad_samples import Skipped, check_skipped
-from shards.pipeline.batch import Batch, on_device
+from shards.pipeline.batch import Batch, OnDevice
 from train.config import TrainConfig
 from train.run.folder import RunFolder
 
@@ -40,11 +41,11 @@ class Skips:
         are is exchanged only where there are any.
         """
         num_skipped, index = 0, loader.index
-        for batch in on_device(loader, self._device):
+        for batch in OnDevice(loader, self._device):
             if self._active and (loader.plan.world.num_ranks > 1 or batch.skipped):  # alone, `num_known` is right
                 own = torch.tensor([int(batch.known.sum()), len(batch.skipped)], dtype=torch.int64, device=self._device)
                 num_known, num_new = self._reduce(own).tolist()
-                batch["num_known"] = num_known
+                batch = replace(batch, num_known=num_known)
                 if num_new:
                     num_skipped += num_new
                     skipped = self._gather(list(batch.skipped))
