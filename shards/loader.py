@@ -39,7 +39,7 @@ class _Making:
         self._claimed = self._handed_out = first_step
         self._limit = num_threads + BATCHES_AHEAD
         self._made: dict[int, Batch | BaseException] = {}
-        self._stopped = False
+        self._stopped, self._num_skipped = False, 0
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._run, name=f"tarmac-loader-{i}", daemon=True) for i in range(num_threads)
@@ -50,7 +50,7 @@ class _Making:
     def next(self) -> Batch:
         """Wait for the next batch in order; what a thread raised while making it is raised here.
 
-        Raises DataError where reading one sample does not end.
+        Raises DataError where reading one sample does not end, SampleError where one rank skips too many.
         """
         with self._changed:
             num_seen = -1
@@ -67,6 +67,9 @@ class _Making:
             self._changed.notify_all()
         if isinstance(made, BaseException):
             raise made
+        self._num_skipped += len(made.skipped)
+        if self._maker.plan.world.num_ranks == 1:
+            check_skipped(self._num_skipped, self._maker.index, made.skipped)
         return made
 
     def stop(self) -> None:
@@ -120,19 +123,19 @@ class _Steps(IterableDataset[Batch]):
         plan, epoch, step, self.resume_step = self._maker.plan, self.epoch, self.resume_step, 0
         self.step = step
         self._maker.prepare()
-        making, num_skipped = _Making(self._maker, epoch, step, self._num_threads, self._read_timeout_s), 0
+        making = _Making(self._maker, epoch, step, self._num_threads, self._read_timeout_s)
         try:
             for number in range(step, plan.num_steps):
-                batch = making.next()
-                num_skipped += len(batch.skipped)
-                if plan.world.num_ranks == 1:
-                    check_skipped(num_skipped, self._maker.index, batch.skipped)
-                self.step = number + 1
-                yield batch
-                del batch
+                yield self._handed_out(making, number)
             self.epoch, self.step = epoch + 1, 0
         finally:
             making.stop()
+
+    def _handed_out(self, making: _Making, number: int) -> Batch:
+        # Yielded from here, the batch is no local of the generator: its buffer is free when the consumer drops it.
+        batch = making.next()
+        self.step = number + 1
+        return batch
 
     def __len__(self) -> int:
         return self._maker.plan.num_steps

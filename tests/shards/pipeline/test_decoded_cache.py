@@ -25,8 +25,9 @@ def loader(index, **options) -> Loader:
 
 def assert_same(a, b):
     for one, other in zip(a, b, strict=True):
-        for name in one:
-            assert torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])), name
+        assert one.num_known == other.num_known
+        for name, value in one.tensors().items():
+            assert torch.equal(value, other.tensors()[name]), name
 
 
 @pytest.fixture
