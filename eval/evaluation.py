@@ -32,7 +32,7 @@ from shards.commandline import folder
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
-from shards.loader import Loader
+from shards.loader import Loader, View
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch, OnDevice
 from train.network.ensemble_member import member
@@ -158,13 +158,9 @@ def _predict(
         loader = Loader(
             index,
             config.local_batch_size * world.num_ranks,
-            look.size,
-            train=False,
             world=world,
             num_threads=config.num_threads,
-            crop_share=look.crop_share,
-            five_crops=look.five_crops,
-            bands=bands,
+            view=View(look.size, False, crop_share=look.crop_share, five_crops=look.five_crops, bands=bands),
             device=device,
             on_bad_sample=config.on_bad_sample,
         )

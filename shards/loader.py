@@ -7,19 +7,22 @@ process boundary. Each thread makes a whole batch, so nothing is handed over per
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from shards.choices import CROP_SHARE, CROP_SHARES, Augmentation, Cache, OnBadSample, check_augmentation, check_scale
+from shards.choices import CacheName, OnBadSample
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Watch, check_skipped
 from shards.pipeline.batch import Batch
-from shards.pipeline.batch_maker import BatchMaker, View, make_resident
+from shards.pipeline.batch_maker import BatchMaker, make_resident
 from shards.pipeline.device_maker import DeviceMaker, device_of
+from shards.pipeline.view import Cache, View
 from shards.sampler import Plan, World
+
+__all__ = ["Cache", "Loader", "View"]
 
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
 JOIN_TIMEOUT_S = 10.0  # so long the end of an iteration waits for batches that nobody wants any more
@@ -144,30 +147,20 @@ class _Steps(IterableDataset[Batch]):
 class Loader(DataLoader[Batch]):
     """Deliver every sample of a split exactly once per epoch, as whole batches (shards.pipeline.batch.Batch).
 
-    `train=True` shuffles all samples anew each epoch and draws random-resized crops and flips; `train=False` keeps the
-    index's order and takes the centre, or with `five_crops` the centre and the four corners: `images` is then
-    [5 B, C, size, size], first the centres of all samples. Every rank makes `len(self)` steps. Both order and crops are
-    pure functions of (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. An epoch
-    that was read to its end moves the loader on to the next one; one that was left starts again, unless
-    `load_state_dict` says where.
+    `train=True` shuffles all samples again each epoch and draws random-resized crops and flips; `train=False` keeps the
+    index's order and takes the centre. Every rank makes `len(self)` steps. Both order and crops are pure functions of
+    (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. An epoch that was read to
+    its end moves the loader on to the next one; one that was left starts again, unless `load_state_dict` says where.
 
-    `augment="pad"`, for small images, takes all of an image that is `size` pixels wide and high (of others the centre,
-    its short side resized to `size`): in training padded by `pad` reflected pixels, cropped and flipped, in evaluation
-    as it is. `cutout` cuts a square of so many pixels out of each training image. `crop_share` is the share of the
-    short side that evaluation sees: 0.875, or 1 with `augment="pad"`, where not given.
+    `view` takes the place of `size`, `train` and `scale` where more is to be chosen of what is seen of an image;
+    `images` of five crops are [5 B, C, size, size], first the centres of all samples. `cache` keeps decoded images;
+    `cache="ram"` is short for `cache=Cache("ram")`. `device` is where a cache of the device is; otherwise it only says
+    where batches go: for a GPU, or any where it is not given, they are in pinned memory.
 
-    `cache="ram"` decodes each image once, at a short side of at most `cache_short_side` pixels (0: size / 0.875), and
-    takes all later crops from memory, which the ranks of a machine share; evaluation and `augment="pad"` keep finished
-    views. `cache="device"` keeps them on `device`, to crop from as squares of `cache_short_side` pixels, and makes the
-    batches there. Otherwise `device` only tells where batches go: for a GPU, or any where it is not told, they lie in
-    pinned memory.
-
-    `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` tells, up to one in a hundred an
+    `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` says, up to one in a hundred an
     epoch; otherwise the first one raises SampleError. Of several ranks each knows only its own: there the bound is for
-    the consumer to hold, on all at once (`bad_samples.check_skipped`), as one that stopped alone would leave
+    the consumer to hold, on all at once (`bad_samples.check_skipped`), as one that stopped by itself would leave
     the others waiting. Where reading one does not end within `read_timeout_s`, DataError names it.
-
-    Of a multispectral set `images` have C channels, red, green and blue first; `bands="rgb"` reads these alone.
     """
 
     def __init__(
@@ -180,53 +173,29 @@ class Loader(DataLoader[Batch]):
         world: World = World(),  # noqa: B008 (frozen)
         num_threads: int = 2,
         scale: tuple[float, float] = (0.08, 1.0),
-        crop_share: float | None = None,
-        cache: Cache = "none",
-        cache_short_side: int = 0,
-        five_crops: bool = False,
-        bands: Literal["all", "rgb"] = "all",
-        augment: Augmentation = "crop",
-        pad: int = 4,
-        cutout: int = 0,
+        *,
+        view: View | None = None,
+        cache: Cache | CacheName = "none",
         device: torch.device | str | None = None,
         on_bad_sample: OnBadSample = "stop",
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
-        for name, value in (
-            ("global_batch_size", global_batch_size),
-            ("size", size),
-            ("num_threads", num_threads),
-        ):
+        for name, value in (("global_batch_size", global_batch_size), ("num_threads", num_threads)):
             if value < 1:
                 raise DataError(f"{name} is {value}: give at least 1")
-        check_augmentation(augment, size, pad, cutout)
-        crop_share = CROP_SHARES[augment] if crop_share is None else crop_share
-        if not 0 < crop_share <= 1:
-            raise DataError(f"crop_share is {crop_share}: give a share of the short side, 0 < share <= 1")
-        if cache not in get_args(Cache):
-            raise DataError(f"cache is {cache!r}: give none, ram or device")
-        if cache_short_side < 0:
-            raise DataError(f"cache_short_side is {cache_short_side}: give pixels, or 0 for size / {CROP_SHARE}")
-        if cache_short_side and augment == "pad":
-            raise DataError(f"cache_short_side is {cache_short_side}: augment pad keeps images at their size; leave it")
         if on_bad_sample not in get_args(OnBadSample):
             raise DataError(f"on_bad_sample is {on_bad_sample!r}: give stop or skip")
         if index.num_samples == 0:
             raise DataError(f"{index.root}: holds no samples; pack the split again")
         if not 0 <= seed < 2**63:
             raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
-        plan = Plan(index.num_samples, global_batch_size, train, seed, world)
+        beside = View(size, train, scale)
+        if view is not None and beside != View():
+            raise DataError("size, train and scale are the view's: with view=View(...) give them only there")
+        view, cache = view or beside, cache if isinstance(cache, Cache) else Cache(cache)
+        plan = Plan(index.num_samples, global_batch_size, view.train, seed, world)
         self.index, self.plan, self.num_threads = index, plan, num_threads
-        what = five_crops and not train, index.num_members(bands), augment, pad, cutout
-        view = View(size, train, check_scale(scale), crop_share, *what)
-        short_side = cache_short_side or round(size / CROP_SHARE)
-        resident = make_resident(index, view, short_side, world.num_local) if cache == "ram" else None
-        pinned = torch.cuda.is_available() and (device is None or device_of(device).type == "cuda")
-        self.maker = (
-            DeviceMaker(index, plan, view, device_of(device), short_side, num_threads, on_bad_sample)
-            if cache == "device"
-            else BatchMaker(index, plan, view, resident, on_bad_sample, pinned)
-        )
+        self.maker = _maker(index, plan, view, cache, device, num_threads, on_bad_sample)
         self._steps = _Steps(self.maker, num_threads, read_timeout_s)
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
         super().__init__(self._steps, batch_size=None, num_workers=0)
@@ -270,3 +239,20 @@ class Loader(DataLoader[Batch]):
             "num_samples": plan.num_samples,
             "global_batch_size": plan.global_batch_size,
         }
+
+
+def _maker(
+    index: DatasetIndex,
+    plan: Plan,
+    view: View,
+    cache: Cache,
+    device: torch.device | str | None,
+    num_threads: int,
+    on_bad_sample: OnBadSample,
+) -> BatchMaker:
+    short_side = cache.side_for(view)
+    if cache.kind == "device":
+        return DeviceMaker(index, plan, view, device_of(device), short_side, num_threads, on_bad_sample)
+    resident = make_resident(index, view, short_side, plan.world.num_local) if cache.kind == "ram" else None
+    pinned = torch.cuda.is_available() and (device is None or device_of(device).type == "cuda")
+    return BatchMaker(index, plan, view, resident, on_bad_sample, pinned)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from shards.choices import Augmentation, Cache, OnBadSample
+from shards.choices import Augmentation, CacheName, OnBadSample
 from shards.commandline import option
 from shards.errors import DataError, one_line
 from train.checks import check, idle
@@ -133,7 +133,7 @@ class TrainConfig:
         "skip: leave out samples that cannot be read, list them in bad_samples.jsonl, and stop when more than one in a "
         "hundred of a split are bad",
     )
-    cache: Cache = option(
+    cache: CacheName = option(
         "none",
         "decode every image once and keep it: ram, in memory, one copy per machine; device, in the memory of each "
         "rank's GPU, where batches are then made",

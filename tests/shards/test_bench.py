@@ -8,7 +8,7 @@ import pytest
 
 from shards.bench import BenchConfig
 from shards.host.machine import num_cores
-from shards.loader import Loader
+from shards.loader import Cache, Loader, View
 from shards.measuring.reading_speed import Pass, advice
 from shards.measuring.stages import STAGES, stage_times
 
@@ -39,11 +39,11 @@ def test_stages_add_up_and_are_those_of_the_loader(index):
     times = stage_times(Loader(index, 16, 32, train=False), 4)
     assert times["tiles"] == 0
     assert all(times[name] > 0 for name in STAGES if name != "tiles")
-    resident = Loader(index, 16, 32, cache="ram", cache_short_side=64)
+    resident = Loader(index, 16, 32, cache=Cache("ram", 64))
     list(resident)
     kept = stage_times(resident, 4)
     assert kept["read"] == kept["tiles"] == kept["splice"] == kept["decode"] == 0 < kept["resize"]
-    padded = stage_times(Loader(index, 16, 32, augment="pad"), 4)
+    padded = stage_times(Loader(index, 16, view=View(32, augment="pad")), 4)
     assert padded["tiles"] == 0
     assert all(padded[name] > 0 for name in STAGES if name != "tiles")
 

@@ -2,6 +2,7 @@
 
 import gc
 import random
+import re
 import shutil
 import threading
 import weakref
@@ -15,15 +16,16 @@ from torch.utils.data import DataLoader
 from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
-from shards.loader import BATCHES_AHEAD, Loader
+from shards.loader import BATCHES_AHEAD, Cache, Loader, View
 from shards.pipeline.batch import OnDevice
 from shards.pipeline.buffers import PinnedRing
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
+from tests.loading import load
 
 
 def loader(index, **options) -> Loader:
-    return Loader(index, **{"global_batch_size": 16, "size": 32, "seed": 3, **options})
+    return load(index, **{"global_batch_size": 16, "size": 32, "seed": 3, **options})
 
 
 def same(a, b) -> bool:
@@ -305,3 +307,47 @@ def test_nothing_is_kept_of_a_batch_that_was_handed_out(index):
     for _ in range(3):
         images = weakref.ref(next(batches).images)
         assert images() is None
+
+
+def test_the_documented_call_is_a_view_of_its_size(index):
+    short = Loader(
+        index, global_batch_size=16, size=32, train=True, seed=3, world=World(0, 1), num_threads=2, scale=(0.3, 1)
+    )
+    for ours in (short, Loader(index, 16, 32, True, 3, World(), 2, (0.3, 1.0))):
+        assert ours.maker.view == View(32, scale=(0.3, 1.0))
+    assert same(next(iter(short)), next(iter(Loader(index, 16, seed=3, view=View(32, scale=(0.3, 1.0))))))
+    kept = Loader(index, 16, 32, seed=3, cache="ram")
+    assert same(next(iter(kept)), next(iter(Loader(index, 16, 32, seed=3, cache=Cache("ram")))))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": 0}, "size is 0: give at least 1"),
+        ({"augment": "auto"}, "augment is 'auto': give crop or pad"),
+        ({"augment": "pad", "size": 8, "pad": 8}, "pad is 8: an image of 8 pixels"),
+        ({"cutout": 500}, "cutout is 500"),
+        ({"crop_share": 1.5, "train": False}, "crop_share is 1.5"),
+        ({"scale": (0.5, 0.1)}, "crop_scale is"),
+        ({"five_crops": True}, "five_crops is for evaluation"),
+        ({"bands": "nir"}, "bands is 'nir': give all or rgb"),
+    ],
+)
+def test_a_view_checks_itself(options, words):
+    with pytest.raises(DataError, match=re.escape(words)):
+        View(**options)
+
+
+def test_a_cache_checks_itself_and_its_view(index):
+    with pytest.raises(DataError, match="cache is 'disk': give none, ram or device"):
+        Cache("disk")
+    with pytest.raises(DataError, match="cache_short_side is -1"):
+        Cache("ram", -1)
+    with pytest.raises(DataError, match="augment pad keeps images at their size"):
+        Loader(index, 16, view=View(32, augment="pad"), cache=Cache("ram", 40))
+
+
+@pytest.mark.parametrize("beside", [{"size": 32}, {"train": False}, {"scale": (0.5, 1.0)}])
+def test_what_a_view_says_is_not_said_beside_it(index, beside):
+    with pytest.raises(DataError, match="size, train and scale are the view's"):
+        Loader(index, 16, view=View(48), **beside)

@@ -25,6 +25,7 @@ from shards.loader import Loader
 from shards.pipeline.batch import Batch, OnDevice
 from shards.sampler import World
 from tests.conftest import CLASSES, pack
+from tests.loading import load
 
 SIZE, NUM, PAD, CUTOUT, SEED = 12, 70, 3, 5, 3
 CUDA = pytest.param(
@@ -59,7 +60,7 @@ def small(request, tmp_path_factory) -> DatasetIndex:
 
 def loader(index, **options) -> Loader:
     defaults = {"global_batch_size": 16, "size": SIZE, "seed": SEED, "augment": "pad", "pad": PAD}
-    return Loader(index, **{**defaults, **options})
+    return load(index, **{**defaults, **options})
 
 
 def same(a: Batch, b: Batch) -> bool:

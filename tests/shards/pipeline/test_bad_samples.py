@@ -13,6 +13,7 @@ from shards.index import DatasetIndex
 from shards.loader import Loader
 from shards.pipeline.bad_samples import most_skipped
 from shards.sampler import World
+from tests.loading import load
 
 BAD = (3, 37, 38, 64)
 
@@ -42,7 +43,7 @@ def many(monkeypatch):
 
 def loader(index, **options) -> Loader:
     settings = {"global_batch_size": 16, "size": 32, "seed": 3, "on_bad_sample": "skip", "device": "cpu"}
-    return Loader(index, **settings | options)
+    return load(index, **settings | options)
 
 
 WAYS = [
