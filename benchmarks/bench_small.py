@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from shards.dataset import ShardDataset
 from shards.index import DatasetIndex
-from shards.loader import Loader
+from shards.loader import Loader, View
 
 PACKAGES = ("torch", "torchvision", "pillow", "opencv-python-headless", "numba", "numpy")
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
@@ -96,13 +96,13 @@ class InMemory(Dataset):
 
 def roads(args: argparse.Namespace, index: DatasetIndex) -> dict[str, Callable[[], int]]:
     """Map each road's name to a function that reads an epoch and counts its images."""
-    pad = {"augment": "pad", "pad": PAD, "cutout": args.cutout, "num_threads": args.workers}
+    pad = {"view": View(SIZE, augment="pad", pad=PAD, cutout=args.cutout), "num_threads": args.workers}
     made: dict[str, Any] = {
-        "cache ram": Loader(index, args.global_batch_size, SIZE, cache="ram", **pad),
+        "cache ram": Loader(index, args.global_batch_size, cache="ram", **pad),
         f"cache device ({args.device})": Loader(
-            index, args.global_batch_size, SIZE, cache="device", device=args.device, **pad
+            index, args.global_batch_size, cache="device", device=args.device, **pad
         ),
-        "cache none": Loader(index, args.global_batch_size, SIZE, **pad),
+        "cache none": Loader(index, args.global_batch_size, **pad),
         PEER: DataLoader(
             InMemory(index), args.global_batch_size, shuffle=True, num_workers=args.workers, persistent_workers=True
         ),
@@ -111,7 +111,7 @@ def roads(args: argparse.Namespace, index: DatasetIndex) -> dict[str, Callable[[
     def epoch(loader: Any) -> int:
         num = 0
         for batch in loader:
-            num += int(batch.valid.sum()) if isinstance(batch, dict) else len(batch[1])
+            num += int(batch.valid.sum()) if hasattr(batch, "valid") else len(batch[1])
             del batch
         if torch.cuda.is_available():
             torch.cuda.synchronize()

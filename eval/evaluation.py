@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import GradientAccumulationPlugin, broadcast_object_list, gather_object
 from tqdm import tqdm
 
 from eval.config import EvalConfig, names, results_name
@@ -34,18 +32,17 @@ from shards.commandline import folder
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
-from shards.loader import Loader
+from shards.loader import Loader, View
 from shards.pages.spelling import plain
-from shards.pipeline.batch import Batch, on_device
-from shards.sampler import World
+from shards.pipeline.batch import Batch, OnDevice
 from train.network.ensemble_member import member
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint
 from train.run.folder import read_metrics
-from train.run.launch import check_world, one_line_where_a_rank_is_lost, one_line_where_memory_ends
-from train.run.precision import Chosen, check_precision, precision_line, precision_of_run
-from train.run.ranks import join_ranks
-from train.run.variables import check_variables, numeric_variables
+from train.run.launch import one_line_where_a_rank_is_lost, one_line_where_memory_ends
+from train.run.precision import Chosen, precision_line, precision_of_run
+from train.run.ranks import Ranks, chosen_by_first, leave_ranks
+from train.run.variables import numeric_variables
 
 PACKAGES = (
     "tarmac-vision",
@@ -80,16 +77,15 @@ def evaluate(config: EvalConfig) -> None:
     run_folder = opened[0].path.parent
     out = Path(config.out) if config.out else run_folder / results_name(config, opened[0].config.data, split)
     make_folder(out)
-    accelerator, precision = _accelerator(config, opened)
-    check_world(accelerator.num_processes)
+    ranks, precision = _join_ranks(config, opened)
     smaller = "give a smaller --local-batch-size or --size, or --precision bf16"
     with one_line_where_a_rank_is_lost("run the same command again"), one_line_where_memory_ends(smaller):
         skips = SkippedSamples()
-        outputs = _predict(config, opened, index, accelerator, precision.precision, skips)
-        not_evaluated = skips.of_all_ranks(gather_object, index)
-        accelerator.wait_for_everyone()
-    PartialState().destroy_process_group()  # gloo's threads abort a process that ends with them still running
-    if not accelerator.is_main_process:
+        outputs = _predict(config, opened, index, ranks, precision.precision, skips)
+        not_evaluated = skips.of_all_ranks(ranks.gather_list, index)
+        ranks.wait()
+    leave_ranks()
+    if not ranks.is_first:
         return
     predictions = Predictions(
         outputs.scores,
@@ -109,7 +105,7 @@ def evaluate(config: EvalConfig) -> None:
     metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
     if index.task == "multiclass":
         metrics["examples"] = draw_examples(predictions, config.seed)
-    record = _record(config, opened, index, accelerator.device, {"data": data, **settings})
+    record = _record(config, opened, index, ranks.device, {"data": data, **settings})
     history = read_metrics(run_folder)
     if not_evaluated:
         metrics["not_evaluated"] = not_evaluated
@@ -134,41 +130,28 @@ def evaluate(config: EvalConfig) -> None:
     print(evaluation_summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
 
 
-def _accelerator(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Accelerator, Chosen]:
+def _join_ranks(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Ranks, Chosen]:
     """Join the other ranks; compute in the precision asked for, that of the run as far as the first rank can."""
-    state = join_ranks()
     if config.precision == "run":
-        of_run = opened[0].config.precision
-        (chosen,) = broadcast_object_list([precision_of_run(of_run, state.device) if state.is_main_process else None])
+        chosen = chosen_by_first(lambda device: precision_of_run(opened[0].config.precision, device))
     else:
         chosen = Chosen(config.precision, "")
-    check_variables(chosen.precision)
-    try:
-        accelerator = Accelerator(
-            mixed_precision=chosen.precision,
-            cpu=torch.backends.mps.is_available(),
-            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        )
-    except ValueError as error:
-        raise DataError(
-            f"precision {chosen.precision!r} does not work here ({error}); give --precision run or no"
-        ) from error
-    check_precision(chosen.precision, accelerator.device, "give --precision run, bf16 or no")
-    if accelerator.is_main_process and (line := precision_line(chosen, accelerator.device)):
+    ranks = Ranks(chosen.precision, "give --precision run, bf16 or no")
+    if ranks.is_first and (line := precision_line(chosen, ranks.device)):
         print(line, file=sys.stderr)
-    return accelerator, chosen
+    return ranks, chosen
 
 
 def _predict(
     config: EvalConfig,
     opened: Sequence[Checkpoint],
     index: DatasetIndex,
-    accelerator: Accelerator,
+    ranks: Ranks,
     precision: str,
     skips: SkippedSamples,
 ) -> Ensembled:
-    world = World(accelerator.process_index, accelerator.num_processes)
-    device = accelerator.device
+    world = ranks.world
+    device = ranks.device
     members = [member(each, config.size, device, precision) for each in opened]
     bands: Literal["all", "rgb"] = "all" if any(each.config.bands == "all" for each in opened) else "rgb"
 
@@ -176,24 +159,20 @@ def _predict(
         loader = Loader(
             index,
             config.local_batch_size * world.num_ranks,
-            look.size,
-            train=False,
             world=world,
             num_threads=config.num_threads,
-            crop_share=look.crop_share,
-            five_crops=look.five_crops,
-            bands=bands,
+            view=View(look.size, False, crop_share=look.crop_share, five_crops=look.five_crops, bands=bands),
             device=device,
             on_bad_sample=config.on_bad_sample,
         )
-        quiet = None if accelerator.is_main_process else True
+        quiet = None if ranks.is_first else True
         what = f"evaluate {config.split}, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
-        return on_device(skips.noted(tqdm(loader, what, unit="step", disable=quiet)), device)
+        return OnDevice(skips.noted(tqdm(loader, what, unit="step", disable=quiet)), device)
 
-    with accelerator.autocast():
+    with ranks.autocast():
         check_sizes(members, config.tta, device)
         return predict_ensemble(
-            members, config.tta, config.tta_reduce, batches, index.num_samples, accelerator.gather, index.task
+            members, config.tta, config.tta_reduce, batches, index.num_samples, ranks.gather, index.task
         )
 
 

@@ -28,7 +28,7 @@ from shards.commandline import folder
 from shards.disk.format import write_atomically
 from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.pages.spelling import plain
-from shards.pipeline.batch import Batch, on_device
+from shards.pipeline.batch import Batch, OnDevice
 from train.network.ensemble_member import member
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint
@@ -160,7 +160,7 @@ def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pict
 
     def batches(look: Look) -> Iterable[Batch]:
         what = f"predict, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
-        return on_device(tqdm(pictures.batches(look), what, len(pictures), unit="step", disable=None), device)
+        return OnDevice(tqdm(pictures.batches(look), what, len(pictures), unit="step", disable=None), device)
 
     with _autocast(precision, device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on damaged metadata; threads cannot each have filters of their own

@@ -7,7 +7,7 @@ from typing import Literal
 
 from shards.errors import DataError
 
-Cache = Literal["none", "ram", "device"]
+CacheName = Literal["none", "ram", "device"]
 Augmentation = Literal["crop", "pad"]
 OnBadSample = Literal["stop", "skip"]
 CROP_SHARE = 0.875  # evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do

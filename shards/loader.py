@@ -8,21 +8,22 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from shards.choices import CROP_SHARE, CROP_SHARES, Augmentation, Cache, OnBadSample, check_augmentation, check_scale
+from shards.choices import CacheName, OnBadSample
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Watch, check_skipped
 from shards.pipeline.batch import Batch
-from shards.pipeline.batch_maker import BatchMaker, View, make_resident
+from shards.pipeline.batch_maker import BatchMaker, make_resident
 from shards.pipeline.device_maker import DeviceMaker, device_of
+from shards.pipeline.view import Cache, View
 from shards.sampler import Plan, World
 
-__all__ = ["Loader"]
+__all__ = ["Cache", "Loader", "View"]
 
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
 JOIN_TIMEOUT_S = 10.0  # so long the end of an iteration waits for batches that nobody wants any more
@@ -42,7 +43,7 @@ class _Making:
         self._claimed = self._handed_out = first_step
         self._limit = num_threads + BATCHES_AHEAD
         self._made: dict[int, Batch | BaseException] = {}
-        self._stopped = False
+        self._stopped, self._num_skipped = False, 0
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._run, name=f"tarmac-loader-{i}", daemon=True) for i in range(num_threads)
@@ -53,7 +54,7 @@ class _Making:
     def next(self) -> Batch:
         """Wait for the next batch in order; what a thread raised while making it is raised here.
 
-        Raises DataError where reading one sample does not end.
+        Raises DataError where reading one sample does not end, SampleError where one rank skips too many.
         """
         with self._changed:
             num_seen = -1
@@ -70,6 +71,9 @@ class _Making:
             self._changed.notify_all()
         if isinstance(made, BaseException):
             raise made
+        self._num_skipped += len(made.skipped)
+        if self._maker.plan.world.num_ranks == 1:
+            check_skipped(self._num_skipped, self._maker.index, made.skipped)
         return made
 
     def stop(self) -> None:
@@ -155,19 +159,19 @@ class _Steps(IterableDataset[Batch]):
         plan, epoch, step, self.resume_step = self._maker.plan, self.epoch, self.resume_step, 0
         self.step = step
         self._maker.prepare()
-        making, num_skipped = _Making(self._maker, epoch, step, self._num_threads, self._read_timeout_s), 0
+        making = _Making(self._maker, epoch, step, self._num_threads, self._read_timeout_s)
         try:
             for number in range(step, plan.num_steps):
-                batch = making.next()
-                num_skipped += len(batch.skipped)
-                if plan.world.num_ranks == 1:
-                    check_skipped(num_skipped, self._maker.index, batch.skipped)
-                self.step = number + 1
-                yield batch
-                del batch
+                yield self._handed_out(making, number)
             self.epoch, self.step = epoch + 1, 0
         finally:
             making.stop()
+
+    def _handed_out(self, making: _Making, number: int) -> Batch:
+        # Yielded from here, the batch is no local of the generator: its buffer is free when the consumer drops it.
+        batch = making.next()
+        self.step = number + 1
+        return batch
 
     def __len__(self) -> int:
         return self._maker.plan.num_steps
@@ -176,30 +180,21 @@ class _Steps(IterableDataset[Batch]):
 class Loader(DataLoader[Batch]):
     """Deliver every sample of a split exactly once per epoch, as whole batches (shards.pipeline.batch.Batch).
 
-    `train=True` shuffles all samples anew each epoch and draws random-resized crops and flips; `train=False` keeps the
-    index's order and takes the centre, or with `five_crops` the centre and the four corners: `images` is then
-    [5 B, C, size, size], first the centres of all samples. Every rank makes `len(self)` steps. Both order and crops are
-    pure functions of (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. `world`
-    says which rank's part to read: on one of several ranks it has to be given. An epoch that was read to its end moves
-    the loader on to the next one; one that was left starts again, unless `load_state_dict` says where.
+    `train=True` shuffles all samples again each epoch and draws random-resized crops and flips; `train=False` keeps the
+    index's order and takes the centre. Every rank makes `len(self)` steps. Both order and crops are pure functions of
+    (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. `world` says which rank's
+    part to read: on one of several ranks it has to be given. An epoch that was read to its end moves the loader on to
+    the next one; one that was left starts again, unless `load_state_dict` says where.
 
-    `augment="pad"`, for small images, takes all of an image that is `size` pixels wide and high (of others the centre,
-    its short side resized to `size`): in training padded by `pad` reflected pixels, cropped and flipped, in evaluation
-    as it is. `cutout` cuts a square of so many pixels out of each training image. `crop_share` is the share of the
-    short side that evaluation sees: 0.875, or 1 with `augment="pad"`, where not given.
+    `view` takes the place of `size`, `train` and `scale` where more is to be chosen of what is seen of an image;
+    `images` of five crops are [5 B, C, size, size], first the centres of all samples. `cache` keeps decoded images;
+    `cache="ram"` is short for `cache=Cache("ram")`. `device` is where a cache of the device is; otherwise it only says
+    where batches go: for a GPU, or any where it is not given, they are in pinned memory.
 
-    `cache="ram"` decodes each image once, at a short side of at most `cache_short_side` pixels (0: size / 0.875), and
-    takes all later crops from memory, which the ranks of a machine share; evaluation and `augment="pad"` keep finished
-    views. `cache="device"` keeps them on `device`, to crop from as squares of `cache_short_side` pixels, and makes the
-    batches there. Otherwise `device` only tells where batches go: for a GPU, or any where it is not told, they lie in
-    pinned memory.
-
-    `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` tells, up to one in a hundred an
+    `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` says, up to one in a hundred an
     epoch; otherwise the first one raises SampleError. Of several ranks each knows only its own: there the bound is for
-    the consumer to hold, on all at once (`bad_samples.check_skipped`), as one that stopped alone would leave
+    the consumer to hold, on all at once (`bad_samples.check_skipped`), as one that stopped by itself would leave
     the others waiting. Where reading one does not end within `read_timeout_s`, DataError names it.
-
-    Of a multispectral set `images` have C channels, red, green and blue first; `bands="rgb"` reads these alone.
     """
 
     def __init__(
@@ -212,35 +207,16 @@ class Loader(DataLoader[Batch]):
         world: World | None = None,
         num_threads: int = 2,
         scale: tuple[float, float] = (0.08, 1.0),
-        crop_share: float | None = None,
-        cache: Cache = "none",
-        cache_short_side: int = 0,
-        five_crops: bool = False,
-        bands: Literal["all", "rgb"] = "all",
-        augment: Augmentation = "crop",
-        pad: int = 4,
-        cutout: int = 0,
+        *,
+        view: View | None = None,
+        cache: Cache | CacheName = "none",
         device: torch.device | str | None = None,
         on_bad_sample: OnBadSample = "stop",
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
-        for name, value in (
-            ("global_batch_size", global_batch_size),
-            ("size", size),
-            ("num_threads", num_threads),
-        ):
+        for name, value in (("global_batch_size", global_batch_size), ("num_threads", num_threads)):
             if value < 1:
                 raise DataError(f"{name} is {value}: give at least 1")
-        check_augmentation(augment, size, pad, cutout)
-        crop_share = CROP_SHARES[augment] if crop_share is None else crop_share
-        if not 0 < crop_share <= 1:
-            raise DataError(f"crop_share is {crop_share}: give a share of the short side, 0 < share <= 1")
-        if cache not in get_args(Cache):
-            raise DataError(f"cache is {cache!r}: give none, ram or device")
-        if cache_short_side < 0:
-            raise DataError(f"cache_short_side is {cache_short_side}: give pixels, or 0 for size / {CROP_SHARE}")
-        if cache_short_side and augment == "pad":
-            raise DataError(f"cache_short_side is {cache_short_side}: augment pad keeps images at their size; leave it")
         if on_bad_sample not in get_args(OnBadSample):
             raise DataError(f"on_bad_sample is {on_bad_sample!r}: give stop or skip")
         if index.num_samples == 0:
@@ -248,18 +224,14 @@ class Loader(DataLoader[Batch]):
         if not 0 <= seed < 2**63:
             raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
         world = _alone() if world is None else world
-        plan = Plan(index.num_samples, global_batch_size, train, seed, world)
+        beside = View(size, train, scale)
+        if view is not None and beside != View():
+            raise DataError("size, train and scale are the view's: with view=View(...) give them only there")
+        view = view or beside
+        cache = cache if isinstance(cache, Cache) else Cache(cache)
+        plan = Plan(index.num_samples, global_batch_size, view.train, seed, world)
         self.index, self.plan, self.num_threads = index, plan, num_threads
-        what = five_crops and not train, index.num_members(bands), augment, pad, cutout
-        view = View(size, train, check_scale(scale), crop_share, *what)
-        short_side = cache_short_side or round(size / CROP_SHARE)
-        resident = make_resident(index, view, short_side, world.num_local) if cache == "ram" else None
-        pinned = torch.cuda.is_available() and (device is None or device_of(device).type == "cuda")
-        self.maker = (
-            DeviceMaker(index, plan, view, device_of(device), short_side, num_threads, on_bad_sample)
-            if cache == "device"
-            else BatchMaker(index, plan, view, resident, on_bad_sample, pinned)
-        )
+        self.maker = _maker(index, plan, view, cache, device, num_threads, on_bad_sample)
         self._steps = _Steps(self.maker, num_threads, read_timeout_s)
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
         super().__init__(self._steps, batch_size=None, num_workers=0)
@@ -303,3 +275,20 @@ class Loader(DataLoader[Batch]):
             "num_samples": plan.num_samples,
             "global_batch_size": plan.global_batch_size,
         }
+
+
+def _maker(
+    index: DatasetIndex,
+    plan: Plan,
+    view: View,
+    cache: Cache,
+    device: torch.device | str | None,
+    num_threads: int,
+    on_bad_sample: OnBadSample,
+) -> BatchMaker:
+    short_side = cache.side_for(view)
+    if cache.kind == "device":
+        return DeviceMaker(index, plan, view, device_of(device), short_side, num_threads, on_bad_sample)
+    resident = make_resident(index, view, short_side, plan.world.num_local) if cache.kind == "ram" else None
+    pinned = torch.cuda.is_available() and (device is None or device_of(device).type == "cuda")
+    return BatchMaker(index, plan, view, resident, on_bad_sample, pinned)

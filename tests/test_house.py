@@ -137,7 +137,7 @@ COMPOSITION_ROOTS = {
     "train.__main__": "",
     "tarmac": "",
 }
-KNOW_ACCELERATE = {"train.loop", "train.run.ranks", "eval.evaluation"}
+KNOW_ACCELERATE = {"train.run.ranks"}
 
 
 def room_of(module: str) -> str:

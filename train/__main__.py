@@ -36,8 +36,11 @@ def main() -> None:
         from train.sweep.sweep import sweep as train
     else:
         from train.loop import train
+    from train.run.ranks import leave_ranks
+
     with one_line_where_a_rank_is_lost("go on from the last checkpoint with the same command and --resume"):
         finished = train(config)
+        leave_ranks()
     if not finished:
         raise SystemExit(130)
 

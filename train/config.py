@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from shards.choices import Augmentation, Cache, OnBadSample, check_augmentation, check_scale
+from shards.choices import Augmentation, CacheName, OnBadSample, check_augmentation, check_scale
 from shards.errors import DataError, one_line
 from shards.options import check_bounds, free_on_resume, idle, option
 from shards.yaml_files import UniqueKeys
@@ -198,7 +198,7 @@ class TrainConfig:
         64, "samples per rank and step of validation", ge=1, group="speed and memory", free_on_resume=True
     )
     num_threads: int = option(2, "loader threads per rank", ge=1, group="speed and memory", free_on_resume=True)
-    cache: Cache = option(
+    cache: CacheName = option(
         "none",
         "decode every image once and keep it: ram, in memory, one copy per machine; device, in the memory of each "
         "rank's GPU, where batches are then made",

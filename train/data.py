@@ -1,10 +1,12 @@
 """The loaders of a run: training in the order of its seed, validation in the order of the index."""
 
+from dataclasses import replace
+
 import torch
 
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
-from shards.loader import Loader
+from shards.loader import Cache, Loader, View
 from shards.sampler import World
 from train.config import TrainConfig
 
@@ -25,34 +27,32 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
         )
     for index in (train_index, val_index):
         _check_labels(index)
-    train_loader = Loader(
-        train_index,
-        config.global_batch_size,
+    view = View(
         config.size,
-        seed=config.seed,
-        world=world,
-        num_threads=config.num_threads,
         scale=config.crop_scale,
-        cache=config.cache,
         bands=config.bands,
-        cache_short_side=config.cache_short_side,
         augment=config.augment,
         pad=config.pad,
         cutout=config.cutout,
+    )
+    train_loader = Loader(
+        train_index,
+        config.global_batch_size,
+        seed=config.seed,
+        world=world,
+        num_threads=config.num_threads,
+        view=view,
+        cache=Cache(config.cache, config.cache_short_side),
         device=device,
         on_bad_sample=config.on_bad_sample,
     )
     val_loader = Loader(
         val_index,
         config.eval_batch_size * world.num_ranks,
-        config.size,
-        train=False,
         world=world,
         num_threads=config.num_threads,
+        view=replace(view, train=False),
         cache=config.cache,
-        bands=config.bands,
-        augment=config.augment,
-        pad=config.pad,
         device=device,
         on_bad_sample=config.on_bad_sample,
     )

@@ -13,7 +13,7 @@ from shards.bench import BenchConfig
 from shards.choices import CROP_SHARE
 from shards.host.machine import num_cores
 from shards.index import open_split
-from shards.loader import Loader
+from shards.loader import Cache, Loader, View
 from shards.measuring.stages import STAGES, stage_times
 from shards.pipeline.decoded_cache import bounded
 
@@ -111,14 +111,9 @@ def measure_reading(config: BenchConfig) -> None:
     loader = Loader(
         index,
         config.global_batch_size,
-        config.size,
-        config.train,
         num_threads=threads,
-        cache=config.cache,
-        cache_short_side=config.cache_short_side,
-        augment=config.augment,
-        pad=config.pad,
-        cutout=config.cutout,
+        view=View(config.size, config.train, augment=config.augment, pad=config.pad, cutout=config.cutout),
+        cache=Cache(config.cache, config.cache_short_side),
     )
     next(iter(loader))
     first_batch = time.perf_counter() - started

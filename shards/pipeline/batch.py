@@ -1,16 +1,17 @@
 """What the loader hands out, and how it reaches a device."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import torch
 
 from shards.pipeline.bad_samples import Skipped
 
 
-class Batch(dict[str, Any]):
-    """A batch as a mapping, its entries also attributes. B = local batch size, K = classes.
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B = local batch size, K = classes.
 
     images     uint8 [B, C, size, size], channels_last memory, RGB, then further bands; of five crops [5 B, ...], first
                all centres
@@ -29,17 +30,16 @@ class Batch(dict[str, Any]):
     valid: torch.Tensor
     ids: torch.Tensor
     num_known: int
-    skipped: tuple[Skipped, ...]
+    skipped: tuple[Skipped, ...] = ()
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"a batch has {', '.join(self)}, no {name}") from None
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the tensors by name."""
+        return {name: value for name, value in vars(self).items() if torch.is_tensor(value)}
 
     def to(self, device: torch.device | str | int) -> "Batch":
         """Copy the tensors to a device; to CUDA the host does not wait for those whose memory is pinned."""
-        return Batch({name: copied(value, device) if torch.is_tensor(value) else value for name, value in self.items()})
+        there = {name: copied(value, device) for name, value in self.tensors().items()}
+        return replace(self, **there)  # type: ignore[arg-type] # by name, each of its own field
 
 
 def copied(value: torch.Tensor, device: torch.device | str | int) -> torch.Tensor:
@@ -51,31 +51,40 @@ def copied(value: torch.Tensor, device: torch.device | str | int) -> torch.Tenso
     return value.to(device, non_blocking=torch.device(device).type == "cuda")
 
 
-def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """Yield batches on `device`; on CUDA the next one crosses on a side stream while the current one is used.
+class OnDevice(Iterator[Batch]):
+    """Batches on `device`; on CUDA the next one crosses on a side stream while the current one is used.
 
-    A batch that was made there is handed on as it is.
+    A batch that was made there is handed on as it is. Nothing is kept of a batch that was handed out: its buffer is
+    free as soon as the consumer lets it go. (A generator would hold its last batch while it waits for the next one.)
     """
-    if device.type != "cuda":
-        for batch in batches:
-            yield batch if device.type == "cpu" else batch.to(device)
-        return
-    index = torch.cuda.current_device() if device.index is None else device.index
-    stream = _side_stream(index)
-    waiting: tuple[Batch, torch.cuda.Event] | None = None
-    for batch in batches:
-        if batch.images.device == stream.device:
-            yield batch
-            continue
+
+    def __init__(self, batches: Iterable[Batch], device: torch.device) -> None:
+        self._batches, self._device = iter(batches), device
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._stream = _side_stream(torch.cuda.current_device() if device.index is None else device.index)
+        self._ahead: tuple[Batch, torch.cuda.Event] | None = None
+
+    def __next__(self) -> Batch:
+        if self._stream is None:
+            batch = next(self._batches)
+            return batch if self._device.type == "cpu" else batch.to(self._device)
+        if self._ahead is None:
+            batch = next(self._batches)
+            if batch.images.device == self._stream.device:
+                return batch
+            self._ahead = self._sent(batch, self._stream)
+            del batch  # torch keeps its pinned memory until it has been read
+        arriving = self._ahead
+        following = next(self._batches, None)
+        self._ahead = None if following is None else self._sent(following, self._stream)
+        return _arrived(*arriving)
+
+    def _sent(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):
-            moved, event = batch.to(device), torch.cuda.Event()
+            moved, event = batch.to(self._device), torch.cuda.Event()
             event.record(stream)
-        del batch  # torch keeps its pinned memory until it has been read
-        if waiting is not None:
-            yield _arrived(*waiting)
-        waiting = (moved, event)
-    if waiting is not None:
-        yield _arrived(*waiting)
+        return moved, event
 
 
 @cache
@@ -91,7 +100,6 @@ def _side_stream(index: int) -> torch.cuda.Stream:
 def _arrived(moved: Batch, event: torch.cuda.Event) -> Batch:
     # The host waits for the copy: that keeps it one batch ahead of the bus, and so bounds what is pinned.
     event.synchronize()
-    for value in moved.values():
-        if torch.is_tensor(value):
-            value.record_stream(torch.cuda.current_stream(value.device))  # its own device need not be the current
+    for value in moved.tensors().values():
+        value.record_stream(torch.cuda.current_stream(value.device))  # its own device need not be the current
     return moved

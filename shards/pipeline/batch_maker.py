@@ -3,16 +3,16 @@
 import contextlib
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from shards.augment.crops import centre_crops, random_resized_crops
 from shards.augment.pad_crop import cut_out, draw_holes, draw_windows, mean_colour, pad_crop_into
-from shards.choices import Augmentation, OnBadSample
+from shards.choices import OnBadSample
 from shards.decode.decoder import Decoder, channels_of, resize_box_into, resize_into
-from shards.decode.five_crop import NUM_CROPS, five_crops_into
+from shards.decode.five_crop import five_crops_into
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, Watch, restoring
@@ -20,40 +20,8 @@ from shards.pipeline.batch import Batch
 from shards.pipeline.buffers import PinnedRing, Ring
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
+from shards.pipeline.view import View
 from shards.sampler import Plan, World
-
-
-@dataclass(frozen=True)
-class View:
-    """What is seen of each image, `size` pixels across.
-
-    In training a random-resized crop, or with `augment="pad"` the centre, padded by `pad` pixels and cropped; then a
-    square of `cutout` pixels is cut out. In evaluation the centre, or with `five_crops` the centre and the four
-    corners. Of all bands or of the first `num_members` members.
-    """
-
-    size: int
-    train: bool
-    scale: tuple[float, float]
-    crop_share: float
-    five_crops: bool = False
-    num_members: int = 1
-    augment: Augmentation = "crop"
-    pad: int = 0
-    cutout: int = 0
-
-    @property
-    def num_channels(self) -> int:
-        return 2 + self.num_members
-
-    @property
-    def num_crops(self) -> int:
-        return NUM_CROPS if self.five_crops else 1
-
-    @property
-    def is_fixed(self) -> bool:
-        """Tell whether one view of an image, always the same, is all that is needed of it."""
-        return not self.train or self.augment == "pad"
 
 
 class BatchMaker:
@@ -75,11 +43,13 @@ class BatchMaker:
     ) -> None:
         self.index, self.plan, self.view, self.resident = index, plan, view, resident
         self.on_bad_sample = on_bad_sample
+        self.num_members = index.num_members(view.bands)
+        self.num_channels = 2 + self.num_members
         self._reader = ShardReader(index)
-        shape = (view.num_crops * plan.local_batch_size, view.size, view.size, view.num_channels)
+        shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
         self.ring = PinnedRing(shape) if pinned else Ring(shape)
         self._local = threading.local()
-        self._colour = mean_colour(index)[: view.num_channels] if view.cutout else np.empty(0, np.uint8)
+        self._colour = mean_colour(index)[: self.num_channels] if view.cutout else np.empty(0, np.uint8)
 
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for, on two samples."""
@@ -157,7 +127,7 @@ class BatchMaker:
 
     def read(self, row: np.void) -> list[np.ndarray]:
         """View the image members of one sample that are looked at: uint8 [length] each."""
-        return [self._reader.member(row, member) for member in range(self.view.num_members)]
+        return [self._reader.member(row, member) for member in range(self.num_members)]
 
     def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> dict[int, Skipped]:
         """Write this rank's images; return, by id, those that were skipped, whose pixels are anything."""
@@ -214,7 +184,7 @@ class BatchMaker:
         if self.resident is not None:
             views[:] = self.resident.stack()[ids].reshape(views.shape)
             return
-        boxes = centre_crops(rows["width"], rows["height"], self.view.size, self.view.crop_share)
+        boxes = centre_crops(rows["width"], rows["height"], self.view.size, self.view.share_seen)
         watch = self.watch()
         for out, number, row, box in zip(views, ids.tolist(), rows, boxes, strict=True):
             with watch.over(number, row):
@@ -226,7 +196,7 @@ class BatchMaker:
         `out` is uint8 [num_crops * size, size, C], or [h, w, C] of the size to keep.
         """
         if self.view.is_fixed:
-            size, share = self.view.size, self.view.crop_share
+            size, share = self.view.size, self.view.share_seen
             (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
             self._view_into(out.reshape(self.view.num_crops, size, size, -1), decoder, row, box)
         else:
@@ -238,7 +208,7 @@ class BatchMaker:
         members, width, height = self.read(row), int(row["width"]), int(row["height"])
         for part, data in zip(channels_of(out, len(members)), members, strict=True):
             if self.view.five_crops:
-                five_crops_into(part, decoder, data, width, height, self.view.crop_share)
+                five_crops_into(part, decoder, data, width, height, self.view.share_seen)
             else:
                 resize_box_into(part[0], decoder, data, width, height, box.tolist())
 
@@ -253,6 +223,7 @@ def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers:
         widths, heights = bounded(widths, heights, short_side)
     checksums = "".join(shard.sha256 for shard in index.shards)
     try:
-        return Resident(widths, heights, view.num_channels, f"{index.root} {view} {checksums}", num_sharers)
+        channels = 2 + index.num_members(view.bands)
+        return Resident(widths, heights, channels, f"{index.root} {view} {checksums}", num_sharers)
     except DataError as error:
         raise DataError(f"{index.root}: {error}") from error

@@ -17,8 +17,9 @@ from shards.errors import DataError, SampleError, one_line
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, restoring
 from shards.pipeline.batch import Batch, copied
-from shards.pipeline.batch_maker import BatchMaker, View
+from shards.pipeline.batch_maker import BatchMaker
 from shards.pipeline.shared_memory import check_room
+from shards.pipeline.view import View
 from shards.sampler import Plan
 
 _CHUNK_BYTES = 1 << 24  # decoded on the host before they cross
@@ -49,7 +50,7 @@ class DeviceMaker(BatchMaker):
         self._stream: torch.cuda.Stream | None = None
         shape = (view.num_crops * view.size, view.size) if view.is_fixed else (side, side)
         with torch.inference_mode(False):  # made under it, the images could not be written by threads, which are not
-            held = _reserve(index, (index.num_samples, *shape, view.num_channels), device)
+            held = _reserve(index, (index.num_samples, *shape, self.num_channels), device)
             self._images, self._labels, self._known = held
         self._is_filled = False
         self._bad: dict[int, Skipped] = {}

@@ -16,7 +16,7 @@ from eval.prediction.pictures import PictureBatches, find_pictures
 from eval.prediction.tta import Look
 from shards.errors import DataError
 from shards.index import DatasetIndex
-from shards.loader import Loader
+from shards.loader import Loader, View
 from tests.conftest import jpeg, pack, photograph, write_photographs
 from tests.eval.prediction.test_prediction import make_run
 from train.run import checkpoint
@@ -55,8 +55,8 @@ def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, ckpt, look):
 
 def same_views(pictures, index, look, **how):
     """Compare the batches of pictures and of the index that was packed of them."""
-    loader = Loader(index, pictures.local_batch_size, look.size, train=False, five_crops=look.five_crops,
-                    crop_share=look.crop_share, **how)  # fmt: skip
+    view = View(look.size, False, crop_share=look.crop_share, five_crops=look.five_crops)
+    loader = Loader(index, pictures.local_batch_size, view=view, **how)
     assert len(pictures) == len(loader)
     seen = list(pictures.batches(look))
     for ours, theirs in zip(seen, loader, strict=True):

@@ -14,7 +14,8 @@ import torch
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader
-from shards.pipeline.batch import Batch, on_device
+from shards.pipeline.batch import Batch, OnDevice
+from tests.loading import load
 from tests.pretend.counters import counting, slow_kernels
 
 NUM, STEP_MS = 12, 20.0
@@ -22,8 +23,8 @@ HERE, OTHER = torch.device("cuda:0"), torch.device("cuda:1")
 CUT = slice(2, None)
 
 
-def load(index: DatasetIndex, **options: object) -> Loader:
-    return Loader(index, **{"global_batch_size": 5, "size": 96, "seed": 0, "num_threads": 2, **options})
+def loader(index: DatasetIndex, **options: object) -> Loader:
+    return load(index, **{"global_batch_size": 5, "size": 96, "seed": 0, "num_threads": 2, **options})
 
 
 def images_alone(batch: Batch) -> torch.Tensor:
@@ -74,7 +75,7 @@ def users_loop(index: DatasetIndex, copy: Callable[[Batch], torch.Tensor], truth
     """Copy each batch behind the step before, drop it, and go on."""
     weights, copies = torch.zeros(4, device=HERE), []
     with slow_kernels(STEP_MS):
-        for _, batch in zip(range(NUM), load(index), strict=False):
+        for _, batch in zip(range(NUM), loader(index), strict=False):
             weights.add_(1)
             copies.append(copy(batch))
             del batch
@@ -86,7 +87,7 @@ def trainers_loop(index: DatasetIndex, device: torch.device, truth: list[torch.T
     """Take batches as the trainer does, on a device that need not be the current one, and keep copies of them."""
     weights, copies = torch.zeros(4, device=device), []
     with slow_kernels(STEP_MS):
-        for _, batch in zip(range(NUM), on_device(load(index, device=device), device), strict=False):
+        for _, batch in zip(range(NUM), OnDevice(loader(index, device=device), device), strict=False):
             weights.add_(1)
             copies.append(batch.images.clone())
             del batch
@@ -96,7 +97,7 @@ def trainers_loop(index: DatasetIndex, device: torch.device, truth: list[torch.T
 def back_again(index: DatasetIndex, truth: list[torch.Tensor]) -> int:
     """Bring batches back to the host and look at them at once."""
     wrong, weights = 0, torch.zeros(4, device=HERE)
-    for batch, one in zip(load(index), truth, strict=False):
+    for batch, one in zip(loader(index), truth, strict=False):
         there = batch.to(HERE)
         torch.cuda.synchronize(HERE)
         with slow_kernels(STEP_MS):
@@ -107,7 +108,7 @@ def back_again(index: DatasetIndex, truth: list[torch.Tensor]) -> int:
 
 def kept(index: DatasetIndex, truth: list[torch.Tensor]) -> int:
     """Keep all host batches of a GPU's loader: none is written over."""
-    found = [batch.images for _, batch in zip(range(NUM), load(index), strict=False)]
+    found = [batch.images for _, batch in zip(range(NUM), loader(index), strict=False)]
     assert all(images.is_pinned() for images in found)
     return sum(not torch.equal(images, one) for images, one in zip(found, truth, strict=True))
 
@@ -116,7 +117,7 @@ def reserved(index: DatasetIndex, num_passes: int) -> list[int]:
     """Tell what torch keeps of the device's memory after each pass over a split."""
     found = []
     for _ in range(num_passes):
-        for batch in on_device(load(index), HERE):
+        for batch in OnDevice(loader(index), HERE):
             batch.images.float().sum()
             del batch
         torch.cuda.synchronize(HERE)
@@ -139,18 +140,18 @@ def resident(index: DatasetIndex) -> list[str]:
     gc.collect()
     for keep in (False, True, True):
         try:
-            loader = load(index, cache="device", device=HERE, cache_short_side=side)
+            kept = loader(index, cache="device", device=HERE, cache_short_side=side)
             said.append("ok")
         except DataError as error:
             said.append(str(error))
         if not keep:
-            del loader
+            del kept
     return said
 
 
 def main() -> None:
     index = DatasetIndex.open(sys.argv[1])
-    truth = [batch.images.clone() for _, batch in zip(range(NUM), load(index, device="cpu"), strict=False)]
+    truth = [batch.images.clone() for _, batch in zip(range(NUM), loader(index, device="cpu"), strict=False)]
     found = {
         "wrong": {copy.__name__: users_loop(index, copy, truth) for copy in COPIES}
         | {"trainer": trainers_loop(index, HERE, truth), "trainer_elsewhere": trainers_loop(index, OTHER, truth)}

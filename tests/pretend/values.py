@@ -52,7 +52,7 @@ def configured(data: Path, out: Path, **options: Any) -> TrainConfig:
 
 def trained(config: TrainConfig, device: str) -> dict[str, Any]:
     """Train, and give the metrics and weights that are left, as numbers that JSON keeps to the last bit."""
-    assert loop.train_one(config)
+    assert loop.train(config)
     out = Path(config.out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     last = checkpoint.read(out / "last")

@@ -9,7 +9,7 @@ import pytest
 
 from shards.bench import BenchConfig
 from shards.host.machine import num_cores
-from shards.loader import Loader
+from shards.loader import Cache, Loader, View
 from shards.measuring.reading_speed import Pass, advice
 from shards.measuring.stages import STAGES, stage_times
 from shards.pipeline.batch_maker import BatchMaker
@@ -39,13 +39,14 @@ def test_it_tells_figures_stages_and_one_sentence(packed, extra):
     [
         ({}, {"resize"}),
         ({"train": False}, {"tiles"}),
-        ({"cache": "ram", "cache_short_side": 64}, {"read", "tiles", "splice", "decode"}),
-        ({"augment": "pad"}, {"tiles"}),
+        ({"cache": Cache("ram", 64)}, {"read", "tiles", "splice", "decode"}),
+        ({"view": View(32, augment="pad")}, {"tiles"}),
     ],
 )
 def test_stages_add_up_to_the_making_of_the_batches(index, monkeypatch, options, absent):
     """Clocks around the making and around the whole call: by nesting alone the sum is between the two."""
-    loader, make, made = Loader(index, 16, 32, **options), BatchMaker.make, []
+    size = () if "view" in options else (32,)
+    loader, make, made = Loader(index, 16, *size, **options), BatchMaker.make, []
     list(loader)
 
     def timed(self, epoch, step):

@@ -2,9 +2,11 @@
 
 import gc
 import random
+import re
 import shutil
 import threading
 import weakref
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -14,19 +16,22 @@ from torch.utils.data import DataLoader
 from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
-from shards.loader import BATCHES_AHEAD, Loader
+from shards.loader import BATCHES_AHEAD, Cache, Loader, View
+from shards.pipeline.batch import OnDevice
 from shards.pipeline.buffers import PinnedRing
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
+from tests.loading import load
 from tests.shards.left_behind import still_running
 
 
 def loader(index, **options) -> Loader:
-    return Loader(index, **{"global_batch_size": 16, "size": 32, "seed": 3, **options})
+    return load(index, **{"global_batch_size": 16, "size": 32, "seed": 3, **options})
 
 
 def same(a, b) -> bool:
-    return all(torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name])) for name in a)
+    mine, other = a.tensors(), b.tensors()
+    return a.num_known == b.num_known and all(torch.equal(mine[name], other[name]) for name in mine)
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -37,7 +42,7 @@ def test_every_sample_once_with_its_own_labels(index, train):
         assert batch.images.dtype == torch.uint8
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.labels.dtype == torch.float32
-        valid = batch["valid"].numpy()
+        valid = batch.valid.numpy()
         rows = batch.ids.numpy()[valid]
         np.testing.assert_array_equal(batch.labels.numpy()[valid], index.labels(rows))
         np.testing.assert_array_equal(batch.known.numpy()[valid], index.known(rows))
@@ -53,9 +58,7 @@ def test_it_is_a_dataloader(index):
     ours = loader(index)
     assert isinstance(ours, DataLoader)
     assert len(ours) == 5
-    with pytest.raises(
-        AttributeError, match="a batch has images, labels, known, valid, ids, num_known, skipped, no pixels"
-    ):
+    with pytest.raises(AttributeError, match="pixels"):
         _ = next(iter(ours)).pixels
 
 
@@ -76,8 +79,8 @@ def test_ranks_together_see_what_one_sees(index, num_ranks):
     ranks = [list(loader(index, world=World(rank, num_ranks))) for rank in range(num_ranks)]
     for whole, *parts in zip(loader(index), *ranks, strict=True):
         for name in ("ids", "images", "labels"):
-            together = torch.cat([part[name][part.valid] for part in parts])
-            assert torch.equal(together, whole[name][whole.valid]), name
+            together = torch.cat([getattr(part, name)[part.valid] for part in parts])
+            assert torch.equal(together, getattr(whole, name)[whole.valid]), name
         assert {part.num_known for part in parts} == {whole.num_known}
 
 
@@ -259,10 +262,8 @@ def test_memory_is_pinned_for_a_gpu_alone(index, monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_batches_cross_to_the_gpu_unchanged(index):
-    from shards.pipeline.batch import on_device
-
     device = torch.device("cuda")
-    for here, there in zip(loader(index), on_device(loader(index), device), strict=True):
+    for here, there in zip(loader(index), OnDevice(loader(index), device), strict=True):
         assert there.images.device.type == "cuda"
         assert here.images.is_pinned()
         assert torch.equal(here.images, there.images.cpu())
@@ -290,3 +291,65 @@ def test_an_iteration_that_its_own_thread_collects_does_not_wait_for_itself(inde
     thread.start()
     assert ended.wait(5)
     iterator.close()
+
+
+def test_a_batch_is_frozen_and_its_tensors_move_together(index):
+    batch = next(iter(loader(index)))
+    with pytest.raises(FrozenInstanceError):
+        batch.num_known = 0
+    there = batch.to("cpu")
+    assert set(batch.tensors()) == {"images", "labels", "known", "valid", "ids"}
+    assert (there.num_known, there.skipped) == (batch.num_known, batch.skipped)
+    assert all(torch.equal(value, there.tensors()[name]) for name, value in batch.tensors().items())
+
+
+def test_nothing_is_kept_of_a_batch_that_was_handed_out(index):
+    """The consumer's reference is the only one: while it waits for the next batch the buffer is free again."""
+    batches = OnDevice(loader(index), torch.device("cpu"))
+    for _ in range(3):
+        images = weakref.ref(next(batches).images)
+        assert images() is None
+
+
+def test_the_documented_call_is_a_view_of_its_size(index):
+    short = Loader(
+        index, global_batch_size=16, size=32, train=True, seed=3, world=World(0, 1), num_threads=2, scale=(0.3, 1)
+    )
+    for ours in (short, Loader(index, 16, 32, True, 3, World(), 2, (0.3, 1.0))):
+        assert ours.maker.view == View(32, scale=(0.3, 1.0))
+    assert same(next(iter(short)), next(iter(Loader(index, 16, seed=3, view=View(32, scale=(0.3, 1.0))))))
+    kept = Loader(index, 16, 32, seed=3, cache="ram")
+    assert same(next(iter(kept)), next(iter(Loader(index, 16, 32, seed=3, cache=Cache("ram")))))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": 0}, "size is 0: give at least 1"),
+        ({"augment": "auto"}, "augment is 'auto': give crop or pad"),
+        ({"augment": "pad", "size": 8, "pad": 8}, "pad is 8: an image of 8 pixels"),
+        ({"cutout": 500}, "cutout is 500"),
+        ({"crop_share": 1.5, "train": False}, "crop_share is 1.5"),
+        ({"scale": (0.5, 0.1)}, "crop_scale is"),
+        ({"five_crops": True}, "five_crops is for evaluation"),
+        ({"bands": "nir"}, "bands is 'nir': give all or rgb"),
+    ],
+)
+def test_a_view_checks_itself(options, words):
+    with pytest.raises(DataError, match=re.escape(words)):
+        View(**options)
+
+
+def test_a_cache_checks_itself_and_its_view(index):
+    with pytest.raises(DataError, match="cache is 'disk': give none, ram or device"):
+        Cache("disk")
+    with pytest.raises(DataError, match="cache_short_side is -1"):
+        Cache("ram", -1)
+    with pytest.raises(DataError, match="augment pad keeps images at their size"):
+        Loader(index, 16, view=View(32, augment="pad"), cache=Cache("ram", 40))
+
+
+@pytest.mark.parametrize("beside", [{"size": 32}, {"train": False}, {"scale": (0.5, 1.0)}])
+def test_what_a_view_says_is_not_said_beside_it(index, beside):
+    with pytest.raises(DataError, match="size, train and scale are the view's"):
+        Loader(index, 16, view=View(48), **beside)

@@ -9,7 +9,7 @@ A label counts with the share of the two images in which it is known, and is the
 a pair add up to its number of known labels, so that a batch's loss is divided by what it would be without mixing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ class Mix:
         labels = (own_known * batch.labels + other_known * batch.labels[other]) / known.where(known > 0, 1.0)
         images = torch.lerp(own_images[other], own_images, pixels[:, None])  # exact where the share is 0 or 1
         images = images.contiguous(memory_format=torch.channels_last)
-        return Batch({**batch, "images": images, "labels": labels, "known": known})
+        return replace(batch, images=images, labels=labels, known=known)
 
 
 def _pixel_shares(shares: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:

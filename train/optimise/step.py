@@ -1,8 +1,8 @@
 """One optimiser step: from a batch to new weights."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +14,17 @@ from train.optimise.loss import Loss
 from train.optimise.mix import Mix
 
 
-@dataclass(frozen=True)
-class Hands:
-    """What a step has done by whoever distributes the run: gradients of a loss, without their exchange, clipped."""
+class Exchange(Protocol):
+    """What a step needs of the ranks (train.run.ranks.Ranks)."""
 
-    backward: Callable[[Tensor], None]
-    no_sync: Callable[[], AbstractContextManager[None]]
-    clip: Callable[[float], None]
+    @property
+    def num_ranks(self) -> int: ...
+
+    def backward(self, loss: Tensor) -> None: ...
+
+    def no_sync(self) -> AbstractContextManager[None]: ...
+
+    def clip(self, norm: float) -> None: ...
 
 
 class Step:
@@ -36,44 +40,45 @@ class Step:
         loss: Loss,
         mix: Mix | None,
         config: TrainConfig,
-        num_ranks: int,
-        hands: Hands,
+        ranks: Exchange,
     ) -> None:
         self._model, self._optimizer, self._loss, self._mix = model, optimizer, loss, mix
-        self._config = config
-        self._num_ranks, self._hands = num_ranks, hands
+        self._config, self._ranks = config, ranks
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Tensor:
         """Take step `step` of an epoch; return this rank's sums of losses and right answers, float64 [2]."""
         self._optimizer.zero_grad()
         # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global count.
-        scale = self._num_ranks / max(1, self._loss.count(batch.num_known, batch.labels.shape[1]))
+        scale = self._ranks.num_ranks / max(1, self._loss.count(batch.num_known, batch.labels.shape[1]))
         if self._mix is not None:
             batch = self._mix(batch, epoch, step)
-        chunks = (batch[name].chunk(self._config.accumulate) for name in ("images", "labels", "known"))
+        chunks = (values.chunk(self._config.accumulate) for values in (batch.images, batch.labels, batch.known))
         parts = list(zip(*chunks, strict=True))
         totals = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
         for number, (images, labels, known) in enumerate(parts, start=1):
-            with self._hands.no_sync() if number < len(parts) else nullcontext():
-                logits = self._logits(images)
+            with self._ranks.no_sync() if number < len(parts) else nullcontext():
+                with _one_line_where_batch_norm_fails(len(images)):
+                    logits = self._model(images).float()
                 loss = self._loss(logits, labels, known)
-                self._hands.backward(loss * scale)
+                self._ranks.backward(loss * scale)
             totals += torch.stack([loss.detach(), right_answers(logits.detach(), labels, known)])
         if self._config.clip_norm:
-            self._hands.clip(self._config.clip_norm)
+            self._ranks.clip(self._config.clip_norm)
         self._optimizer.step()
         return totals
 
-    def _logits(self, images: Tensor) -> Tensor:
-        try:
-            return self._model(images).float()
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise DataError(
-                f"batch norm cannot normalise {len(images)} image by itself: give a greater --global-batch-size or "
-                "--size, a smaller --accumulate, or a model without batch norm"
-            ) from error
+
+@contextmanager
+def _one_line_where_batch_norm_fails(num_images: int) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise DataError(
+            f"batch norm cannot normalise {num_images} image by itself: give a greater --global-batch-size or "
+            "--size, a smaller --accumulate, or a model without batch norm"
+        ) from error
 
 
 def right_answers(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:

@@ -1,52 +1,11 @@
-"""What an epoch cost: time per step, time spent waiting for data, memory."""
+"""What an epoch comes to and what it costs: sums of losses, peak memory, and its line on the terminal."""
 
 import math
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import torch
-from tqdm import tqdm
-
-T = TypeVar("T")
-BAR_STEPS = 10
-
-
-class Meter:
-    """Time one epoch. The share of time spent waiting for data says who the bottleneck is."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._waited = 0.0
-        self._num_steps = 0
-
-    def watch(self, batches: Iterable[T]) -> Iterator[T]:
-        """Pass batches through, counting steps and the time until each arrives."""
-        iterator = iter(batches)
-        while True:
-            asked = time.perf_counter()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            self._waited += time.perf_counter() - asked
-            self._num_steps += 1
-            yield batch
-            del batch
-
-    def summary(self, num_images: int, device: torch.device) -> dict[str, float]:
-        """Tell images/s over all ranks, ms per step, the share of waiting and peak memory in MB of this rank."""
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - self._started
-        return {
-            "images_per_second": round(num_images / seconds, 2),
-            "step_ms": round(1000 * seconds / max(1, self._num_steps), 2),
-            "data_wait": round(self._waited / seconds, 5),
-            "peak_memory_mb": round(peak_memory_mb(device), 1),
-        }
 
 
 class RunningSums:
@@ -66,17 +25,6 @@ class RunningSums:
     def mean_loss(self, num_ranks: int) -> float:
         """Estimate the mean over all ranks from this one's share; waits for the device."""
         return float(self.sums[0]) * num_ranks / max(1, self.count)
-
-
-def with_bar(batches: Iterable[T], bar: tqdm, loss: Callable[[], float] | None = None) -> Iterator[T]:
-    """Advance a bar by one with each batch; `loss`, which waits for the device, is asked every BAR_STEPS steps."""
-    with bar:
-        for batch in batches:
-            yield batch
-            del batch
-            bar.update()
-            if loss is not None and not bar.disable and bar.n % BAR_STEPS == 0:
-                bar.set_postfix(loss=f"{loss():.4f}", refresh=False)
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -1,29 +1,169 @@
-"""Joining the other ranks and taking leave of them, by accelerate."""
+"""The processes that train or evaluate together: what they do as one, by accelerate. No other module knows it."""
 
 import dataclasses
 import gc
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import (
     GradientAccumulationPlugin,
+    broadcast,
     broadcast_object_list,
+    gather_object,
     parse_flag_from_env,
 )
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from shards.errors import DataError
+from shards.sampler import World
 from train.config import TrainConfig
+from train.run.launch import check_world
 from train.run.precision import check_precision, choose_precision
 from train.run.variables import check_variables
 
-
-def join_ranks() -> PartialState:
-    """Join the other ranks as an Accelerator does, but before its precision is known."""
-    return PartialState(cpu=_on_cpu() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+STOP_CHECK_STEPS_ON_CUDA = 10  # agreeing on a stop is a reduction, which costs a synchronisation there
+T = TypeVar("T")
 
 
-def _on_cpu() -> bool:
-    return torch.backends.mps.is_available()  # float64 sums need a device that has float64
+class Ranks:
+    """This process among those of a job, each with its device.
+
+    Methods that exchange something (`sum`, `gather`, `gather_list`, `copy_first`, `stop_agreed`, `wait`) must be
+    called by every rank in the same order, or the ranks wait for each other for good. On one rank they cost nothing.
+    """
+
+    def __init__(self, precision: str, remedy: str, accumulate: int | None = None, log_into: str = "") -> None:
+        """Join the other ranks, to compute in `precision`; `log_into` is a folder for TensorBoard.
+
+        `accumulate` is None where nothing is trained. Raises DataError, which ends with `remedy`, where the precision
+        does not work here, or one that says what else the launcher asks for.
+        """
+        check_variables(precision, accumulate)
+        self._accelerator = _open(precision, remedy, log_into)
+        self._model: nn.Module | None = None
+        self._logs = bool(log_into)
+        self.device: torch.device = self._accelerator.device
+        self.is_first: bool = self._accelerator.is_main_process
+        check_precision(precision, self.device, remedy)
+        check_world(self._accelerator.num_processes)
+        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # set by torchrun and accelerate
+        self.world = World(self._accelerator.process_index, self._accelerator.num_processes, num_local)
+
+    @property
+    def num_ranks(self) -> int:
+        return self.world.num_ranks
+
+    def say(self, line: str) -> None:
+        """Print one line, from the first rank only, above a progress bar if there is one."""
+        if self.is_first:
+            tqdm.write(line)
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Wrap a model and its optimiser: gradients are averaged over ranks, in the run's precision."""
+        self._model, optimizer = self._accelerator.prepare(model, optimizer)
+        return self._model, optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute gradients; they are averaged over ranks, except under `no_sync`."""
+        self._accelerator.backward(loss)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Leave out the exchange of gradients: for all but the last part of a batch."""
+        return self._accelerator.no_sync(self._model)
+
+    def clip(self, norm: float) -> None:
+        """Scale the gradients down to a norm of at most `norm`."""
+        assert self._model is not None
+        self._accelerator.clip_grad_norm_(self._model.parameters(), norm)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Compute in the run's precision."""
+        return self._accelerator.autocast()
+
+    def scaler_state(self) -> dict[str, Any] | None:
+        """Return the state of fp16's loss scaler, None in another precision."""
+        scaler = self._accelerator.scaler
+        return None if scaler is None else scaler.state_dict()
+
+    def load_scaler_state(self, state: dict[str, Any]) -> None:
+        """Restore what `scaler_state` returned."""
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(state)
+
+    # -- exchange ------------------------------------------------------------------------------------------------
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum a tensor over ranks."""
+        return self._accelerator.reduce(values)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Concatenate tensors of equal shape from all ranks, along dimension 0."""
+        return self._accelerator.gather(values)
+
+    def gather_list(self, values: list[T]) -> Sequence[T]:
+        """Put the lists of all ranks together."""
+        return gather_object(values)
+
+    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+        """Give the first rank's values to all, in place."""
+        broadcast(list(tensors))
+
+    def stop_agreed(self, asked: bool, step: int, num_steps: int) -> bool:
+        """Tell whether any rank was asked to stop, after `step` of an epoch's `num_steps`."""
+        if self.num_ranks == 1:
+            return asked
+        if self.device.type == "cuda" and step % STOP_CHECK_STEPS_ON_CUDA and step < num_steps:
+            return False
+        return bool(self.sum(torch.tensor(float(asked), device=self.device)))
+
+    def wait(self) -> None:
+        """Wait until all ranks are here."""
+        self._accelerator.wait_for_everyone()
+
+    # -- TensorBoard, and the end --------------------------------------------------------------------------------
+
+    def start_logs(self) -> None:
+        """Open TensorBoard's files, if they were asked for."""
+        if self._logs:
+            self._accelerator.init_trackers("tensorboard")
+
+    def log(self, values: Mapping[str, float], epoch: int) -> None:
+        """Record numbers for TensorBoard."""
+        self._accelerator.log(dict(values), step=epoch)
+
+    def finish_logs(self) -> None:
+        """Close TensorBoard's files; another run of this process may follow."""
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
+
+    def free_memory(self) -> None:
+        """Free what a run that has ended left behind."""
+        gc.collect()  # the parts of a run know each other in circles
+        self._accelerator.free_memory()
+
+
+def leave_ranks() -> None:
+    """Leave the other ranks; no run can follow in this process. A second call does nothing.
+
+    The parts of a run know each other in circles, and the process group with them: its threads would still be there
+    when the interpreter ends, and abort the process where one of them runs just then.
+    """
+    gc.collect()
+    PartialState().destroy_process_group()
+
+
+def join_for_training(config: TrainConfig) -> Ranks:
+    """Join the other ranks as a run's configuration says. Raises DataError."""
+    resumed = "resume where there is one, or give another --out"
+    remedy = resumed if config.resume else "try --precision auto"
+    return Ranks(config.precision, remedy, config.accumulate, config.out if config.tensorboard else "")
 
 
 def settle_precision(config: TrainConfig, kept: TrainConfig | None = None) -> tuple[TrainConfig, str]:
@@ -36,42 +176,31 @@ def settle_precision(config: TrainConfig, kept: TrainConfig | None = None) -> tu
         return config, ""
     if kept is not None and kept.precision != "auto":
         return dataclasses.replace(config, precision=kept.precision), "as before"
-    state = join_ranks()
-    chosen = [choose_precision(state.device)] if state.is_main_process else [None]
-    (first,) = broadcast_object_list(chosen)
+    first = chosen_by_first(choose_precision)
     return dataclasses.replace(config, precision=first.precision), f"auto: {first.why}"
 
 
-def open_accelerator(config: TrainConfig) -> Accelerator:
-    """Join the other ranks, once in a process.
+def chosen_by_first(choose: Callable[[torch.device], T]) -> T:
+    """Let the first rank choose for all. Joins the ranks as `Ranks` does, but before its precision is known."""
+    state = PartialState(cpu=_on_cpu() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+    (choice,) = broadcast_object_list([choose(state.device) if state.is_main_process else None])
+    chosen: T = choice
+    return chosen
 
-    Raises DataError where the precision does not work here or the launcher asks for another run.
-    """
-    check_variables(config.precision, config.accumulate)
+
+def _open(precision: str, remedy: str, log_into: str) -> Accelerator:
     try:
-        accelerator = Accelerator(
-            mixed_precision=config.precision,
-            log_with="tensorboard" if config.tensorboard else None,
-            project_dir=config.out,
-            # Accumulating is the step's business: with more than 1 here `backward` divides again.
+        return Accelerator(
+            mixed_precision=precision,
+            log_with="tensorboard" if log_into else None,
+            project_dir=log_into or None,
+            # The step accumulates by itself: with more than 1 here `backward` would divide again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             cpu=_on_cpu(),
         )
     except ValueError as error:
-        raise DataError(f"precision {config.precision!r} does not work here ({error}); try bf16 or no") from error
-    check_precision(config.precision, accelerator.device, _without_fp16(config))
-    return accelerator
+        raise DataError(f"precision {precision!r} does not work here ({error}); {remedy}") from error
 
 
-def _without_fp16(config: TrainConfig) -> str:
-    return "resume where there is one, or give another --out" if config.resume else "try --precision auto"
-
-
-def leave_ranks() -> None:
-    """Take leave of the other ranks; no run can follow in this process.
-
-    The parts of a run know each other in circles, and the process group with them: its threads would still be there
-    when the interpreter ends, and abort the process where one of them wants it just then.
-    """
-    gc.collect()
-    PartialState().destroy_process_group()
+def _on_cpu() -> bool:
+    return torch.backends.mps.is_available()  # float64 sums need a device that has float64

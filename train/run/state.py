@@ -26,6 +26,13 @@ def generator_states(device: torch.device) -> dict[str, Any]:
     return states
 
 
+def seed_generators(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, those of all devices too."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+
+
 def joining_seed(seed: int, rank: int, epoch: int, step: int) -> int:
     """Seed the generators of a rank that joins a run of fewer ranks there: of its own, not those of its first epoch."""
     return int(np.random.SeedSequence([seed, rank, epoch, step]).generate_state(1)[0])

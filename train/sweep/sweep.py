@@ -8,7 +8,6 @@ OUT/best             the best epoch of the best run, with that run's config.yaml
 """
 
 import dataclasses
-import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +18,12 @@ from shards.commandline import folder
 from shards.disk.format import write_atomically
 from shards.errors import DataError, one_line
 from train.config import TrainConfig
-from train.loop import train_one
+from train.loop import train
 from train.run import checkpoint
 from train.run.checkpoint import check_continues
 from train.run.folder import CONFIG_NAME, METRICS_NAME, RunFolder
 from train.run.progress import Diverged
-from train.run.ranks import leave_ranks, open_accelerator, settle_precision
+from train.run.ranks import join_for_training, leave_ranks, settle_precision
 from train.sweep.comparison import ENDED, Outcome, read_outcome, sweep_results, sweep_table, winner
 from train.sweep.points import Point, parse_sweep, points
 from train.sweep.sweep_page import render_sweep
@@ -42,15 +41,15 @@ def sweep(config: TrainConfig) -> bool:
     out = RunFolder(folder(config.out))
     config, why = settle_precision(config, _kept(out.path) if config.resume else None)
     plan = points(config)
-    accelerator = open_accelerator(config)
-    is_main = accelerator.is_main_process
+    ranks = join_for_training(config)
+    is_main = ranks.is_first
     if is_main and why:
         print(f"precision {config.precision} ({why})")
     going_on = config.resume and goes_on(out.path, config)
     diverged = _diverged(out.path) if going_on else set()
     failed: dict[str, str] = {}  # with what; --resume tries them again
     done = {each.name for each in _outcomes(plan, diverged, failed) if each.status in ENDED} if going_on else set()
-    accelerator.wait_for_everyone()  # all have looked before the first rank changes anything
+    ranks.wait()  # all have looked before the first rank changes anything
     if is_main:
         _begin(out, config, going_on)
     finished = True
@@ -60,20 +59,19 @@ def sweep(config: TrainConfig) -> bool:
         if point.name in done:
             continue
         try:
-            finished = train_one(_continued(point.config))
+            finished = train(_continued(point.config))
         except Diverged as error:
             diverged.add(point.name)
             if is_main:
                 print(f"{point.name}: {error}")
         except (DataError, torch.OutOfMemoryError) as error:
-            if not _fails_alone(error, Path(point.config.out), accelerator.num_processes):
+            if not _fails_alone(error, Path(point.config.out), ranks.num_ranks):
                 raise
             failed[point.name] = _reason(error)
             if is_main:
                 print(f"{point.name} failed: {failed[point.name]}")
-        gc.collect()  # the parts of a run know each other in circles
-        accelerator.free_memory()
-        accelerator.wait_for_everyone()  # a rank that went ahead would share its images with what is left of this run
+        ranks.free_memory()
+        ranks.wait()  # a rank that went ahead would share its images with what is left of this run
         if is_main:
             _record(out.path, config, _outcomes(plan, diverged, failed))
         if not finished:
@@ -81,8 +79,8 @@ def sweep(config: TrainConfig) -> bool:
     if finished and is_main:
         _conclude(out, config, plan, _outcomes(plan, diverged, failed))
     out.unlock()
-    leave_ranks()
     if finished and failed and is_main:
+        leave_ranks()
         raise DataError(
             f"{out.path}: {len(failed)} of {len(plan)} runs failed: "
             f"{'; '.join(f'{name} ({reason})' for name, reason in failed.items())}; "

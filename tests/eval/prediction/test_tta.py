@@ -12,7 +12,7 @@ from eval.prediction.tta import AUGMENTATIONS, Look, looks
 from eval.prediction.tta import views as cut_views
 from shards.dataset import ShardDataset
 from shards.errors import DataError
-from shards.loader import Loader
+from shards.loader import Loader, View
 
 SIZE = 48
 NUM_VIEWS = {"none": 1, "flip": 2, "fivecrop": 5, "tencrop": 10, "multiscale": 3}
@@ -36,7 +36,7 @@ def symmetric(images):
 
 
 def batches_of(index, batch_size=16):
-    return lambda look: Loader(index, batch_size, look.size, train=False, five_crops=look.five_crops)
+    return lambda look: Loader(index, batch_size, view=View(look.size, False, five_crops=look.five_crops))
 
 
 def ensemble(index, members, tta="none", reduce="mean", batch_size=16):
@@ -65,7 +65,7 @@ def torchvision_views(index, tta, size=SIZE):
 @pytest.mark.parametrize("size", [33, 64])
 def test_the_five_crops_are_torchvisions(index, size, cache):
     expected = torchvision_views(index, "fivecrop", size)
-    loader = Loader(index, 16, size, train=False, num_threads=3, five_crops=True, cache=cache)
+    loader = Loader(index, 16, num_threads=3, view=View(size, False, five_crops=True), cache=cache)
     for _ in range(2):
         parts = [batch.images.unflatten(0, (5, 16))[:, batch.valid] for batch in loader]
         given = torch.cat(parts, dim=1)

@@ -16,7 +16,7 @@ from preprocess.sources.cifar10 import BATCHES, OFFICIAL_CLASSES, Cifar10
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import DatasetIndex
-from shards.loader import Loader
+from shards.loader import Loader, View
 from tests.preprocess.commands import shard
 from train.network.model import Classifier
 
@@ -99,7 +99,7 @@ def normalised(index: DatasetIndex) -> torch.Tensor:
     """What a network gets: the loader's images behind the normalisation of a model, float32 [N, 3, 32, 32]."""
     statistics = index.statistics
     model = Classifier(nn.Identity(), tuple(statistics["mean"]), tuple(statistics["std"]))
-    loader = Loader(index, 64, 32, train=False, augment="pad")
+    loader = Loader(index, 64, view=View(32, False, augment="pad"))
     return torch.cat([model(batch.images)[batch.valid] for batch in loader]).double()
 
 
@@ -131,7 +131,7 @@ def test_the_real_batches(cifar10_root, tmp_path, monkeypatch, capsys):
         image = content[b"data"][number].reshape(3, 32, 32).transpose(1, 2, 0)
         np.testing.assert_array_equal(dataset[number][0], image)
     check_normalised(train)
-    make = partial(Loader, train, 256, 32, augment="pad", cutout=8)
+    make = partial(Loader, train, 256, view=View(32, augment="pad", cutout=8))
     there, kept, plain = make(cache="device", device="cpu"), make(cache="ram"), make()
     ids = []
     for batch, *others in zip(plain, kept, there, strict=True):

@@ -2,6 +2,7 @@
 road; and random-resized crops made on a device."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -21,9 +22,10 @@ from shards.decode.decoder import Decoder, resize_box_into
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
-from shards.pipeline.batch import on_device
+from shards.pipeline.batch import Batch, OnDevice
 from shards.sampler import World
 from tests.conftest import CLASSES, pack
+from tests.loading import load
 
 SIZE, NUM, PAD, CUTOUT, SEED = 12, 70, 3, 5, 3
 CUDA = pytest.param(
@@ -58,11 +60,16 @@ def small(request, tmp_path_factory) -> DatasetIndex:
 
 def loader(index, **options) -> Loader:
     defaults = {"global_batch_size": 16, "size": SIZE, "seed": SEED, "augment": "pad", "pad": PAD}
-    return Loader(index, **{**defaults, **options})
+    return load(index, **{**defaults, **options})
 
 
-def same(a, b) -> bool:
-    return all(torch.equal(torch.as_tensor(a[name]).cpu(), torch.as_tensor(b[name]).cpu()) for name in a)
+def same(a: Batch, b: Batch) -> bool:
+    mine, other = a.tensors(), b.tensors()
+    return a.num_known == b.num_known and all(torch.equal(mine[name].cpu(), other[name].cpu()) for name in mine)
+
+
+def valid(batch: Batch, name: str) -> torch.Tensor:
+    return getattr(batch, name)[batch.valid]
 
 
 def plainly(index: DatasetIndex, number: int, epoch: int, cutout: int) -> np.ndarray:
@@ -141,7 +148,9 @@ def test_batches_threads_and_ranks_change_nothing(small, place):
         ranks = [make(world=World(rank, num_ranks)) for rank in range(num_ranks)]
         for batch, *parts in zip(whole, *ranks, strict=True):
             for name in ("ids", "images", "labels", "known"):
-                assert torch.equal(torch.cat([part[name][part.valid] for part in parts]), batch[name][batch.valid])
+                assert torch.equal(
+                    torch.cat([getattr(part, name)[part.valid] for part in parts]), getattr(batch, name)[batch.valid]
+                )
             assert {part.num_known for part in parts} == {batch.num_known}
     images = torch.cat([batch.images[batch.valid] for batch in whole])
     assert torch.equal(images, torch.cat([batch.images[batch.valid] for batch in make(global_batch_size=7)]))
@@ -156,12 +165,12 @@ def test_a_device_makes_the_batches_of_the_shards(small, place, augment):
         plain.set_epoch(epoch)
         there.set_epoch(epoch)
         for a, b in zip(plain, there, strict=True):
-            assert {value.device.type for value in b.values() if torch.is_tensor(value)} == {there.maker.device.type}
-            assert {name: value.dtype for name, value in a.items() if torch.is_tensor(value)} == {
-                name: value.dtype for name, value in b.items() if torch.is_tensor(value)
+            here, made = a.tensors(), b.tensors()
+            assert {value.device.type for value in made.values()} == {there.maker.device.type}
+            assert {name: value.dtype for name, value in here.items()} == {
+                name: value.dtype for name, value in made.items()
             }
-            del a["images"], b["images"]
-            assert same(a, b)
+            assert same(a, replace(b, images=a.images))
 
 
 @pytest.mark.parametrize("augment", ["pad", "crop"])
@@ -182,7 +191,9 @@ def test_it_goes_on_in_the_middle_on_other_ranks(small, place, augment):
         one.load_state_dict(state)
     for expected, *parts in zip(rest, *resumed, strict=True):
         for name in ("ids", "images"):
-            assert torch.equal(torch.cat([part[name][part.valid] for part in parts]), expected[name][expected.valid])
+            assert torch.equal(
+                torch.cat([getattr(part, name)[part.valid] for part in parts]), getattr(expected, name)[expected.valid]
+            )
 
 
 @pytest.mark.parametrize("place", ON_DEVICE)
@@ -191,7 +202,7 @@ def test_a_batch_that_is_there_is_not_copied(small, place):
     made = []
     make = ours.maker.make
     ours.maker.make = lambda *which: made.append(make(*which)) or made[-1]
-    for batch in on_device(ours, torch.device(place["device"])):
+    for batch in OnDevice(ours, torch.device(place["device"])):
         assert any(batch is one for one in made)
 
 

@@ -23,6 +23,7 @@ from shards.index import DatasetIndex
 from shards.loader import Loader
 from shards.pipeline.reader import ShardReader
 from tests.conftest import CLASSES, SIZES, pack, photograph, write_photographs
+from tests.loading import load
 
 BANDS = (Band("red", 2, 0, 255), Band("green", 1, 0, 255), Band("blue", 0, 0, 255), Band("nir", 3, 0, 510))
 NUM = 24
@@ -62,7 +63,7 @@ def lossless(tmp_path_factory) -> DatasetIndex:
 
 
 def loader(index, **options) -> Loader:
-    return Loader(index, **{"global_batch_size": 8, "size": 32, "seed": 3, **options})
+    return load(index, **{"global_batch_size": 8, "size": 32, "seed": 3, **options})
 
 
 def members(index: DatasetIndex, number: int) -> list[np.ndarray]:

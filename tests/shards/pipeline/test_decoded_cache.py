@@ -17,16 +17,18 @@ from shards.index import DatasetIndex
 from shards.loader import Loader
 from shards.pipeline.decoded_cache import bounded
 from shards.pipeline.shared_memory import _left_to_container, shared_memory
+from tests.loading import load
 
 
 def loader(index, **options) -> Loader:
-    return Loader(index, **{"global_batch_size": 16, "size": 32, "seed": 3, **options})
+    return load(index, **{"global_batch_size": 16, "size": 32, "seed": 3, **options})
 
 
 def assert_same(a, b):
     for one, other in zip(a, b, strict=True):
-        for name in one:
-            assert torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])), name
+        assert one.num_known == other.num_known
+        for name, value in one.tensors().items():
+            assert torch.equal(value, other.tensors()[name]), name
 
 
 @pytest.fixture

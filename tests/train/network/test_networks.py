@@ -11,7 +11,7 @@ from torch.nn.functional import gelu, max_pool2d, relu
 from preprocess.record import Record
 from shards.errors import DataError
 from shards.index import DatasetIndex
-from shards.loader import Loader
+from shards.loader import Loader, View
 from tests.conftest import jpeg, photograph
 from tests.train.conftest import pack_here
 from tests.train.here import evaluate_here, train_here
@@ -269,7 +269,7 @@ def test_a_checkpoint_alone_gives_the_model_back(name, runs, four_bands):
     model = rebuild(opened).eval()
     assert isinstance(model, Classifier)
     assert model.num_channels == (3 if name == "rgb" else 4)
-    loader = Loader(DatasetIndex.open(four_bands / "val"), 48, 32, train=False, bands=opened.config.bands)
+    loader = Loader(DatasetIndex.open(four_bands / "val"), 48, view=View(32, False, bands=opened.config.bands))
     (batch,) = loader
     with torch.no_grad():
         scores = model(batch.images).sigmoid().numpy()

@@ -1,5 +1,7 @@
 """Mixup and cutmix: against loops over pairs, on any ranks, with labels unknown and batches cut short."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,8 @@ def global_batch(num: int, one_label: bool = False, seed: int = 0) -> Batch:
     if one_label:
         labels = torch.eye(K)[torch.randint(K, (num,), generator=generator)]
         known = torch.ones(num, K, dtype=torch.bool)
-    return Batch(images=images, labels=labels, known=known, valid=torch.ones(num, dtype=torch.bool))
+    valid = torch.ones(num, dtype=torch.bool)
+    return Batch(images, labels, known, valid, ids=torch.arange(num), num_known=int(known.sum()))
 
 
 def part_of(batch: Batch, plan: Plan, seed: int = 0) -> Batch:
@@ -31,15 +34,14 @@ def part_of(batch: Batch, plan: Plan, seed: int = 0) -> Batch:
     part = plan.local_part(len(batch.images))
     num = plan.local_batch_size
     padding = global_batch(num, seed=seed + 100)
-    out = {}
-    for name in ("images", "labels", "known", "valid"):
-        values = padding[name].clone()
-        values[: part.stop - part.start] = batch[name][part]
-        out[name] = values
+    out, whole = {}, batch.tensors()
+    for name, values in padding.tensors().items():
+        out[name] = values.clone()
+        out[name][: part.stop - part.start] = whole[name][part]
     out["valid"][part.stop - part.start :] = False
     out["known"][part.stop - part.start :] = False
     out["images"] = out["images"].contiguous(memory_format=torch.channels_last)
-    return Batch(out)
+    return Batch(**out, num_known=batch.num_known)
 
 
 def mixer(mixup: float, cutmix: float, global_batch_size: int, world: World = World(), seed: int = 3) -> Mix:  # noqa: B008
@@ -64,7 +66,7 @@ def by_hand(batch: Batch, drawn) -> Batch:
                 weights[own, k] = sum(part for part, _ in known)
                 total = sum(part * label for part, label in known)
                 labels[own, k] = total / weights[own, k] if weights[own, k] > 0 else 0
-    return Batch(images=mixed, labels=labels, known=weights)
+    return replace(batch, images=mixed, labels=labels, known=weights)
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), ALPHAS)
@@ -75,7 +77,7 @@ def test_pairs_are_mixed_as_by_hand(mixup, cutmix, num):
     local = part_of(batch, Plan(1000, 16, True, 3, World()))
     mixed = mixer(mixup, cutmix, 16)(local, 2, 5)
     for name in ("images", "known"):
-        torch.testing.assert_close(mixed[name][:num].double(), expected[name], rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(getattr(mixed, name)[:num].double(), getattr(expected, name), rtol=1e-5, atol=1e-4)
     counts = expected.known > 0
     torch.testing.assert_close(mixed.labels[:num].double()[counts], expected.labels[counts], rtol=1e-5, atol=1e-6)
     assert (mixed.known[num:] == 0).all()
@@ -99,7 +101,7 @@ def test_ranks_and_padding_change_no_mixture(mixup, cutmix, num_ranks, num):
         part = plan.local_part(num)
         mixed = mixer(mixup, cutmix, 24, world)(part_of(batch, plan, seed=rank), 1, 7)
         for name in ("images", "labels", "known"):
-            assert torch.equal(mixed[name][: part.stop - part.start], whole[name][part])
+            assert torch.equal(getattr(mixed, name)[: part.stop - part.start], getattr(whole, name)[part])
 
 
 def test_a_draw_is_a_function_of_seed_epoch_step_and_pair():

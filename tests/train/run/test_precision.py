@@ -34,10 +34,10 @@ if os.environ["RANK"] == "1":  # a machine without bf16
 import torch
 from train.run.precision import choose_precision
 from train.config import TrainConfig
-from train.run.ranks import settle_precision, open_accelerator, leave_ranks
+from train.run.ranks import settle_precision, join_for_training, leave_ranks
 config, why = settle_precision(TrainConfig(tensorboard=False))
 own = choose_precision(torch.device("cpu")).precision
-print(os.environ["RANK"], own, config.precision, open_accelerator(config).mixed_precision, flush=True)
+print(os.environ["RANK"], own, config.precision, join_for_training(config)._accelerator.mixed_precision, flush=True)
 leave_ranks()
 """
 

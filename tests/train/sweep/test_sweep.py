@@ -14,7 +14,7 @@ from tests.train.conftest import command, launch, succeed
 from tests.train.here import cpu
 from tests.train.test_training import interrupt_in_the_middle, same, start, weights
 from train.config import TrainConfig
-from train.loop import train_one
+from train.loop import train
 from train.run import checkpoint
 from train.run.folder import read_metrics
 from train.run.progress import Best
@@ -90,10 +90,10 @@ def test_a_run_that_fails_does_not_end_the_others(shades, tmp_path, capsys):
     def train_or_fail(config):
         if config.global_batch_size == 18:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
-        return train_one(config)
+        return train(config)
 
     with cpu() as patch:
-        patch.setattr("train.sweep.sweep.train_one", train_or_fail)
+        patch.setattr("train.sweep.sweep.train", train_or_fail)
         with pytest.raises(
             DataError, match=r"2 of 3 runs failed: global_batch_size=15 \(.*choose a multiple of 2\); "
         ) as e:

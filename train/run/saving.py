@@ -1,0 +1,124 @@
+"""A run's way into its folder and back: begin or resume it, write `last`, keep the best epoch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from shards.identity import identity
+from shards.index import DatasetIndex
+from shards.loader import Loader
+from train.config import TrainConfig
+from train.run import checkpoint
+from train.run.checkpoint import Meta, check_continues, check_fits, check_same_data
+from train.run.folder import RunFolder
+from train.run.progress import Progress, check_finite, check_weights
+from train.run.ranks import Ranks
+from train.run.state import generator_states, joining_seed, restore_generators, seed_generators
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint holds of a run, beside its progress. `mean` and `std` are in units of 1/255."""
+
+    network: nn.Module
+    averaged: nn.Module | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    val_index: DatasetIndex
+
+
+class Saving:
+    """The checkpoints of one run. Every rank calls each method; the first one writes."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, ranks: Ranks, parts: Parts) -> None:
+        self._config, self._folder, self._ranks, self._parts = config, folder, ranks, parts
+        self._index = parts.loader.index
+        self._data = {index.split: identity(index) for index in (self._index, parts.val_index)}
+
+    def begin(self, resuming: bool) -> Progress:
+        """Start a new run folder, or go on from its last checkpoint."""
+        self._ranks.wait()  # all have looked before the first rank changes anything
+        if resuming:
+            return self._restore()
+        if self._ranks.is_first:
+            if self._config.resume:
+                self._ranks.say(f"nothing to resume in {self._folder.path}: starting")
+            aside = self._folder.begin(self._config.to_yaml(), self._config.resume)
+            if aside is not None:
+                self._ranks.say(f"{self._folder.path} held another run: moved to {aside}")
+        self._ranks.wait()
+        return Progress()
+
+    def save(self, progress: Progress, metrics: dict[str, Any]) -> None:
+        """Write `last`. Raises Diverged for a run whose numbers are none: the checkpoint before it stays."""
+        parts = self._parts
+        check_finite(progress.epoch + 1, "loss", progress.loss_sum)
+        check_weights(progress.epoch + 1, parts.network.state_dict())
+        generators = self._ranks.gather_list([generator_states(self._ranks.device)])
+        if self._ranks.is_first:
+            checkpoint.save(
+                self._folder.last,
+                self._config,
+                self._meta(progress, metrics),
+                parts.network.state_dict(),
+                None if parts.averaged is None else parts.averaged.state_dict(),
+                {
+                    "optimizer": parts.optimizer.state_dict(),
+                    "scaler": self._ranks.scaler_state(),
+                    "generators": generators,
+                },
+            )
+        self._ranks.wait()
+
+    def keep_best(self) -> None:
+        """Make `best` the checkpoint that was just saved."""
+        if self._ranks.is_first:
+            checkpoint.copy(self._folder.last, self._folder.best)
+
+    def _meta(self, progress: Progress, metrics: dict[str, Any]) -> Meta:
+        return Meta(
+            class_names=self._index.class_names,
+            task=self._index.task,
+            mean=self._parts.mean,
+            std=self._parts.std,
+            progress=progress,
+            loader=self._parts.loader.state_dict() | {"epoch": progress.epoch, "step": progress.step},
+            metrics=metrics,
+            bands=tuple(self._index.settings.get("bands", ())),
+            data=self._data,
+        )
+
+    def _restore(self) -> Progress:
+        if self._ranks.is_first:
+            self._folder.lock()
+        parts = self._parts
+        last = checkpoint.read(self._folder.last)
+        check_continues(last.path, last.config, self._config)
+        check_fits(last, self._index, len(parts.mean))
+        for line in check_same_data(last, self._data, self._config.data):
+            self._ranks.say(line)
+        parts.network.load_state_dict(last.weights())
+        if parts.averaged is not None:
+            parts.averaged.load_state_dict(last.weights(averaged=True))
+        state, progress = last.trainer(), last.meta.progress
+        parts.optimizer.load_state_dict(state["optimizer"])
+        self._ranks.load_scaler_state(state["scaler"])
+        self._restore_generators(state["generators"], progress)
+        parts.loader.load_state_dict(last.meta.loader)
+        if self._ranks.is_first:
+            self._folder.forget_metrics_after(progress.epoch)
+            if progress.step == 0 and progress.best is not None and progress.best.epoch == progress.epoch:
+                checkpoint.copy(last.path, self._folder.best)  # the run may have ended between the two
+        self._ranks.say(f"resuming {self._folder.path} at epoch {progress.epoch + 1}, step {progress.step}")
+        return progress
+
+    def _restore_generators(self, states: list[dict[str, Any]], progress: Progress) -> None:
+        rank = self._ranks.world.rank
+        if rank < len(states):
+            restore_generators(states[rank], self._ranks.device)
+        else:
+            seed_generators(joining_seed(self._config.seed, rank, progress.epoch, progress.step))
