@@ -174,5 +174,5 @@ def results_name(config: EvalConfig, trained_on: str, split: str) -> str:
 
 
 def _told_apart(path: Path) -> str:
-    """Spell a folder as its name and a digest of where it lies."""
+    """Spell a folder as its name and a digest of its path."""
     return f"{path.name}-{hashlib.blake2b(os.fsencode(path.resolve()), digest_size=3).hexdigest()}"

@@ -134,7 +134,7 @@ def _alone() -> World:
 
 
 class _Steps(IterableDataset[Batch]):
-    """What DataLoader is told it iterates over: the rest of an epoch (the whole of it, unless a state was loaded).
+    """The dataset that DataLoader iterates over: the rest of an epoch (the whole of it, unless a state was loaded).
 
     It knows nothing of its Loader: in a cycle the two, and a cache with them, would outlive their last user until the
     garbage collector comes.
@@ -252,7 +252,7 @@ class Loader(DataLoader[Batch]):
         self._steps.epoch, self._steps.step, self._steps.resume_step = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Tell where the latest iteration stands: `step` batches of `epoch` have been handed out."""
+        """Return the position of the latest iteration: `step` batches of `epoch` have been handed out."""
         return {"epoch": self._steps.epoch, "step": self._steps.step, **self._identity()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -14,7 +14,7 @@ _AGAIN = "run the same preprocess.shard command again"
 
 
 def restoring(index: DatasetIndex) -> str:
-    """Say how a split whose sample cannot be read is mended: what lies in place was written by another."""
+    """Say how to repair a split with an unreadable sample: a split indexed in place is another writer's."""
     if index.in_place:
         return f"restore the tar that the shard is a link to, or {_AGAIN} to index what is there now"
     return f"{_AGAIN} to restore the shard"
@@ -35,7 +35,7 @@ class Skipped:
 
 
 class Watch:
-    """Stands over the samples that one thread reads, one after the other: `with watch.over(id, row): ...`.
+    """Handles errors of the samples that one thread reads, one after the other: `with watch.over(id, row): ...`.
 
     A SampleError gets shard, key and remedy and goes on up, or with `skip` is noted in `bad`, by id, and ends here.
     `num_seen` and `where` tell another thread how far this one is.
@@ -70,7 +70,7 @@ class Watch:
         return True
 
     def where(self) -> str:
-        """Name the sample that is being read, or before the first of a batch the file that tells where samples lie."""
+        """Name the sample that is being read, or before the first of a batch the file that says where samples are."""
         return f"{self._index.root / SAMPLES_NAME}" if self._id < 0 else self._skipped("").line().removesuffix(": ")
 
     def _skipped(self, reason: str) -> Skipped:
@@ -85,7 +85,7 @@ def most_skipped(num_samples: int) -> int:
 
 
 def check_skipped(num_skipped: int, index: DatasetIndex, latest: Sequence[Skipped]) -> None:
-    """Raise SampleError where more samples were skipped than is put up with; `latest` are those just skipped."""
+    """Raise SampleError where more samples were skipped than is tolerated; `latest` are those just skipped."""
     most = most_skipped(index.num_samples)
     if num_skipped > most:
         last = f"{latest[-1].line()}; " if latest else f"{index.root}: "

@@ -1,4 +1,4 @@
-"""What the loader hands out, and how it reaches a device."""
+"""The batch that the loader yields, and its copy to a device."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

@@ -54,7 +54,7 @@ class BatchMaker:
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for, on two samples."""
         plan = replace(self.plan, global_batch_size=2, world=World())
-        with contextlib.suppress(SampleError):  # a bad sample is told of when its turn comes
+        with contextlib.suppress(SampleError):  # a bad sample is reported when its turn comes
             BatchMaker(self.index, plan, self.view).make(0, 0)
 
     def prepare(self) -> None:
@@ -86,7 +86,7 @@ class BatchMaker:
         )
 
     def watch(self) -> Watch:
-        """Give what stands over the samples that this thread reads."""
+        """Return the bad-sample handler of this thread."""
         if not hasattr(self._local, "watch"):
             self._local.watch = Watch(self.index, self.on_bad_sample == "skip")
         watch: Watch = self._local.watch

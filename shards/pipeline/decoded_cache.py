@@ -52,7 +52,7 @@ class Resident:
     def crops(self, numbers: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
         """Give crops uint8 [h, w, C] of images that are there: numbers int64 [B], boxes (x, y, w, h) int64 [B, 4].
 
-        Boxes must lie inside their images.
+        Boxes must be inside their images.
         """
         widths, (x, y, w, h), channels = self.widths[numbers], boxes.T, self.channels
         starts = self._ends[numbers] - channels * (self.heights[numbers] * widths - (y * widths + x))

@@ -1,4 +1,4 @@
-"""Batches from a split that lies on a device as a whole: decoded once, then gathered and augmented there."""
+"""Batches from a split that is on a device as a whole: decoded once, then gathered and augmented there."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ _CHUNK_BYTES = 1 << 24  # decoded on the host before they cross
 class DeviceMaker(BatchMaker):
     """Make the batches of one rank on its device; per batch only sample numbers and boxes cross.
 
-    The whole split lies there as uint8 [N, h, w, C]: the finished views (h = num_crops * size), or, to take
+    The whole split is there as uint8 [N, h, w, C]: the finished views (h = num_crops * size), or, to take
     random-resized crops from, images squeezed into squares of `side` pixels. Boxes are drawn as without the cache, in
     the pixels of the packed images. Every rank decodes the split for itself.
 

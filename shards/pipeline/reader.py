@@ -56,7 +56,7 @@ class ShardReader:
             path = self.index.shard_path(number)
             raise DataError(f"{path}: the shard cannot be read ({error.strerror}); {remedy(error)}") from error
         if start + length > num_bytes:
-            raise SampleError(f"bytes {start} to {start + length} lie beyond the {num_bytes} bytes of the shard")
+            raise SampleError(f"bytes {start} to {start + length} are beyond the {num_bytes} bytes of the shard")
         return shard[start : start + length]
 
     def _map(self, number: int, length: int) -> tuple[np.ndarray, mmap.mmap]:

@@ -29,7 +29,7 @@ PREFIX = "tarmac-"  # of the notices in the folder for temporary files
 def shared_memory(num_bytes: int, name: str, num_sharers: int = 1) -> np.ndarray:
     """Give zeros, uint8 [num_bytes]: the same pages to all `num_sharers` processes of this job that ask by one `name`.
 
-    The job is told from the environment that torchrun and accelerate make; outside of one nobody shares. Raises
+    The job is known from the environment that torchrun and accelerate make; outside of one nobody shares. Raises
     DataError where the machine has not so much memory left.
     """
     if sys.platform != "linux":

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shards.host.compiled import compiled
-from shards.tiles.options import ARITHMETIC, INLINE, OPTIONS
+from shards.tiles.options import INLINE, OPTIONS
 from shards.tiles.vectors import LANES, add_weighed, store_grey, store_rgb, turn8, weigh2, weigh3, weigh4
 
 _F = np.float32
@@ -32,7 +32,7 @@ def max_taps(extent: int, size: int) -> int:
     return math.ceil(2 * max(1.0, extent / size)) + 4
 
 
-@compiled(**ARITHMETIC)
+@compiled(**OPTIONS)
 def inverse_dct(lines: Any, at: int, num_blocks: int) -> None:
     """Transform lines[at:], num_blocks times eight frequencies, to pixels in place (Arai, Agui and Nakajima's way)."""
     for number in range(num_blocks):
@@ -73,7 +73,7 @@ def inverse_dct(lines: Any, at: int, num_blocks: int) -> None:
             block[i + 4 * LANES] = e3 - o4
 
 
-@compiled(**ARITHMETIC)
+@compiled(**OPTIONS)
 def triangle_weights(start: int, extent: int, mirror: bool, origin: int, weights: Any, spans: Any) -> None:
     """Make Pillow's antialiased bilinear filter, a triangle as wide as the shrink factor, along one axis.
 
@@ -103,7 +103,7 @@ def triangle_weights(start: int, extent: int, mirror: bool, origin: int, weights
         spans[row, 1] = high - low
 
 
-@compiled(**ARITHMETIC)
+@compiled(**OPTIONS)
 def halved_weights(weights: Any, spans: Any, origin: int, num_samples: int, halved: Any, halved_spans: Any) -> None:
     """Make weights for a plane of half as many samples: libjpeg's upsampling (3/4 and 1/4), then `weights`.
 

@@ -55,8 +55,8 @@ def _weigh(num_taps: int, adding: bool) -> Any:
         total = builder.load(target, align=4) if adding else None
         for tap in range(num_taps):
             line = builder.load(_place(builder, source, args[1], tap, _LINE), align=4)
-            product = builder.fmul(line, _splat(builder, args[2 + tap]), flags=("contract",))
-            total = product if total is None else builder.fadd(total, product, flags=("contract",))
+            product = builder.fmul(line, _splat(builder, args[2 + tap]))
+            total = product if total is None else builder.fadd(total, product)
         builder.store(total, target, align=4)
         return context.get_dummy_value()
 
@@ -148,10 +148,10 @@ def store_rgb(context: Any, planes: Any, out: Any, to: Any) -> Any:
         luma, blue, red = (builder.load(_place(builder, source, zero, i, _LINE), align=4) for i in range(3))
 
         def times(line: Any, factor: float) -> Any:
-            return builder.fmul(line, _same(_LINE, factor), flags=("contract",))
+            return builder.fmul(line, _same(_LINE, factor))
 
         def plus(a: Any, b: Any) -> Any:
-            return builder.fadd(a, b, flags=("contract",))
+            return builder.fadd(a, b)
 
         luma = plus(luma, _same(_LINE, 128.5))
         colours = (

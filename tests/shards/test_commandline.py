@@ -13,7 +13,7 @@ from eval.config import EvalConfig
 from eval.predict import PredictConfig
 from preprocess.inspect import InspectConfig
 from preprocess.shard import ShardConfig
-from preprocess.sources.registry import SOURCES, find, with_options
+from preprocess.sources.registry import SOURCES, find_source, with_options
 from preprocess.verify import VerifyConfig
 from shards.bench import BenchConfig
 from shards.commandline import option, parse, run
@@ -193,7 +193,7 @@ COMMANDS = {
     "train.export": ExportConfig,
     "eval": EvalConfig,
     "eval.predict": PredictConfig,
-} | {f"preprocess.shard --source {name}": with_options(ShardConfig, find(name)) for name in SOURCES}
+} | {f"preprocess.shard --source {name}": with_options(ShardConfig, find_source(name)) for name in SOURCES}
 NUMERIC = [
     (command, field.name)
     for command, config in COMMANDS.items()

@@ -3,7 +3,7 @@
 model.safetensors    the network's weights, with timm's names
 ema.safetensors      their average, where the run keeps one
 trainer.pt           optimiser, scaler and random generators; read with `weights_only`
-checkpoint.json      where the run stood, class names, normalisation, size, metrics
+checkpoint.json      position of the run, class names, normalisation, size, metrics
 config.yaml          the run's configuration
 """
 
@@ -137,7 +137,7 @@ def read(path: Path) -> Checkpoint:
 
 
 def check_continues(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
-    """Raise DataError where `given` would make another run of the one whose configuration lies at `path`."""
+    """Raise DataError where `given` would make another run of the one whose configuration is at `path`."""
     if differences := saved.differences(given):
         told = ", ".join(f"{name} {before!r}, now {now!r}" for name, (before, now) in differences.items())
         raise DataError(f"{path}: was trained with {told}: resume with the same options, or give another --out")

@@ -40,7 +40,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Measure the peak anew from here; that of a process, where there is no CUDA, is of its whole life."""
+    """Measure the peak again from here; that of a process, where there is no CUDA, is of its whole life."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 

@@ -1,4 +1,4 @@
-"""Where a run stands, how it has done so far, and when there is no sense in going on."""
+"""The position of a run, its results so far, and when to stop early."""
 
 import dataclasses
 import math
@@ -63,7 +63,7 @@ def metric_name(metric: str) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `epoch` epochs and `step` batches of the next one are done.
+    """The position of a run: `epoch` epochs and `step` batches of the next one are done.
 
     The sums belong to the unfinished epoch: of losses, of what they are divided by, of right answers.
     """
@@ -76,7 +76,7 @@ class Progress:
     best: Best | None = None
 
     def advanced(self, step: int, sums: tuple[float, float], count: float) -> "Progress":
-        """Tell where a run stands after `step`: add sums of losses and right answers, and what they are divided by."""
+        """Advance the position by one `step`: add sums of losses and right answers, and what they are divided by."""
         return dataclasses.replace(
             self,
             step=step,

@@ -40,7 +40,7 @@ def test_a_shard_cut_short_while_it_is_mapped(copy):
             dataset[row]
             continue
         with pytest.raises(
-            SampleError, match=rf"train-000002\.tar: sample {dataset.index.key(row)}: bytes .* lie beyond"
+            SampleError, match=rf"train-000002\.tar: sample {dataset.index.key(row)}: bytes .* are beyond"
         ):
             dataset[row]
     with pytest.raises(
@@ -106,10 +106,10 @@ def test_a_shard_of_another_packing_is_noticed_by_its_last_sample(equal_shards):
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("offset", (1 << 64) - 9, "lie beyond the"),
+        ("offset", (1 << 64) - 9, "are beyond the"),
         ("width", 0, "not a JPEG of the 0 x"),
         ("offset", 0, "not a JPEG"),
-        ("length", (1 << 32) - 1, "lie beyond the"),
+        ("length", (1 << 32) - 1, "are beyond the"),
         ("length", 0, "not a JPEG"),
         ("shard", 7, "samples.npy names shard 7 of 5"),
         ("width", 65535, "not a JPEG of the 65535 x"),
