@@ -50,7 +50,8 @@ def parse(
     Leaves with status 2 and one line for an unknown flag, key or value, as argparse does.
     Help shows the command as it was started: `tarmac train` for `python -m train`.
     """
-    started, module = started_by_tarmac() or prog, prog.removeprefix("python ")
+    started = started_by_tarmac() or prog
+    module = prog.removeprefix("python ")
     description, epilog = (text.replace(prog, started) for text in (description, epilog))
     if started != prog:
         epilog = epilog.replace(module, f"-m {started}")  # accelerate launch -m tarmac train
@@ -95,7 +96,8 @@ def _add(parser: ArgumentParser, config_class: type) -> None:
     hints = typing.get_type_hints(config_class)
     groups: dict[str, Any] = {"": parser}
     for field in declared(config_class):
-        hint, about = hints[field.name], _about(field)
+        hint = hints[field.name]
+        about = _about(field)
         if field.metadata["positional"]:
             several = {"nargs": "+", "type": str} if hint == tuple[str, ...] else {"type": hint}
             parser.add_argument(field.name, help=about, **several)

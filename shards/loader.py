@@ -37,13 +37,16 @@ class _Making:
     """
 
     def __init__(self, maker: BatchMaker, epoch: int, first_step: int, num_threads: int, read_timeout_s: float) -> None:
-        self._maker, self._epoch, self._last_step = maker, epoch, maker.plan.num_steps
+        self._maker = maker
+        self._epoch = epoch
+        self._last_step = maker.plan.num_steps
         self._read_timeout_s = read_timeout_s
         self._watches: dict[int, Watch] = {}  # of the threads, by the step that they are making
         self._claimed = self._handed_out = first_step
         self._limit = num_threads + BATCHES_AHEAD
         self._made: dict[int, Batch | BaseException] = {}
-        self._stopped, self._num_skipped = False, 0
+        self._stopped = False
+        self._num_skipped = 0
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=self._run, name=f"tarmac-loader-{i}", daemon=True) for i in range(num_threads)
@@ -141,8 +144,12 @@ class _Steps(IterableDataset[Batch]):
     """
 
     def __init__(self, maker: BatchMaker, num_threads: int, read_timeout_s: float) -> None:
-        self._maker, self._num_threads, self._read_timeout_s = maker, num_threads, read_timeout_s
-        self.epoch, self.step, self.resume_step = 0, 0, 0
+        self._maker = maker
+        self._num_threads = num_threads
+        self._read_timeout_s = read_timeout_s
+        self.epoch = 0
+        self.step = 0
+        self.resume_step = 0
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate for another DataLoader than ours. Raises DataError on one of several ranks."""
@@ -156,14 +163,18 @@ class _Steps(IterableDataset[Batch]):
 
     def batches(self) -> Iterator[Batch]:
         """Iterate over the rest of the epoch."""
-        plan, epoch, step, self.resume_step = self._maker.plan, self.epoch, self.resume_step, 0
+        plan = self._maker.plan
+        epoch = self.epoch
+        step = self.resume_step
+        self.resume_step = 0
         self.step = step
         self._maker.prepare()
         making = _Making(self._maker, epoch, step, self._num_threads, self._read_timeout_s)
         try:
             for number in range(step, plan.num_steps):
                 yield self._handed_out(making, number)
-            self.epoch, self.step = epoch + 1, 0
+            self.epoch = epoch + 1
+            self.step = 0
         finally:
             making.stop()
 
@@ -230,7 +241,9 @@ class Loader(DataLoader[Batch]):
         view = view or beside
         cache = cache if isinstance(cache, Cache) else Cache(cache)
         plan = Plan(index.num_samples, global_batch_size, view.train, seed, world)
-        self.index, self.plan, self.num_threads = index, plan, num_threads
+        self.index = index
+        self.plan = plan
+        self.num_threads = num_threads
         self.maker = _maker(index, plan, view, cache, device, num_threads, on_bad_sample)
         self._steps = _Steps(self.maker, num_threads, read_timeout_s)
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
@@ -249,7 +262,9 @@ class Loader(DataLoader[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
-        self._steps.epoch, self._steps.step, self._steps.resume_step = epoch, 0, 0
+        self._steps.epoch = epoch
+        self._steps.step = 0
+        self._steps.resume_step = 0
 
     def state_dict(self) -> dict[str, int]:
         """Return the position of the latest iteration: `step` batches of `epoch` have been handed out."""
@@ -263,10 +278,14 @@ class Loader(DataLoader[Batch]):
                     f"the saved order has {name} {state.get(name)}, this loader {value}: "
                     "going on exactly needs the same; start a new run to change it"
                 )
-        epoch, step = state["epoch"], state["step"]
+        epoch = state["epoch"]
+        step = state["step"]
         if step >= self.plan.num_steps:
-            epoch, step = epoch + 1, 0
-        self._steps.epoch, self._steps.step, self._steps.resume_step = epoch, step, step
+            epoch = epoch + 1
+            step = 0
+        self._steps.epoch = epoch
+        self._steps.step = step
+        self._steps.resume_step = step
 
     def _identity(self) -> dict[str, int]:
         plan = self.plan

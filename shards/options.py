@@ -120,7 +120,8 @@ def check_bounds(config: Any, *, as_flags: bool = False) -> None:
     It is named as in a configuration file, `warmup_epochs`, or with `as_flags` as on a command line, `--warmup-epochs`.
     """
     for field in declared(config):
-        bounds, value = field.metadata["bounds"], getattr(config, field.name)
+        bounds = field.metadata["bounds"]
+        value = getattr(config, field.name)
         numbers = value if isinstance(value, tuple) else (value,)
         # None is an option that was not given, where that is its default; of others the comparison raises TypeError.
         if bounds == Bounds() or (value is None and field.default is None):
@@ -139,7 +140,8 @@ def idle(config: Any) -> dict[str, tuple[str, Any]]:
 def check_idle(config: Any) -> None:
     """Raise DataError for the first option that was given a value and does nothing."""
     for name, (other, value) in idle(config).items():
-        given, default = getattr(config, name), getattr(type(config), name)
+        given = getattr(config, name)
+        default = getattr(type(config), name)
         if given != default:
             raise DataError(
                 f"{name} is {spelled(given)}, but {other} is {getattr(config, other)}: leave it out "

@@ -64,20 +64,7 @@ def stray(tree: ast.Module) -> list[str]:
     return [f"line {node.lineno}: {ast.unparse(node)}" for node in parallel(tree) if not is_swap(node)]
 
 
-# Still to do: empty this.
-SEVERAL_A_LINE = (
-    "shards.commandline",
-    "shards.loader",
-    "shards.pipeline.",
-    "train.checks",
-    "train.config",
-    "train.loop",
-    "train.optimise.step",
-    "train.run.",
-)
-
-
-@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith(SEVERAL_A_LINE)])
+@pytest.mark.parametrize("module", MODULES)
 def test_one_assignment_a_line(module):
     assert stray(TREES[module]) == []
 

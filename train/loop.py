@@ -35,7 +35,9 @@ def train(config: TrainConfig) -> bool:
     """Train a model; return False if it was asked to stop before the end. The ranks stay joined."""
     with one_line_where_memory_ends(SMALLER):
         session = Session(config)
-        config, ranks, num_steps = session.config, session.ranks, len(session.train_loader)
+        config = session.config
+        ranks = session.ranks
+        num_steps = len(session.train_loader)
         progress = session.begin()
         try:
             ranks.start_logs()
@@ -73,7 +75,8 @@ class Session:
         self.device = self.ranks.device
         forget_peak_memory(self.device)
         self.train_loader, self.val_loader = open_loaders(config, self.ranks.world, self.device)
-        self.train_index, self.val_index = self.train_loader.index, self.val_loader.index
+        self.train_index = self.train_loader.index
+        self.val_index = self.val_loader.index
         self.metric = METRICS[self.train_index.task]
         self.loss = build_loss(config, self.train_index, self.device)
         self.train_loader.warm_up()
@@ -103,7 +106,9 @@ class Session:
 
     def train_epoch(self, progress: Progress, stop: Stop) -> tuple[Progress, dict[str, float]]:
         """Train to the end of the epoch, or until asked to stop; return how far it came and what it cost."""
-        config, num_steps, step = self.config, len(self.train_loader), progress.step
+        config = self.config
+        num_steps = len(self.train_loader)
+        step = progress.step
         first_of_epoch = progress.epoch * num_steps
         self.model.train()
         sums = RunningSums(self.device)
@@ -180,7 +185,8 @@ class Session:
 
     def _first_line(self) -> str:
         """Say what is trained, on what, and how its numbers are computed."""
-        num_ranks, why = self.ranks.num_ranks, self.why_precision
+        num_ranks = self.ranks.num_ranks
+        why = self.why_precision
         where = f"{num_ranks} process{'es' if num_ranks > 1 else ''}, {self.device.type}"
         precision = f"precision {self.config.precision}{f' ({why})' if why else ''}"
         without = (

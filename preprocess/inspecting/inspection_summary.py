@@ -8,7 +8,8 @@ PRINTED_CLASSES = 80  # the page and the numbers have all
 
 def inspection_summary(inspection: Inspection) -> list[str]:
     """Spell what fits a terminal: findings, splits, classes."""
-    splits, names = inspection.splits, inspection.class_names
+    splits = inspection.splits
+    names = inspection.class_names
     classes = "1 class" if len(names) == 1 else f"{len(names):,} classes"
     lines = [f"{inspection.name}: {images(inspection.num_samples)} of {classes}", ""]
     lines += [f"{'!' if finding.serious else '-'} {finding.text}" for finding in inspection.findings]

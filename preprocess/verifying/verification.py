@@ -128,7 +128,7 @@ def _leftovers(root: Path, written: Written) -> Iterator[Fault]:
     if written.name != INDEX_NAME or written.described is None:
         return  # the packer clears up when it finishes
     if (root / PROGRESS_NAME).exists():
-        yield Fault(str(root), PROGRESS_NAME, "", f"lies beside {INDEX_NAME}, left by a killed packing", "aside")
+        yield Fault(str(root), PROGRESS_NAME, "", f"is beside {INDEX_NAME}, left by a killed packing", "aside")
     for name in sorted(path.name for path in root.iterdir()):
         if written.is_temporary(name):
             yield Fault(str(root), name, "", "half-written, left by a killed packing", "aside")

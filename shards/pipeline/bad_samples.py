@@ -42,8 +42,10 @@ class Watch:
     """
 
     def __init__(self, index: DatasetIndex, skip: bool) -> None:
-        self._index, self._skip = index, skip
-        self._id, self._row = -1, np.void(b"")
+        self._index = index
+        self._skip = skip
+        self._id = -1
+        self._row = np.void(b"")
         self.num_seen = 0
         self.bad: dict[int, Skipped] = {}
 
@@ -53,7 +55,8 @@ class Watch:
 
     def over(self, number: int, row: np.void) -> "Watch":
         """Turn to a sample: row `number` of the index."""
-        self._id, self._row = number, row
+        self._id = number
+        self._row = row
         self.num_seen += 1
         return self
 
@@ -74,7 +77,8 @@ class Watch:
         return f"{self._index.root / SAMPLES_NAME}" if self._id < 0 else self._skipped("").line().removesuffix(": ")
 
     def _skipped(self, reason: str) -> Skipped:
-        number, shards = int(self._row["shard"]), self._index.shards
+        number = int(self._row["shard"])
+        shards = self._index.shards
         path = self._index.root / shards[number].name if number < len(shards) else self._index.root
         return Skipped(self._id, str(path), self._row["key"].decode("ascii", "backslashreplace"), reason)
 

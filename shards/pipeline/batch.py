@@ -59,7 +59,8 @@ class OnDevice(Iterator[Batch]):
     """
 
     def __init__(self, batches: Iterable[Batch], device: torch.device) -> None:
-        self._batches, self._device = iter(batches), device
+        self._batches = iter(batches)
+        self._device = device
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = _side_stream(torch.cuda.current_device() if device.index is None else device.index)
@@ -82,7 +83,8 @@ class OnDevice(Iterator[Batch]):
 
     def _sent(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):
-            moved, event = batch.to(self._device), torch.cuda.Event()
+            moved = batch.to(self._device)
+            event = torch.cuda.Event()
             event.record(stream)
         return moved, event
 

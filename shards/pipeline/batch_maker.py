@@ -41,7 +41,10 @@ class BatchMaker:
         on_bad_sample: OnBadSample = "stop",
         pinned: bool = False,
     ) -> None:
-        self.index, self.plan, self.view, self.resident = index, plan, view, resident
+        self.index = index
+        self.plan = plan
+        self.view = view
+        self.resident = resident
         self.on_bad_sample = on_bad_sample
         self.num_members = index.num_members(view.bands)
         self.num_channels = 2 + self.num_members
@@ -121,7 +124,8 @@ class BatchMaker:
         """
         global_ids = self.plan.global_ids(epoch, step)
         part = self.plan.local_part(len(global_ids))
-        num_valid, num_slots = part.stop - part.start, self.plan.local_batch_size
+        num_valid = part.stop - part.start
+        num_slots = self.plan.local_batch_size
         ids = np.resize(global_ids[part] if num_valid else global_ids, num_slots)
         return ids, np.arange(num_slots) < num_valid, int(self.index.known(global_ids).sum())
 
@@ -133,7 +137,10 @@ class BatchMaker:
         """Write this rank's images; return, by id, those that were skipped, whose pixels are anything."""
         watch = self.watch()
         watch.bad = {}
-        decoder, rows, view, seed = self._decoder(), self.index.samples[ids], self.view, self.plan.seed
+        decoder = self._decoder()
+        rows = self.index.samples[ids]
+        view = self.view
+        seed = self.plan.seed
         if self.resident is not None:
             for number in self.resident.missing(ids).tolist():
                 with watch.over(number, self.index.samples[number]):
@@ -196,16 +203,20 @@ class BatchMaker:
         `out` is uint8 [num_crops * size, size, C], or [h, w, C] of the size to keep.
         """
         if self.view.is_fixed:
-            size, share = self.view.size, self.view.share_seen
+            size = self.view.size
+            share = self.view.share_seen
             (box,) = centre_crops(row["width"].reshape(1), row["height"].reshape(1), size, share)
             self._view_into(out.reshape(self.view.num_crops, size, size, -1), decoder, row, box)
         else:
-            width, height = int(row["width"]), int(row["height"])
+            width = int(row["width"])
+            height = int(row["height"])
             resize_into(out, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False)
 
     def _view_into(self, out: np.ndarray, decoder: Decoder, row: np.void, box: np.ndarray) -> None:
         """Write what evaluation sees of one image: uint8 [1 or 5, size, size, C]. `box` is the single view's."""
-        members, width, height = self.read(row), int(row["width"]), int(row["height"])
+        members = self.read(row)
+        width = int(row["width"])
+        height = int(row["height"])
         for part, data in zip(channels_of(out, len(members)), members, strict=True):
             if self.view.five_crops:
                 five_crops_into(part, decoder, data, width, height, self.view.share_seen)
@@ -215,7 +226,8 @@ class BatchMaker:
 
 def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:
     """Make room for decoded images: finished views, or to crop from, of a short side of at most `short_side`."""
-    widths, heights = index.samples["width"], index.samples["height"]
+    widths = index.samples["width"]
+    heights = index.samples["height"]
     if view.is_fixed:
         widths = np.full(index.num_samples, view.size)
         heights = view.num_crops * widths

@@ -17,7 +17,8 @@ class Resident:
     """
 
     def __init__(self, widths: np.ndarray, heights: np.ndarray, channels: int, name: str, num_sharers: int) -> None:
-        self.widths, self.heights = widths.astype(np.int64), heights.astype(np.int64)
+        self.widths = widths.astype(np.int64)
+        self.heights = heights.astype(np.int64)
         self.channels = channels
         ends = np.cumsum(channels * self.widths * self.heights) + len(widths)
         try:
@@ -36,7 +37,9 @@ class Resident:
 
     def image(self, number: int) -> np.ndarray:
         """Give the pixels of an image, uint8 [h, w, C]; where they are not there yet, write them, then `keep`."""
-        height, width, end = int(self.heights[number]), int(self.widths[number]), int(self._ends[number])
+        height = int(self.heights[number])
+        width = int(self.widths[number])
+        end = int(self._ends[number])
         shape = (height, width, self.channels)
         return self._pixels[end - math.prod(shape) : end].reshape(shape)
 
@@ -54,7 +57,9 @@ class Resident:
 
         Boxes must be inside their images.
         """
-        widths, (x, y, w, h), channels = self.widths[numbers], boxes.T, self.channels
+        widths = self.widths[numbers]
+        (x, y, w, h) = boxes.T
+        channels = self.channels
         starts = self._ends[numbers] - channels * (self.heights[numbers] * widths - (y * widths + x))
         for start, width, across, down in zip(starts.tolist(), widths.tolist(), w.tolist(), h.tolist(), strict=True):
             yield np.ndarray((down, across, channels), np.uint8, self._pixels, start, (channels * width, channels, 1))
@@ -62,6 +67,7 @@ class Resident:
 
 def bounded(widths: np.ndarray, heights: np.ndarray, short_side: int) -> tuple[np.ndarray, ...]:
     """Find the sizes of images shrunk to a short side of at most `short_side` pixels: int64 [N] each."""
-    widths, heights = widths.astype(np.int64), heights.astype(np.int64)
+    widths = widths.astype(np.int64)
+    heights = heights.astype(np.int64)
     factor = np.minimum(1.0, short_side / np.minimum(widths, heights))
     return tuple(np.maximum(1, np.rint(side * factor).astype(np.int64)) for side in (widths, heights))

@@ -46,7 +46,8 @@ class DeviceMaker(BatchMaker):
         on_bad_sample: OnBadSample,
     ) -> None:
         super().__init__(index, plan, view, on_bad_sample=on_bad_sample)
-        self.device, self._num_threads = device, num_threads
+        self.device = device
+        self._num_threads = num_threads
         self._stream: torch.cuda.Stream | None = None
         shape = (view.num_crops * view.size, view.size) if view.is_fixed else (side, side)
         with torch.inference_mode(False):  # made under it, the images could not be written by threads, which are not
@@ -73,7 +74,8 @@ class DeviceMaker(BatchMaker):
         valid, num_known, skipped = self._without(ids, valid, num_known, self._bad)
         seen = self._seen(ids, epoch, step)
         with self._on_stream():
-            numbers, is_valid = self._there(ids), self._there(valid)
+            numbers = self._there(ids)
+            is_valid = self._there(valid)
             return Batch(
                 images=self._view_of(numbers if seen is ids else self._there(seen), seen, epoch).permute(0, 3, 1, 2),
                 labels=self._labels[numbers].float(),
@@ -98,7 +100,8 @@ class DeviceMaker(BatchMaker):
 
     def _view_of(self, numbers: torch.Tensor, ids: np.ndarray, epoch: int) -> torch.Tensor:
         """Give uint8 [num_crops * B, size, size, C]; for training augmented."""
-        view, seed = self.view, self.plan.seed
+        view = self.view
+        seed = self.plan.seed
         if not view.train:
             stills = self._images[numbers].view(len(ids), view.num_crops, view.size, view.size, -1)
             return stills.transpose(0, 1).flatten(0, 1)
@@ -116,14 +119,17 @@ class DeviceMaker(BatchMaker):
         return images
 
     def _fill_device(self) -> None:
-        num_samples, shape = self.index.num_samples, tuple(self._images.shape[1:])
+        num_samples = self.index.num_samples
+        shape = tuple(self._images.shape[1:])
         at_once = max(1, _CHUNK_BYTES // int(np.prod(shape)))
         quiet = None if self.plan.world.rank % self.plan.world.num_local == 0 else True  # one bar a machine
         bar = tqdm(total=num_samples, desc=f"decode {self.index.split}", unit="img", leave=False, disable=quiet)
 
         def decode(start: int) -> int:
             rows = self.index.samples[start : start + at_once]
-            pixels, decoder, watch = np.zeros((len(rows), *shape), np.uint8), self._decoder(), self.watch()
+            pixels = np.zeros((len(rows), *shape), np.uint8)
+            decoder = self._decoder()
+            watch = self.watch()
             for number, (out, row) in enumerate(zip(pixels, rows, strict=True), start):
                 with watch.over(number, row):
                     self._still_into(out, decoder, row)

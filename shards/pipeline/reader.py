@@ -14,7 +14,8 @@ from shards.host.machine import open_files
 from shards.index import DatasetIndex
 
 # An open shard costs a file descriptor and one of a process's 65,530 maps (Linux); several readers share them.
-MIN_OPEN_SHARDS, MAX_OPEN_SHARDS = 512, 16_384
+MIN_OPEN_SHARDS = 512
+MAX_OPEN_SHARDS = 16_384
 # After so many bytes handed out the mapped pages are let go: they stay in the page cache, but no longer count as this
 # process's memory, which would otherwise grow to the size of the dataset. Costs under 1% to map them again.
 MAPPED_BYTES = 32_000_000
@@ -44,7 +45,9 @@ class ShardReader:
         Raises SampleError without shard or key, which the caller knows; DataError where the shard may be well, but the
         system does not let it be read.
         """
-        number, start, length = int(row["shard"]), int(row["offset"][member]), int(row["length"][member])
+        number = int(row["shard"])
+        start = int(row["offset"][member])
+        length = int(row["length"][member])
         try:
             shard, whole = self._map(number, length)
             # The file may have been cut short since it was mapped, and touching a page that is gone would end the
@@ -94,7 +97,8 @@ class ShardReader:
             return
         rows = self.index.samples[self._first_rows[number] : self._first_rows[number + 1]]
         for row in rows[[0, -1]] if len(rows) else ():
-            start, length = int(row["offset"][0]), int(row["length"][0])
+            start = int(row["offset"][0])
+            length = int(row["length"][0])
             name = row["key"] + b"." + self.index.members[0].encode()
             file.seek(min(max(0, start - BLOCK), size))
             header = file.read(BLOCK)
@@ -109,7 +113,8 @@ class ShardReader:
         if hasattr(mmap, "MADV_DONTNEED"):  # views stay good: their pages are mapped again when touched
             for number in self._maps.keys() & (self._touched | self._touched_before):
                 self._maps[number][1].madvise(mmap.MADV_DONTNEED)
-        self._touched, self._touched_before = set(), self._touched
+        self._touched_before = self._touched
+        self._touched = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"index": self.index}

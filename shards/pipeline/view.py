@@ -52,6 +52,7 @@ class View:
 
     @property
     def num_crops(self) -> int:
+        """Count the views of one image."""
         return NUM_CROPS if self.five_crops else 1
 
     @property

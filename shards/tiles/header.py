@@ -9,7 +9,7 @@ import numpy as np
 
 from shards.disk.format import TILES_MARKER, TILES_NAME
 from shards.host.compiled import compiled
-from shards.tiles.options import OPTIONS
+from shards.tiles.compile_options import OPTIONS
 
 LOOK = 11  # bits looked up at once: 10 and 12 are slower
 MAX_BLOCKS = 10  # of one MCU (B.2.3)

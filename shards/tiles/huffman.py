@@ -10,8 +10,8 @@ import numba
 import numpy as np
 
 from shards.host.compiled import compiled
+from shards.tiles.compile_options import INLINE, OPTIONS
 from shards.tiles.header import BAD, END_OF_BLOCK, LOOK, RARE, RUN_SHIFT, VALUE_SHIFT
-from shards.tiles.options import INLINE, OPTIONS
 
 SLACK = 256
 _RUN_BYTES = 32  # copied at once where no FF is among them

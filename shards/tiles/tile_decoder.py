@@ -12,10 +12,10 @@ import numpy as np
 
 from shards.disk.format import MAX_TILES
 from shards.host.compiled import compiled
+from shards.tiles.compile_options import OPTIONS
 from shards.tiles.cut import NARROW
 from shards.tiles.header import INTERVAL, LIST, LISTED, LOOK, LUMA_H, LUMA_V, MAX_BLOCKS, SCAN, read_header, u16
 from shards.tiles.huffman import SLACK, decode_pair, unstuff
-from shards.tiles.options import OPTIONS
 from shards.tiles.transform import (
     dct_scales,
     halved_weights,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shards.host.compiled import compiled
-from shards.tiles.options import INLINE, OPTIONS
+from shards.tiles.compile_options import INLINE, OPTIONS
 from shards.tiles.vectors import LANES, add_weighed, store_grey, store_rgb, turn8, weigh2, weigh3, weigh4
 
 _F = np.float32

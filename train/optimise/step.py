@@ -42,8 +42,12 @@ class Step:
         config: TrainConfig,
         ranks: Exchange,
     ) -> None:
-        self._model, self._optimizer, self._loss, self._mix = model, optimizer, loss, mix
-        self._config, self._ranks = config, ranks
+        self._model = model
+        self._optimizer = optimizer
+        self._loss = loss
+        self._mix = mix
+        self._config = config
+        self._ranks = ranks
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Tensor:
         """Take step `step` of an epoch; return this rank's sums of losses and right answers, float64 [2]."""

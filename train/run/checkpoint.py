@@ -31,7 +31,8 @@ from train.config import TrainConfig
 from train.run.progress import Best, Progress
 
 VERSION = 2  # 1 had `best_mAP` and `best_epoch` in place of `best`
-_NEW, _OLD = ".new", ".old"
+_NEW = ".new"
+_OLD = ".old"
 ANOTHER = "take another checkpoint of the run, or train again with another --out"
 
 
@@ -162,7 +163,8 @@ def check_same_data(last: Checkpoint, now: dict[str, Identity], root: str) -> li
     """
     if not last.meta.data:
         return [f"{last.path} is of a release that did not keep what it was trained on: {root} is not compared with it"]
-    found, said = [], []
+    found = []
+    said = []
     try:
         for split, before in last.meta.data.items():
             found += [f"{what} of {split}" for what in changes(before, now[split])]
@@ -185,7 +187,8 @@ def exists(path: Path) -> bool:
 
 def _progress(described: dict[str, Any], version: int) -> Progress:
     if version == 1:
-        value, epoch = described.pop("best_mAP"), described.pop("best_epoch")
+        value = described.pop("best_mAP")
+        epoch = described.pop("best_epoch")
         described["best"] = None if epoch is None else {"metric": "val_mAP", "value": value, "epoch": epoch}
     best = described.pop("best")
     return Progress(**described, best=None if best is None else Best(**best))
@@ -232,7 +235,8 @@ def _put(new: Path, path: Path) -> None:
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write a state dict; a parameter that a network has under two names is written under both."""
-    copies, seen = {}, set()
+    copies = {}
+    seen = set()
     for name, value in tensors.items():
         copy = value.detach().cpu().contiguous()
         place = copy.untyped_storage().data_ptr()

@@ -37,10 +37,13 @@ class Feed(Iterator[Batch]):
     ) -> None:
         """`title` is the bar's; `loss`, which may wait for the device, is shown there every BAR_STEPS steps."""
         self._batches: Iterator[Batch] = OnDevice(loader, ranks.device)
-        self._skips, self._loss, self._device = SkipAgreement(loader, ranks, folder), loss, ranks.device
+        self._skips = SkipAgreement(loader, ranks, folder)
+        self._loss = loss
+        self._device = ranks.device
         quiet = None if ranks.is_first else True  # None: quiet where there is no terminal
         self._bar = tqdm(total=len(loader), initial=first_step, desc=title, unit="step", leave=False, disable=quiet)
-        self._started, self._waited = time.perf_counter(), 0.0
+        self._started = time.perf_counter()
+        self._waited = 0.0
         self.num_steps = 0
 
     def __next__(self) -> Batch:

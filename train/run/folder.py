@@ -80,7 +80,8 @@ class RunFolder:
 
     def note_bad_sample(self, values: dict[str, Any]) -> bool:
         """Add a sample to bad_samples.jsonl; return whether it is new there, by split and key."""
-        path, place = self.path / BAD_SAMPLES_NAME, (values["split"], values["key"])
+        path = self.path / BAD_SAMPLES_NAME
+        place = (values["split"], values["key"])
         if any((line["split"], line["key"]) == place for line in read_lines(path)):
             return False
         _append(path, values)

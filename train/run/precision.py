@@ -134,7 +134,8 @@ def _has_bf16(device: torch.device) -> bool:
 
 def _flags() -> set[str]:
     """List the processor's instruction sets, as Linux and torch name them."""
-    info, flags = Path("/proc/cpuinfo"), set[str]()
+    info = Path("/proc/cpuinfo")
+    flags = set[str]()
     for line in info.read_text().splitlines() if info.exists() else ():
         name, _, values = line.partition(":")
         if name.strip() in ("flags", "Features"):  # x86, Arm

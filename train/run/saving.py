@@ -35,7 +35,10 @@ class Saving:
     """The checkpoints of one run. Every rank calls each method; the first one writes."""
 
     def __init__(self, config: TrainConfig, folder: RunFolder, ranks: Ranks, parts: Parts) -> None:
-        self._config, self._folder, self._ranks, self._parts = config, folder, ranks, parts
+        self._config = config
+        self._folder = folder
+        self._ranks = ranks
+        self._parts = parts
         self._index = parts.loader.index
         self._data = {index.split: identity(index) for index in (self._index, parts.val_index)}
 
@@ -104,7 +107,8 @@ class Saving:
         parts.network.load_state_dict(last.weights())
         if parts.averaged is not None:
             parts.averaged.load_state_dict(last.weights(averaged=True))
-        state, progress = last.trainer(), last.meta.progress
+        state = last.trainer()
+        progress = last.meta.progress
         parts.optimizer.load_state_dict(state["optimizer"])
         self._ranks.load_scaler_state(state["scaler"])
         self._restore_generators(state["generators"], progress)

@@ -20,7 +20,9 @@ class SkipAgreement:
     """
 
     def __init__(self, loader: Loader, ranks: Ranks, folder: RunFolder) -> None:
-        self._index, self._ranks, self._folder = loader.index, ranks, folder
+        self._index = loader.index
+        self._ranks = ranks
+        self._folder = folder
         self._may_skip = loader.maker.on_bad_sample == "skip"
         self._num_skipped = 0
 

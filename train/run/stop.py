@@ -19,7 +19,8 @@ class Stop:
         if self.asked and signal_number == signal.SIGINT and time.monotonic() - self._first > 2:
             raise KeyboardInterrupt
         if not self.asked:
-            self.asked, self._first = True, time.monotonic()
+            self.asked = True
+            self._first = time.monotonic()
 
 
 @contextmanager

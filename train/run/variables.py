@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from shards.errors import DataError
 
-TRUE, FALSE = ("y", "yes", "t", "true", "on", "1"), ("n", "no", "f", "false", "off", "0", "")
+TRUE = ("y", "yes", "t", "true", "on", "1")
+FALSE = ("n", "no", "f", "false", "off", "0", "")
 # Which change no number, or are seen in the first line of a run: of ACCELERATE_USE_CPU the device.
 SWITCHES = ("ACCELERATE_USE_CPU", "ACCELERATE_DEBUG_MODE", "ACCELERATE_CPU_AFFINITY")
 # Ways of training that the trainer does not have -> the flag of accelerate launch that asks for it.
