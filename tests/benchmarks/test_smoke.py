@@ -194,6 +194,11 @@ def test_figures_of_the_house(run, tmp_path):
     assert ratios(text, "of them no swaps")[0] == "1"
 
 
+def test_a_table_of_networks(run):
+    text = run("networks", "--models", "test_resnet", "--size", 32)
+    assert sum("`test_resnet`" in line or "test_resnet |" in line for line in text.splitlines()) == 1
+
+
 def test_every_command_is_run_here():
     """A benchmark without a test is one that nobody notices is broken."""
     text = Path(__file__).read_text()

@@ -1,6 +1,6 @@
 """Make docs/report.png: the head of a report and the start of its galleries, as a browser shows them. Needs chromium.
 
-python benchmarks/picture.py runs/digits/eval-val/report.html
+python docs/draw_report.py runs/digits/eval-val/report.html
 """
 
 import io
@@ -47,5 +47,5 @@ def save(shots: list[Image.Image]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/picture.py REPORT.html")
+        sys.exit("usage: python docs/draw_report.py REPORT.html")
     main(Path(sys.argv[1]))
