@@ -53,10 +53,10 @@ def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, ckpt, look):
     )
 
 
-def same_views(pictures, index, look, **how):
+def same_views(pictures, index, look, bands="all"):
     """Compare the batches of pictures and of the index that was packed of them."""
-    view = View(look.size, False, crop_share=look.crop_share, five_crops=look.five_crops)
-    loader = Loader(index, pictures.local_batch_size, view=view, **how)
+    view = View(look.size, False, crop_share=look.crop_share, five_crops=look.five_crops, bands=bands)
+    loader = Loader(index, pictures.local_batch_size, view=view)
     assert len(pictures) == len(loader)
     seen = list(pictures.batches(look))
     for ours, theirs in zip(seen, loader, strict=True):

@@ -48,7 +48,12 @@ def make_run(folder, tiffs, channels, keep_bands=True, **changes):
     network = build_network("test_resnet", 11, 32, channels=channels)
     network.get_classifier().weight.data.normal_(std=2.0)
     config = TrainConfig(
-        data=str(tiffs / "data"), out=str(folder), model="test_resnet", size=32, bands="all" if channels == 4 else "rgb"
+        data=str(tiffs / "data"),
+        out=str(folder),
+        model="test_resnet",
+        size=32,
+        bands="all" if channels == 4 else "rgb",
+        precision="no",
     )
     bands = tuple({**band, **changes} for band in index.settings["bands"]) if keep_bands else ()
     statistics = (0.4,) * channels, (0.2,) * channels

@@ -66,7 +66,7 @@ def test_a_run_skips_alike_on_one_rank_and_on_two(harmed, tmp_path):
     assert f"not evaluated: 1 sample could not be read: {bad_val[0]}" in output
     metrics = json.loads((tmp_path / "eval/metrics.json").read_text())
     assert [each["key"] for each in metrics["not_evaluated"]] == bad_val
-    assert f"1 sample could not be read: {bad_val[0]}" in (tmp_path / "eval/report/report.html").read_text()
+    assert f"1 sample could not be read: {bad_val[0]}" in (tmp_path / "eval/report.html").read_text()
     assert metrics["mAP"] == pytest.approx(max(line["val_mAP"] for line in one), abs=1e-9)
     predictions = np.load(tmp_path / "eval/predictions.npz")
     assert len(predictions["keys"]) == 90
