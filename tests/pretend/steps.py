@@ -26,6 +26,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 def configured(data: Path, out: Path, **options: Any) -> TrainConfig:
     small = {"model": "test_resnet", "size": 32, "epochs": 1, "global_batch_size": 4, "tensorboard": False}
+    small |= {"precision": "no"}  # auto follows the machine
     return TrainConfig(data=str(data), out=str(out), **{**small, **options})
 
 

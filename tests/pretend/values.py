@@ -47,7 +47,8 @@ def on_both(call: Callable[[str], Any]) -> list[Any]:
 
 def configured(data: Path, out: Path, **options: Any) -> TrainConfig:
     small = {"model": "test_resnet", "size": 32, "epochs": 1, "global_batch_size": 32, "tensorboard": False}
-    return TrainConfig(data=str(data), out=str(out), **{**small, "optimizer": "adamw", "lr": 1e-3, **options})
+    alike = {"precision": "no", "memory_format": "contiguous"}  # by themselves both follow the device
+    return TrainConfig(data=str(data), out=str(out), **{**small, **alike, "optimizer": "adamw", "lr": 1e-3, **options})
 
 
 def trained(config: TrainConfig, device: str) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def stopped(config: TrainConfig, num_steps: int) -> None:
     """Train so many steps and stop, as a SIGTERM would have it."""
     session = Session(config)
     progress, _ = session.train_epoch(session.begin(), StopAfter(num_steps))
-    session.save(progress, {})
+    session.saving.save(progress, {})
     session.folder.unlock()
 
 
@@ -92,7 +93,7 @@ def resume(data: Path, folder: Path) -> dict[str, Any]:
 def evaluate(data: Path, folder: Path) -> dict[str, Any]:
     """Evaluate the checkpoint of a training in every way: scores and metrics, in numbers."""
     on_both(lambda device: device == "cpu" and trained(configured(data, folder / "run"), device))
-    evaluation.render = lambda *_, **__: ""
+    evaluation.render_report = lambda *_, **__: ""
     evaluation.draw_figures = lambda *_: ({}, {})
     evaluation.grids = lambda *_: {}
 
