@@ -27,7 +27,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "pack": Command("preprocess.shard", "pack a source of labelled photographs into tar shards"),
     "verify": Command("preprocess.verify", "check every byte of a packed dataset, and repair it"),
-    "inspect": Command("preprocess.inspect", "show what a packed dataset holds and what deserves attention"),
+    "inspect": Command(
+        "preprocess.inspect", "show what a packed dataset holds and what deserves attention"
+    ),
     "train": Command("train.__main__", "train a classifier on a packed dataset"),
     "eval": Command("eval.__main__", "evaluate a checkpoint and write a report"),
     "predict": Command("eval.predict", "print the labels of pictures"),
@@ -57,7 +59,10 @@ def _command() -> None:
         importlib.import_module(COMMANDS[name].module).main()
     else:
         near = difflib.get_close_matches(name, COMMANDS, n=1) or COMMANDS
-        raise DataError(f"unknown command {name!r}: give {' or '.join(near)}; `tarmac --help` says what each does")
+        raise DataError(
+            f"unknown command {name!r}: give {' or '.join(near)}; `tarmac --help` says what each "
+            f"does"
+        )
 
 
 def _help() -> str:
@@ -69,7 +74,8 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "`tarmac COMMAND --help` lists the options. On several GPUs: `accelerate launch -m tarmac train`.",
+            "`tarmac COMMAND --help` lists the options. On several GPUs: `accelerate launch -m "
+            "tarmac train`.",
         ]
     )
 
@@ -89,7 +95,9 @@ def own_packages_first() -> None:
     front: modules that are installed would hide Python's own.
     """
     root = os.path.dirname(os.path.abspath(__file__))
-    place = next((number for number, entry in enumerate(sys.path) if _is_same(entry, root)), len(sys.path))
+    place = next(
+        (number for number, entry in enumerate(sys.path) if _is_same(entry, root)), len(sys.path)
+    )
     hiding = [entry for entry in sys.path[:place] if _hides_ours(entry)]
     if hiding:
         kept = [entry for entry in sys.path[:place] if entry not in hiding]

@@ -1,9 +1,12 @@
-"""Images/s, CPU time, time to the first batch and memory of the loader, beside peers that read the same shards.
+"""Images/s, CPU time, time to the first batch and memory of the loader, beside peers that read the
+same shards.
 
-    python benchmarks/bench_loader.py data/voc --threads 1,2,4 --out benchmarks/results/loader-voc.md
+    python benchmarks/bench_loader.py data/voc --threads 1,2,4 --out
+    benchmarks/results/loader-voc.md
 
-Every measurement has a fresh process to itself; the roads take turns within each round, and ratios are formed
-round by round. Linux alone (it reads /proc). Peers with data of their own: bench_peers.py.
+Every measurement has a fresh process to itself; the roads take turns within each round, and ratios
+are formed round by round. Linux alone (it reads /proc). Peers with data of their own:
+bench_peers.py.
 """
 
 import argparse
@@ -15,21 +18,37 @@ from rounds import TIMED, cost_table, ratio_table, run_rounds
 
 from shards.index import open_split
 
-PEERS = {"torchvision": "sliced", "webdataset": "webdataset"}  # the name on the command line: the road
-PACKAGES = ("torch", "torchvision", "webdataset", "pillow", "simplejpeg", "opencv-python-headless", "numba", "numpy")
+# the name on the command line: the road
+PEERS = {"torchvision": "sliced", "webdataset": "webdataset"}
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "webdataset",
+    "pillow",
+    "simplejpeg",
+    "opencv-python-headless",
+    "numba",
+    "numpy",
+)
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", help="packed dataset, such as data/voc")
     parser.add_argument("--split", default="train")
     parser.add_argument("--size", type=int, default=224, help="side of the crops in pixels")
     parser.add_argument("--global-batch-size", type=int, default=64)
-    parser.add_argument("--threads", default="1,2,4", help="loader threads to try, separated by commas")
+    parser.add_argument(
+        "--threads", default="1,2,4", help="loader threads to try, separated by commas"
+    )
     parser.add_argument("--epochs", type=int, default=3, help="timed epochs per measurement")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scale", type=float, nargs=2, default=(0.08, 1.0), help="share of the area a crop takes")
+    parser.add_argument(
+        "--scale", type=float, nargs=2, default=(0.08, 1.0), help="share of the area a crop takes"
+    )
     parser.add_argument("--peer", choices=(*PEERS, "all", "none"), default="all")
     parser.add_argument("--peer-workers", type=int, default=2, help="worker processes of a peer")
     parser.add_argument("--out", default="", help="also write the note here")
@@ -59,10 +78,14 @@ def main() -> None:
     results = run_rounds(readings(args, index.num_classes), args.rounds)
     width, height = (index.samples[side].mean() for side in ("width", "height"))
     settings = (
-        f"- data: {Path(args.data).name}/{args.split}, {index.num_samples} JPEGs, on average {width:.0f} x "
-        f"{height:.0f} pixels, {index.samples['length'].mean() / 1000:.1f} kB, in {len(index.shards)} shard(s)\n"
-        f"- settings: size {args.size}, global batch size {args.global_batch_size}, crop scale {args.scale[0]} to "
-        f"{args.scale[1]}; n = {args.rounds} rounds of {args.epochs} epoch(s); median (lowest..highest) over rounds"
+        f"- data: {Path(args.data).name}/{args.split}, {index.num_samples} JPEGs, on average "
+        f"{width:.0f} x "
+        f"{height:.0f} pixels, {index.samples['length'].mean() / 1000:.1f} kB, in "
+        f"{len(index.shards)} shard(s)\n"
+        f"- settings: size {args.size}, global batch size {args.global_batch_size}, crop scale "
+        f"{args.scale[0]} to "
+        f"{args.scale[1]}; n = {args.rounds} rounds of {args.epochs} epoch(s); median "
+        f"(lowest..highest) over rounds"
     )
     text = ["# The loader alone", "", *lines, settings, "", cost_table(results), ""]
     compared = ratio_table(results)

@@ -1,10 +1,12 @@
-"""Average precision of every class beside scikit-learn and torchmetrics, its memory, and the same on several ranks.
+"""Average precision of every class beside scikit-learn and torchmetrics, its memory, and the same
+on several ranks.
 
     pip install -e '.[bench]'
     python benchmarks/bench_metrics.py --out benchmarks/results/metrics.md
 
-The three take turns within each round and ratios are formed round by round, of wall time and of CPU time: the latter
-also counts on a machine that others use. Memory is measured in a fresh process each. Linux alone (it reads /proc).
+The three take turns within each round and ratios are formed round by round, of wall time and of CPU
+time: the latter also counts on a machine that others use. Memory is measured in a fresh process
+each. Linux alone (it reads /proc).
 """
 
 import argparse
@@ -39,8 +41,12 @@ RANKS = (1, 2, 4)
 ROWS_PER_SEED = 1_000
 
 
-def sample_set(num_samples: int, num_classes: int, dtype: str = "float32", seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Make scores in [0, 1) and bool labels, [N, K] each, a twentieth of them positive and scoring higher."""
+def sample_set(
+    num_samples: int, num_classes: int, dtype: str = "float32", seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Make scores in [0, 1) and bool labels, [N, K] each, a twentieth of them positive and scoring
+    higher.
+    """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.empty((num_samples, num_classes)).uniform_(generator=generator) < SHARE_POSITIVE
     scores = torch.empty((num_samples, num_classes)).uniform_(generator=generator)
@@ -53,13 +59,18 @@ def road(name: str) -> Callable[[Tensor, Tensor], Tensor]:
         return average_precision
     if name == "scikit-learn":
         return sklearn_loop
-    from torchmetrics.functional.classification import multilabel_average_precision  # optional: the extra `bench`
+    # optional: the extra `bench`
+    from torchmetrics.functional.classification import multilabel_average_precision
 
     def exact(scores: Tensor, labels: Tensor) -> Tensor:
-        """`MultilabelAveragePrecision(thresholds=None)`, without its accumulation and its checks of the input."""
+        """`MultilabelAveragePrecision(thresholds=None)`, without its accumulation and its checks of
+        the input.
+        """
         classes, num_threads = scores.shape[1], torch.get_num_threads()
         torch.set_num_threads(1 if name.endswith("1 thread") else num_threads)
-        ap = multilabel_average_precision(scores, labels.long(), classes, average=None, validate_args=False)
+        ap = multilabel_average_precision(
+            scores, labels.long(), classes, average=None, validate_args=False
+        )
         torch.set_num_threads(num_threads)
         return ap
 
@@ -72,7 +83,9 @@ def sklearn_loop(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.tensor([average_precision_score(y, s) for s, y in columns], dtype=torch.float64)
 
 
-def time_size(num_samples: int, num_classes: int, rounds: int) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+def time_size(
+    num_samples: int, num_classes: int, rounds: int
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Time all roads in turns; return rows of times in ms and rows of ratios over tarmac's."""
     scores, labels = sample_set(num_samples, num_classes)
     functions = {name: road(name) for name in ROADS}
@@ -81,7 +94,9 @@ def time_size(num_samples: int, num_classes: int, rounds: int) -> tuple[list[tup
         tolerance = 1e-9 if name == "scikit-learn" else 1e-3  # torchmetrics sums in float32
         worst = (results["tarmac"] - results[name]).abs().max()
         if not worst <= tolerance:
-            raise RuntimeError(f"{name} gives another AP at {num_samples} x {num_classes}: by up to {worst:.1e}")
+            raise RuntimeError(
+                f"{name} gives another AP at {num_samples} x {num_classes}: by up to {worst:.1e}"
+            )
     wall: dict[str, list[float]] = {name: [] for name in ROADS}
     cpu: dict[str, list[float]] = {name: [] for name in ROADS}
     for number in range(rounds):
@@ -94,7 +109,8 @@ def time_size(num_samples: int, num_classes: int, rounds: int) -> tuple[list[tup
     size = f"{num_samples:,} x {num_classes}"
     times = [(size, name, spread(wall[name], 1), spread(cpu[name], 1)) for name in ROADS]
     over = [
-        (size, name, *(spread(ratios(kind[name], kind["tarmac"]), 1) for kind in (wall, cpu))) for name in ROADS[1:]
+        (size, name, *(spread(ratios(kind[name], kind["tarmac"]), 1) for kind in (wall, cpu)))
+        for name in ROADS[1:]
     ]
     return times, over
 
@@ -129,10 +145,17 @@ def memory_rows() -> list[tuple[str, ...]]:
     cases += [(*SIZES[-1], "tarmac", dtype) for dtype in DTYPES[1:]]
     rows = []
     for num_samples, num_classes, name, dtype in tqdm(cases, "memory", disable=None):
-        command = [sys.executable, __file__, "--memory", json.dumps([name, num_samples, num_classes, dtype])]
+        command = [
+            sys.executable,
+            __file__,
+            "--memory",
+            json.dumps([name, num_samples, num_classes, dtype]),
+        ]
         cells = []
         for setting in ({}, {"MALLOC_MMAP_THRESHOLD_": "65536"}):
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **setting})
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=True, env={**os.environ, **setting}
+            )
             extra, size = json.loads(done.stdout.splitlines()[-1])
             cells += [f"{extra:.1f}", f"{extra / size:.2f}"]
         rows.append((f"{num_samples:,} x {num_classes}", name, dtype, f"{size:.1f}", *cells))
@@ -140,11 +163,16 @@ def memory_rows() -> list[tuple[str, ...]]:
 
 
 def run_rank(place: int, num_ranks: int, folder: str) -> None:
-    """Be one of several ranks: make own samples, measure, leave peak memory and a digest of the result."""
+    """Be one of several ranks: make own samples, measure, leave peak memory and a digest of the
+    result.
+    """
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store{num_ranks}", rank=place, world_size=num_ranks)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store{num_ranks}", rank=place, world_size=num_ranks
+    )
     num_samples, num_classes = SHARDED
-    seeds = range(place, num_samples // ROWS_PER_SEED, num_ranks)  # the same rows for any number of ranks
+    # the same rows for any number of ranks
+    seeds = range(place, num_samples // ROWS_PER_SEED, num_ranks)
     parts = [sample_set(ROWS_PER_SEED, num_classes, seed=seed) for seed in seeds]
     scores, labels = (torch.cat(matrices) for matrices in zip(*parts, strict=True))
     ids = torch.cat([torch.arange(ROWS_PER_SEED) + seed * ROWS_PER_SEED for seed in seeds])
@@ -178,7 +206,12 @@ def rank_rows() -> list[tuple[str, ...]]:
             ranks = [json.loads(file.read_text()) for file in files]
             digests |= {rank["digest"] for rank in ranks}
             most = {key: max(rank[key] for rank in ranks) for key in ("own", "extra", "seconds")}
-            cells = (f"{most['own']:.1f}", f"{most['extra']:.1f}", f"{most['seconds']:.2f}", ranks[0]["digest"])
+            cells = (
+                f"{most['own']:.1f}",
+                f"{most['extra']:.1f}",
+                f"{most['seconds']:.2f}",
+                ranks[0]["digest"],
+            )
             rows.append((str(num_ranks), *cells))
     if len(digests) != 1:
         raise RuntimeError(f"the ranks disagree: {sorted(digests)}")
@@ -187,10 +220,16 @@ def rank_rows() -> list[tuple[str, ...]]:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch, and of tarmac's blocks")
-    parser.add_argument("--only", choices=("time", "memory", "ranks"), default="", help="one of the three parts")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="threads of torch, and of tarmac's blocks"
+    )
+    parser.add_argument(
+        "--only", choices=("time", "memory", "ranks"), default="", help="one of the three parts"
+    )
     parser.add_argument("--memory", default="", help=argparse.SUPPRESS)
     parser.add_argument("--out", default="", help="also write the note here")
     return parser.parse_args()
@@ -203,9 +242,14 @@ def main() -> None:
     if args.memory:
         measure_memory(*json.loads(args.memory))
         return
-    lines = ["# Average precision", "", *circumstances(("torch", "numpy", "scikit-learn", "torchmetrics"))]
+    lines = [
+        "# Average precision",
+        "",
+        *circumstances(("torch", "numpy", "scikit-learn", "torchmetrics")),
+    ]
     lines += [
-        f"- settings: float32 scores, {SHARE_POSITIVE:.0%} positive, {args.threads} threads; n = {args.rounds} rounds; "
+        f"- settings: float32 scores, {SHARE_POSITIVE:.0%} positive, {args.threads} threads; n = "
+        f"{args.rounds} rounds; "
         "median (lowest..highest) over rounds, ratios formed round by round"
     ]
     if args.only in ("", "time"):
@@ -215,26 +259,46 @@ def main() -> None:
         lines += ["", table(("N x K", "", "wall ms", "CPU ms"), times)]
         lines += ["", table(("N x K", "takes, over tarmac,", "wall time", "CPU time"), over)]
     if args.only in ("", "memory"):
-        header = ("N x K", "", "scores", "scores MB", "peak extra MB", "times the scores", "returned at once", "times")
+        header = (
+            "N x K",
+            "",
+            "scores",
+            "scores MB",
+            "peak extra MB",
+            "times the scores",
+            "returned at once",
+            "times",
+        )
         lines += ["", table(header, memory_rows())]
     if args.only in ("", "ranks"):
         lines += [
             "",
-            f"{SHARDED[0]:,} x {SHARDED[1]} on gloo processes, one thread each, the most of any rank; all APs",
+            f"{SHARDED[0]:,} x {SHARDED[1]} on gloo processes, one thread each, the most of any "
+            f"rank; all APs",
         ]
         lines += ["of all ranks are the same to the last bit:", ""]
-        lines += [table(("ranks", "own scores MB", "peak extra MB", "seconds", "SHA-256 of AP"), rank_rows())]
+        lines += [
+            table(
+                ("ranks", "own scores MB", "peak extra MB", "seconds", "SHA-256 of AP"), rank_rows()
+            )
+        ]
     lines += [
         "",
-        "The timed region: one call from tensors [N, K] in memory to AP [K], after one that is not counted. "
+        "The timed region: one call from tensors [N, K] in memory to AP [K], after one that is not "
+        "counted. "
         "scikit-learn is called once per class on column views; torchmetrics is "
-        "`multilabel_average_precision(thresholds=None)`, what `MultilabelAveragePrecision` calls, without its checks. "
-        "Beside other busy processes torch's operators lose much time where they share out one operator to threads; "
+        "`multilabel_average_precision(thresholds=None)`, what `MultilabelAveragePrecision` calls, "
+        "without its checks. "
+        "Beside other busy processes torch's operators lose much time where they share out one "
+        "operator to threads; "
         "torchmetrics stands there with one thread too.",
         "",
-        "Peak extra memory: the process's highest resident set during one call, in a fresh process after a small call, "
-        "above what was resident before. `returned at once` is with malloc giving back every freed tensor "
-        "(MALLOC_MMAP_THRESHOLD_=65536), so what is asked for at a time; by default glibc keeps some. On ranks the "
+        "Peak extra memory: the process's highest resident set during one call, in a fresh process "
+        "after a small call, "
+        "above what was resident before. `returned at once` is with malloc giving back every freed "
+        "tensor "
+        "(MALLOC_MMAP_THRESHOLD_=65536), so what is asked for at a time; by default glibc keeps "
+        "some. On ranks the "
         "exchanged shard (scores, labels, known: 6 bytes a score) is included.",
     ]
     tell("\n".join(lines), args.out)

@@ -2,7 +2,8 @@
 
     python benchmarks/bench_scaling.py data/voc --workers 2 --out benchmarks/results/scaling.md
 
-Rounds take turns between the ways of reading; figures are medians over rounds with the lowest and highest. Linux alone.
+Rounds take turns between the ways of reading; figures are medians over rounds with the lowest and
+highest. Linux alone.
 """
 
 import argparse
@@ -27,12 +28,18 @@ from shards.sampler import Plan, World, shuffled
 
 PACKAGES = ("torch", "simplejpeg", "opencv-python-headless", "numba", "numpy")
 TIMED = (
-    "Reading: whole epochs after one to warm up; `processes` are as many ranks of one thread each, started together, "
-    "`threads` one rank with so many. Stubbed: the same loader whose batches are made without cutting, decoding and "
-    "resizing, so what is left is the order, the crop boxes, labels, slots, the hand-over and the Python of the "
-    "per-image loop; it is all under the GIL, so it is the most that one process can hand out on any number of cores. "
-    "Epoch start: from `iter(loader)` to the first batch of a later epoch, and of that the order alone, for splits of "
-    "other sizes. First batch: in a fresh process, from after the imports, with numba's compiled code on disk."
+    "Reading: whole epochs after one to warm up; `processes` are as many ranks of one thread each, "
+    "started together, "
+    "`threads` one rank with so many. Stubbed: the same loader whose batches are made without "
+    "cutting, decoding and "
+    "resizing, so what is left is the order, the crop boxes, labels, slots, the hand-over and the "
+    "Python of the "
+    "per-image loop; it is all under the GIL, so it is the most that one process can hand out on "
+    "any number of cores. "
+    "Epoch start: from `iter(loader)` to the first batch of a later epoch, and of that the order "
+    "alone, for splits of "
+    "other sizes. First batch: in a fresh process, from after the imports, with numba's compiled "
+    "code on disk."
 )
 
 
@@ -64,7 +71,9 @@ def stubbed(loader: Loader, epochs: int) -> float:
 
 
 def child(data: str, rank: int, num_ranks: int, epochs: int) -> None:
-    """Read as one of several ranks: wait for a line, read, print the seconds and the first batch's delay."""
+    """Read as one of several ranks: wait for a line, read, print the seconds and the first batch's
+    delay.
+    """
     index = open_split(data, "train")
     start = time.perf_counter()
     loader = Loader(index, 64 * num_ranks, num_threads=1, world=World(rank, num_ranks))
@@ -82,7 +91,9 @@ def processes(data: str, num: int, epochs: int, num_samples: int) -> tuple[float
     """Read with `num` ranks at once: images/s of all together, and the first batch's delay in s."""
     command = [sys.executable, __file__, data, "--epochs", str(epochs), "--child"]
     children = [
-        subprocess.Popen([*command, f"{rank}/{num}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, f"{rank}/{num}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for rank in range(num)
     ]
     for one in children:
@@ -93,7 +104,9 @@ def processes(data: str, num: int, epochs: int, num_samples: int) -> tuple[float
         one.stdin.write("\n")
         one.stdin.flush()
     told = [json.loads(one.communicate()[0]) for one in children]
-    return epochs * num_samples / max(seconds for seconds, _ in told), max(first for _, first in told)
+    return epochs * num_samples / max(seconds for seconds, _ in told), max(
+        first for _, first in told
+    )
 
 
 def median_ms(what: Callable[[], Any], repeats: int = 9) -> str:
@@ -108,9 +121,13 @@ def median_ms(what: Callable[[], Any], repeats: int = 9) -> str:
 
 def main() -> None:
     """Measure and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", help="packed dataset, such as data/voc")
-    parser.add_argument("--workers", type=int, default=num_cores(), help="threads, or processes, to read with")
+    parser.add_argument(
+        "--workers", type=int, default=num_cores(), help="threads, or processes, to read with"
+    )
     parser.add_argument("--epochs", type=int, default=3, help="timed epochs per measurement")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", default="", help="also write the note here")
@@ -123,7 +140,9 @@ def main() -> None:
     index, n = open_split(args.data, "train"), args.workers
     loader = Loader(index, 64, num_threads=n)
     rate(loader, 1)
-    rows: dict[str, list[float]] = {name: [] for name in ("threads", "processes", "blind 1", "blind n", "first")}
+    rows: dict[str, list[float]] = {
+        name: [] for name in ("threads", "processes", "blind 1", "blind n", "first")
+    }
     for _ in range(args.rounds):
         rows["threads"].append(rate(loader, args.epochs))
         total, first = processes(args.data, n, args.epochs, index.num_samples)
@@ -142,9 +161,16 @@ def main() -> None:
     ]
     for num in (10**4, 10**6, 10**8):
         plan = Plan(num, 64, True, 0, World())
-        lines.append((f"order of a batch of 64 of {num:,} samples, ms", median_ms(partial(plan.global_ids, 1, 3))))
+        lines.append(
+            (
+                f"order of a batch of 64 of {num:,} samples, ms",
+                median_ms(partial(plan.global_ids, 1, 3)),
+            )
+        )
     positions = np.arange(10**6)
-    lines.append(("order of 1,000,000 positions, ms", median_ms(lambda: shuffled(positions, 10**6, 0, 1), 3)))
+    lines.append(
+        ("order of 1,000,000 positions, ms", median_ms(lambda: shuffled(positions, 10**6, 0, 1), 3))
+    )
     text = [
         "# Scaling",
         "",
@@ -152,7 +178,9 @@ def main() -> None:
         f"- data: {Path(args.data).name}/train; {args.rounds} rounds",
         "",
     ]
-    tell("\n".join([*text, table(("what", "median (lowest..highest)"), lines), "", TIMED]), args.out)
+    tell(
+        "\n".join([*text, table(("what", "median (lowest..highest)"), lines), "", TIMED]), args.out
+    )
     return None
 
 

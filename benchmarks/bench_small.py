@@ -1,12 +1,14 @@
-"""Images/s of small images that are seen whole: every cache of the loader beside torchvision's transforms.
+"""Images/s of small images that are seen whole: every cache of the loader beside torchvision's
+transforms.
 
     python benchmarks/bench_small.py --out benchmarks/results/small.md
     python benchmarks/bench_small.py --root cifar-10-batches-py
 
-Without --root it makes a set in CIFAR-10's layout. Either is packed by preprocess.shard. The peer is the usual script:
-the images as one array in memory, as torchvision.datasets.CIFAR10 holds them, Pillow transforms (RandomCrop with
-reflected padding, RandomHorizontalFlip, PILToTensor), a DataLoader with worker processes. Roads take turns within each
-round, and ratios are formed round by round; each road's first epoch, which decodes and compiles, is not timed.
+Without --root it makes a set in CIFAR-10's layout. Either is packed by preprocess.shard. The peer
+is the usual script: the images as one array in memory, as torchvision.datasets.CIFAR10 holds them,
+Pillow transforms (RandomCrop with reflected padding, RandomHorizontalFlip, PILToTensor), a
+DataLoader with worker processes. Roads take turns within each round, and ratios are formed round by
+round; each road's first epoch, which decodes and compiles, is not timed.
 """
 
 import argparse
@@ -39,15 +41,28 @@ PEER = "torchvision, Pillow, DataLoader"
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", default="", help="folder cifar-10-batches-py; without it a set is made")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root", default="", help="folder cifar-10-batches-py; without it a set is made"
+    )
     parser.add_argument("--num-images", type=int, default=50_000, help="training images to make")
     parser.add_argument("--global-batch-size", type=int, default=512)
-    parser.add_argument("--workers", type=int, default=2, help="threads of the loader, worker processes of the peer")
-    parser.add_argument("--cutout", type=int, default=0, help="side of the square that the loader cuts out")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="threads of the loader, worker processes of the peer"
+    )
+    parser.add_argument(
+        "--cutout", type=int, default=0, help="side of the square that the loader cuts out"
+    )
     parser.add_argument("--device", default="cpu", help="where cache device keeps the images")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="timed whole epochs of a road in a round, at least")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=2.0,
+        help="timed whole epochs of a road in a round, at least",
+    )
     parser.add_argument("--out", default="", help="also write the note here")
     return parser.parse_args()
 
@@ -58,7 +73,11 @@ def write_set(root: Path, num_images: int) -> Path:
     root.mkdir()
     for name in BATCHES:
         num = num_images // 5
-        coarse = rng.integers(30, 226, (num, 3, 8, 8), dtype=np.uint8).repeat(4, axis=2).repeat(4, axis=3)
+        coarse = (
+            rng.integers(30, 226, (num, 3, 8, 8), dtype=np.uint8)
+            .repeat(4, axis=2)
+            .repeat(4, axis=3)
+        )
         images = (coarse + rng.integers(0, 30, coarse.shape, dtype=np.uint8)).reshape(num, -1)
         labels = rng.integers(0, 10, num).tolist()
         (root / name).write_bytes(pickle.dumps({b"labels": labels, b"data": images}, 2))
@@ -68,7 +87,9 @@ def write_set(root: Path, num_images: int) -> Path:
 def pack(root: Path, out: Path) -> DatasetIndex:
     """Pack the training split as a user does."""
     given = ("--source", "cifar10", "--root", str(root), "--out", str(out), "--splits", "train")
-    subprocess.run([sys.executable, "-m", "preprocess.shard", *given], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "preprocess.shard", *given], check=True, stdout=subprocess.DEVNULL
+    )
     return DatasetIndex.open(out / "train")
 
 
@@ -96,7 +117,10 @@ class InMemory(Dataset):
 
 def roads(args: argparse.Namespace, index: DatasetIndex) -> dict[str, Callable[[], int]]:
     """Map each road's name to a function that reads an epoch and counts its images."""
-    pad = {"view": View(SIZE, augment="pad", pad=PAD, cutout=args.cutout), "num_threads": args.workers}
+    pad = {
+        "view": View(SIZE, augment="pad", pad=PAD, cutout=args.cutout),
+        "num_threads": args.workers,
+    }
     made: dict[str, Any] = {
         "cache ram": Loader(index, args.global_batch_size, cache="ram", **pad),
         f"cache device ({args.device})": Loader(
@@ -104,7 +128,11 @@ def roads(args: argparse.Namespace, index: DatasetIndex) -> dict[str, Callable[[
         ),
         "cache none": Loader(index, args.global_batch_size, **pad),
         PEER: DataLoader(
-            InMemory(index), args.global_batch_size, shuffle=True, num_workers=args.workers, persistent_workers=True
+            InMemory(index),
+            args.global_batch_size,
+            shuffle=True,
+            num_workers=args.workers,
+            persistent_workers=True,
         ),
     }
 
@@ -120,7 +148,9 @@ def roads(args: argparse.Namespace, index: DatasetIndex) -> dict[str, Callable[[
     return {name: lambda loader=loader: epoch(loader) for name, loader in made.items()}
 
 
-def measure(every: dict[str, Callable[[], int]], rounds: int, seconds: float) -> dict[str, list[float]]:
+def measure(
+    every: dict[str, Callable[[], int]], rounds: int, seconds: float
+) -> dict[str, list[float]]:
     """Let the roads take turns, the first to go changing from round to round: images/s of each."""
     rates: dict[str, list[float]] = {name: [] for name in every}
     expected = {name: read() for name, read in tqdm(every.items(), "first epochs", disable=None)}
@@ -146,17 +176,33 @@ def main() -> None:
     torch.set_num_threads(args.workers)
     lines = circumstances(PACKAGES)
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(args.root) if args.root else write_set(Path(folder) / "cifar-10-batches-py", args.num_images)
+        root = (
+            Path(args.root)
+            if args.root
+            else write_set(Path(folder) / "cifar-10-batches-py", args.num_images)
+        )
         index = pack(root, Path(folder) / "data")
         rates = measure(roads(args, index), args.rounds, args.seconds)
-    rows = [(name, spread(rate), spread(ratios(rate, rates[PEER]), 1)) for name, rate in rates.items()]
+    rows = [
+        (name, spread(rate), spread(ratios(rate, rates[PEER]), 1)) for name, rate in rates.items()
+    ]
     settings = (
-        f"- data: {index.num_samples} {'real' if args.root else 'generated'} images of {SIZE} x {SIZE} pixels, PNG\n"
-        f"- settings: pad {PAD} (reflected), crop, mirror, cutout {args.cutout}; batches of {args.global_batch_size} "
-        f"uint8; {args.workers} threads or workers; n = {args.rounds} rounds of whole epochs for at least "
+        f"- data: {index.num_samples} {'real' if args.root else 'generated'} images of {SIZE} x "
+        f"{SIZE} pixels, PNG\n"
+        f"- settings: pad {PAD} (reflected), crop, mirror, cutout {args.cutout}; batches of "
+        f"{args.global_batch_size} "
+        f"uint8; {args.workers} threads or workers; n = {args.rounds} rounds of whole epochs for "
+        f"at least "
         f"{args.seconds:g} s; median (lowest..highest)"
     )
-    text = ["# Small images", "", *lines, settings, "", table(("road", "images/s", "over the peer"), rows)]
+    text = [
+        "# Small images",
+        "",
+        *lines,
+        settings,
+        "",
+        table(("road", "images/s", "over the peer"), rows),
+    ]
     tell("\n".join(text), args.out)
 
 

@@ -1,12 +1,13 @@
-"""The trainer's images/s against the bare step: the same model, precision and optimiser on one ready batch.
+"""The trainer's images/s against the bare step: the same model, precision and optimiser on one
+ready batch.
 
-    python benchmarks/bench_train.py data/voc --model resnet18 --precision bf16 --global-batch-size 16
-    python benchmarks/bench_train.py data/voc --model resnet18 --compare-precision
+    python benchmarks/bench_train.py data/voc --model resnet18 --precision bf16 --global-batch-size
+    16 python benchmarks/bench_train.py data/voc --model resnet18 --compare-precision
 
-The trainer is train.loop.Session.train_epoch as it is (loader, copy to the device, optimiser step, meter). The bare
-step is plain PyTorch, written out here: what the hardware does where data costs nothing. Both take turns in a process.
-Run it on a quiet machine: beside a second job with a compute thread per core, 75 ms of CPU time per step (test_resnet,
-two cores) became 700 to 3,000.
+The trainer is train.loop.Session.train_epoch as it is (loader, copy to the device, optimiser step,
+meter). The bare step is plain PyTorch, written out here: what the hardware does where data costs
+nothing. Both take turns in a process. Run it on a quiet machine: beside a second job with a compute
+thread per core, 75 ms of CPU time per step (test_resnet, two cores) became 700 to 3,000.
 """
 
 import argparse
@@ -36,15 +37,21 @@ PACKAGES = ("torch", "timm", "accelerate", "simplejpeg", "opencv-python-headless
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TIMED = "The timed region: {what} One turn of each before the first round is not counted."
 TIMED_TRAINER = (
-    "the trainer's steps from the first look at its loader, whose threads start then, to the end of the last optimiser "
-    "step (a CUDA device synchronised), by the trainer's own meter; as many bare steps on a batch that is already "
+    "the trainer's steps from the first look at its loader, whose threads start then, to the end "
+    "of the last optimiser "
+    "step (a CUDA device synchronised), by the trainer's own meter; as many bare steps on a batch "
+    "that is already "
     "on the device."
 )
-TIMED_BARE = "bare steps on a batch that is on the device already (a CUDA device synchronised at the end)."
+TIMED_BARE = (
+    "bare steps on a batch that is on the device already (a CUDA device synchronised at the end)."
+)
 
 
 class StopAfter(Stop):
-    """Ask the trainer to stop when it has looked as often as there are steps to take: it looks once a step."""
+    """Ask the trainer to stop when it has looked as often as there are steps to take: it looks once
+    a step.
+    """
 
     def __init__(self, num_steps: int) -> None:
         self._left = num_steps
@@ -58,7 +65,9 @@ class StopAfter(Stop):
 class BareStep:
     """A model of its own, trained on one batch over and over, without loader, masks or accelerate."""
 
-    def __init__(self, config: TrainConfig, index: DatasetIndex, batch: Batch, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, index: DatasetIndex, batch: Batch, device: torch.device
+    ) -> None:
         torch.manual_seed(config.seed)
         self._model, _ = build_classifier(config, index)
         self._model.to(device).train()
@@ -88,24 +97,36 @@ class BareStep:
 
 
 def parse() -> argparse.Namespace:
-    """Read the command line; defaults that matter to no other command are here, the rest are TrainConfig's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Read the command line; defaults that matter to no other command are here, the rest are
+    TrainConfig's.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", help="packed dataset, such as data/voc")
     parser.add_argument("--model", default="resnet18", help="name of a timm model")
-    parser.add_argument("--weights", default="", help="local state dict to start from; from scratch where not given")
+    parser.add_argument(
+        "--weights", default="", help="local state dict to start from; from scratch where not given"
+    )
     parser.add_argument("--precision", default="bf16", choices=("no", "bf16", "fp16"))
     parser.add_argument("--global-batch-size", type=int, default=16)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--threads", type=int, default=2, help="loader threads")
     parser.add_argument("--steps", type=int, default=40, help="steps per turn, at most an epoch")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compare-precision", action="store_true", help="bare step in fp32 and in --precision instead")
+    parser.add_argument(
+        "--compare-precision",
+        action="store_true",
+        help="bare step in fp32 and in --precision instead",
+    )
     parser.add_argument("--out", default="", help="also write the note here")
     return parser.parse_args()
 
 
 def configuration(args: argparse.Namespace, folder: str, precision: str) -> TrainConfig:
-    """Make the run's configuration: SGD with momentum, its rate low so that the loss stays finite however long."""
+    """Make the run's configuration: SGD with momentum, its rate low so that the loss stays finite
+    however long.
+    """
     return TrainConfig(
         data=args.data,
         out=folder,
@@ -134,7 +155,9 @@ def run_folder() -> Iterator[str]:
 
 
 def in_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call everybody once unmeasured, then once per round; who goes first changes from round to round."""
+    """Call everybody once unmeasured, then once per round; who goes first changes from round to
+    round.
+    """
     results: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
     with tqdm(total=(rounds + 1) * len(names), unit="turn", disable=None) as bar:
@@ -153,7 +176,9 @@ def compare_trainer(args: argparse.Namespace) -> tuple[str, int, str]:
         config = configuration(args, folder, args.precision)
         session = Session(config)
         num_steps = min(args.steps, len(session.train_loader))
-        bare = BareStep(config, session.train_index, one_batch(args, session.train_index), session.device)
+        bare = BareStep(
+            config, session.train_index, one_batch(args, session.train_index), session.device
+        )
         costs: list[dict[str, float]] = []
 
         def train() -> float:
@@ -163,7 +188,9 @@ def compare_trainer(args: argparse.Namespace) -> tuple[str, int, str]:
             costs.append(cost)
             return cost["images_per_second"]
 
-        results = in_turns({"bare": partial(bare.images_per_second, num_steps), "trainer": train}, args.rounds)
+        results = in_turns(
+            {"bare": partial(bare.images_per_second, num_steps), "trainer": train}, args.rounds
+        )
     waits = [100 * cost["data_wait"] for cost in costs[1:]]
     rows = [
         ("bare step", spread(results["bare"], 1), "", ""),
@@ -174,16 +201,28 @@ def compare_trainer(args: argparse.Namespace) -> tuple[str, int, str]:
             f"{spread(waits, 2)} %",
         ),
     ]
-    return str(session.device), num_steps, table(("", "images/s", "over the bare step", "data wait"), rows)
+    return (
+        str(session.device),
+        num_steps,
+        table(("", "images/s", "over the bare step", "data wait"), rows),
+    )
 
 
 def compare_precisions(args: argparse.Namespace) -> tuple[str, int, str]:
-    """Let the bare steps of fp32 and of mixed precision take turns: (device, steps per turn, table)."""
+    """Let the bare steps of fp32 and of mixed precision take turns: (device, steps per turn,
+    table).
+    """
     index = open_split(args.data, "train")
-    batch, device = one_batch(args, index), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batch, device = (
+        one_batch(args, index),
+        torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
     mixed = "bf16" if args.precision == "no" else args.precision
     with run_folder() as folder:
-        steps = {name: BareStep(configuration(args, folder, name), index, batch, device) for name in ("no", mixed)}
+        steps = {
+            name: BareStep(configuration(args, folder, name), index, batch, device)
+            for name in ("no", mixed)
+        }
     turns: dict[str, Callable[[], float]] = {
         name: partial(step.images_per_second, args.steps) for name, step in steps.items()
     }
@@ -199,16 +238,26 @@ def main() -> None:
     """Measure and tell."""
     args = parse()
     lines = circumstances(PACKAGES)
-    device, num_steps, measured = (compare_precisions if args.compare_precision else compare_trainer)(args)
+    device, num_steps, measured = (
+        compare_precisions if args.compare_precision else compare_trainer
+    )(args)
     gpu = torch.cuda.get_device_name() if device.startswith("cuda") else "CPU"
     settings = (
-        f"- device: {gpu}; {torch.get_num_threads()} compute threads, {args.threads} loader threads\n"
-        f"- settings: {args.model} {'from ' + Path(args.weights).name if args.weights else 'from scratch'}, "
-        f"{'fp32' if args.precision == 'no' else args.precision}, SGD with momentum, size {args.size}, global batch "
-        f"size {args.global_batch_size}, data {Path(args.data).name}/train; n = {args.rounds} rounds of {num_steps} "
+        f"- device: {gpu}; {torch.get_num_threads()} compute threads, {args.threads} loader "
+        f"threads\n"
+        f"- settings: {args.model} "
+        f"{'from ' + Path(args.weights).name if args.weights else 'from scratch'}, "
+        f"{'fp32' if args.precision == 'no' else args.precision}, SGD with momentum, size "
+        f"{args.size}, global batch "
+        f"size {args.global_batch_size}, data {Path(args.data).name}/train; n = {args.rounds} "
+        f"rounds of {num_steps} "
         "steps each; median (lowest..highest) over rounds, ratios formed round by round"
     )
-    title = "# Mixed precision of the bare step" if args.compare_precision else "# The trainer and its bare step"
+    title = (
+        "# Mixed precision of the bare step"
+        if args.compare_precision
+        else "# The trainer and its bare step"
+    )
     timed = TIMED.format(what=TIMED_BARE if args.compare_precision else TIMED_TRAINER)
     tell("\n".join([title, "", *lines, settings, "", measured, "", timed]), args.out)
 

@@ -1,7 +1,7 @@
 """Let FFCV itself cut crops, in its own environment: `python crop_ffcv.py JPEGS.npz CROPS.npy`.
 
-The calls are those of its RandomResizedCropRGBImageDecoder: the compiled `imdecode` on the whole JPEG, then the
-compiled `resize_crop` on the box, into the output.
+The calls are those of its RandomResizedCropRGBImageDecoder: the compiled `imdecode` on the whole
+JPEG, then the compiled `resize_crop` on the box, into the output.
 """
 
 import sys
@@ -17,7 +17,12 @@ def main() -> None:
     crops = np.empty((len(given["boxes"]), size, size, 3), np.uint8)
     ends = np.cumsum(given["lengths"])
     for crop, end, length, (x, y, w, h), (width, height) in zip(
-        crops, ends, given["lengths"], given["boxes"].tolist(), given["extents"].tolist(), strict=True
+        crops,
+        ends,
+        given["lengths"],
+        given["boxes"].tolist(),
+        given["extents"].tolist(),
+        strict=True,
     ):
         data, pixels = given["data"][end - length : end], np.empty((height, width, 3), np.uint8)
         if imdecode(data, pixels, height, width, height, width, 0, 0, 1, 1, False, False):

@@ -22,7 +22,9 @@ from eval.metrics.roc import roc_auc
 CALLS_PER_ROUND = 10
 
 
-def milliseconds(function: Callable[[Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor, calls: int) -> float:
+def milliseconds(
+    function: Callable[[Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor, calls: int
+) -> float:
     """Time a call, the mean of several in a row, with the device waited for before and after them."""
     torch.cuda.synchronize()
     start = time.perf_counter()
@@ -41,7 +43,9 @@ def peak_times(scores: Tensor, labels: Tensor) -> float:
 
 
 def measure(num_samples: int, num_classes: int, dtype: str, rounds: int) -> tuple[str, ...]:
-    """Measure one size; raise RuntimeError where scikit-learn gives another AP, or where the call waits."""
+    """Measure one size; raise RuntimeError where scikit-learn gives another AP, or where the call
+    waits.
+    """
     scores, labels = sample_set(num_samples, num_classes, dtype)
     on_gpu = scores.cuda(), labels.cuda()
     average_precision(*on_gpu)
@@ -50,19 +54,29 @@ def measure(num_samples: int, num_classes: int, dtype: str, rounds: int) -> tupl
     torch.cuda.set_sync_debug_mode("default")
     worst = (ap.cpu() - sklearn_loop(scores, labels)).abs().max()
     if not worst <= 1e-9:
-        raise RuntimeError(f"scikit-learn gives another AP at {num_samples} x {num_classes}: by up to {worst:.1e}")
+        raise RuntimeError(
+            f"scikit-learn gives another AP at {num_samples} x {num_classes}: by up to {worst:.1e}"
+        )
     roc_auc(*on_gpu)
     host = [milliseconds(sklearn_loop, scores, labels, 1) for _ in range(3)]
     times = [milliseconds(average_precision, *on_gpu, CALLS_PER_ROUND) for _ in range(rounds)]
     auc = [milliseconds(roc_auc, *on_gpu, CALLS_PER_ROUND) for _ in range(rounds)]
     ratios = [statistics.median(host) / one for one in times]
-    cells = (spread(host), spread(times, 2), spread(ratios), f"{peak_times(*on_gpu):.2f}", spread(auc, 2))
+    cells = (
+        spread(host),
+        spread(times, 2),
+        spread(ratios),
+        f"{peak_times(*on_gpu):.2f}",
+        spread(auc, 2),
+    )
     return (f"{num_samples:,} x {num_classes}", dtype, *cells)
 
 
 def main() -> None:
     """Measure and tell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", default="", help="also write the note here")
     args = parser.parse_args()
@@ -71,16 +85,39 @@ def main() -> None:
     lines = circumstances(("torch", "numpy", "scikit-learn"), torch.cuda.get_device_name())
     cases = [(*size, "float32") for size in SIZES] + [(*SIZES[-1], dtype) for dtype in DTYPES[1:]]
     rows = [measure(*case, args.rounds) for case in tqdm(cases, disable=None)]
-    header = ("N x K", "scores", "scikit-learn ms", "AP ms", "ratio", "peak extra memory / scores", "ROC AUC ms")
+    header = (
+        "N x K",
+        "scores",
+        "scikit-learn ms",
+        "AP ms",
+        "ratio",
+        "peak extra memory / scores",
+        "ROC AUC ms",
+    )
     settings = f"- settings: n = {args.rounds} rounds of {CALLS_PER_ROUND} calls; median (lowest..highest) over rounds"
     timed = (
-        "The timed region: calls on tensors [N, K] on the device, results left there, the device waited for before the "
-        "first and after the last of a round, after two calls that are not counted. scikit-learn: once per class, on "
-        "one core of the same machine; the ratio is to the median of 3. A call was run with PyTorch's synchronisation "
+        "The timed region: calls on tensors [N, K] on the device, results left there, the device "
+        "waited for before the "
+        "first and after the last of a round, after two calls that are not counted. scikit-learn: "
+        "once per class, on "
+        "one core of the same machine; the ratio is to the median of 3. A call was run with "
+        "PyTorch's synchronisation "
         "errors on: it does not wait for the device. Memory is that of PyTorch's allocator."
     )
     tell(
-        "\n".join(["# Average precision on a GPU", "", *lines, settings, "", table(header, rows), "", timed]), args.out
+        "\n".join(
+            [
+                "# Average precision on a GPU",
+                "",
+                *lines,
+                settings,
+                "",
+                table(header, rows),
+                "",
+                timed,
+            ]
+        ),
+        args.out,
     )
 
 

@@ -1,8 +1,10 @@
-"""The figures of the house: lengths of files and functions, widths of lines, repeated names, parallel assignments.
+"""The figures of the house: lengths of files and functions, widths of lines, repeated names,
+parallel assignments.
 
     python benchmarks/house_figures.py [ROOT ...]
 
-prints one markdown table with a column for each tree. tests/test_house.py holds what has to stay so.
+prints one markdown table with a column for each tree. tests/test_house.py holds what has to stay
+so.
 """
 
 import ast
@@ -33,7 +35,9 @@ def public_names(tree: ast.Module) -> Iterator[str]:
 def declared(tree: ast.Module) -> list[str] | None:
     """Return a module's __all__, or None where it has none."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets
+        ):
             return [str(name) for name in ast.literal_eval(node.value)]
     return None
 
@@ -50,7 +54,11 @@ def parallel(tree: ast.Module) -> Iterator[ast.Assign]:
 def is_swap(node: ast.Assign) -> bool:
     """Tell a swap: two places, and the same two in the other order."""
     target = node.targets[0]
-    if len(node.targets) > 1 or not isinstance(target, ast.Tuple) or not isinstance(node.value, ast.Tuple):
+    if (
+        len(node.targets) > 1
+        or not isinstance(target, ast.Tuple)
+        or not isinstance(node.value, ast.Tuple)
+    ):
         return False
     there, here = ([ast.unparse(element) for element in side.elts] for side in (target, node.value))
     return len(there) == 2 and there == here[::-1]
@@ -62,7 +70,9 @@ def repeated(names_of: dict[str, list[str]]) -> dict[str, list[str]]:
     for path, names in names_of.items():
         for name in names:
             homes[name].append(path)
-    return {name: paths for name, paths in sorted(homes.items()) if len(paths) > 1 and name != "main"}
+    return {
+        name: paths for name, paths in sorted(homes.items()) if len(paths) > 1 and name != "main"
+    }
 
 
 def is_typed(node: Function) -> bool:
@@ -82,16 +92,26 @@ def figures(root: Path) -> dict[str, str]:
     sources = modules(root)
     trees = {path: ast.parse(text) for path, text in sources.items()}
     lines = [line for text in sources.values() for line in text.splitlines()]
-    functions = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, Function)]
+    functions = [
+        node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, Function)
+    ]
     names = {path: list(public_names(tree)) for path, tree in trees.items()}
     pairs = [node for tree in trees.values() for node in parallel(tree)]
     files = {path: [path.rsplit("/")[-1].removesuffix(".py")] for path in sources}
-    twice = {name: paths for name, paths in repeated(files).items() if name not in ("__init__", "__main__", "config")}
+    twice = {
+        name: paths
+        for name, paths in repeated(files).items()
+        if name not in ("__init__", "__main__", "config")
+    }
     faces = [name for tree in trees.values() for name in declared(tree) or []]
     return {
         "files; lines": f"{len(sources)}; {len(lines)}",
-        "file length, median / p95 / max": spread([len(text.splitlines()) for text in sources.values()], 50, 95),
-        "function length, p50 / p95 / max": spread([node.end_lineno - node.lineno + 1 for node in functions], 50, 95),
+        "file length, median / p95 / max": spread(
+            [len(text.splitlines()) for text in sources.values()], 50, 95
+        ),
+        "function length, p50 / p95 / max": spread(
+            [node.end_lineno - node.lineno + 1 for node in functions], 50, 95
+        ),
         "mean characters a line": f"{np.mean([len(line) for line in lines]):.1f}",
         "lines over 100": f"{100 * np.mean([len(line) > 100 for line in lines]):.1f}%",
         "typed functions": f"{100 * np.mean([is_typed(node) for node in functions]):.1f}%",

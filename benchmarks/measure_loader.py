@@ -1,8 +1,9 @@
 """Measure one road in this process, which does nothing else: `rounds.py` starts it.
 
-Memory is proportional set size (PSS) of this process and its workers, sampled from /proc/PID/smaps_rollup. VmHWM
-would miss no peak, but adding the resident sizes of forked workers counts the pages that they share several times.
-Sampling costs time, so memory gets an epoch of its own after the timed ones.
+Memory is proportional set size (PSS) of this process and its workers, sampled from
+/proc/PID/smaps_rollup. VmHWM would miss no peak, but adding the resident sizes of forked workers
+counts the pages that they share several times. Sampling costs time, so memory gets an epoch of its
+own after the timed ones.
 """
 
 import importlib
@@ -29,18 +30,26 @@ def num_images(batch: Any) -> int:
 
 
 def check(batch: Any, reading: Reading) -> float:
-    """Raise RuntimeError unless a batch is what every road has to deliver; return how many labels are set in it."""
-    images, labels = (batch.images, batch.labels[batch.valid]) if hasattr(batch, "valid") else batch[:2]
+    """Raise RuntimeError unless a batch is what every road has to deliver; return how many labels
+    are set in it.
+    """
+    images, labels = (
+        (batch.images, batch.labels[batch.valid]) if hasattr(batch, "valid") else batch[:2]
+    )
     shape = (len(images), 3, reading.size, reading.size)
     if images.shape != shape or images.dtype != torch.uint8 or labels.dtype != torch.float32:
-        raise RuntimeError(f"{reading.name}: {images.dtype} {tuple(images.shape)}, {labels.dtype} labels")
+        raise RuntimeError(
+            f"{reading.name}: {images.dtype} {tuple(images.shape)}, {labels.dtype} labels"
+        )
     if tuple(labels.shape) != (num_images(batch), reading.num_classes):
         raise RuntimeError(f"{reading.name}: labels of shape {tuple(labels.shape)}")
     return float(labels.sum())
 
 
 def cpu_seconds() -> float:
-    """Tell the CPU time of this process, its workers and the workers that have ended (theirs in ticks of 10 ms)."""
+    """Tell the CPU time of this process, its workers and the workers that have ended (theirs in
+    ticks of 10 ms).
+    """
     ended = os.times()
     total = time.process_time() + ended.children_user + ended.children_system
     for child in psutil.Process().children(recursive=True):
@@ -50,7 +59,9 @@ def cpu_seconds() -> float:
 
 
 def tree_memory() -> dict[str, float]:
-    """Read the PSS of this process and its workers in bytes: all of it, and what is page cache of mapped files."""
+    """Read the PSS of this process and its workers in bytes: all of it, and what is page cache of
+    mapped files.
+    """
     total = {"Pss": 0.0, "Pss_File": 0.0}
     for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
         try:
@@ -65,10 +76,13 @@ def tree_memory() -> dict[str, float]:
 
 
 class PeakMemory:
-    """Sample the tree's memory from a thread for as long as the context lasts; keep the highest values in bytes."""
+    """Sample the tree's memory from a thread for as long as the context lasts; keep the highest
+    values in bytes.
+    """
 
     def __init__(self) -> None:
-        self.pss, self.own = 0.0, 0.0  # own: without pages of mapped files, which the system may take back
+        # own: without pages of mapped files, which the system may take back
+        self.pss, self.own = 0.0, 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -83,7 +97,10 @@ class PeakMemory:
     def _run(self) -> None:
         while True:
             now = tree_memory()
-            self.pss, self.own = max(self.pss, now["Pss"]), max(self.own, now["Pss"] - now["Pss_File"])
+            self.pss, self.own = (
+                max(self.pss, now["Pss"]),
+                max(self.own, now["Pss"] - now["Pss_File"]),
+            )
             if self._ended.wait(SAMPLING_SECONDS):
                 return
 
@@ -115,7 +132,10 @@ def measure(reading: Reading) -> dict[str, float]:
     with PeakMemory() as peak:
         watched = sum(map(num_images, road))
     if counted != warmed * epochs or watched != warmed:
-        raise RuntimeError(f"{reading.name}: epochs of different lengths, {warmed}, {counted} / {epochs} and {watched}")
+        raise RuntimeError(
+            f"{reading.name}: epochs of different lengths, {warmed}, {counted} / {epochs} and "
+            f"{watched}"
+        )
     return {
         "images": warmed,
         "labels": labels,

@@ -46,7 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     parser.add_argument("--models", nargs="*", help="try these instead")
-    parser.add_argument("--out", default="", help="write the page to this file, such as docs/networks.md")
+    parser.add_argument(
+        "--out", default="", help="write the page to this file, such as docs/networks.md"
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -64,7 +66,9 @@ def main() -> None:
 
 
 def smallest() -> dict[str, str]:
-    """Map the model of fewest parameters of each of timm's modules to the module; minutes, most of the time."""
+    """Map the model of fewest parameters of each of timm's modules to the module; minutes, most of
+    the time.
+    """
     found = {}
     for family in timm.list_modules():
         sizes = {name: num_parameters(name) for name in timm.list_models(module=family)}
@@ -75,10 +79,13 @@ def smallest() -> dict[str, str]:
 def num_parameters(name: str) -> int:
     """Count the parameters of a model without giving them memory."""
     with torch.device("meta"):
-        return sum(each.numel() for each in timm.create_model(name, num_classes=NUM_CLASSES).parameters())
+        return sum(
+            each.numel() for each in timm.create_model(name, num_classes=NUM_CLASSES).parameters()
+        )
 
 
-# -- in the parent -----------------------------------------------------------------------------------------------
+# -- in the parent
+# -----------------------------------------------------------------------------------------------
 
 
 def try_all(models: Iterable[str], size: int, environment: Mapping[str, str]) -> Iterator[Result]:
@@ -91,11 +98,15 @@ def try_all(models: Iterable[str], size: int, environment: Mapping[str, str]) ->
             yield result
 
 
-def try_until_death(models: Sequence[str], size: int, environment: Mapping[str, str]) -> Iterator[Result]:
+def try_until_death(
+    models: Sequence[str], size: int, environment: Mapping[str, str]
+) -> Iterator[Result]:
     """Try models in one process until the first that ends it, that one with the reason."""
     command = [sys.executable, __file__, "--worker", "--size", str(size), "--models", *models]
     started = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    ) as process:
         assert process.stdout is not None
         timer = Timer(LIMIT_S, process.kill)
         for line in process.stdout:
@@ -110,13 +121,22 @@ def try_until_death(models: Sequence[str], size: int, environment: Mapping[str, 
         timer.cancel()
     if started:
         over = process.returncode == -signal.SIGKILL
-        died = f"ends by {signal.Signals(-process.returncode).name}" if process.returncode < 0 else "ends its process"
-        yield {"model": started, "result": f"more than {LIMIT_S} s, or its memory" if over else died, "sizes": []}
+        died = (
+            f"ends by {signal.Signals(-process.returncode).name}"
+            if process.returncode < 0
+            else "ends its process"
+        )
+        yield {
+            "model": started,
+            "result": f"more than {LIMIT_S} s, or its memory" if over else died,
+            "sizes": [],
+        }
     elif process.returncode:
         raise SystemExit(f"the process that tries models ended with status {process.returncode}")
 
 
-# -- in the worker -----------------------------------------------------------------------------------------------
+# -- in the worker
+# -----------------------------------------------------------------------------------------------
 
 
 def work(models: Sequence[str], size: int) -> None:
@@ -141,18 +161,33 @@ def outcome(name: str, size: int) -> Result:
             size = int(named[1])
             continue
         except Exception as error:
-            return {"result": f"fails: {type(error).__name__}: {error}"[:200], "refused": refused, "size": size}
+            return {
+                "result": f"fails: {type(error).__name__}: {error}"[:200],
+                "refused": refused,
+                "size": size,
+            }
         seconds = time.perf_counter() - started
-        return {"result": "trains", "refused": refused, "size": size, "parameters": num, "loss": loss, "s": seconds}
+        return {
+            "result": "trains",
+            "refused": refused,
+            "size": size,
+            "parameters": num,
+            "loss": loss,
+            "s": seconds,
+        }
     return {"result": "refused", "refused": refused, "size": size}
 
 
 def train_one_step(name: str, size: int) -> tuple[int, float]:
-    """Take one optimiser step on noise as a run would; return the number of parameters and the loss after it."""
+    """Take one optimiser step on noise as a run would; return the number of parameters and the loss
+    after it.
+    """
     torch.manual_seed(0)
     network = build_network(name, NUM_CLASSES, size)
     device = torch.device("cpu")
-    model = Classifier(network, *model_statistics(network)).place(device, choose_format("auto", device, "no"))
+    model = Classifier(network, *model_statistics(network)).place(
+        device, choose_format("auto", device, "no")
+    )
     config = TrainConfig(model=name, size=size, lr=1e-4)
     optimizer = build_optimizer(model, head_parameters(network), config)
     images = torch.randint(0, 256, (NUM_IMAGES, 3, size, size), dtype=torch.uint8)
@@ -167,7 +202,8 @@ def train_one_step(name: str, size: int) -> tuple[int, float]:
     return sum(each.numel() for each in model.parameters()), loss
 
 
-# -- the page ----------------------------------------------------------------------------------------------------
+# -- the page
+# --------------------------------------------------------------------------------------------------
 
 PAGE = """# Networks
 
@@ -191,7 +227,9 @@ SIGSEGV in the first backward pass of a strided 1x1 convolution of few channels:
 """
 
 
-def rows(families: Mapping[str, str], here: Mapping[str, Result], lesser: Mapping[str, Result]) -> str:
+def rows(
+    families: Mapping[str, str], here: Mapping[str, Result], lesser: Mapping[str, Result]
+) -> str:
     """Lay out a row per model."""
     header = ("family", "model", "parameters", "on this CPU", "without AVX-512", "refusal")
     lines = []
@@ -199,7 +237,9 @@ def rows(families: Mapping[str, str], here: Mapping[str, Result], lesser: Mappin
         millions = here[name].get("parameters", 0) / 1e6
         refused = "; ".join(here[name].get("refused", [])).replace("|", "/")
         in_words = (short(here[name]), short(lesser[name]) if name in lesser else "-")
-        lines.append((family, f"`{name}`", f"{millions:.1f} M" if millions else "", *in_words, refused))
+        lines.append(
+            (family, f"`{name}`", f"{millions:.1f} M" if millions else "", *in_words, refused)
+        )
     return table(header, lines)
 
 

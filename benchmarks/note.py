@@ -1,4 +1,6 @@
-"""What every benchmark's note says beside its figures: the machine, the versions, medians with their spread."""
+"""What every benchmark's note says beside its figures: the machine, the versions, medians with
+their spread.
+"""
 
 import os
 import platform
@@ -25,7 +27,9 @@ def num_cores() -> int:
 def circumstances(packages: Sequence[str], device: str = "") -> list[str]:
     """List the date, the machine and the versions, one line each."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    load = f"; load average at the start {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    load = (
+        f"; load average at the start {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    )
     return [
         f"- date: {date.today().isoformat()}",
         f"- machine: {cpu_name()}, {num_cores()} cores{f', {device}' if device else ''}, "
@@ -36,7 +40,9 @@ def circumstances(packages: Sequence[str], device: str = "") -> list[str]:
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
     """Write a median with its lowest and highest value: `412 (405..430)`."""
-    low, middle, high = (f"{value:.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
+    low, middle, high = (
+        f"{value:.{digits}f}" for value in (min(values), statistics.median(values), max(values))
+    )
     return f"{middle} ({low}..{high})"
 
 
@@ -50,7 +56,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in lines
     )
 
 

@@ -1,4 +1,6 @@
-"""The photographs that every road reads: the train split of a folder in VOC's layout. Needs NumPy and Pillow alone."""
+"""The photographs that every road reads: the train split of a folder in VOC's layout. Needs NumPy
+and Pillow alone.
+"""
 
 from pathlib import Path
 
@@ -8,7 +10,8 @@ from reading import SPLIT
 
 
 class Photographs:
-    """JPEG files and their labels in the order of the split's list: `paths` [N], `labels` float32 [N, C].
+    """JPEG files and their labels in the order of the split's list: `paths` [N], `labels` float32
+    [N, C].
 
     What is marked difficult counts as absent.
     """

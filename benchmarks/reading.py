@@ -14,8 +14,9 @@ MEASURE = Path(__file__).with_name("measure_loader.py")
 class Reading:
     """A road is a module of roads/, sometimes with a variant after a space: `ffcv jpg`.
 
-    `data` is what the road reads: the split of a packed dataset for tarmac, what a peer's own `prepare` wrote for the
-    others. `workers` counts threads of tarmac, FFCV and DALI, processes of the others; `scale` is of the crops.
+    `data` is what the road reads: the split of a packed dataset for tarmac, what a peer's own
+    `prepare` wrote for the others. `workers` counts threads of tarmac, FFCV and DALI, processes of
+    the others; `scale` is of the crops.
     """
 
     road: str
@@ -41,7 +42,11 @@ class Reading:
     @property
     def name(self) -> str:
         threads = self.module in ("tarmac", "ffcv", "dali")
-        unit = ("thread" if threads else "process") if self.workers == 1 else ("threads" if threads else "processes")
+        unit = (
+            ("thread" if threads else "process")
+            if self.workers == 1
+            else ("threads" if threads else "processes")
+        )
         return f"{self.road}, {self.workers} {unit}"
 
     def to_json(self) -> str:

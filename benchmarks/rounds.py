@@ -19,19 +19,26 @@ COLUMNS = {
 }
 
 TIMED = (
-    "The timed region of images/s and CPU time: whole epochs in one process, from asking for the first batch to having "
-    "the last, after one warm-up epoch (files in the page cache); batches are dropped as they come; CPU time is of the "
-    "process and its workers. First batch: from opening a road whose modules are imported; FFCV compiles then. "
-    "Memory: peak PSS of the process and its workers over one more epoch, sampled every 20 ms, above the PSS of the "
+    "The timed region of images/s and CPU time: whole epochs in one process, from asking for the "
+    "first batch to having "
+    "the last, after one warm-up epoch (files in the page cache); batches are dropped as they "
+    "come; CPU time is of the "
+    "process and its workers. First batch: from opening a road whose modules are imported; FFCV "
+    "compiles then. "
+    "Memory: peak PSS of the process and its workers over one more epoch, sampled every 20 ms, "
+    "above the PSS of the "
     'same process when it had imported torch and nothing else; "own" leaves out pages of mapped files, which are the '
-    "system's page cache and can be taken back. All roads: random-resized crop, mirror, uint8 [B, 3, H, W], no "
+    "system's page cache and can be taken back. All roads: random-resized crop, mirror, uint8 [B, "
+    "3, H, W], no "
     "normalisation, float32 label vectors."
 )
 
 
 def run(reading: Reading) -> dict[str, float]:
     """Measure in a fresh process, with the Python of the road's environment."""
-    done = subprocess.run([reading.python, str(MEASURE), reading.to_json()], capture_output=True, text=True)
+    done = subprocess.run(
+        [reading.python, str(MEASURE), reading.to_json()], capture_output=True, text=True
+    )
     if done.returncode:
         raise RuntimeError(f"{reading.name} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -41,7 +48,8 @@ def run_rounds(every: Sequence[Reading], rounds: int) -> Results:
     """Measure all roads in turns; the first to go changes from round to round."""
     results: Results = {reading: [] for reading in every}
     with tqdm(total=(rounds + 1) * len(every), unit="run", disable=None) as bar:
-        for reading in every:  # thrown away: fills the page cache and numba's cache of compiled code
+        # thrown away: fills the page cache and numba's cache of compiled code
+        for reading in every:
             run(dataclasses.replace(reading, epochs=1, seconds=0.0))
             bar.update()
         for number in range(rounds):
@@ -54,14 +62,18 @@ def run_rounds(every: Sequence[Reading], rounds: int) -> Results:
 
 
 def check_sameness(results: Results) -> None:
-    """Raise RuntimeError where two roads of a setting deliver another number of images or labels per epoch."""
+    """Raise RuntimeError where two roads of a setting deliver another number of images or labels
+    per epoch.
+    """
     seen: dict[str, tuple[Reading, tuple[float, float]]] = {}
     for reading, measured in results.items():
         for one in measured:
             counts = one["images"], one["labels"]
             other, expected = seen.setdefault(reading.setting, (reading, counts))
             if counts != expected:
-                raise RuntimeError(f"{reading.name}: {counts} images and labels, {other.name}: {expected}")
+                raise RuntimeError(
+                    f"{reading.name}: {counts} images and labels, {other.name}: {expected}"
+                )
 
 
 def column(measured: Sequence[dict[str, float]], name: str) -> list[float]:
@@ -80,14 +92,17 @@ def cost_table(results: Results, more: Mapping[str, Mapping[Reading, str]] | Non
 
 
 def ratio_table(results: Results) -> str:
-    """Lay out images/s and CPU time of each tarmac reading over those of each peer; empty where there is no pair."""
+    """Lay out images/s and CPU time of each tarmac reading over those of each peer; empty where
+    there is no pair.
+    """
     rows = []
     for ours, measured in results.items():
         for peer, measured_peer in results.items():
             if ours.road != "tarmac" or peer.road == "tarmac":
                 continue
             both = [
-                ratios(column(measured, name), column(measured_peer, name)) for name in ("images_per_second", "cpu_us")
+                ratios(column(measured, name), column(measured_peer, name))
+                for name in ("images_per_second", "cpu_us")
             ]
             rows.append((ours.name, peer.name, *(spread(values, 2) for values in both)))
     return table(("tarmac", "over", "images/s, ratio", "CPU time, ratio"), rows) if rows else ""

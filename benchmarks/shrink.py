@@ -1,4 +1,6 @@
-"""Write the train split in the sizes of `preprocess.shard --short-side 256`: `python shrink.py ROOT OUT`."""
+"""Write the train split in the sizes of `preprocess.shard --short-side 256`: `python shrink.py ROOT
+OUT`.
+"""
 
 import shutil
 import sys
@@ -15,7 +17,9 @@ SHORT256 = ImageOptions(short_side=256, quality=90)
 
 
 def main() -> None:
-    """Write a folder in VOC's layout beside OUT, plain JPEGs as Pillow has them, and rename it when finished."""
+    """Write a folder in VOC's layout beside OUT, plain JPEGs as Pillow has them, and rename it when
+    finished.
+    """
     root, out = Path(sys.argv[1]), Path(sys.argv[2])
     unfinished = out.with_name(out.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,5 @@
-"""Make docs/report.png: the head of a report and the start of its galleries, as a browser shows them. Needs chromium.
+"""Make docs/report.png: the head of a report and the start of its galleries, as a browser shows
+them. Needs chromium.
 
 python docs/draw_report.py runs/digits/eval-val/report.html
 """
@@ -14,7 +15,8 @@ from playwright.sync_api import sync_playwright
 PICTURE = Path(__file__).parents[1] / "docs" / "report.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH = 1200  # pixels of the window
-PARTS = {"body": 402, "#images": 800}  # which part of the page -> how many pixels of it, from its top
+# which part of the page -> how many pixels of it, from its top
+PARTS = {"body": 402, "#images": 800}
 NUM_COLORS = 128  # enough for numbers and small photographs; a quarter of the bytes
 
 
@@ -31,7 +33,9 @@ def main(report: Path) -> None:
         whole = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
         browser.close()
     tops = {part: round(box["y"]) for part, box in boxes.items() if box is not None}
-    save([whole.crop((0, tops[part], WIDTH, tops[part] + height)) for part, height in PARTS.items()])
+    save(
+        [whole.crop((0, tops[part], WIDTH, tops[part] + height)) for part, height in PARTS.items()]
+    )
 
 
 def save(shots: list[Image.Image]) -> None:

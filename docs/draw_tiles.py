@@ -1,4 +1,5 @@
-"""Draw docs/tiles.svg: how a crop is cut out of a tiled JPEG. Run it again with `python docs/draw_tiles.py`.
+"""Draw docs/tiles.svg: how a crop is cut out of a tiled JPEG. Run it again with `python
+docs/draw_tiles.py`.
 
 The numbers follow docs/format.md: a photograph of 512 x 384 pixels, MCUs of 16 x 16, 4 MCUs a tile.
 """
@@ -57,10 +58,14 @@ def photograph() -> str:
 
 
 def compressed_file() -> str:
-    """Draw the tiles in the file's order, one row of tiles a line: only the coloured bytes are read."""
+    """Draw the tiles in the file's order, one row of tiles a line: only the coloured bytes are
+    read.
+    """
     columns, rows = needed_tiles()
     return "".join(
-        rectangle("used" if column in columns and row in rows else "unused", column * 24, row * 8, 22, 6)
+        rectangle(
+            "used" if column in columns and row in rows else "unused", column * 24, row * 8, 22, 6
+        )
         for row in range(HEIGHT // TILE_HEIGHT)
         for column in range(WIDTH // TILE_WIDTH)
     )
@@ -84,14 +89,21 @@ def drawing() -> str:
     crop = f'<svg x="620" y="64" width="160" height="144" viewBox="{left} {top} {right - left} {bottom - top}"'
     texts = [
         (20, 26, "", "1. An image becomes tiles"),
-        (20, 252, "small", f"{WIDTH} x {HEIGHT} pixels: {num_tiles} tiles, each decodable by itself"),
+        (
+            20,
+            252,
+            "small",
+            f"{WIDTH} x {HEIGHT} pixels: {num_tiles} tiles, each decodable by itself",
+        ),
         (336, 26, "", "2. A crop is drawn first"),
         (336, 252, "small", f"its box needs {num_used} of {num_tiles} tiles:"),
         (336, 268, "small", "only these bytes are decoded"),
         (620, 26, "", "3. Pixels of the crop"),
         (620, 252, "small", "resized to 224 x 224"),
     ]
-    labels = "".join(f'<text class="{kind}" x="{x}" y="{y}">{text}</text>' for x, y, kind, text in texts)
+    labels = "".join(
+        f'<text class="{kind}" x="{x}" y="{y}">{text}</text>' for x, y, kind, text in texts
+    )
     body = (
         f'<g transform="translate(20 40) scale({SCALE})">{photograph()}</g>{arrow(288)}'
         f'<g transform="translate(336 42)">{compressed_file()}</g>{arrow(550)}'

@@ -1,7 +1,7 @@
 """Exact multi-label evaluation: metrics, rankings and the report.
 
-Public are the commands, and the names in `__all__` of `eval.metrics` and `eval.ranking`. Everything else, also the
-modules inside `eval.metrics`, is private: what it holds may change in any release.
+Public are the commands, and the names in `__all__` of `eval.metrics` and `eval.ranking`. Everything
+else, also the modules inside `eval.metrics`, is private: what it holds may change in any release.
 """
 
 import sys

@@ -1,7 +1,8 @@
 """Evaluate a checkpoint, or the mean of several: `python -m eval --ckpt runs/digits/best`.
 
-Writes metrics.json, predictions.npz, per_class.csv and report.html into RUN/eval-SPLIT; what is predicted otherwise
-than the run was validated has a folder of its own, such as RUN/eval-SPLIT-tencrop-max.
+Writes metrics.json, predictions.npz, per_class.csv and report.html into RUN/eval-SPLIT; what is
+predicted otherwise than the run was validated has a folder of its own, such as
+RUN/eval-SPLIT-tencrop-max.
 """
 
 import sys
@@ -16,7 +17,9 @@ EXAMPLES = "example: python -m eval --ckpt runs/voc-resnet18/best --data data/vo
 def main() -> None:
     """Read the command line and evaluate."""
     argv = joined(sys.argv[1:], "--ckpt")
-    config = parse(EvalConfig, argv, prog="python -m eval", description=__doc__ or "", epilog=EXAMPLES)
+    config = parse(
+        EvalConfig, argv, prog="python -m eval", description=__doc__ or "", epilog=EXAMPLES
+    )
     spread("eval")
     from eval.evaluation import evaluate  # seconds of imports: not for --help or a mistyped flag
 

@@ -22,17 +22,21 @@ class EvalConfig:
 
     ckpt: str = option(
         "runs/digits/best",
-        "checkpoint folder of a run: best or last. Of several, separated by commas or each with a --ckpt of its own, "
+        "checkpoint folder of a run: best or last. Of several, separated by commas or each with a "
+        "--ckpt of its own, "
         "the probabilities are averaged",
         group="what to evaluate",
     )
     data: str = option(
-        "", "packed dataset; the one that the checkpoint names where not given", group="what to evaluate"
+        "",
+        "packed dataset; the one that the checkpoint names where not given",
+        group="what to evaluate",
     )
     split: str = option("val", "split to evaluate", group="what to evaluate")
     on_bad_sample: OnBadSample = option(
         "stop",
-        "skip: leave out samples that cannot be read, up to one in a hundred; they are listed as not evaluated",
+        "skip: leave out samples that cannot be read, up to one in a hundred; they are listed as "
+        "not evaluated",
         group="what to evaluate",
     )
     size: int = option(
@@ -45,17 +49,22 @@ class EvalConfig:
     )
     precision: Literal["run", "no", "bf16", "fp16"] = option(
         "run",
-        "mixed precision; run is that of the run, the first one of several, where this machine has instructions for it",
+        "mixed precision; run is that of the run, the first one of several, where this machine "
+        "has instructions for it",
         group="prediction",
     )
     tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
         "none",
-        "test-time augmentation. flip: the centre and its mirror image; fivecrop: the centre and the four corners; "
-        "tencrop: those five and their mirror images; multiscale: the centre at 1, 1.25 and 1.5 times the size",
+        "test-time augmentation. flip: the centre and its mirror image; fivecrop: the centre and "
+        "the four corners; "
+        "tencrop: those five and their mirror images; multiscale: the centre at 1, 1.25 and 1.5 "
+        "times the size",
         group="prediction",
     )
     tta_reduce: Literal["mean", "max"] = option(
-        "mean", "with --tta: how the probabilities of an image's views become one", group="prediction"
+        "mean",
+        "with --tta: how the probabilities of an image's views become one",
+        group="prediction",
     )
     local_batch_size: int = option(64, "samples per rank and step", ge=1, group="prediction")
     num_threads: int = option(2, "loader threads per rank", ge=1, group="prediction")
@@ -66,23 +75,27 @@ class EvalConfig:
     )
     export: str = option(
         "",
-        "write the scores also as voc (files for the PASCAL VOC server), csv or parquet; several separated by commas",
+        "write the scores also as voc (files for the PASCAL VOC server), csv or parquet; several "
+        "separated by commas",
         group="results",
     )
     voc_competition: Literal["comp1", "comp2"] = option(
         "comp2",
-        "with --export voc: comp1 if all that was learnt was learnt from VOC's own trainval, comp2 with any other "
+        "with --export voc: comp1 if all that was learnt was learnt from VOC's own trainval, comp2 "
+        "with any other "
         "data, such as pretrained weights",
         group="results",
     )
     baseline: str = option(
         "",
-        "an evaluation to compare with: a run (its results of the same split), a folder of results or a metrics.json",
+        "an evaluation to compare with: a run (its results of the same split), a folder of "
+        "results or a metrics.json",
         group="results",
     )
     thresholds: str = option(
         "",
-        "an evaluation of other data whose best thresholds per class give a further F1 here: a run (its results of "
+        "an evaluation of other data whose best thresholds per class give a further F1 here: a run "
+        "(its results of "
         "val), a folder of results or a metrics.json",
         group="results",
     )
@@ -111,7 +124,9 @@ class EvalConfig:
         group="results",
     )
     classes: str = option(
-        "", "classes to show images of, separated by commas; 5 random ones where not given", group="report"
+        "",
+        "classes to show images of, separated by commas; 5 random ones where not given",
+        group="report",
     )
     num_images: int = option(
         50,
@@ -136,9 +151,13 @@ class EvalConfig:
             raise DataError(f"ckpt is {self.ckpt}: names a checkpoint twice")
         self.tail_grid()
         if self.voc_competition == "comp1" and "voc" not in names(self.export):
-            raise DataError("voc_competition is comp1, but nothing is exported for it: give --export voc too")
+            raise DataError(
+                "voc_competition is comp1, but nothing is exported for it: give --export voc too"
+            )
         if self.tta_reduce == "max" and self.tta == "none":
-            raise DataError("tta_reduce is max, but there is one view of each image: choose a --tta too")
+            raise DataError(
+                "tta_reduce is max, but there is one view of each image: choose a --tta too"
+            )
 
     def tail_grid(self) -> TailGrid:
         """Return the thresholds of the tail accuracy. Raises DataError for what makes none."""
@@ -151,9 +170,11 @@ def names(text: str) -> list[str]:
 
 
 def results_name(config: EvalConfig, trained_on: str, split: str) -> str:
-    """Name the folder of the results of `split` after what differs from the validation of a run's best checkpoint.
+    """Name the folder of the results of `split` after what differs from the validation of a run's
+    best checkpoint.
 
-    Another folder (dataset or run) is named with six hex digits of its path: many end alike, such as runs/best.
+    Another folder (dataset or run) is named with six hex digits of its path: many end alike, such
+    as runs/best.
     """
     parts = [f"eval-{split}"]
     if config.data and Path(config.data).resolve() != Path(trained_on).resolve():
@@ -161,7 +182,10 @@ def results_name(config: EvalConfig, trained_on: str, split: str) -> str:
     first, *others = (folder(path) for path in names(config.ckpt))
     if first.name != "best":
         parts.append(first.name)
-    parts += [f"with-{_told_apart(each.parent)}" + ("" if each.name == "best" else f"-{each.name}") for each in others]
+    parts += [
+        f"with-{_told_apart(each.parent)}" + ("" if each.name == "best" else f"-{each.name}")
+        for each in others
+    ]
     if config.tta != "none":
         parts.append(config.tta)
     if config.tta_reduce == "max":

@@ -24,7 +24,14 @@ from eval.report.report import RunRecord, render_report
 from eval.report.report_images import Thumbnails
 from eval.results import baseline
 from eval.results.class_curves import class_curves
-from eval.results.files import make_folder, write_metrics, write_per_class, write_plots, write_predictions, write_report
+from eval.results.files import (
+    make_folder,
+    write_metrics,
+    write_per_class,
+    write_plots,
+    write_predictions,
+    write_report,
+)
 from eval.results.measure import measure_predictions
 from eval.results.prediction_files import check_voc_names, export_kinds, write_export
 from eval.results.summary import evaluation_summary
@@ -68,18 +75,33 @@ def evaluate(config: EvalConfig) -> None:
     if "voc" in kinds:
         check_voc_names(index.class_names, index.keys().tolist(), split)
         _check_competition(config, opened)
-    asked = [config.classes] if config.classes in index.class_names else names(config.classes)  # a name with commas
+    # a name with commas
+    asked = [config.classes] if config.classes in index.class_names else names(config.classes)
     shown = choose_classes(index.class_names, asked or None, config.seed)
     compared = baseline.find_metrics(config.baseline, split) if config.baseline else None
     if config.thresholds and index.task == "multiclass":
-        raise DataError("--thresholds: samples with one label take the highest score, not a threshold; leave it out")
-    chosen = baseline.find_thresholds(config.thresholds, data, split, index.class_names) if config.thresholds else None
+        raise DataError(
+            "--thresholds: samples with one label take the highest score, not a threshold; leave "
+            "it out"
+        )
+    chosen = (
+        baseline.find_thresholds(config.thresholds, data, split, index.class_names)
+        if config.thresholds
+        else None
+    )
     run_folder = opened[0].path.parent
-    out = Path(config.out) if config.out else run_folder / results_name(config, opened[0].config.data, split)
+    out = (
+        Path(config.out)
+        if config.out
+        else run_folder / results_name(config, opened[0].config.data, split)
+    )
     make_folder(out)
     ranks, precision = _join_ranks(config, opened)
     smaller = "give a smaller --local-batch-size or --size, or --precision bf16"
-    with one_line_where_a_rank_is_lost("run the same command again"), one_line_where_memory_ends(smaller):
+    with (
+        one_line_where_a_rank_is_lost("run the same command again"),
+        one_line_where_memory_ends(smaller),
+    ):
         skips = SkippedSamples()
         outputs = _predict(config, opened, index, ranks, precision.precision, skips)
         not_evaluated = skips.of_all_ranks(ranks.gather_list, index)
@@ -101,7 +123,9 @@ def evaluate(config: EvalConfig) -> None:
         settings["not evaluated"] = shortly(not_evaluated)
     curves = class_curves(predictions)
     limits = baseline.thresholds(chosen) if chosen else None
-    measured = measure_predictions(predictions, config.tail_grid(), thresholds=limits, curves=curves)
+    measured = measure_predictions(
+        predictions, config.tail_grid(), thresholds=limits, curves=curves
+    )
     metrics = {"checkpoint": config.ckpt, "data": data, "prediction": settings, **measured}
     if index.task == "multiclass":
         metrics["examples"] = draw_examples(predictions, config.seed)
@@ -112,28 +136,43 @@ def evaluate(config: EvalConfig) -> None:
     if chosen:
         metrics["thresholds_from"] = str(chosen)
     if compared:
-        metrics["baseline"] = baseline.compare_metrics(metrics, predictions, compared, curves.resampled)
+        metrics["baseline"] = baseline.compare_metrics(
+            metrics, predictions, compared, curves.resampled
+        )
     write_metrics(out / "metrics.json", metrics)
     write_predictions(out / "predictions.npz", predictions)
     write_per_class(out / "per_class.csv", metrics)
     galleries = build_galleries(predictions, shown, config.num_images)
     on_page, on_paper = draw_figures(figures(metrics, predictions, curves, history))
-    thumbnails = Thumbnails(ShardDataset(index, bands="rgb").image, samples_of_grids(shown, galleries))
+    thumbnails = Thumbnails(
+        ShardDataset(index, bands="rgb").image, samples_of_grids(shown, galleries)
+    )
     page = render_report(metrics, predictions, record, on_page, shown, galleries, thumbnails)
     write_report(out / "report.html", page)
     write_plots(out / "plots", on_paper | grids(predictions, shown, galleries, thumbnails))
     written = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
     unread = {each["key"] for each in not_evaluated}
-    exported = [write_export(kind, out, predictions, config.voc_competition, index.command, unread) for kind in kinds]
+    exported = [
+        write_export(kind, out, predictions, config.voc_competition, index.command, unread)
+        for kind in kinds
+    ]
     if not_evaluated:
         print(f"not evaluated: {shortly(not_evaluated)}")
-    print(evaluation_summary(metrics, [str(path) for path in (*(out / name for name in written), *exported)]))
+    print(
+        evaluation_summary(
+            metrics, [str(path) for path in (*(out / name for name in written), *exported)]
+        )
+    )
 
 
 def _join_ranks(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Ranks, Chosen]:
-    """Join the other ranks; compute in the precision asked for, that of the run as far as the first rank can."""
+    """Join the other ranks; compute in the precision asked for, that of the run as far as the first
+    rank can.
+    """
     if config.precision == "run":
-        chosen = chosen_by_first(lambda device: precision_of_run(opened[0].config.precision, device))
+        chosen = chosen_by_first(
+            lambda device: precision_of_run(opened[0].config.precision, device)
+        )
     else:
         chosen = Chosen(config.precision, "")
     ranks = Ranks(chosen.precision, "give --precision run, bf16 or no")
@@ -153,7 +192,9 @@ def _predict(
     world = ranks.world
     device = ranks.device
     members = [member(each, config.size, device, precision) for each in opened]
-    bands: Literal["all", "rgb"] = "all" if any(each.config.bands == "all" for each in opened) else "rgb"
+    bands: Literal["all", "rgb"] = (
+        "all" if any(each.config.bands == "all" for each in opened) else "rgb"
+    )
 
     def batches(look: Look) -> Iterable[Batch]:
         loader = Loader(
@@ -161,7 +202,13 @@ def _predict(
             config.local_batch_size * world.num_ranks,
             world=world,
             num_threads=config.num_threads,
-            view=View(look.size, False, crop_share=look.crop_share, five_crops=look.five_crops, bands=bands),
+            view=View(
+                look.size,
+                False,
+                crop_share=look.crop_share,
+                five_crops=look.five_crops,
+                bands=bands,
+            ),
             device=device,
             on_bad_sample=config.on_bad_sample,
         )
@@ -172,7 +219,13 @@ def _predict(
     with ranks.autocast():
         check_sizes(members, config.tta, device)
         return predict_ensemble(
-            members, config.tta, config.tta_reduce, batches, index.num_samples, ranks.gather, index.task
+            members,
+            config.tta,
+            config.tta_reduce,
+            batches,
+            index.num_samples,
+            ranks.gather,
+            index.task,
         )
 
 
@@ -181,18 +234,23 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
     given = index.class_names
     if trained != given:
         raise DataError(
-            f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on {len(trained)} "
+            f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on "
+            f"{len(trained)} "
             f"({_few(trained)}); give the dataset of the run with --data"
         )
     if opened.meta.task != index.task:
         raise DataError(
-            f"{index.root}: its task is {index.task}, {opened.path} was trained on {opened.meta.task} data; "
+            f"{index.root}: its task is {index.task}, {opened.path} was trained on "
+            f"{opened.meta.task} data; "
             "give the dataset of the run with --data"
         )
     needed = len(opened.meta.mean)
-    if index.num_channels < needed or (opened.config.bands == "all" and index.num_channels != needed):
+    if index.num_channels < needed or (
+        opened.config.bands == "all" and index.num_channels != needed
+    ):
         raise DataError(
-            f"{index.root}: its images have {index.num_channels} channels, {opened.path} was trained on {needed}; "
+            f"{index.root}: its images have {index.num_channels} channels, {opened.path} was "
+            f"trained on {needed}; "
             "give the dataset of the run with --data"
         )
 
@@ -201,8 +259,10 @@ def _check_competition(config: EvalConfig, opened: Sequence[Checkpoint]) -> None
     for each in opened:
         if config.voc_competition == "comp1" and (each.config.pretrained or each.config.weights):
             raise DataError(
-                f"voc_competition is comp1, for systems trained on VOC's own data alone, but {each.path} started from "
-                f"{'pretrained weights' if each.config.pretrained else each.config.weights}: give comp2"
+                f"voc_competition is comp1, for systems trained on VOC's own data alone, but "
+                f"{each.path} started from "
+                f"{'pretrained weights' if each.config.pretrained else each.config.weights}: give "
+                f"comp2"
             )
 
 
@@ -211,7 +271,11 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _record(
-    config: EvalConfig, opened: Sequence[Checkpoint], index: DatasetIndex, device: torch.device, facts: dict[str, str]
+    config: EvalConfig,
+    opened: Sequence[Checkpoint],
+    index: DatasetIndex,
+    device: torch.device,
+    facts: dict[str, str],
 ) -> RunRecord:
     first = opened[0]
     return RunRecord(
@@ -227,7 +291,10 @@ def _record(
         config_yaml=first.config.to_yaml(),
         checkpoint=config.ckpt,
         epoch=first.meta.progress.epoch,
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
         facts={
             **facts,
             "weights": "averaged (EMA)" if first.has_average else "as trained",
@@ -236,13 +303,19 @@ def _record(
     )
 
 
-def _settings(config: EvalConfig, opened: Sequence[Checkpoint], precision: Chosen) -> dict[str, str]:
+def _settings(
+    config: EvalConfig, opened: Sequence[Checkpoint], precision: Chosen
+) -> dict[str, str]:
     """Say how the scores were made, for the report and metrics.json."""
     sizes = {config.size or each.config.size for each in opened}
     return {
         "checkpoints": str(len(opened)),
         "size": " and ".join(map(str, sorted(sizes))),
-        "precision": f"{precision.precision} ({precision.why})" if precision.why else precision.precision,
-        "test-time augmentation": "none" if config.tta == "none" else f"{config.tta}, {config.tta_reduce}",
+        "precision": f"{precision.precision} ({precision.why})"
+        if precision.why
+        else precision.precision,
+        "test-time augmentation": "none"
+        if config.tta == "none"
+        else f"{config.tta}, {config.tta_reduce}",
         **numeric_variables(),
     }

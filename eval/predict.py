@@ -1,10 +1,13 @@
-"""Predict the labels of pictures that were never packed: `python -m eval.predict --ckpt runs/digits/best photo.jpg`.
+"""Predict the labels of pictures that were never packed: `python -m eval.predict --ckpt
+runs/digits/best photo.jpg`.
 
-A line for each picture: its labels with their probabilities. Pictures are decoded by the rules of packing and seen as
-evaluation sees them: the scores are those of `python -m eval` on the same pictures packed at their size, but for what
-is lost there where packing encodes a picture again. TIFFs of several bands are scaled as those of the training set.
-Those that cannot be read are named on stderr; the others are predicted all the same, and the exit status is then 2.
-What a folder holds besides pictures is counted and named on stderr too, hidden and system files apart.
+A line for each picture: its labels with their probabilities. Pictures are decoded by the rules of
+packing and seen as
+evaluation sees them: the scores are those of `python -m eval` on the same pictures packed at their
+size, but for what is lost there where packing encodes a picture again. TIFFs of several bands are
+scaled as those of the training set. Those that cannot be read are named on stderr; the others are
+predicted all the same, and the exit status is then 2. What a folder holds besides pictures is
+counted and named on stderr too, hidden and system files apart.
 """
 
 import sys
@@ -26,13 +29,15 @@ class PredictConfig:
     pictures: tuple[str, ...] = option((), "picture files, and folders of them", positional=True)
     ckpt: str = option(
         "runs/digits/best",
-        "checkpoint folder of a run: best or last. Of several, separated by commas or each with a --ckpt of its own, "
+        "checkpoint folder of a run: best or last. Of several, separated by commas or each with a "
+        "--ckpt of its own, "
         "the probabilities are averaged",
         group="prediction",
     )
     threshold: float | None = option(
         None,
-        "print the labels with at least this probability; where neither this nor top is given: 0.5, or with one label "
+        "print the labels with at least this probability; where neither this nor top is given: "
+        "0.5, or with one label "
         "a sample the likeliest class",
         ge=0,
         le=1,
@@ -40,17 +45,26 @@ class PredictConfig:
         group="output",
     )
     top: int = option(
-        0, "print at most so many labels, the likeliest; 0 prints all that reach the threshold", ge=0, group="output"
+        0,
+        "print at most so many labels, the likeliest; 0 prints all that reach the threshold",
+        ge=0,
+        group="output",
     )
     accept_damaged: bool = option(
         False,
-        "predict JPEGs that have lost pixels too, and name them; otherwise they count as unreadable",
+        "predict JPEGs that have lost pixels too, and name them; otherwise they count as "
+        "unreadable",
         group="prediction",
     )
-    csv: str = option("", "write all scores into this CSV file: a line per picture, a column per class", group="output")
+    csv: str = option(
+        "",
+        "write all scores into this CSV file: a line per picture, a column per class",
+        group="output",
+    )
     tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
         "none",
-        "test-time augmentation, as of python -m eval; the probabilities of an image's views are averaged",
+        "test-time augmentation, as of python -m eval; the probabilities of an image's views are "
+        "averaged",
         group="prediction",
     )
     size: int = option(
@@ -63,7 +77,8 @@ class PredictConfig:
     )
     precision: Literal["run", "no", "bf16", "fp16"] = option(
         "run",
-        "mixed precision; run is that of the run, the first one of several, where this machine has instructions for it",
+        "mixed precision; run is that of the run, the first one of several, where this machine "
+        "has instructions for it",
         group="prediction",
     )
     local_batch_size: int = option(64, "pictures per step", ge=1, group="prediction")
@@ -78,8 +93,15 @@ class PredictConfig:
 def main() -> None:
     """Read the command line and predict."""
     argv = joined(sys.argv[1:], "--ckpt")
-    config = parse(PredictConfig, argv, prog="python -m eval.predict", description=__doc__ or "", epilog=EXAMPLES)
-    from eval.predict_pictures import predict_pictures  # seconds of imports: not for --help or a mistyped flag
+    config = parse(
+        PredictConfig,
+        argv,
+        prog="python -m eval.predict",
+        description=__doc__ or "",
+        epilog=EXAMPLES,
+    )
+    # seconds of imports: not for --help or a mistyped flag
+    from eval.predict_pictures import predict_pictures
 
     predict_pictures(config)
 

@@ -59,12 +59,16 @@ def predict_pictures(config: PredictConfig) -> None:
         num_channels,
         config.accept_damaged,
     )
-    with one_line_where_memory_ends("give a smaller --local-batch-size or --size, or --precision bf16"):
+    with one_line_where_memory_ends(
+        "give a smaller --local-batch-size or --size, or --precision bf16"
+    ):
         scores = _predict(config, opened, pictures)
     _check_numbers(scores, paths, pictures.unreadable)
     readable = [number for number in range(len(paths)) if number not in pictures.unreadable]
     if config.csv:
-        _write_csv(Path(config.csv), class_names, [(paths[number], scores[number]) for number in readable])
+        _write_csv(
+            Path(config.csv), class_names, [(paths[number], scores[number]) for number in readable]
+        )
     for number in readable:
         print(f"{plain(str(paths[number]))}: {_labels(scores[number], config, class_names, task)}")
     for line in found.left_out():
@@ -72,36 +76,53 @@ def predict_pictures(config: PredictConfig) -> None:
     for number, reason in sorted(pictures.damaged.items()):
         print(f"{plain(str(paths[number]))}: predicted, but {reason}", file=sys.stderr)
     if pictures.damaged:
-        print(f"{len(pictures.damaged)} of {len(paths)} pictures are damaged, as named above", file=sys.stderr)
+        print(
+            f"{len(pictures.damaged)} of {len(paths)} pictures are damaged, as named above",
+            file=sys.stderr,
+        )
     for number, reason in sorted(pictures.unreadable.items()):
         print(f"{plain(str(paths[number]))}: {reason}", file=sys.stderr)
     if pictures.unreadable:
         sys.stdout.flush()
-        raise DataError(f"{len(pictures.unreadable)} of {len(paths)} pictures cannot be read, as named above")
+        raise DataError(
+            f"{len(pictures.unreadable)} of {len(paths)} pictures cannot be read, as named above"
+        )
 
 
 def _check_numbers(scores: np.ndarray, paths: Sequence[Path], unreadable: Container[int]) -> None:
     """Refuse scores that are NaN or no probabilities, as python -m eval does."""
-    nan = [number for number in np.isnan(scores).any(1).nonzero()[0].tolist() if number not in unreadable]
+    nan = [
+        number
+        for number in np.isnan(scores).any(1).nonzero()[0].tolist()
+        if number not in unreadable
+    ]
     if nan:
         raise DataError(
-            f"scores are NaN of {len(nan)} of {len(paths)} pictures (first: {plain(str(paths[nan[0]]))}): the model "
+            f"scores are NaN of {len(nan)} of {len(paths)} pictures (first: "
+            f"{plain(str(paths[nan[0]]))}): the model "
             "diverged or its weights are damaged"
         )
 
 
 def choose(scores: np.ndarray, threshold: float | None, top: int, task: str) -> list[int]:
-    """Return the labels to print of scores [K], the likeliest first, equal ones in the order of the classes."""
+    """Return the labels to print of scores [K], the likeliest first, equal ones in the order of the
+    classes.
+    """
     if threshold is None and not top:
         threshold, top = (0.0, 1) if task == "multiclass" else (CLASSIFICATION_THRESHOLD, 0)
     order = np.argsort(-scores, kind="stable").tolist()
     return [label for label in order if scores[label] >= (threshold or 0.0)][: top or None]
 
 
-def _labels(scores: np.ndarray, config: PredictConfig, class_names: Sequence[str], task: str) -> str:
+def _labels(
+    scores: np.ndarray, config: PredictConfig, class_names: Sequence[str], task: str
+) -> str:
     """Spell the labels to print; where none reaches the threshold a dash, and which came nearest."""
     chosen = choose(scores, config.threshold, config.top, task)
-    spelled = [f"{plain(class_names[label])} {scores[label]:.3f}" for label in chosen or [int(scores.argmax())]]
+    spelled = [
+        f"{plain(class_names[label])} {scores[label]:.3f}"
+        for label in chosen or [int(scores.argmax())]
+    ]
     return ", ".join(spelled) if chosen else f"- (nearest: {spelled[0]})"
 
 
@@ -110,23 +131,28 @@ def _check_alike(opened: Sequence[Checkpoint]) -> None:
     for each in opened:
         if (each.meta.class_names, each.meta.task) != (first.class_names, first.task):
             raise DataError(
-                f"{each.path}: has other classes, or another task, than {opened[0].path}: give runs of one set"
+                f"{each.path}: has other classes, or another task, than {opened[0].path}: give "
+                f"runs of one set"
             )
         if each.meta.bands != first.bands:
             raise DataError(
-                f"{each.path}: its set scales bands otherwise than that of {opened[0].path}: give one of them"
+                f"{each.path}: its set scales bands otherwise than that of {opened[0].path}: give "
+                f"one of them"
             )
         if not first.bands and len(each.meta.mean) != 3:
             raise DataError(
-                f"{each.path}: its network sees {len(each.meta.mean)} bands, but the checkpoint is of a release that "
-                "did not keep their ranges; pack the TIFFs with preprocess.shard and give python -m eval"
+                f"{each.path}: its network sees {len(each.meta.mean)} bands, but the checkpoint is "
+                f"of a release that "
+                "did not keep their ranges; pack the TIFFs with preprocess.shard and give python "
+                "-m eval"
             )
 
 
 def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
     """Tell how the pictures of these networks are decoded, and to how many channels.
 
-    A TIFF, where the set is of TIFFs of several bands, is scaled as its packer scaled it. Other pictures are RGB.
+    A TIFF, where the set is of TIFFs of several bands, is scaled as its packer scaled it. Other
+    pictures are RGB.
     """
     num_channels = max(len(each.meta.mean) for each in opened)
     try:
@@ -135,7 +161,9 @@ def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
             for band in opened[0].meta.bands[:num_channels]
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{opened[0].path}: its description of bands cannot be read ({one_line(error)})") from error
+        raise DataError(
+            f"{opened[0].path}: its description of bands cannot be read ({one_line(error)})"
+        ) from error
 
     def decode(data: bytes, accept_damaged: bool = False) -> np.ndarray:
         try:
@@ -150,8 +178,12 @@ def decoder(opened: Sequence[Checkpoint]) -> tuple[Decode, int]:
     return decode, num_channels
 
 
-def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: PictureBatches) -> np.ndarray:
-    """Return the probabilities of all pictures, float32 [N, K]; those of an unreadable one are undefined."""
+def _predict(
+    config: PredictConfig, opened: Sequence[Checkpoint], pictures: PictureBatches
+) -> np.ndarray:
+    """Return the probabilities of all pictures, float32 [N, K]; those of an unreadable one are
+    undefined.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = _precision(config, opened, device)
     task = opened[0].meta.task
@@ -160,10 +192,13 @@ def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pict
 
     def batches(look: Look) -> Iterable[Batch]:
         what = f"predict, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
-        return OnDevice(tqdm(pictures.batches(look), what, len(pictures), unit="step", disable=None), device)
+        return OnDevice(
+            tqdm(pictures.batches(look), what, len(pictures), unit="step", disable=None), device
+        )
 
     with _autocast(precision, device), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, on damaged metadata; threads cannot each have filters of their own
+        # Pillow's, on damaged metadata; threads cannot each have filters of their own
+        warnings.simplefilter("ignore")
         check_sizes(members, config.tta, device)
         outputs = predict_ensemble(
             members, config.tta, "mean", batches, len(pictures.paths), lambda values: values, task
@@ -172,7 +207,9 @@ def _predict(config: PredictConfig, opened: Sequence[Checkpoint], pictures: Pict
 
 
 def _precision(config: PredictConfig, opened: Sequence[Checkpoint], device: torch.device) -> str:
-    """Take the precision asked for, or that of the run as far as this machine can; say on stderr what is odd."""
+    """Take the precision asked for, or that of the run as far as this machine can; say on stderr
+    what is odd.
+    """
     if config.precision == "run":
         chosen = precision_of_run(opened[0].config.precision, device)
     else:
@@ -189,10 +226,14 @@ def _autocast(precision: str, device: torch.device) -> AbstractContextManager[ob
     return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16)
 
 
-def _write_csv(path: Path, class_names: Sequence[str], rows: Iterable[tuple[Path, np.ndarray]]) -> None:
+def _write_csv(
+    path: Path, class_names: Sequence[str], rows: Iterable[tuple[Path, np.ndarray]]
+) -> None:
     """Write path and score of every class, nine digits each, which give back the same float32."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["path", *class_names])
-    writer.writerows([picture, *(f"{score:.9g}" for score in scores.tolist())] for picture, scores in rows)
+    writer.writerows(
+        [picture, *(f"{score:.9g}" for score in scores.tolist())] for picture, scores in rows
+    )
     write_atomically(path, os.fsencode(buffer.getvalue()))

@@ -10,11 +10,12 @@ __all__ = ["rank"]
 
 
 def rank(scores: Tensor, k: int, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return (top, bottom): row ids of each class's `k` highest and lowest scores, int64 [K, k] each.
+    """Return (top, bottom): row ids of each class's `k` highest and lowest scores, int64 [K, k]
+    each.
 
-    Top is highest first, bottom lowest first; equal scores come by rising id in both, so the answer does not
-    depend on device or block. Entries with `known` False never appear; where fewer than `k` are known, -1
-    fills the end. A NaN ranks above +inf. Nothing waits for the device.
+    Top is highest first, bottom lowest first; equal scores come by rising id in both, so the answer
+    does not depend on device or block. Entries with `known` False never appear; where fewer than
+    `k` are known, -1 fills the end. A NaN ranks above +inf. Nothing waits for the device.
     """
     if k < 0:
         raise ValueError(f"k must not be negative, got {k}")

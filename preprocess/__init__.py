@@ -1,7 +1,7 @@
 """From a source of labelled photographs to tar shards.
 
-Public are the commands, and the names in `__all__` of `preprocess.record`, which a source of your own needs.
-Everything else is private, all folders too: what it holds may change in any release.
+Public are the commands, and the names in `__all__` of `preprocess.record`, which a source of your
+own needs. Everything else is private, all folders too: what it holds may change in any release.
 """
 
 import sys

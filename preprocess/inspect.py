@@ -19,7 +19,11 @@ class InspectConfig:
     """The command line."""
 
     data: str = option("", "packed dataset, such as data/voc", positional=True)
-    out: str = option("", "folder for inspect.html and inspect.json; default: inspect-NAME here, NAME as in data/NAME")
+    out: str = option(
+        "",
+        "folder for inspect.html and inspect.json; default: inspect-NAME here, NAME as in "
+        "data/NAME",
+    )
     images: int = option(10, "sample images per class", ge=0)
     seed: int = option(0, "draws the sample images", ge=0)
     duplicates: bool = option(True, "look for near-duplicates, for which every image is decoded")

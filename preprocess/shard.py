@@ -47,7 +47,8 @@ class ShardConfig:
 
     source: str = option(
         "digits",
-        f"where the photographs come from: {', '.join(SOURCES)}, or a class of your own as module:Class; "
+        f"where the photographs come from: {', '.join(SOURCES)}, or a class of your own as "
+        f"module:Class; "
         "--source NAME --help shows what flags it adds",
         group="source",
     )
@@ -57,14 +58,19 @@ class ShardConfig:
         group="source",
     )
     list: bool = option(
-        False, "say what the source holds, every class with its counts, and pack nothing", group="source"
+        False,
+        "say what the source holds, every class with its counts, and pack nothing",
+        group="source",
     )
     splits: str = option(
-        "", "splits to pack, separated by commas; those that the source names where not given", group="splits"
+        "",
+        "splits to pack, separated by commas; those that the source names where not given",
+        group="splits",
     )
     val_fraction: float = option(
         0.0,
-        "hold out this share of the images as split val, such as 0.2, where the source has no val of its own",
+        "hold out this share of the images as split val, such as 0.2, where the source has no val "
+        "of its own",
         gt=0,
         lt=1,
         unit="a share",
@@ -99,7 +105,8 @@ class ShardConfig:
     )
     quality: int = option(
         90,
-        "JPEG quality of what has to be encoded again; JPEGs that keep their size keep their quality",
+        "JPEG quality of what has to be encoded again; JPEGs that keep their size keep their "
+        "quality",
         ge=1,
         le=100,
         group="images",
@@ -108,23 +115,36 @@ class ShardConfig:
         "jpg", "png stores the pixels without loss: for images too small for JPEG", group="images"
     )
     out: str = option(
-        "", "the dataset's folder, one folder per split inside; data/SOURCE where not given", group="packing"
+        "",
+        "the dataset's folder, one folder per split inside; data/SOURCE where not given",
+        group="packing",
     )
-    shard_mb: float = option(128.0, "start a new shard at this size in MB", gt=0, lt=math.inf, group="packing")
+    shard_mb: float = option(
+        128.0, "start a new shard at this size in MB", gt=0, lt=math.inf, group="packing"
+    )
     shard_samples: int = option(
-        0, "start a new shard after this many samples; 0 lets the size decide", ge=0, group="packing"
+        0,
+        "start a new shard after this many samples; 0 lets the size decide",
+        ge=0,
+        group="packing",
     )
     workers: int = option(0, "packing processes; 0 means one per core", ge=0, group="packing")
     max_rejects: int = option(
-        0, "how many unreadable images per split are tolerated; they are always listed", ge=0, group="what to accept"
+        0,
+        "how many unreadable images per split are tolerated; they are always listed",
+        ge=0,
+        group="what to accept",
     )
     accept_damaged: bool = option(
         False,
-        "pack JPEGs that have lost pixels too, and list them in accepted.jsonl; otherwise they are rejects",
+        "pack JPEGs that have lost pixels too, and list them in accepted.jsonl; otherwise they "
+        "are rejects",
         group="what to accept",
     )
     accept_class_names: bool = option(
-        False, "pack class names that are refused or asked about as likely mistakes", group="what to accept"
+        False,
+        "pack class names that are refused or asked about as likely mistakes",
+        group="what to accept",
     )
 
     def __post_init__(self) -> None:
@@ -164,8 +184,13 @@ def main() -> None:
         _check_in_place(config)
     image = _image_options(config, source, given_flags(sys.argv[1:]))
     _check_belongs(out, source, splits)
-    jobs = [_job(config, source, split, image) for split in splits]  # what is wrong with labels, before the first shard
-    for line in (*described(source), *asked, *_asked_of_labels(config, source, [job.records for job in jobs])):
+    # what is wrong with labels, before the first shard
+    jobs = [_job(config, source, split, image) for split in splits]
+    for line in (
+        *described(source),
+        *asked,
+        *_asked_of_labels(config, source, [job.records for job in jobs]),
+    ):
         print(line)
     # Half a second of imports: not for --help, --list or a mistyped flag.
     from preprocess.packing.pack import pack_split
@@ -194,7 +219,10 @@ def _splits(config: ShardConfig, source: Source) -> Sequence[str]:
     """Name the splits to pack. Raises DataError where --val-fraction would do nothing."""
     splits = [name.strip() for name in config.splits.split(",") if name.strip()] or source.splits()
     if config.val_fraction and not {"train", "val"} & set(splits):
-        raise DataError(f"--val-fraction makes train and val, --splits {config.splits} asks for neither; leave one out")
+        raise DataError(
+            f"--val-fraction makes train and val, --splits {config.splits} asks for neither; leave "
+            f"one out"
+        )
     return splits
 
 
@@ -214,7 +242,9 @@ def _list(config: ShardConfig, source: Source) -> None:
         print(line)
 
 
-def _asked_of_labels(config: ShardConfig, source: Source, splits: Sequence[Sequence[Record]]) -> Iterator[str]:
+def _asked_of_labels(
+    config: ShardConfig, source: Source, splits: Sequence[Sequence[Record]]
+) -> Iterator[str]:
     """Yield questions about labels that occur as those of classes hardly do."""
     if not config.accept_class_names:
         yield from odd([record for split in splits for record in split], source.class_names)
@@ -222,8 +252,14 @@ def _asked_of_labels(config: ShardConfig, source: Source, splits: Sequence[Seque
 
 @contextlib.contextmanager
 def _unwritten(source_class: type[Source], root: Path | None, out: Path) -> Iterator[Path | None]:
-    """Lend another root to a source that would write its own, such as digits: listing leaves nothing behind."""
-    if root is None or source_class.default_root(out) is None or (root.is_dir() and any(root.iterdir())):
+    """Lend another root to a source that would write its own, such as digits: listing leaves
+    nothing behind.
+    """
+    if (
+        root is None
+        or source_class.default_root(out) is None
+        or (root.is_dir() and any(root.iterdir()))
+    ):
         yield root
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -234,7 +270,11 @@ def _tell_what_is_missing(splits: Sequence[str], there: Sequence[str]) -> None:
     missing = [split for split in ("train", "val") if split not in there]
     if missing:
         divides = "val" not in splits and divided_split(splits)
-        remedy = "--val-fraction 0.2 divides it" if divides else f"pack {' and '.join(missing)} into the same --out too"
+        remedy = (
+            "--val-fraction 0.2 divides it"
+            if divides
+            else f"pack {' and '.join(missing)} into the same --out too"
+        )
         print(f"training needs train and val, this source has {', '.join(splits)}: {remedy}")
 
 
@@ -260,19 +300,31 @@ def _parse(argv: list[str]) -> tuple[ShardConfig, type[Source]]:
     if name:
         description += f" --source {name}: {about(source_class)}"
         examples = f"example: {PROG} --source {name} {source_class.example}"
-    return parse(config_class, argv, prog=PROG, description=description, epilog=examples), source_class
+    return parse(
+        config_class, argv, prog=PROG, description=description, epilog=examples
+    ), source_class
 
 
 def _image_options(config: ShardConfig, source: Source, given: Collection[str]) -> ImageOptions:
-    """Adapt how images are packed to the source. Raises DataError where a flag that was given does nothing then."""
+    """Adapt how images are packed to the source. Raises DataError where a flag that was given does
+    nothing then.
+    """
     options = ImageOptions(config.max_side, config.short_side, config.quality, config.encoding)
-    if type(source).image_options is not Source.image_options:  # or a training split is listed, which may not be there
+    # or a training split is listed, which may not be there
+    if type(source).image_options is not Source.image_options:
         splits = source.splits()
-        options = source.image_options(options, source.records("train" if "train" in splits else splits[0]))
+        options = source.image_options(
+            options, source.records("train" if "train" in splits else splits[0])
+        )
     if options.encoding != config.encoding and "encoding" in given:
-        raise DataError(f"--encoding {config.encoding}: this source's images become {options.encoding}; leave it out")
+        raise DataError(
+            f"--encoding {config.encoding}: this source's images become {options.encoding}; leave "
+            f"it out"
+        )
     if options.encoding == "png" and config.quality != ShardConfig.quality:
-        raise DataError(f"--quality {config.quality} is of JPEGs, and these images become png; leave it out")
+        raise DataError(
+            f"--quality {config.quality} is of JPEGs, and these images become png; leave it out"
+        )
     return options
 
 
@@ -301,25 +353,38 @@ def _check(config: ShardConfig) -> None:
         ShardConfig.split_seed,
         ShardConfig.split_by,
     ):
-        raise DataError("--split-seed and --split-by say how --val-fraction divides: give it too, or leave them out")
+        raise DataError(
+            "--split-seed and --split-by say how --val-fraction divides: give it too, or leave "
+            "them out"
+        )
     ImageOptions(config.max_side, config.short_side, config.quality)
 
 
 def _check_in_place(config: ShardConfig) -> None:
     if config.accept_damaged:
-        raise DataError("--accept-damaged packs damaged JPEGs again, --in-place packs none; leave one of them out")
+        raise DataError(
+            "--accept-damaged packs damaged JPEGs again, --in-place packs none; leave one of them "
+            "out"
+        )
     for name in ("max_side", "short_side", "quality", "encoding", "shard_mb", "shard_samples"):
         if getattr(config, name) != getattr(ShardConfig, name):
-            raise DataError(f"{flag(name)} says how images are written, --in-place writes none; leave one of them out")
+            raise DataError(
+                f"{flag(name)} says how images are written, --in-place writes none; leave one of "
+                f"them out"
+            )
 
 
 def _tell(packing: "Packing", root: Path, seconds: float) -> None:
     written = packing.num_shards - packing.num_kept
-    rate = f", {packing.num_samples / seconds:.0f} images/s" if written == packing.num_shards else ""
+    rate = (
+        f", {packing.num_samples / seconds:.0f} images/s" if written == packing.num_shards else ""
+    )
     damaged = f", {packing.num_accepted} damaged images accepted" if packing.num_accepted else ""
     print(
-        f"{root}: {packing.num_samples} samples in {packing.num_shards} shards, {packing.num_bytes / 1e6:.1f} MB; "
-        f"{written} written, {packing.num_kept} verified and kept, {packing.num_rejected} images rejected{damaged} "
+        f"{root}: {packing.num_samples} samples in {packing.num_shards} shards, "
+        f"{packing.num_bytes / 1e6:.1f} MB; "
+        f"{written} written, {packing.num_kept} verified and kept, {packing.num_rejected} images "
+        f"rejected{damaged} "
         f"({seconds:.1f} s{rate})"
     )
 

@@ -1,4 +1,6 @@
-"""Check every byte of a packed dataset, and repair it: `python -m preprocess.verify data/voc --repair`."""
+"""Check every byte of a packed dataset, and repair it: `python -m preprocess.verify data/voc
+--repair`.
+"""
 
 import dataclasses
 import json
@@ -40,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         VerifyConfig,
         argv,
         prog="python -m preprocess.verify",
-        description="Check shards, index and every image of a packed dataset; status 0: intact, 1: damaged.",
+        description="Check shards, index and every image of a packed dataset; status 0: intact, "
+        "1: damaged.",
         epilog="example: python -m preprocess.verify data/voc --repair",
     )
     # Half a second of imports: not for --help or a mistyped flag.
@@ -70,13 +73,18 @@ def _verify(split: Path, pool: "Pool", repair: bool) -> "list[Fault]":
     for finding in findings:
         print(finding.line())
     checked = f"{verified.num_samples:,} samples in {verified.num_shards:,} shards, {verified.num_bytes / 1e6:,.1f} MB"
-    state = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}" if findings else "all intact"
+    state = (
+        f"{len(findings)} finding{'s' if len(findings) > 1 else ''}" if findings else "all intact"
+    )
     print(f"{split}: {checked}: {state}")
     if repair and findings:
         for line in repair_split(split, findings):
             print(line)
     elif (split / DAMAGED_NAME).exists():
-        print(f"{split / DAMAGED_NAME}: holds what an earlier repair has moved there; delete it when nobody needs it")
+        print(
+            f"{split / DAMAGED_NAME}: holds what an earlier repair has moved there; delete it when "
+            f"nobody needs it"
+        )
     return findings
 
 

@@ -1,4 +1,6 @@
-"""Measure how fast a packed dataset is read here and where the time goes: `python -m shards.bench data/voc`."""
+"""Measure how fast a packed dataset is read here and where the time goes: `python -m shards.bench
+data/voc`.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,16 +17,24 @@ class BenchConfig:
     data: str = option("", "packed dataset, such as data/voc", positional=True)
     split: str = option("train", "split to read")
     num_threads: int = option(0, "loader threads; 0 is one per core", ge=1, zero="one per core")
-    seconds: float = option(5.0, "time to read for, at most one epoch, once cold and once warm", gt=0)
+    seconds: float = option(
+        5.0, "time to read for, at most one epoch, once cold and once warm", gt=0
+    )
     size: int = option(224, "side of the crops in pixels", ge=1, group="batches")
     global_batch_size: int = option(64, "samples per batch", ge=1, group="batches")
     train: bool = option(
-        True, "random-resized crops in random order; off: centre crops in the index's order", group="batches"
+        True,
+        "random-resized crops in random order; off: centre crops in the index's order",
+        group="batches",
     )
     augment: Augmentation = option(
-        "crop", "pad: see images whole, padded and cropped, as for small images in training", group="batches"
+        "crop",
+        "pad: see images whole, padded and cropped, as for small images in training",
+        group="batches",
     )
-    pad: int = option(4, "pixels added on each side", ge=0, only_with=("augment", "pad"), group="batches")
+    pad: int = option(
+        4, "pixels added on each side", ge=0, only_with=("augment", "pad"), group="batches"
+    )
     cutout: int = option(
         0,
         "side in pixels of a square that is cut out of each training image; 0 cuts none",
@@ -53,10 +63,12 @@ def main(argv: list[str] | None = None) -> None:
         BenchConfig,
         argv,
         prog="python -m shards.bench",
-        description="Measure how fast a packed dataset is read on this machine, and where the time goes.",
+        description="Measure how fast a packed dataset is read on this machine, and where the "
+        "time goes.",
         epilog="example: python -m shards.bench data/voc --num-threads 4",
     )
-    from shards.measuring.reading_speed import measure_reading  # seconds of imports: not for --help or a mistyped flag
+    # seconds of imports: not for --help or a mistyped flag
+    from shards.measuring.reading_speed import measure_reading
 
     measure_reading(config)
 

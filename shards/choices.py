@@ -1,6 +1,7 @@
 """What a reader of shards can be asked for: the values of its options and their bounds.
 
-Command lines import this module to show their help, so it imports neither torch nor numba, which take seconds.
+Command lines import this module to show their help, so it imports neither torch nor numba, which
+take seconds.
 """
 
 from typing import Literal
@@ -10,9 +11,10 @@ from shards.errors import DataError
 CacheName = Literal["none", "ram", "device"]
 Augmentation = Literal["crop", "pad"]
 OnBadSample = Literal["stop", "skip"]
-CROP_SHARE = 0.875  # evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do
-# What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels would be enlarged to
-# 37, and the middle 32 cut out.
+# evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do
+CROP_SHARE = 0.875
+# What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels
+# would be enlarged to 37, and the middle 32 cut out.
 CROP_SHARES: dict[Augmentation, float] = {"crop": CROP_SHARE, "pad": 1.0}
 
 
@@ -21,7 +23,10 @@ def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
     low = float(scale[0])
     high = float(scale[1])
     if not 0 < low <= high <= 1:
-        raise DataError(f"crop_scale is {scale}: give two shares of the area, 0 < low <= high <= 1, such as [0.08,1.0]")
+        raise DataError(
+            f"crop_scale is {scale}: give two shares of the area, 0 < low <= high <= 1, such as "
+            f"[0.08,1.0]"
+        )
     return low, high
 
 
@@ -30,6 +35,10 @@ def check_augmentation(augment: str, size: int, pad: int, cutout: int) -> None:
     if augment not in ("crop", "pad"):
         raise DataError(f"augment is {augment!r}: give crop or pad")
     if not 0 <= pad < size and augment == "pad":
-        raise DataError(f"pad is {pad}: an image of {size} pixels can be reflected by 0 to {size - 1}")
+        raise DataError(
+            f"pad is {pad}: an image of {size} pixels can be reflected by 0 to {size - 1}"
+        )
     if not 0 <= cutout < 2 * size:
-        raise DataError(f"cutout is {cutout}: give the side of a square in pixels, 0 for none, below {2 * size}")
+        raise DataError(
+            f"cutout is {cutout}: give the side of a square in pixels, 0 for none, below {2 * size}"
+        )

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
+from jsonargparse import (
+    ActionYesNo,
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    set_loader,
+)
 
 from shards.errors import DataError, remedy
 from shards.host.streams import leave_stdout, prepare_streams
@@ -74,17 +81,25 @@ def parse(
         values: Namespace = parser.parse_args(_dashed(argv if argv is not None else sys.argv[1:]))
     except UnicodeDecodeError as error:  # flags have none: they come decoded
         _leave(
-            f"--config: {_config_file(argv)} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8",
+            f"--config: {_config_file(argv)} is not UTF-8 ({error.reason} at byte {error.start}); "
+            f"save it as UTF-8",
             2,
         )
     except ArgumentError as error:
         _leave(f"{' '.join(str(error).split())}; {prog} --help lists the options", 2)
     given = {field.name: values[field.name] for field in fields}
-    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    return config_class(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in given.items()
+        }
+    )
 
 
 def _add_config_file(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action="config", help="YAML file of these options; flags win over it")
+    parser.add_argument(
+        "--config", action="config", help="YAML file of these options; flags win over it"
+    )
     for action in parser._actions:
         if "--print_config" in action.option_strings:  # the library's own, and so is its help
             action.help = "print the configuration that the other flags make, and exit"
@@ -105,12 +120,18 @@ def _add(parser: ArgumentParser, config_class: type) -> None:
         title = field.metadata["group"]
         if title not in groups:
             groups[title] = parser.add_argument_group(title)
-        kind = {"action": ActionYesNo(no_prefix="no-")} if hint is bool else {"type": hint, **_metavar(hint)}
+        kind = (
+            {"action": ActionYesNo(no_prefix="no-")}
+            if hint is bool
+            else {"type": hint, **_metavar(hint)}
+        )
         groups[title].add_argument(flag(field.name), default=field.default, help=about, **kind)
 
 
 def _about(field: "dataclasses.Field[Any]") -> str:
-    """Write the help of an option: when it applies, what it does, its default and the numbers that it takes."""
+    """Write the help of an option: when it applies, what it does, its default and the numbers that
+    it takes.
+    """
     about, only_with, bounds = (field.metadata[name] for name in ("help", "only_with", "bounds"))
     if only_with:
         about = f"with {flag(only_with[0])} {only_with[1]}: {about}"
@@ -141,13 +162,16 @@ def started_by_tarmac() -> str:
 
 
 def folder(path: str) -> Path:
-    """Turn a flag into a path that has a name of its own: `.` and `..` are spelled out, others stay as given."""
+    """Turn a flag into a path that has a name of its own: `.` and `..` are spelled out, others stay
+    as given.
+    """
     given = Path(path)
     return given if given.name not in ("", "..") else given.resolve()
 
 
 def joined(argv: Sequence[str], flag: str) -> list[str]:
-    """Turn a flag that is given several times into one with commas: `--ckpt a --ckpt b` -> `--ckpt=a,b`.
+    """Turn a flag that is given several times into one with commas: `--ckpt a --ckpt b` ->
+    `--ckpt=a,b`.
 
     Parsers take the last one and say nothing.
     """
@@ -167,9 +191,11 @@ def joined(argv: Sequence[str], flag: str) -> list[str]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command: a user's mistake becomes one line on stderr and exit status 2, Ctrl-C status 130.
+    """Run a command: a user's mistake becomes one line on stderr and exit status 2, Ctrl-C status
+    130.
 
-    A crash that ends the process at once, such as a disk that fails below a mapped file (SIGBUS), at least tells where.
+    A crash that ends the process at once, such as a disk that fails below a mapped file (SIGBUS),
+    at least tells where.
     """
     prepare_streams()
     with contextlib.suppress(OSError, ValueError):  # a standard error that is no file
@@ -186,7 +212,9 @@ def run(main: Callable[[], None]) -> None:
         leave_stdout()
         if error.errno == errno.ENOSPC:
             where = f" while writing {plain(str(error.filename))}" if error.filename else ""
-            _leave(f"no space left on the device{where}: free some and run the same command again", 2)
+            _leave(
+                f"no space left on the device{where}: free some and run the same command again", 2
+            )
         if error.filename is None:
             if error.errno not in LIMITS:
                 raise
@@ -209,7 +237,9 @@ class _Help(DefaultHelpFormatter):
         return "\n".join(indent + line for line in self._split_lines(text, width - len(indent)))
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+        return textwrap.wrap(
+            " ".join(text.split()), width, break_on_hyphens=False, break_long_words=False
+        )
 
     def _get_help_string(self, action: argparse.Action) -> str:
         return action.help or ""  # the default is already there, see `_about`

@@ -14,12 +14,16 @@ __all__ = ["ShardDataset"]
 
 
 class ShardDataset:
-    """`ds[i]` is (image uint8 HWC, labels float32 [K], known bool [K], key) of sample `i`, in the index's order.
+    """`ds[i]` is (image uint8 HWC, labels float32 [K], known bool [K], key) of sample `i`, in the
+    index's order.
 
-    Channels are red, green and blue, then the further bands of a multispectral set, unless `bands` is rgb.
+    Channels are red, green and blue, then the further bands of a multispectral set, unless `bands`
+    is rgb.
     """
 
-    def __init__(self, index: DatasetIndex | str | Path, bands: Literal["all", "rgb"] = "all") -> None:
+    def __init__(
+        self, index: DatasetIndex | str | Path, bands: Literal["all", "rgb"] = "all"
+    ) -> None:
         self.index = index if isinstance(index, DatasetIndex) else DatasetIndex.open(index)
         self._num_members = self.index.num_members(bands)
         self._reader = ShardReader(self.index)

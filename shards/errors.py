@@ -20,7 +20,9 @@ _REMEDIES = {  # where the operating system refuses a path that a flag named or 
 
 
 class DataError(ValueError):
-    """The data or the request cannot be used: the message names the value, the file, the key and the remedy."""
+    """The data or the request cannot be used: the message names the value, the file, the key and
+    the remedy.
+    """
 
 
 class FormatError(DataError):
@@ -41,5 +43,7 @@ def remedy(error: OSError) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Spell an exception for a message: its text without line breaks, or its type where it has none."""
+    """Spell an exception for a message: its text without line breaks, or its type where it has
+    none.
+    """
     return " ".join(str(error).split()) or type(error).__name__

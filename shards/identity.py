@@ -1,6 +1,8 @@
-"""What a split holds, in a few short values: so that a run goes on with the data that it began with.
+"""What a split holds, in a few short values: so that a run goes on with the data that it began
+with.
 
-Equal wherever a set is moved to or repaired, and in shards of any size: it is of keys, labels and images, in order.
+Equal wherever a set is moved to or repaired, and in shards of any size: it is of keys, labels and
+images, in order.
 """
 
 import hashlib
@@ -21,7 +23,8 @@ Identity = dict[str, Any]
 def identity(index: DatasetIndex) -> Identity:
     """Describe a split by digests of its parts; a second or so for ten million samples.
 
-    `images` is of sizes and lengths in bytes: the bytes themselves are behind `shards`, the checksums of index.json.
+    `images` is of sizes and lengths in bytes: the bytes themselves are behind `shards`, the
+    checksums of index.json.
     """
     keys, labels, images = (hashlib.blake2b(digest_size=16) for _ in range(3))
     any_order = 0
@@ -37,7 +40,9 @@ def identity(index: DatasetIndex) -> Identity:
     for shard in index.shards:
         shards.update(bytes.fromhex(shard.sha256))
     return {
-        "class_names": hashlib.blake2b(repr(index.class_names).encode(), digest_size=16).hexdigest(),
+        "class_names": hashlib.blake2b(
+            repr(index.class_names).encode(), digest_size=16
+        ).hexdigest(),
         "num_samples": index.num_samples,
         "keys": f"{any_order:016x}",
         "order": keys.hexdigest(),
@@ -50,7 +55,8 @@ def identity(index: DatasetIndex) -> Identity:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name what differs between two identities in a way that makes another split; empty where it is the same.
+    """Name what differs between two identities in a way that makes another split; empty where it is
+    the same.
 
     What follows from a difference is left out: of other keys the labels differ, too.
     """

@@ -37,7 +37,9 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class DatasetIndex:
-    """What a split holds. `samples` is a memory-mapped structured array, one row per sample (shards.disk.format)."""
+    """What a split holds. `samples` is a memory-mapped structured array, one row per sample
+    (shards.disk.format).
+    """
 
     root: Path
     split: str
@@ -49,14 +51,16 @@ class DatasetIndex:
     statistics: dict[str, Any]
     settings: dict[str, Any]
     command: str
-    in_place: bool = False  # shards are links to tars of another writer: keys and labels are in samples.npy alone
+    # shards are links to tars of another writer: keys and labels are in samples.npy alone
+    in_place: bool = False
 
     @classmethod
     def open(cls, path: str | Path) -> "DatasetIndex":
         """Open a split's folder, such as `data/voc/train`.
 
-        Raises FormatError where the folder is unfinished, of another version, or its files are not those that
-        the index describes (sizes are compared; checksums are the business of a re-run of the packer).
+        Raises FormatError where the folder is unfinished, of another version, or its files are not
+        those that the index describes (sizes are compared; checksums are the business of a re-run
+        of the packer).
         """
         root = Path(path)
         described = _read_json(root)
@@ -64,16 +68,24 @@ class DatasetIndex:
             index = cls._described(root, described)
             _check_files(index)
         except (KeyError, TypeError, AttributeError) as error:
-            raise FormatError(f"{root / INDEX_NAME}: no valid {error} entry; pack this split again") from error
+            raise FormatError(
+                f"{root / INDEX_NAME}: no valid {error} entry; pack this split again"
+            ) from error
         return index
 
     @classmethod
     def _described(cls, root: Path, described: dict[str, Any]) -> "DatasetIndex":
         class_names = tuple(described["class_names"])
         members = tuple(described["image"]["members"])
-        if not members or any(suffix.rpartition(".")[2] not in IMAGE_SUFFIXES for suffix in members):
-            raise FormatError(f"{root / INDEX_NAME}: image members {members!r} are not of a kind read here")
-        samples = map_samples(root / SAMPLES_NAME, described["num_samples"], len(class_names), len(members))
+        if not members or any(
+            suffix.rpartition(".")[2] not in IMAGE_SUFFIXES for suffix in members
+        ):
+            raise FormatError(
+                f"{root / INDEX_NAME}: image members {members!r} are not of a kind read here"
+            )
+        samples = map_samples(
+            root / SAMPLES_NAME, described["num_samples"], len(class_names), len(members)
+        )
         return cls(
             root=root,
             split=described["split"],
@@ -107,7 +119,9 @@ class DatasetIndex:
         return 2 + len(self.members)
 
     def num_members(self, bands: str) -> int:
-        """Count the image members to read for `bands`, all or rgb. Raises DataError for anything else."""
+        """Count the image members to read for `bands`, all or rgb. Raises DataError for anything
+        else.
+        """
         if bands not in ("all", "rgb"):
             raise DataError(f"bands is {bands!r}: give all or rgb")
         return len(self.members) if bands == "all" else 1
@@ -117,7 +131,9 @@ class DatasetIndex:
         return unpack_labels(self.samples["labels"][ids], self.num_classes)
 
     def known(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Tell which labels count: bool [N, K], False where the annotation says to ignore the class."""
+        """Tell which labels count: bool [N, K], False where the annotation says to ignore the
+        class.
+        """
         return ~unpack_labels(self.samples["ignored"][ids], self.num_classes)
 
     def key(self, sample: int) -> str:
@@ -129,7 +145,9 @@ class DatasetIndex:
         try:
             return self.samples["key"].astype(str)
         except UnicodeDecodeError as error:
-            raise FormatError(f"{self.root / SAMPLES_NAME}: a key is not ASCII; pack this split again") from error
+            raise FormatError(
+                f"{self.root / SAMPLES_NAME}: a key is not ASCII; pack this split again"
+            ) from error
 
     def shard_path(self, number: int) -> Path:
         """Return the tar file of a shard."""
@@ -144,7 +162,11 @@ def list_splits(root: Path) -> list[str]:
     """Name the finished splits of a dataset folder."""
     if not root.is_dir():
         return []
-    return sorted(path.parent.name for path in root.glob(f"*/{INDEX_NAME}") if path.parent.name != DAMAGED_NAME)
+    return sorted(
+        path.parent.name
+        for path in root.glob(f"*/{INDEX_NAME}")
+        if path.parent.name != DAMAGED_NAME
+    )
 
 
 def open_split(data: str | Path, split: str) -> DatasetIndex:
@@ -153,9 +175,12 @@ def open_split(data: str | Path, split: str) -> DatasetIndex:
     if not (root / split).is_dir():
         there = list_splits(root)
         if (root / INDEX_NAME).is_file():
-            raise FormatError(f"{root}: is one split; give the folder of the whole dataset, {root.parent}")
+            raise FormatError(
+                f"{root}: is one split; give the folder of the whole dataset, {root.parent}"
+            )
         remedy = (
-            f"it has {', '.join(there)}; pack it too (--val-fraction 0.2 makes train and val of one split)"
+            f"it has {', '.join(there)}; pack it too (--val-fraction 0.2 makes train and val of "
+            f"one split)"
             if there
             else "pack it first: python -m preprocess.shard"
         )
@@ -167,9 +192,15 @@ def _read_json(root: Path) -> dict[str, Any]:
     path = root / INDEX_NAME
     if not path.is_file():
         if (root / PROGRESS_NAME).exists():
-            raise FormatError(f"{root}: packing was not finished; run the same preprocess.shard command again")
+            raise FormatError(
+                f"{root}: packing was not finished; run the same preprocess.shard command again"
+            )
         splits = list_splits(root)
-        hint = f"; did you mean {root / splits[0]}?" if splits else "; pack it first: python -m preprocess.shard"
+        hint = (
+            f"; did you mean {root / splits[0]}?"
+            if splits
+            else "; pack it first: python -m preprocess.shard"
+        )
         raise FormatError(f"{root}: no {INDEX_NAME} here{hint}")
     try:
         described = json.loads(path.read_bytes())
@@ -179,7 +210,8 @@ def _read_json(root: Path) -> dict[str, Any]:
         raise FormatError(f"{path}: not the index of a {FORMAT_NAME} dataset")
     if described.get("version") != FORMAT_VERSION:
         raise FormatError(
-            f"{path}: format version {described.get('version')!r}, this code reads {FORMAT_VERSION}; "
+            f"{path}: format version {described.get('version')!r}, this code reads "
+            f"{FORMAT_VERSION}; "
             "pack again or use the matching release"
         )
     return described
@@ -192,8 +224,12 @@ def map_samples(path: Path, num_samples: int, num_classes: int, num_members: int
         if not isinstance(samples, np.ndarray):
             raise ValueError("not a single array")
     except Exception as error:  # on hostile headers numpy's parser raises almost anything
-        raise FormatError(f"{path}: cannot be read ({one_line(error)}); pack this split again") from error
-    key_bytes = samples.dtype["key"].itemsize if samples.dtype.names and "key" in samples.dtype.names else 1
+        raise FormatError(
+            f"{path}: cannot be read ({one_line(error)}); pack this split again"
+        ) from error
+    key_bytes = (
+        samples.dtype["key"].itemsize if samples.dtype.names and "key" in samples.dtype.names else 1
+    )
     expected = row_dtype(num_classes, num_members, key_bytes)
     if samples.dtype != expected or samples.shape != (num_samples,):
         raise FormatError(
@@ -207,17 +243,28 @@ def _check_files(index: DatasetIndex) -> None:
     total = 0
     for number, shard in enumerate(index.shards):
         if Path(shard.name).name != shard.name:
-            raise FormatError(f"{index.root / INDEX_NAME}: shard name {shard.name!r} leads out of the folder")
+            raise FormatError(
+                f"{index.root / INDEX_NAME}: shard name {shard.name!r} leads out of the folder"
+            )
         path = index.shard_path(number)
         try:
             found = path.stat().st_size if path.is_file() else None
         except OSError as error:  # such as a name longer than the file system takes
-            raise FormatError(f"{path}: cannot be looked at ({error.strerror}); pack this split again") from error
+            raise FormatError(
+                f"{path}: cannot be looked at ({error.strerror}); pack this split again"
+            ) from error
         if found != shard.num_bytes:
             state = "is missing" if found is None else f"has {found} bytes"
             again = "run the same preprocess.shard command again to"
-            mended = f"restore what it links to, or {again} index again" if index.in_place else f"{again} restore it"
+            mended = (
+                f"restore what it links to, or {again} index again"
+                if index.in_place
+                else f"{again} restore it"
+            )
             raise FormatError(f"{path}: {state}, the index says {shard.num_bytes} bytes; {mended}")
         total += shard.num_samples
     if total != index.num_samples:
-        raise FormatError(f"{index.root}: shards hold {total} samples, samples.npy {index.num_samples}; pack again")
+        raise FormatError(
+            f"{index.root}: shards hold {total} samples, samples.npy {index.num_samples}; pack "
+            f"again"
+        )

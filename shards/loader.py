@@ -1,7 +1,8 @@
 """The loader: whole batches made by threads of this process, straight into a ring of slots.
 
-Why threads: what costs time (cutting tiles, decoding, resizing) runs outside the GIL, and a batch then never crosses a
-process boundary. Each thread makes a whole batch, so nothing is handed over per image.
+Why threads: what costs time (cutting tiles, decoding, resizing) runs outside the GIL, and a batch
+then never crosses a process boundary. Each thread makes a whole batch, so nothing is handed over
+per image.
 """
 
 import os
@@ -26,7 +27,8 @@ from shards.sampler import Plan, World
 __all__ = ["Cache", "Loader", "View"]
 
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
-JOIN_TIMEOUT_S = 10.0  # so long the end of an iteration waits for batches that nobody wants any more
+# so long the end of an iteration waits for batches that nobody wants any more
+JOIN_TIMEOUT_S = 10.0
 BATCHES_AHEAD = 2  # beyond those being made: one to hand out at once, one as slack for a slow one
 
 
@@ -36,7 +38,14 @@ class _Making:
     Invariant: handed out <= made <= claimed <= handed out + num_threads + BATCHES_AHEAD.
     """
 
-    def __init__(self, maker: BatchMaker, epoch: int, first_step: int, num_threads: int, read_timeout_s: float) -> None:
+    def __init__(
+        self,
+        maker: BatchMaker,
+        epoch: int,
+        first_step: int,
+        num_threads: int,
+        read_timeout_s: float,
+    ) -> None:
         self._maker = maker
         self._epoch = epoch
         self._last_step = maker.plan.num_steps
@@ -49,7 +58,8 @@ class _Making:
         self._num_skipped = 0
         self._changed = threading.Condition()
         self._threads = [
-            threading.Thread(target=self._run, name=f"tarmac-loader-{i}", daemon=True) for i in range(num_threads)
+            threading.Thread(target=self._run, name=f"tarmac-loader-{i}", daemon=True)
+            for i in range(num_threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -57,15 +67,20 @@ class _Making:
     def next(self) -> Batch:
         """Wait for the next batch in order; what a thread raised while making it is raised here.
 
-        Raises DataError where reading one sample does not end, SampleError where one rank skips too many.
+        Raises DataError where reading one sample does not end, SampleError where one rank skips too
+        many.
         """
         with self._changed:
             num_seen = -1
-            while not self._changed.wait_for(lambda: self._handed_out in self._made, self._read_timeout_s):
+            while not self._changed.wait_for(
+                lambda: self._handed_out in self._made, self._read_timeout_s
+            ):
                 watch = self._watches.get(self._handed_out)
-                if watch is not None and watch.num_seen == num_seen:  # still at the same sample as a timeout ago
+                # still at the same sample as a timeout ago
+                if watch is not None and watch.num_seen == num_seen:
                     raise DataError(
-                        f"{watch.where()}: reading it has not ended for {self._read_timeout_s:g} s: "
+                        f"{watch.where()}: reading it has not ended for {self._read_timeout_s:g} "
+                        f"s: "
                         "does its file system hang?"
                     )
                 num_seen = -1 if watch is None else watch.num_seen
@@ -80,11 +95,14 @@ class _Making:
         return made
 
     def stop(self) -> None:
-        """Let the threads finish their batch and end; one whose read hangs is left behind, it ends with the process."""
+        """Let the threads finish their batch and end; one whose read hangs is left behind, it ends
+        with the process.
+        """
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        # The garbage collector may end an abandoned iteration inside one of its own threads: no waiting there.
+        # The garbage collector may end an abandoned iteration inside one of its own threads: no
+        # waiting there.
         if threading.current_thread() not in self._threads:
             ends_at = time.monotonic() + JOIN_TIMEOUT_S
             for thread in self._threads:
@@ -93,7 +111,9 @@ class _Making:
 
     def _claim(self) -> int | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._claimed < self._handed_out + self._limit)
+            self._changed.wait_for(
+                lambda: self._stopped or self._claimed < self._handed_out + self._limit
+            )
             if self._stopped or self._claimed >= self._last_step:
                 return None
             self._claimed += 1
@@ -131,16 +151,18 @@ def _alone() -> World:
     if num_ranks > 1:
         raise DataError(
             f"this process is one of {num_ranks} ranks, but the loader was given no world: give "
-            f"world=World(rank, {num_ranks}) to read this rank's part, or world=World() to read all samples"
+            f"world=World(rank, {num_ranks}) to read this rank's part, or world=World() to read "
+            f"all samples"
         )
     return World()
 
 
 class _Steps(IterableDataset[Batch]):
-    """The dataset that DataLoader iterates over: the rest of an epoch (the whole of it, unless a state was loaded).
+    """The dataset that DataLoader iterates over: the rest of an epoch (the whole of it, unless a
+    state was loaded).
 
-    It knows nothing of its Loader: in a cycle the two, and a cache with them, would outlive their last user until the
-    garbage collector comes.
+    It knows nothing of its Loader: in a cycle the two, and a cache with them, would outlive their
+    last user until the garbage collector comes.
     """
 
     def __init__(self, maker: BatchMaker, num_threads: int, read_timeout_s: float) -> None:
@@ -156,8 +178,10 @@ class _Steps(IterableDataset[Batch]):
         num_ranks = _num_ranks()
         if num_ranks > 1:
             raise DataError(
-                f"this loader gives each of {num_ranks} ranks its part already: another DataLoader over it, as "
-                "accelerator.prepare makes one, would divide it again; do not prepare it, iterate over it itself"
+                f"this loader gives each of {num_ranks} ranks its part already: another DataLoader "
+                f"over it, as "
+                "accelerator.prepare makes one, would divide it again; do not prepare it, iterate "
+                "over it itself"
             )
         return self.batches()
 
@@ -179,7 +203,8 @@ class _Steps(IterableDataset[Batch]):
             making.stop()
 
     def _handed_out(self, making: _Making, number: int) -> Batch:
-        # Yielded from here, the batch is no local of the generator: its buffer is free when the consumer drops it.
+        # Yielded from here, the batch is no local of the generator: its buffer is free when the
+        # consumer drops it.
         batch = making.next()
         self.step = number + 1
         return batch
@@ -189,23 +214,27 @@ class _Steps(IterableDataset[Batch]):
 
 
 class Loader(DataLoader[Batch]):
-    """Deliver every sample of a split exactly once per epoch, as whole batches (shards.pipeline.batch.Batch).
+    """Deliver every sample of a split exactly once per epoch, as whole batches
+    (shards.pipeline.batch.Batch).
 
-    `train=True` shuffles all samples again each epoch and draws random-resized crops and flips; `train=False` keeps the
-    index's order and takes the centre. Every rank makes `len(self)` steps. Both order and crops are pure functions of
-    (seed, epoch, sample); neither `world`, `num_threads` nor the batch size changes them. `world` says which rank's
-    part to read: on one of several ranks it has to be given. An epoch that was read to its end moves the loader on to
-    the next one; one that was left starts again, unless `load_state_dict` says where.
+    `train=True` shuffles all samples again each epoch and draws random-resized crops and flips;
+    `train=False` keeps the index's order and takes the centre. Every rank makes `len(self)` steps.
+    Both order and crops are pure functions of (seed, epoch, sample); neither `world`, `num_threads`
+    nor the batch size changes them. `world` says which rank's part to read: on one of several ranks
+    it has to be given. An epoch that was read to its end moves the loader on to the next one; one
+    that was left starts again, unless `load_state_dict` says where.
 
-    `view` takes the place of `size`, `train` and `scale` where more is to be chosen of what is seen of an image;
-    `images` of five crops are [5 B, C, size, size], first the centres of all samples. `cache` keeps decoded images;
-    `cache="ram"` is short for `cache=Cache("ram")`. `device` is where a cache of the device is; otherwise it only says
-    where batches go: for a GPU, or any where it is not given, they are in pinned memory.
+    `view` takes the place of `size`, `train` and `scale` where more is to be chosen of what is seen
+    of an image; `images` of five crops are [5 B, C, size, size], first the centres of all samples.
+    `cache` keeps decoded images; `cache="ram"` is short for `cache=Cache("ram")`. `device` is where
+    a cache of the device is; otherwise it only says where batches go: for a GPU, or any where it is
+    not given, they are in pinned memory.
 
-    `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` says, up to one in a hundred an
-    epoch; otherwise the first one raises SampleError. Of several ranks each knows only its own: there the bound is for
-    the consumer to hold, on all at once (`bad_samples.check_skipped`), as one that stopped by itself would leave
-    the others waiting. Where reading one does not end within `read_timeout_s`, DataError names it.
+    `on_bad_sample="skip"` leaves out samples that cannot be read, as `Batch.skipped` says, up to
+    one in a hundred an epoch; otherwise the first one raises SampleError. Of several ranks each
+    knows only its own: there the bound is for the consumer to hold, on all at once
+    (`bad_samples.check_skipped`), as one that stopped by itself would leave the others waiting.
+    Where reading one does not end within `read_timeout_s`, DataError names it.
     """
 
     def __init__(
@@ -237,7 +266,9 @@ class Loader(DataLoader[Batch]):
         world = _alone() if world is None else world
         beside = View(size, train, scale)
         if view is not None and beside != View():
-            raise DataError("size, train and scale are the view's: with view=View(...) give them only there")
+            raise DataError(
+                "size, train and scale are the view's: with view=View(...) give them only there"
+            )
         view = view or beside
         cache = cache if isinstance(cache, Cache) else Cache(cache)
         plan = Plan(index.num_samples, global_batch_size, view.train, seed, world)
@@ -246,7 +277,8 @@ class Loader(DataLoader[Batch]):
         self.num_threads = num_threads
         self.maker = _maker(index, plan, view, cache, device, num_threads, on_bad_sample)
         self._steps = _Steps(self.maker, num_threads, read_timeout_s)
-        # batch_size=None: what the dataset yields is a batch already. The parent's workers would copy it.
+        # batch_size=None: what the dataset yields is a batch already. The parent's workers would
+        # copy it.
         super().__init__(self._steps, batch_size=None, num_workers=0)
 
     def __len__(self) -> int:
@@ -267,11 +299,15 @@ class Loader(DataLoader[Batch]):
         self._steps.resume_step = 0
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position of the latest iteration: `step` batches of `epoch` have been handed out."""
+        """Return the position of the latest iteration: `step` batches of `epoch` have been handed
+        out.
+        """
         return {"epoch": self._steps.epoch, "step": self._steps.step, **self._identity()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a state: the next iteration hands out batch `step` of `epoch` first, on any number of ranks."""
+        """Go on from a state: the next iteration hands out batch `step` of `epoch` first, on any
+        number of ranks.
+        """
         for name, value in self._identity().items():
             if state.get(name) != value:
                 raise DataError(
@@ -307,7 +343,13 @@ def _maker(
 ) -> BatchMaker:
     short_side = cache.side_for(view)
     if cache.kind == "device":
-        return DeviceMaker(index, plan, view, device_of(device), short_side, num_threads, on_bad_sample)
-    resident = make_resident(index, view, short_side, plan.world.num_local) if cache.kind == "ram" else None
+        return DeviceMaker(
+            index, plan, view, device_of(device), short_side, num_threads, on_bad_sample
+        )
+    resident = (
+        make_resident(index, view, short_side, plan.world.num_local)
+        if cache.kind == "ram"
+        else None
+    )
     pinned = torch.cuda.is_available() and (device is None or device_of(device).type == "cuda")
     return BatchMaker(index, plan, view, resident, on_bad_sample, pinned)

@@ -18,8 +18,8 @@ Number = int | float
 class Bounds:
     """Which numbers an option takes.
 
-    `unit` is what is counted, such as `pixels`, or what the number is, such as `a probability`. `zero` says what 0
-    means where it is outside the bounds.
+    `unit` is what is counted, such as `pixels`, or what the number is, such as `a probability`.
+    `zero` says what 0 means where it is outside the bounds.
     """
 
     ge: Number | None = None
@@ -30,7 +30,9 @@ class Bounds:
     zero: str = ""
 
     def hold(self, number: Number) -> bool:
-        """Tell whether `number` is allowed. NaN is not, where there is any bound: it compares as False."""
+        """Tell whether `number` is allowed. NaN is not, where there is any bound: it compares as
+        False.
+        """
         if self.zero and number == 0:
             return True
         return (
@@ -50,7 +52,9 @@ class Bounds:
         if self.unit and not self.unit.startswith("a "):
             text = f"{text} {self.unit}"
         elif not text.startswith("at least") and text != "0 or more":
-            text = f"{self.unit or ('a finite number' if self.lt == math.inf else 'a number')} {text}"
+            text = (
+                f"{self.unit or ('a finite number' if self.lt == math.inf else 'a number')} {text}"
+            )
         return text + (f", or 0 for {self.zero}" if self.zero else "")
 
     def _low(self) -> str:
@@ -89,9 +93,10 @@ def option(
 ) -> Any:
     """Declare a dataclass field that is also a flag, or an argument without one.
 
-    `ge`, `le`, `gt`, `lt`, `unit` and `zero` are its `Bounds`; of a tuple they bound each number. `group` is its title
-    in `--help`. `only_with` names another option and the value without which this one does nothing.
-    `free_on_resume`: a run may go on with another value and gives the same weights.
+    `ge`, `le`, `gt`, `lt`, `unit` and `zero` are its `Bounds`; of a tuple they bound each number.
+    `group` is its title in `--help`. `only_with` names another option and the value without which
+    this one does nothing. `free_on_resume`: a run may go on with another value and gives the same
+    weights.
     """
     metadata = {
         "help": help,
@@ -117,24 +122,39 @@ def declared(config: Any) -> Iterator[dataclasses.Field[Any]]:
 def check_bounds(config: Any, *, as_flags: bool = False) -> None:
     """Raise DataError for the first option whose value is out of its declared bounds.
 
-    It is named as in a configuration file, `warmup_epochs`, or with `as_flags` as on a command line, `--warmup-epochs`.
+    It is named as in a configuration file, `warmup_epochs`, or with `as_flags` as on a command
+    line, `--warmup-epochs`.
     """
     for field in declared(config):
         bounds = field.metadata["bounds"]
         value = getattr(config, field.name)
         numbers = value if isinstance(value, tuple) else (value,)
-        # None is an option that was not given, where that is its default; of others the comparison raises TypeError.
+        # None is an option that was not given, where that is its default; of others the comparison
+        # raises TypeError.
         if bounds == Bounds() or (value is None and field.default is None):
             continue
         if not all(bounds.hold(number) for number in numbers):
             name = flag(field.name) if as_flags else field.name
-            raise DataError(f"{name} is {list(value) if isinstance(value, tuple) else value}: give {bounds.remedy()}")
+            raise DataError(
+                f"{name} is {list(value) if isinstance(value, tuple) else value}: give "
+                f"{bounds.remedy()}"
+            )
 
 
 def idle(config: Any) -> dict[str, tuple[str, Any]]:
-    """Name the options that do nothing in this configuration, each with the other option and value that it needs."""
-    needed = {field.name: field.metadata["only_with"] for field in declared(config) if field.metadata["only_with"]}
-    return {name: (other, value) for name, (other, value) in needed.items() if getattr(config, other) != value}
+    """Name the options that do nothing in this configuration, each with the other option and value
+    that it needs.
+    """
+    needed = {
+        field.name: field.metadata["only_with"]
+        for field in declared(config)
+        if field.metadata["only_with"]
+    }
+    return {
+        name: (other, value)
+        for name, (other, value) in needed.items()
+        if getattr(config, other) != value
+    }
 
 
 def check_idle(config: Any) -> None:
@@ -144,7 +164,8 @@ def check_idle(config: Any) -> None:
         default = getattr(type(config), name)
         if given != default:
             raise DataError(
-                f"{name} is {spelled(given)}, but {other} is {getattr(config, other)}: leave it out "
+                f"{name} is {spelled(given)}, but {other} is {getattr(config, other)}: leave it "
+                f"out "
                 f"({flag(name)} {spelled(default)}), or give {flag(other)} {value}"
             )
 

@@ -10,8 +10,9 @@ from shards.host.compiled import compiled
 
 __all__ = ["World"]
 
-# Swap-or-not (Hoang, Morris, Rogaway, CRYPTO 2012) is a permutation of any range without cycle walking. Each round
-# halves what an order gives away of the position before it; 64 leave nothing that a test can see.
+# Swap-or-not (Hoang, Morris, Rogaway, CRYPTO 2012) is a permutation of any range without cycle
+# walking. Each round halves what an order gives away of the position before it; 64 leave nothing
+# that a test can see.
 ROUNDS = 64
 
 
@@ -47,15 +48,17 @@ def _permute(positions: np.ndarray, num_samples: int, seed: int, epoch: int) -> 
 def shuffled(positions: np.ndarray, num_samples: int, seed: int, epoch: int) -> np.ndarray:
     """Return which samples are at `positions` of an epoch's order: int64 [B] -> int64 [B].
 
-    A pure function of (num_samples, seed, epoch): nothing is stored, so 100 million samples cost no memory and
-    going on in the middle of an epoch costs no time. About 0.2 us per position.
+    A pure function of (num_samples, seed, epoch): nothing is stored, so 100 million samples cost no
+    memory and going on in the middle of an epoch costs no time. About 0.2 us per position.
     """
     return _permute(np.asarray(positions, np.int64), num_samples, seed, epoch)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of a run: global batch `b` is a slice of the epoch's order, a rank takes its part of the slice."""
+    """The batches of a run: global batch `b` is a slice of the epoch's order, a rank takes its part
+    of the slice.
+    """
 
     num_samples: int
     global_batch_size: int
@@ -77,9 +80,13 @@ class Plan:
         """List the samples of a global batch: int64 [<= global_batch_size]."""
         start = step * self.global_batch_size
         positions = np.arange(start, min(start + self.global_batch_size, self.num_samples))
-        return shuffled(positions, self.num_samples, self.seed, epoch) if self.shuffle else positions
+        return (
+            shuffled(positions, self.num_samples, self.seed, epoch) if self.shuffle else positions
+        )
 
     def local_part(self, num_global: int) -> slice:
-        """Tell which part of a global batch of `num_global` samples this rank takes; it may be empty."""
+        """Tell which part of a global batch of `num_global` samples this rank takes; it may be
+        empty.
+        """
         start = min(self.world.rank * self.local_batch_size, num_global)
         return slice(start, min(start + self.local_batch_size, num_global))

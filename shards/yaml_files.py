@@ -13,7 +13,9 @@ _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """PyYAML's safe loader, which takes the last of two equal keys and says nothing, except for that."""
+    """PyYAML's safe loader, which takes the last of two equal keys and says nothing, except for
+    that.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse a key that is there twice, and name both lines."""
@@ -23,7 +25,8 @@ class UniqueKeys(yaml.SafeLoader):
             given = (key.tag, str(key.value))
             if given in lines and key.tag != _MERGE:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value} is given twice, in lines {lines[given]} and {line}: keep one of them"
+                    problem=f"{key.value} is given twice, in lines {lines[given]} and {line}: keep "
+                    f"one of them"
                 )
             lines[given] = line
         return super().construct_mapping(node, deep)
@@ -45,7 +48,9 @@ def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 
 Words.yaml_implicit_resolvers = _resolvers()
 Words.add_implicit_resolver(
-    _BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$"), list("tTfFoO")
+    _BOOL,
+    re.compile(r"^(?:true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$"),
+    list("tTfFoO"),
 )
 Words.add_implicit_resolver(
     _FLOAT,

@@ -1,4 +1,6 @@
-"""What several rooms of the tests share: synthetic photographs, packed, and where the real ones are."""
+"""What several rooms of the tests share: synthetic photographs, packed, and where the real ones
+are.
+"""
 
 import io
 import os
@@ -21,9 +23,19 @@ from tests.building import Installed, build_both
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers further threads of torch only cost
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a test imports torch
 
-# Who asks for one of these trains, opens pages, reads real photographs, or works in an environment of its own.
+# Who asks for one of these trains, opens pages, reads real photographs, or works in an environment
+# of its own.
 SLOW_FIXTURES = {
-    *("animals", "bf16_run", "digits", "four_bands", "shades", "whole_run", "whole_sweep", "without_positives"),
+    *(
+        "animals",
+        "bf16_run",
+        "digits",
+        "four_bands",
+        "shades",
+        "whole_run",
+        "whole_sweep",
+        "without_positives",
+    ),
     *("browser", "cifar10_root", "planet_root", "voc2012_root", "distributions", "installed"),
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -36,8 +48,12 @@ def photograph(width: int, height: int, seed: int = 0) -> Image.Image:
     """Make something with edges, gradients and noise."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (max(1, height // 6), max(1, width // 6), 3), dtype=np.uint8)
-    image = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(int)
-    return Image.fromarray(np.clip(image + rng.integers(-20, 20, image.shape), 0, 255).astype(np.uint8))
+    image = np.asarray(
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    ).astype(int)
+    return Image.fromarray(
+        np.clip(image + rng.integers(-20, 20, image.shape), 0, 255).astype(np.uint8)
+    )
 
 
 def jpeg(image: Image.Image, **options) -> bytes:
@@ -48,7 +64,9 @@ def jpeg(image: Image.Image, **options) -> bytes:
 
 
 def write_photographs(folder: Path, num: int) -> list[Record]:
-    """Write JPEGs of odd sizes and every subsampling, with labels and ignored labels, into a folder."""
+    """Write JPEGs of odd sizes and every subsampling, with labels and ignored labels, into a
+    folder.
+    """
     rng = np.random.default_rng(1)
     records = []
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +90,13 @@ def write_imagefolder(root: Path, num: int) -> None:
 
 def pack(records: list[Record], root: Path, workers: int = 1, **options) -> Packing:
     """Pack records as split `train` into shards of 16 samples."""
-    settings = {"shard_bytes": 10**9, "shard_samples": 16, "max_rejects": 0, "image": ImageOptions(), **options}
+    settings = {
+        "shard_bytes": 10**9,
+        "shard_samples": 16,
+        "max_rejects": 0,
+        "image": ImageOptions(),
+        **options,
+    }
     pool = Pool(workers)
     try:
         return pack_split(Job("train", CLASSES, records, command="test", **settings), root, pool)
@@ -100,11 +124,18 @@ def index(packed) -> DatasetIndex:
 
 
 def real_data(*parts: str) -> Path:
-    """Find a folder of TARMAC_TEST_DATA, or of shared/data beside the repository; skip the test without it."""
+    """Find a folder of TARMAC_TEST_DATA, or of shared/data beside the repository; skip the test
+    without it.
+    """
     given = os.environ.get("TARMAC_TEST_DATA")
-    root = (Path(given) if given else Path(__file__).parents[2] / "shared" / "data").joinpath(*parts)
+    root = (Path(given) if given else Path(__file__).parents[2] / "shared" / "data").joinpath(
+        *parts
+    )
     if not root.is_dir():
-        pytest.skip(f"no real photographs at {root}; set TARMAC_TEST_DATA to the folder that holds {parts[0]}")
+        pytest.skip(
+            f"no real photographs at {root}; set TARMAC_TEST_DATA to the folder that holds "
+            f"{parts[0]}"
+        )
     return root
 
 
@@ -164,17 +195,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # so that this is said last, after every other reason for a skip
+# so that this is said last, after every other reason for a skip
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter):
     """Name the tests that need a browser where there is none, and say how to get one."""
     yield
     skipped = terminalreporter.stats.get("skipped", [])
-    left_out = Counter(report.nodeid.partition("[")[0] for report in skipped if NO_BROWSER in str(report.longrepr))
+    left_out = Counter(
+        report.nodeid.partition("[")[0] for report in skipped if NO_BROWSER in str(report.longrepr)
+    )
     if left_out:
         terminalreporter.section("left out: tests that open pages in Chromium", yellow=True)
         for name, num in sorted(left_out.items()):
             terminalreporter.line(f"{name} ({num})" if num > 1 else name)
         terminalreporter.line(
-            f"{left_out.total()} tests were left out. They need one of {', '.join(BROWSERS)} on the PATH, "
-            "such as from `apt-get install chromium`, and playwright from `pip install -e '.[dev]'`."
+            f"{left_out.total()} tests were left out. They need one of {', '.join(BROWSERS)} on "
+            f"the PATH, "
+            "such as from `apt-get install chromium`, and playwright from `pip install -e "
+            "'.[dev]'`."
         )

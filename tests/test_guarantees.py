@@ -8,7 +8,11 @@ from shards.options import free_on_resume
 from train.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
-ROWS = [line.split(" | ") for line in (ROOT / "docs/guarantees.md").read_text().splitlines() if line.startswith("| ")]
+ROWS = [
+    line.split(" | ")
+    for line in (ROOT / "docs/guarantees.md").read_text().splitlines()
+    if line.startswith("| ")
+]
 
 
 def test_every_promise_names_a_test_that_exists():
@@ -19,7 +23,9 @@ def test_every_promise_names_a_test_that_exists():
         assert named, promise
         path, name = named.groups()
         tree = ast.parse((ROOT / path).read_text())
-        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{path} has no {name}"
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (
+            f"{path} has no {name}"
+        )
 
 
 def test_the_options_that_may_change_on_resume_are_those_declared_so():

@@ -1,4 +1,6 @@
-"""The house rules that a reader relies on: who imports whom, how large a room is, what runs without torch."""
+"""The house rules that a reader relies on: who imports whom, how large a room is, what runs without
+torch.
+"""
 
 import ast
 import subprocess
@@ -16,8 +18,8 @@ MODULES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 } | {"tarmac": ROOT / "tarmac.py"}
 
-# Room, or module at a package's root -> the rooms and modules that it may import, besides itself. A package's own name
-# is its root: the modules beside its rooms. `pkg.*` is all of a package.
+# Room, or module at a package's root -> the rooms and modules that it may import, besides itself. A
+# package's own name is its root: the modules beside its rooms. `pkg.*` is all of a package.
 MAY_IMPORT = {
     "shards.host": {"shards.errors"},
     "shards.disk": {"shards.errors"},
@@ -124,12 +126,20 @@ MAY_IMPORT = {
         "eval.prediction",
         "shards.*",
     },
-    "train.sweep": {"train.loop", "train.run", "train.config", "train.checks", "shards.pages", "shards.disk", "shards"},
+    "train.sweep": {
+        "train.loop",
+        "train.run",
+        "train.config",
+        "train.checks",
+        "shards.pages",
+        "shards.disk",
+        "shards",
+    },
     "train": {"train.*", "shards.*"},
     "tarmac": {"shards.commandline", "shards.errors"},
 }
-# Where everything comes together -> who alone may import it; that a command imports nothing else of the kind keeps
-# its --help fast.
+# Where everything comes together -> who alone may import it; that a command imports nothing else of
+# the kind keeps its --help fast.
 COMPOSITION_ROOTS = {
     "eval.evaluation": "eval.__main__",
     "eval.predict_pictures": "eval.predict",
@@ -148,7 +158,9 @@ def room_of(module: str) -> str:
 
 
 def imported(source: str, where: str = "") -> Iterator[str]:
-    """Name what a module's code imports, at any depth: `from a import b` is a.b where that is a module."""
+    """Name what a module's code imports, at any depth: `from a import b` is a.b where that is a
+    module.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -238,7 +250,11 @@ VIOLATIONS = {
 def test_a_violation_of_each_row_is_found(module):
     target = VIOLATIONS[module]
     package, _, name = target.rpartition(".")
-    sources = [f"import {target}", f"def f():\n    from {target} import x", f"from {package or target} import {name}"]
+    sources = [
+        f"import {target}",
+        f"def f():\n    from {target} import x",
+        f"from {package or target} import {name}",
+    ]
     for source in sources:
         assert {room_of(found) for found in imported(source)} == {room_of(target)}
         assert not all(is_allowed(module, found) for found in imported(source))
@@ -282,8 +298,14 @@ def test_no_file_is_two_rooms(path):
 
 
 def test_packing_needs_no_torch():
-    modules = ["shards.disk.writer", "shards.index", *(name for name in MODULES if name.startswith("preprocess."))]
-    script = "import sys, importlib\n" + "".join(f"importlib.import_module({name!r})\n" for name in modules)
+    modules = [
+        "shards.disk.writer",
+        "shards.index",
+        *(name for name in MODULES if name.startswith("preprocess.")),
+    ]
+    script = "import sys, importlib\n" + "".join(
+        f"importlib.import_module({name!r})\n" for name in modules
+    )
     script += "sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=120)
 
@@ -311,7 +333,9 @@ finally:
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_waits_for_no_library_that_takes_seconds_to_import(module):
     script = HELP.format(module=module)
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: ")
     assert done.stdout.splitlines()[-1].strip() == "imported:"

@@ -15,7 +15,9 @@ PAGE = "tests/train/sweep/test_sweep.py::test_the_page_shows_every_run_in_its_ow
 def test_without_a_browser_the_last_lines_name_what_was_left_out_and_the_remedy(tmp_path):
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", PAGE]
     environment = {**os.environ, "PATH": str(tmp_path)}
-    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     title, name, remedy, closing = done.stdout.splitlines()[-4:]
     assert "left out" in title

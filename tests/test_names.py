@@ -1,4 +1,6 @@
-"""The house rules of names and lines: what is public, one name for one thing, one assignment a line."""
+"""The house rules of names and lines: what is public, one name for one thing, one assignment a
+line.
+"""
 
 import ast
 import importlib
@@ -22,12 +24,18 @@ def test_a_class_or_function_has_a_name_of_its_own():
 
 
 def test_a_module_has_a_name_of_its_own():
-    bases = {module: [module.split(".")[-1]] for module, path in MODULES.items() if path.name != "__init__.py"}
+    bases = {
+        module: [module.split(".")[-1]]
+        for module, path in MODULES.items()
+        if path.name != "__init__.py"
+    }
     assert set(repeated(bases)) - MANY_MODULES == set()
 
 
 def test_repeated_names_are_found():
-    first = ast.parse("class Row:\n    def read(self): ...\ndef read(): ...\ndef _own(): ...\ndef main(): ...")
+    first = ast.parse(
+        "class Row:\n    def read(self): ...\ndef read(): ...\ndef _own(): ...\ndef main(): ..."
+    )
     second = ast.parse("async def read(): ...\ndef _own(): ...\ndef main(): ...")
     names = {"a": list(public_names(first)), "b": list(public_names(second))}
     assert repeated(names) == {"read": ["a", "b"]}
@@ -53,7 +61,9 @@ def test_a_public_name_is_there_and_says_what_it_is(public):
     module, _, name = public.rpartition(".")
     found = getattr(importlib.import_module(module), name)
     assert found.__doc__, public
-    assert not found.__doc__.startswith(f"{name}("), f"{public} has only what a dataclass writes by itself"
+    assert not found.__doc__.startswith(f"{name}("), (
+        f"{public} has only what a dataclass writes by itself"
+    )
     for member, value in vars(found).items() if inspect.isclass(found) else ():
         if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
             assert value.__doc__, f"{public}.{member}"
@@ -61,7 +71,9 @@ def test_a_public_name_is_there_and_says_what_it_is(public):
 
 def stray(tree: ast.Module) -> list[str]:
     """Find the assignments in parallel that swap nothing."""
-    return [f"line {node.lineno}: {ast.unparse(node)}" for node in parallel(tree) if not is_swap(node)]
+    return [
+        f"line {node.lineno}: {ast.unparse(node)}" for node in parallel(tree) if not is_swap(node)
+    ]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -21,16 +21,26 @@ from train.sweep.points import points
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 TEXTS = [*RECIPES, ROOT / "docs/recipes.md"]
-COMMAND = re.compile(r"^(?:# )?(?:python|accelerate launch[-\w ]*?) -m (\S+)((?: (?!#)[^\n]*)?)$", re.MULTILINE)
+COMMAND = re.compile(
+    r"^(?:# )?(?:python|accelerate launch[-\w ]*?) -m (\S+)((?: (?!#)[^\n]*)?)$", re.MULTILINE
+)
 CHANNELS = {"planet-rgbn": 4, "planet-two-networks": 4}
 
 
 def read(argv: list[str]) -> TrainConfig:
-    return parse(TrainConfig, joined(config_first(argv), "--sweep"), prog="train", description="", config_file=True)
+    return parse(
+        TrainConfig,
+        joined(config_first(argv), "--sweep"),
+        prog="train",
+        description="",
+        config_file=True,
+    )
 
 
 def commands(path: Path) -> list[tuple[str, list[str]]]:
-    """The module and the arguments of every command in a text; a line that ends in a backslash goes on."""
+    """The module and the arguments of every command in a text; a line that ends in a backslash goes
+    on.
+    """
     text = path.read_text().replace("\\\n", " ")
     return [(module, shlex.split(rest)) for module, rest in COMMAND.findall(text)]
 
@@ -94,7 +104,8 @@ def test_a_file_of_that_path_wins(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("digits").write_text("out: runs/mine\n")
     assert read(["--config", "digits"]).out == "runs/mine"
-    assert read(["--lr", "1"]).out == "runs/digits"  # without --config it is ours, whatever files there are
+    # without --config it is ours, whatever files there are
+    assert read(["--lr", "1"]).out == "runs/digits"
 
 
 @pytest.mark.parametrize("name", ["voc-resnet", "mine.yaml", "recipes/mine.yaml"])

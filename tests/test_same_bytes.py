@@ -1,4 +1,6 @@
-"""The same commands write the same bytes in two processes whose sets and dicts of text are in other orders."""
+"""The same commands write the same bytes in two processes whose sets and dicts of text are in other
+orders.
+"""
 
 import shutil
 import sys
@@ -9,7 +11,17 @@ import pytest
 from preprocess.sources.digits import write_digits
 from tests.building import ROOT, run
 
-SMALL = ["--model", "test_convnext", "--size", "32", "--precision", "no", "--no-tensorboard", "--epochs", "1"]
+SMALL = [
+    "--model",
+    "test_convnext",
+    "--size",
+    "32",
+    "--precision",
+    "no",
+    "--no-tensorboard",
+    "--epochs",
+    "1",
+]
 COMMANDS = [
     ["preprocess.shard", "--source", "voc", "--root", "source", "--out", "data", "--workers", "2"],
     ["preprocess.inspect", "data", "--out", "inspect"],
@@ -22,7 +34,9 @@ PROMISED |= {"results/metrics.json", "results/report.html", "results/predictions
 
 
 def outputs(folder: Path, source: Path, hash_seed: str) -> dict[str, bytes]:
-    """Run every command in a folder of its own, by the same relative paths; return the files that they wrote."""
+    """Run every command in a folder of its own, by the same relative paths; return the files that
+    they wrote.
+    """
     shutil.copytree(source, folder / "source")
     for words in COMMANDS:
         variables = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}

@@ -1,4 +1,6 @@
-"""The command `tarmac`: what it lists, how it starts the others, and what it says to what it does not know."""
+"""The command `tarmac`: what it lists, how it starts the others, and what it says to what it does
+not know.
+"""
 
 import sys
 from pathlib import Path
@@ -27,7 +29,11 @@ def test_help_lists_every_command_in_a_line(words, tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0] == "usage: tarmac COMMAND [options]"
     for name, command in COMMANDS.items():
-        assert [line for line in lines if line.split()[:1] == [name] and line.endswith(f"  {command.does}")]
+        assert [
+            line
+            for line in lines
+            if line.split()[:1] == [name] and line.endswith(f"  {command.does}")
+        ]
 
 
 def test_help_is_quick_because_it_imports_no_library(tmp_path):
@@ -71,7 +77,13 @@ def test_each_command_is_that_of_the_module(name, monkeypatch, capsys):
 def test_under_python_m_nothing_is_called_tarmac(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["/x/eval/__main__.py"])
     with pytest.raises(SystemExit):
-        parse(EvalConfig, ["--help"], prog="python -m eval", description="", epilog="example: python -m eval")
+        parse(
+            EvalConfig,
+            ["--help"],
+            prog="python -m eval",
+            description="",
+            epilog="example: python -m eval",
+        )
     shown = capsys.readouterr().out
     assert shown.startswith("usage: python -m eval [options]")
     assert shown.endswith("example: python -m eval\n")
@@ -81,9 +93,19 @@ def test_the_shards_are_those_of_the_module(tmp_path):
     write_imagefolder(tmp_path / "photos", 4)
     flags = ["--source", "imagefolder", "--root", "photos", "--workers", "1"]
     for command in (["tarmac", "pack"], ["preprocess.shard"]):
-        done = run([sys.executable, "-m", *command, *flags, "--out", command[-1]], tmp_path, {"PYTHONPATH": str(ROOT)})
+        done = run(
+            [sys.executable, "-m", *command, *flags, "--out", command[-1]],
+            tmp_path,
+            {"PYTHONPATH": str(ROOT)},
+        )
         assert done.returncode == 0, done.stderr
-    names = {path.relative_to(tmp_path / "pack") for path in (tmp_path / "pack").rglob("*") if path.is_file()}
+    names = {
+        path.relative_to(tmp_path / "pack")
+        for path in (tmp_path / "pack").rglob("*")
+        if path.is_file()
+    }
     assert len(names) >= 4
     for name in names:
-        assert (tmp_path / "pack" / name).read_bytes() == (tmp_path / "preprocess.shard" / name).read_bytes()
+        assert (tmp_path / "pack" / name).read_bytes() == (
+            tmp_path / "preprocess.shard" / name
+        ).read_bytes()

@@ -23,7 +23,14 @@ def wheel_files(distributions) -> set[str]:
 def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel_files):
     own = {name for name in tracked_files() if name.startswith(PACKAGES)} | {"tarmac.py"}
     expected = own | {f"train/{name}" for name in tracked_files() if name.startswith("recipes/")}
-    assert {Path(name).suffix for name in expected} >= {".py", ".html", ".css", ".js", ".yaml", ".typed"}
+    assert {Path(name).suffix for name in expected} >= {
+        ".py",
+        ".html",
+        ".css",
+        ".js",
+        ".yaml",
+        ".typed",
+    }
     there = {name for name in wheel_files if ".dist-info/" not in name}
     assert there >= expected, missing(there, expected)
     assert there == expected
@@ -46,7 +53,8 @@ def test_nothing_of_the_repository_is_imported(installed, tmp_path):
         assert ROOT not in path.parents
 
 
-@pytest.mark.slow  # 5,000 images are drawn and packed, machine code is compiled, the network is trained
+# 5,000 images are drawn and packed, machine code is compiled, the network is trained
+@pytest.mark.slow
 def test_the_bare_commands_run_from_an_empty_folder(installed, tmp_path):
     commands = [
         ["python", "-m", "preprocess.shard"],
@@ -64,7 +72,9 @@ def test_the_bare_commands_run_from_an_empty_folder(installed, tmp_path):
 
 
 def test_an_editable_install_finds_packages_before_folders_of_data(distributions, tmp_path):
-    """setuptools' other way, a finder, comes after every folder called train or eval: its pages are then not found."""
+    """setuptools' other way, a finder, comes after every folder called train or eval: its pages are
+    then not found.
+    """
     built = build("editable", distributions.sdist.parents[1] / "copy", tmp_path / "editable")
     with zipfile.ZipFile(built) as wheel:
         (pth,) = (name for name in wheel.namelist() if name.endswith(".pth"))

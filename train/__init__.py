@@ -1,7 +1,7 @@
 """Training: configuration, model, optimisation, checkpoints and the loop.
 
-Public are the commands, `python -m train` and `python -m train.export`. Everything else is private, all
-modules and folders: what it holds may change in any release.
+Public are the commands, `python -m train` and `python -m train.export`. Everything else is private,
+all modules and folders: what it holds may change in any release.
 """
 
 import sys

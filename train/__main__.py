@@ -12,7 +12,8 @@ from train.run.launch import one_line_where_a_rank_is_lost, spread
 from train.sweep.points import points
 
 WITHOUT_CONFIG = (
-    "Defaults below are those of a recipe that does not say otherwise; without --config the options start from "
+    "Defaults below are those of a recipe that does not say otherwise; without --config the "
+    "options start from "
     f"recipes/{DEFAULT}.yaml. --config voc-resnet18 finds one of Tarmac's recipes by its name."
 )
 EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.yaml --data data/voc"
@@ -22,9 +23,16 @@ def main() -> None:
     """Read the configuration and train; without --config, the recipe of the embedded default."""
     argv = joined(config_first(sys.argv[1:]), "--sweep")
     may_change = ", ".join(map(flag, free_on_resume(TrainConfig)))
-    description = f"{__doc__} {WITHOUT_CONFIG} With --resume, all options stay as they are but {may_change}."
+    description = (
+        f"{__doc__} {WITHOUT_CONFIG} With --resume, all options stay as they are but {may_change}."
+    )
     config = parse(
-        TrainConfig, argv, prog="python -m train", description=description, epilog=EXAMPLES, config_file=True
+        TrainConfig,
+        argv,
+        prog="python -m train",
+        description=description,
+        epilog=EXAMPLES,
+        config_file=True,
     )
     if config.sweep:
         points(config)  # refuses what cannot be swept
@@ -38,7 +46,9 @@ def main() -> None:
         from train.loop import train
     from train.run.ranks import leave_ranks
 
-    with one_line_where_a_rank_is_lost("go on from the last checkpoint with the same command and --resume"):
+    with one_line_where_a_rank_is_lost(
+        "go on from the last checkpoint with the same command and --resume"
+    ):
         finished = train(config)
         leave_ranks()
     if not finished:
@@ -49,11 +59,23 @@ def config_first(argv: list[str]) -> list[str]:
     """Put the file that `--config` names, or else the default, in front: flags win over it."""
     for place, arg in enumerate(argv):
         if arg.startswith("--config="):
-            return [f"--config={find_recipe(arg.partition('=')[2])}", *argv[:place], *argv[place + 1 :]]
+            return [
+                f"--config={find_recipe(arg.partition('=')[2])}",
+                *argv[:place],
+                *argv[place + 1 :],
+            ]
         if arg == "--config":
-            return [arg, *map(find_recipe, argv[place + 1 : place + 2]), *argv[:place], *argv[place + 2 :]]
+            return [
+                arg,
+                *map(find_recipe, argv[place + 1 : place + 2]),
+                *argv[:place],
+                *argv[place + 2 :],
+            ]
     if argv and "--help" not in argv and os.environ.get("RANK", "0") == "0":
-        print(f"no --config: options that are not given are those of recipes/{DEFAULT}.yaml", file=sys.stderr)
+        print(
+            f"no --config: options that are not given are those of recipes/{DEFAULT}.yaml",
+            file=sys.stderr,
+        )
     return ["--config", str(FOLDER / f"{DEFAULT}.yaml"), *argv]
 
 

@@ -1,4 +1,5 @@
-"""What a run that is yet to be trained is refused for, besides what its configuration refuses itself.
+"""What a run that is yet to be trained is refused for, besides what its configuration refuses
+itself.
 
 Earlier releases trained runs with such options; these are still read and evaluated.
 """
@@ -13,7 +14,9 @@ from train.config import TrainConfig
 
 
 def check_new(config: TrainConfig) -> None:
-    """Raise DataError for the first option that no run can follow, or that would do nothing in this one."""
+    """Raise DataError for the first option that no run can follow, or that would do nothing in this
+    one.
+    """
     for field in dataclasses.fields(config):
         given = getattr(config, field.name)
         for number in given if isinstance(given, tuple) else (given,):
@@ -22,11 +25,13 @@ def check_new(config: TrainConfig) -> None:
     check_idle(config)
     if config.tensorboard and not is_text(config.out):
         raise DataError(
-            f"out is {plain(config.out)}: TensorBoard writes into no folder whose name is no UTF-8; "
+            f"out is {plain(config.out)}: TensorBoard writes into no folder whose name is no "
+            f"UTF-8; "
             "rename it, or give --no-tensorboard"
         )
     if config.warmup_epochs > config.epochs:
         raise DataError(
-            f"warmup_epochs is {config.warmup_epochs:g}, but epochs is {config.epochs}: lr would never be reached; "
+            f"warmup_epochs is {config.warmup_epochs:g}, but epochs is {config.epochs}: lr would "
+            f"never be reached; "
             f"give at most {config.epochs}"
         )

@@ -24,47 +24,61 @@ class TrainConfig:
     """A training run. The same names are the flags (with dashes) and the keys of a recipe."""
 
     data: str = option(
-        "data/digits", "packed dataset: a folder with the splits train and val", group="data", free_on_resume=True
+        "data/digits",
+        "packed dataset: a folder with the splits train and val",
+        group="data",
+        free_on_resume=True,
     )
-    bands: Bands = option("all", "of images with more bands than RGB, those to train on", group="data")
+    bands: Bands = option(
+        "all", "of images with more bands than RGB, those to train on", group="data"
+    )
     normalize: Literal["model", "dataset", "own"] = option(
         "model",
-        "mean and std of the pixels: those the model was trained with (further bands: the training split's), the "
+        "mean and std of the pixels: those the model was trained with (further bands: the training "
+        "split's), the "
         "training split's, or your own",
         group="data",
     )
     mean: tuple[float, ...] = option(
-        (), "with --normalize own: per channel, from 0 to 1, such as [0.4589,0.4355,0.4032]", group="data"
+        (),
+        "with --normalize own: per channel, from 0 to 1, such as [0.4589,0.4355,0.4032]",
+        group="data",
     )
     std: tuple[float, ...] = option(
         (), "with --normalize own: per channel, such as [0.2239,0.2186,0.2206]", group="data"
     )
     on_bad_sample: OnBadSample = option(
         "stop",
-        "skip: leave out samples that cannot be read, list them in bad_samples.jsonl, and stop when more than one in a "
+        "skip: leave out samples that cannot be read, list them in bad_samples.jsonl, and stop "
+        "when more than one in a "
         "hundred of a split are bad",
         group="data",
         free_on_resume=True,
     )
     model: str = option(
         "resnet18",
-        "name of a timm model; or cnn or cnn_wide, two convolutions and three linear layers for small images",
+        "name of a timm model; or cnn or cnn_wide, two convolutions and three linear layers for "
+        "small images",
         group="network",
     )
     pretrained: bool = option(
-        False, "start from timm's pretrained weights (fetched from the Hugging Face hub)", group="network"
+        False,
+        "start from timm's pretrained weights (fetched from the Hugging Face hub)",
+        group="network",
     )
     weights: str = option("", "start from a local .safetensors or .pth state dict", group="network")
     size: int = option(224, "side of the network's input in pixels", ge=1, group="network")
     fusion: Fusion = option(
         "early",
-        "how further bands join RGB. early: as further input channels; late: in a network of their own, whose pooled "
+        "how further bands join RGB. early: as further input channels; late: in a network of their "
+        "own, whose pooled "
         "features are joined with those of the RGB network before the classifier",
         group="network",
     )
     new_channels: NewChannels = option(
         "kaiming",
-        "with --pretrained or --weights and more bands than RGB: how the filters of the further bands start. kaiming: "
+        "with --pretrained or --weights and more bands than RGB: how the filters of the further "
+        "bands start. kaiming: "
         "random; mean: the average of RGB's filters, which are kept",
         group="network",
     )
@@ -80,7 +94,8 @@ class TrainConfig:
     )
     augment: Augmentation = option(
         "crop",
-        "crop: random-resized crops and flips; pad: for small images, which are padded by reflected pixels, cropped "
+        "crop: random-resized crops and flips; pad: for small images, which are padded by "
+        "reflected pixels, cropped "
         "and flipped, and seen whole by validation and evaluation",
         group="augmentation",
     )
@@ -90,7 +105,9 @@ class TrainConfig:
         only_with=("augment", "crop"),
         group="augmentation",
     )
-    pad: int = option(4, "pixels added on each side", ge=0, only_with=("augment", "pad"), group="augmentation")
+    pad: int = option(
+        4, "pixels added on each side", ge=0, only_with=("augment", "pad"), group="augmentation"
+    )
     cutout: int = option(
         0,
         "side in pixels of a square that is cut out of each training image; 0 cuts none",
@@ -105,29 +122,41 @@ class TrainConfig:
     )
     cutmix: float = option(
         0.0,
-        "give images a box of another one, of a size drawn from Beta(cutmix, cutmix); 0 does not; with mixup too, each "
+        "give images a box of another one, of a size drawn from Beta(cutmix, cutmix); 0 does not; "
+        "with mixup too, each "
         "pair takes one of the two at random",
         ge=0,
         group="augmentation",
     )
     loss: Literal["auto", "bce", "focal", "asl", "cross_entropy"] = option(
         "auto",
-        "auto: bce for several labels a sample, cross_entropy for one; focal (Lin et al. 2017); asl, the asymmetric "
+        "auto: bce for several labels a sample, cross_entropy for one; focal (Lin et al. 2017); "
+        "asl, the asymmetric "
         "loss (Ridnik et al. 2021)",
         group="loss",
     )
     pos_weight: float = option(
         0.0,
-        "weight positives by their class's negatives / positives, at most by this number, such as 20; 0 does not",
+        "weight positives by their class's negatives / positives, at most by this number, such as "
+        "20; 0 does not",
         ge=1,
         zero="none",
         group="loss",
     )
-    label_smoothing: float = option(0.0, "move labels by this share towards being undecided", ge=0, lt=1, group="loss")
-    focal_alpha: float = option(
-        0.25, "weight of positives, 1 - alpha that of negatives", ge=0, le=1, only_with=("loss", "focal"), group="loss"
+    label_smoothing: float = option(
+        0.0, "move labels by this share towards being undecided", ge=0, lt=1, group="loss"
     )
-    focal_gamma: float = option(2.0, "how much less easy labels count", ge=0, only_with=("loss", "focal"), group="loss")
+    focal_alpha: float = option(
+        0.25,
+        "weight of positives, 1 - alpha that of negatives",
+        ge=0,
+        le=1,
+        only_with=("loss", "focal"),
+        group="loss",
+    )
+    focal_gamma: float = option(
+        2.0, "how much less easy labels count", ge=0, only_with=("loss", "focal"), group="loss"
+    )
     asl_gamma_neg: float = option(
         4.0, "how much less easy negatives count", ge=0, only_with=("loss", "asl"), group="loss"
     )
@@ -147,16 +176,25 @@ class TrainConfig:
         64, "samples per optimiser step, over all ranks together", ge=1, group="optimisation"
     )
     optimizer: Literal["sgd", "adamw"] = option(
-        "sgd", "sgd (with momentum, not Nesterov's) or adamw, as timm makes them", group="optimisation"
+        "sgd",
+        "sgd (with momentum, not Nesterov's) or adamw, as timm makes them",
+        group="optimisation",
     )
     lr: float = option(0.01, "learning rate after the warm-up", gt=0, group="optimisation")
     head_lr_factor: float = option(
         1.0, "learning rate of the new classifier, as a multiple of lr", gt=0, group="optimisation"
     )
     momentum: float = option(
-        0.0, "weight of the earlier steps", ge=0, lt=1, only_with=("optimizer", "sgd"), group="optimisation"
+        0.0,
+        "weight of the earlier steps",
+        ge=0,
+        lt=1,
+        only_with=("optimizer", "sgd"),
+        group="optimisation",
     )
-    weight_decay: float = option(0.0, "weight decay, of all but biases and norms", ge=0, group="optimisation")
+    weight_decay: float = option(
+        0.0, "weight decay, of all but biases and norms", ge=0, group="optimisation"
+    )
     schedule: Literal["constant", "step", "cosine"] = option(
         "constant", "course of the learning rate after the warm-up", group="optimisation"
     )
@@ -166,11 +204,16 @@ class TrainConfig:
     step_epochs: int = option(
         10, "epochs between two drops", ge=1, only_with=("schedule", "step"), group="optimisation"
     )
-    step_factor: float = option(0.1, "factor of a drop", gt=0, only_with=("schedule", "step"), group="optimisation")
-    clip_norm: float = option(0.0, "clip the gradient's norm to this; 0 does not clip", ge=0, group="optimisation")
+    step_factor: float = option(
+        0.1, "factor of a drop", gt=0, only_with=("schedule", "step"), group="optimisation"
+    )
+    clip_norm: float = option(
+        0.0, "clip the gradient's norm to this; 0 does not clip", ge=0, group="optimisation"
+    )
     ema_decay: float = option(
         0.0,
-        "average the weights with this decay per step and validate the average; the decay is warmed up: in step n it "
+        "average the weights with this decay per step and validate the average; the decay is "
+        "warmed up: in step n it "
         "is at most 1 - n^(-2/3), such as 0.99 in step 1000; 0 does not",
         ge=0,
         lt=1,
@@ -178,13 +221,15 @@ class TrainConfig:
     )
     precision: Literal["auto", "no", "bf16", "fp16"] = option(
         "auto",
-        "mixed precision; no is fp32. auto: bf16 on a GPU or CPU that has instructions for it, otherwise fp16 on a GPU "
+        "mixed precision; no is fp32. auto: bf16 on a GPU or CPU that has instructions for it, "
+        "otherwise fp16 on a GPU "
         "and fp32 on a CPU; config.yaml keeps what was chosen",
         group="speed and memory",
     )
     memory_format: MemoryFormat = option(
         "auto",
-        "layout of the network's tensors in memory; it decides speed. auto: channels_last on a GPU and in bf16, "
+        "layout of the network's tensors in memory; it decides speed. auto: channels_last on a GPU "
+        "and in bf16, "
         "contiguous in fp32 on a CPU, where channels_last makes torch crash on some machines",
         group="speed and memory",
     )
@@ -195,18 +240,26 @@ class TrainConfig:
         group="speed and memory",
     )
     eval_batch_size: int = option(
-        64, "samples per rank and step of validation", ge=1, group="speed and memory", free_on_resume=True
+        64,
+        "samples per rank and step of validation",
+        ge=1,
+        group="speed and memory",
+        free_on_resume=True,
     )
-    num_threads: int = option(2, "loader threads per rank", ge=1, group="speed and memory", free_on_resume=True)
+    num_threads: int = option(
+        2, "loader threads per rank", ge=1, group="speed and memory", free_on_resume=True
+    )
     cache: CacheName = option(
         "none",
-        "decode every image once and keep it: ram, in memory, one copy per machine; device, in the memory of each "
+        "decode every image once and keep it: ram, in memory, one copy per machine; device, in the "
+        "memory of each "
         "rank's GPU, where batches are then made",
         group="speed and memory",
     )
     cache_short_side: int = option(
         0,
-        "with --cache ram: shrink images to this short side first; with --cache device: to squares of this side; 0 is "
+        "with --cache ram: shrink images to this short side first; with --cache device: to squares "
+        "of this side; 0 is "
         "size / 0.875",
         ge=0,
         group="speed and memory",
@@ -217,9 +270,14 @@ class TrainConfig:
         group="run",
         free_on_resume=True,
     )
-    seed: int = option(0, "seed of order, crops, initial weights and dropout", ge=0, le=2**31 - 1, group="run")
+    seed: int = option(
+        0, "seed of order, crops, initial weights and dropout", ge=0, le=2**31 - 1, group="run"
+    )
     resume: bool = option(
-        False, "go on from the run folder's last checkpoint, if there is one", group="run", free_on_resume=True
+        False,
+        "go on from the run folder's last checkpoint, if there is one",
+        group="run",
+        free_on_resume=True,
     )
     save_every_steps: int = option(
         0,
@@ -230,28 +288,36 @@ class TrainConfig:
     )
     sweep: str = option(
         "",
-        "train a run for each value of a numeric option, such as lr=0.01,0.005,0.001, in folders under the run folder; "
+        "train a run for each value of a numeric option, such as lr=0.01,0.005,0.001, in folders "
+        "under the run folder; "
         "several options make a grid",
         group="run",
         free_on_resume=True,
     )
-    tensorboard: bool = option(True, "write TensorBoard logs into the run folder", group="run", free_on_resume=True)
+    tensorboard: bool = option(
+        True, "write TensorBoard logs into the run folder", group="run", free_on_resume=True
+    )
 
     def __post_init__(self) -> None:
         """Raise DataError for the first value that is out of bounds or contradicts another.
 
-        A run's own config.yaml is refused for these, too; `train.checks` is for a run that is yet to be trained.
+        A run's own config.yaml is refused for these, too; `train.checks` is for a run that is yet
+        to be trained.
         """
         check_bounds(self)
         self._check_channels()
         self._check_normalisation()
         if self.pretrained and self.weights:
-            raise DataError(f"weights is {self.weights} and pretrained is set: choose one of the two")
+            raise DataError(
+                f"weights is {self.weights} and pretrained is set: choose one of the two"
+            )
         check_scale(self.crop_scale)
         check_augmentation(self.augment, self.size, self.pad, self.cutout)
         if self.cache_short_side and (self.cache == "none" or self.augment == "pad"):
             what = f"augment is {self.augment}" if self.cache != "none" else "cache is none"
-            raise DataError(f"cache_short_side is {self.cache_short_side}, but {what}: leave it out")
+            raise DataError(
+                f"cache_short_side is {self.cache_short_side}, but {what}: leave it out"
+            )
 
     def to_yaml(self) -> str:
         """Write the resolved configuration in the form of a recipe."""
@@ -264,25 +330,32 @@ class TrainConfig:
 
     @classmethod
     def from_yaml(cls, path: Path) -> "TrainConfig":
-        """Read a run's config.yaml. Unknown keys are refused; options newer than the file take their defaults."""
+        """Read a run's config.yaml. Unknown keys are refused; options newer than the file take
+        their defaults.
+        """
         names = {field.name for field in dataclasses.fields(cls)}
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
             odd = sorted(set(values) - names)
             if odd:
                 raise DataError(
-                    f"{path}: has options that this release does not know: {', '.join(map(str, odd))}; "
+                    f"{path}: has options that this release does not know: "
+                    f"{', '.join(map(str, odd))}; "
                     "take them out, or use the release that wrote it"
                 )
-            values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+            values |= {
+                name: tuple(value) for name, value in values.items() if isinstance(value, list)
+            }
             return cls(**values)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
             raise DataError(
-                f"{path}: not the configuration of a run ({one_line(error)}); put back the file that training wrote"
+                f"{path}: not the configuration of a run ({one_line(error)}); put back the file "
+                f"that training wrote"
             ) from error
 
     def differences(self, other: "TrainConfig") -> dict[str, tuple[Any, Any]]:
-        """Tell what would make the continuation of a run another run: name -> (this value, the other's).
+        """Tell what would make the continuation of a run another run: name -> (this value, the
+        other's).
 
         An option that means nothing in either may differ.
         """
@@ -296,25 +369,34 @@ class TrainConfig:
     def _check_channels(self) -> None:
         if self.new_channels != "kaiming" and not (self.pretrained or self.weights):
             raise DataError(
-                f"new_channels is {self.new_channels}, but nothing is loaded: leave it out, or start from --pretrained "
+                f"new_channels is {self.new_channels}, but nothing is loaded: leave it out, or "
+                f"start from --pretrained "
                 "or --weights"
             )
         if self.bands == "rgb" and self.fusion == "late":
             raise DataError(
-                "fusion is late, but bands is rgb: there is nothing to join RGB with; choose one of the two"
+                "fusion is late, but bands is rgb: there is nothing to join RGB with; choose one "
+                "of the two"
             )
 
     def _check_normalisation(self) -> None:
         if self.normalize != "own":
             if self.mean or self.std:
-                raise DataError(f"mean and std are given, but normalize is {self.normalize}: give --normalize own")
+                raise DataError(
+                    f"mean and std are given, but normalize is {self.normalize}: give --normalize "
+                    f"own"
+                )
             return
         if not self.mean or len(self.mean) != len(self.std):
             raise DataError(
-                f"normalize is own, with {len(self.mean)} numbers for mean and {len(self.std)} for std: "
+                f"normalize is own, with {len(self.mean)} numbers for mean and {len(self.std)} for "
+                f"std: "
                 "give as many of each as images have channels, such as --mean [0.46,0.44,0.40]"
             )
-        if not all(0 <= value <= 1 for value in self.mean) or not all(0 < value <= 1 for value in self.std):
+        if not all(0 <= value <= 1 for value in self.mean) or not all(
+            0 < value <= 1 for value in self.std
+        ):
             raise DataError(
-                f"mean is {list(self.mean)}, std is {list(self.std)}: give shares of 255, mean from 0 to 1, std above 0"
+                f"mean is {list(self.mean)}, std is {list(self.std)}: give shares of 255, mean "
+                f"from 0 to 1, std above 0"
             )

@@ -19,10 +19,14 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
     train_index = open_split(config.data, "train")
     val_index = open_split(config.data, "val")
     if train_index.class_names != val_index.class_names:
-        raise DataError(f"{val_index.root}: its classes differ from those of {train_index.root}; pack both alike")
+        raise DataError(
+            f"{val_index.root}: its classes differ from those of {train_index.root}; pack both "
+            f"alike"
+        )
     if train_index.task != val_index.task:
         raise DataError(
-            f"{val_index.root}: its task is {val_index.task}, that of {train_index.root} {train_index.task}; "
+            f"{val_index.root}: its task is {val_index.task}, that of {train_index.root} "
+            f"{train_index.task}; "
             "pack both alike"
         )
     for index in (train_index, val_index):
@@ -60,11 +64,14 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
 
 
 def _check_labels(index: DatasetIndex) -> None:
-    """Refuse multiclass data whose samples do not have one known label each, as far as the counts of labels tell."""
+    """Refuse multiclass data whose samples do not have one known label each, as far as the counts
+    of labels tell.
+    """
     num_labels = sum(index.statistics["positives"])
     num_ignored = sum(index.statistics["ignored"])
     if index.task == "multiclass" and (num_labels != index.num_samples or num_ignored):
         raise DataError(
-            f"{index.root}: its task is multiclass, but {index.num_samples} samples have {num_labels} labels and "
+            f"{index.root}: its task is multiclass, but {index.num_samples} samples have "
+            f"{num_labels} labels and "
             f"{num_ignored} ignored ones; pack it as multi-label data, or with one label a sample"
         )

@@ -26,7 +26,9 @@ def export(config: ExportConfig) -> None:
     path = Path(config.out) if config.out else opened.path.with_name(opened.path.name + form.suffix)
     _check_path(path, form)
     model = Scorer(_classifier(opened, config.ema), opened.meta.task).eval()
-    description = file_description(opened, model.classifier, config.ema and opened.has_average, form.is_complete)
+    description = file_description(
+        opened, model.classifier, config.ema and opened.has_average, form.is_complete
+    )
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / f"model{form.suffix}"
         try:
@@ -34,7 +36,9 @@ def export(config: ExportConfig) -> None:
         except DataError:
             raise
         except Exception as error:  # an exporter fails in whatever way
-            raise DataError(f"{opened.path}: cannot be written as {config.format} ({one_line(error)[:500]})") from error
+            raise DataError(
+                f"{opened.path}: cannot be written as {config.format} ({one_line(error)[:500]})"
+            ) from error
         difference = compare_outputs(model, form, form.load(written, description), description)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, written.read_bytes())
@@ -57,8 +61,11 @@ def _classifier(opened: Checkpoint, averaged: bool) -> Classifier:
     return classifier
 
 
-def file_description(opened: Checkpoint, classifier: Classifier, averaged: bool, is_complete: bool) -> Description:
-    """Say what the file holds and what it takes: enough to use it without the run that it comes from.
+def file_description(
+    opened: Checkpoint, classifier: Classifier, averaged: bool, is_complete: bool
+) -> Description:
+    """Say what the file holds and what it takes: enough to use it without the run that it comes
+    from.
 
     `is_complete`: it takes pixels and gives probabilities by itself.
     """
@@ -67,7 +74,12 @@ def file_description(opened: Checkpoint, classifier: Classifier, averaged: bool,
     config = opened.config
     size = config.size
     short_side = round(config.size / CROP_SHARES[config.augment])
-    channels = ["red", "green", "blue", *(f"band {number}" for number in range(4, len(meta.mean) + 1))]
+    channels = [
+        "red",
+        "green",
+        "blue",
+        *(f"band {number}" for number in range(4, len(meta.mean) + 1)),
+    ]
     return {
         "model": config.model,
         "task": meta.task,
@@ -86,21 +98,30 @@ def file_description(opened: Checkpoint, classifier: Classifier, averaged: bool,
 
 
 @torch.inference_mode()
-def compare_outputs(model: Scorer, form: Format, predict: Predict, description: Description) -> float:
+def compare_outputs(
+    model: Scorer, form: Format, predict: Predict, description: Description
+) -> float:
     """Return by how much the outputs differ on random images. Raises DataError above `TOLERANCE`."""
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
     for number in BATCHES:
         shape = (number, len(description["channels"]), description["size"], description["size"])
         contrast = torch.rand((number, 1, 1, 1), generator=generator)  # from flat grey to noise
-        images = (127.5 + contrast * (255 * torch.rand(shape, generator=generator) - 127.5)).to(torch.uint8)
+        images = (127.5 + contrast * (255 * torch.rand(shape, generator=generator) - 127.5)).to(
+            torch.uint8
+        )
         own = form.own(model, images)
         given = predict(images)
         if own.shape != given.shape:
-            raise DataError(f"what was written gives {tuple(given.shape)} for {tuple(own.shape)}: it is not kept")
+            raise DataError(
+                f"what was written gives {tuple(given.shape)} for {tuple(own.shape)}: it is not "
+                f"kept"
+            )
         difference = float((own - given).abs().max() / own.abs().max().clamp(min=1))
         if not difference <= TOLERANCE:
-            raise DataError(f"what was written differs from the checkpoint by {difference:.1e}: it is not kept")
+            raise DataError(
+                f"what was written differs from the checkpoint by {difference:.1e}: it is not kept"
+            )
         largest = max(largest, difference)
     return largest
 
@@ -108,4 +129,6 @@ def compare_outputs(model: Scorer, form: Format, predict: Predict, description: 
 def _signature(description: Description) -> str:
     size = description["size"]
     num_channels = len(description["channels"])
-    return f"images [N, {num_channels}, {size}, {size}] to {len(description['class_names'])} classes"
+    return (
+        f"images [N, {num_channels}, {size}, {size}] to {len(description['class_names'])} classes"
+    )

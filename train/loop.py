@@ -1,4 +1,6 @@
-"""The training run: setup in order, then one loop over epochs, and in `train_epoch` one over batches."""
+"""The training run: setup in order, then one loop over epochs, and in `train_epoch` one over
+batches.
+"""
 
 import math
 
@@ -50,8 +52,13 @@ def train(config: TrainConfig) -> bool:
                         ranks.say(f"stopped in {where}; go on with the same command and --resume")
                         break
                     progress = session.finish_epoch(progress, cost)
-                    if progress.epoch < config.epochs and ranks.stop_agreed(stop.asked, num_steps, num_steps):
-                        ranks.say(f"stopped after epoch {epoch + 1}; go on with the same command and --resume")
+                    if progress.epoch < config.epochs and ranks.stop_agreed(
+                        stop.asked, num_steps, num_steps
+                    ):
+                        ranks.say(
+                            f"stopped after epoch {epoch + 1}; go on with the same command and "
+                            f"--resume"
+                        )
                         break
         finally:
             ranks.finish_logs()
@@ -86,9 +93,16 @@ class Session:
         if report is not None:
             self.ranks.say(f"{config.weights}: {report}")
         order = choose_format(config.memory_format, self.device, config.precision)
-        self.classifier.place(self.device, order)  # before it is copied: timm averages at once on one device only
-        self.ema = ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True) if config.ema_decay else None
-        optimizer = build_optimizer(self.classifier, head_parameters(self.classifier.network), config)
+        # before it is copied: timm averages at once on one device only
+        self.classifier.place(self.device, order)
+        self.ema = (
+            ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True)
+            if config.ema_decay
+            else None
+        )
+        optimizer = build_optimizer(
+            self.classifier, head_parameters(self.classifier.network), config
+        )
         set_lr(optimizer, 1.0)
         self.model, self.optimizer = self.ranks.prepare(self.classifier, optimizer)
         mix = Mix(config, self.train_loader.plan) if config.mixup or config.cutmix else None
@@ -105,7 +119,9 @@ class Session:
         return progress
 
     def train_epoch(self, progress: Progress, stop: Stop) -> tuple[Progress, dict[str, float]]:
-        """Train to the end of the epoch, or until asked to stop; return how far it came and what it cost."""
+        """Train to the end of the epoch, or until asked to stop; return how far it came and what it
+        cost.
+        """
         config = self.config
         num_steps = len(self.train_loader)
         step = progress.step
@@ -129,7 +145,11 @@ class Session:
                 step += 1
                 if self.ranks.stop_agreed(stop.asked, step, num_steps):
                     break
-                if config.save_every_steps and step % config.save_every_steps == 0 and step < num_steps:
+                if (
+                    config.save_every_steps
+                    and step % config.save_every_steps == 0
+                    and step < num_steps
+                ):
                     self.saving.save(self._advanced(progress, step, sums), {})
             num_images = min(step * config.global_batch_size, self.train_index.num_samples)
             cost = batches.cost(num_images - progress.step * config.global_batch_size)
@@ -139,8 +159,12 @@ class Session:
         """Validate with the averaged weights, where there are any."""
         model = self.classifier if self.ema is None else self.ema.module
         model.eval()
-        self.ranks.copy_first(list(model.buffers()))  # running statistics of batch norms are each rank's own
-        with Feed(self.val_loader, self.ranks, self.folder, "validate") as batches, self.ranks.autocast():
+        # running statistics of batch norms are each rank's own
+        self.ranks.copy_first(list(model.buffers()))
+        with (
+            Feed(self.val_loader, self.ranks, self.folder, "validate") as batches,
+            self.ranks.autocast(),
+        ):
             own = predict_own(model, batches, self.val_index.task)
         return measure_validation(own, self.loss, self.val_index.num_samples, self.ranks.sum)
 
@@ -190,7 +214,9 @@ class Session:
         where = f"{num_ranks} process{'es' if num_ranks > 1 else ''}, {self.device.type}"
         precision = f"precision {self.config.precision}{f' ({why})' if why else ''}"
         without = (
-            "" if has_metric(self.val_index) else f", best by val loss (no {metric_name(self.metric)}: no positives)"
+            ""
+            if has_metric(self.val_index)
+            else f", best by val loss (no {metric_name(self.metric)}: no positives)"
         )
         facts = [where, precision, *shown(numeric_variables())]
         return f"{self.config.model} on {', '.join(facts)}{without}"

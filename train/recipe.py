@@ -31,4 +31,7 @@ def find_recipe(given: str) -> str:
     stem = re.sub(r"\.ya?ml$", "", name[2])
     if stem in recipe_names():
         return str(FOLDER / f"{stem}.yaml")
-    raise DataError(f"--config {given}: no such file, and no recipe of that name: choose {', '.join(recipe_names())}")
+    raise DataError(
+        f"--config {given}: no such file, and no recipe of that name: choose "
+        f"{', '.join(recipe_names())}"
+    )

@@ -1,4 +1,6 @@
-"""NVIDIA DALI on the CPU: file reader, decoder that decodes the random crop, antialiased resize, flip."""
+"""NVIDIA DALI on the CPU: file reader, decoder that decodes the random crop, antialiased resize,
+flip.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,10 @@ def crops(photographs: Photographs, reading: Reading) -> tuple[Any, Any]:
         name="reader",
     )
     images = fn.decoders.image_random_crop(
-        data, output_type=types.RGB, random_area=list(reading.scale), random_aspect_ratio=[3 / 4, 4 / 3]
+        data,
+        output_type=types.RGB,
+        random_area=list(reading.scale),
+        random_aspect_ratio=[3 / 4, 4 / 3],
     )
     images = fn.resize(images, size=[reading.size, reading.size])  # linear, antialiased by default
     return fn.flip(images, horizontal=fn.random.coin_flip(probability=0.5)), numbers
@@ -38,7 +43,11 @@ class Batches:
         photographs = Photographs(Path(reading.data))
         self._labels = torch.from_numpy(photographs.labels)
         pipeline = crops(
-            photographs, reading, batch_size=reading.global_batch_size, num_threads=reading.workers, device_id=None
+            photographs,
+            reading,
+            batch_size=reading.global_batch_size,
+            num_threads=reading.workers,
+            device_id=None,
         )
         self._batches = DALIGenericIterator(
             pipeline,

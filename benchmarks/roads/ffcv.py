@@ -1,8 +1,10 @@
-"""FFCV: os_cache, random order, its own compiled decoder, crop and flip, all as its ImageNet example has them.
+"""FFCV: os_cache, random order, its own compiled decoder, crop and flip, all as its ImageNet
+example has them.
 
-`ffcv jpg` holds what RGBImageField makes of the photographs in mode jpg: it decodes them and encodes them anew with
-OpenCV at its default quality of 90. `ffcv bytes` holds the JPEG bytes as they are, which takes a field of our own
-(FFCV has none that keeps them) and is read as the others are. `ffcv raw` holds the pixels.
+`ffcv jpg` holds what RGBImageField makes of the photographs in mode jpg: it decodes them and
+encodes them anew with OpenCV at its default quality of 90. `ffcv bytes` holds the JPEG bytes as
+they are, which takes a field of our own (FFCV has none that keeps them) and is read as the others
+are. `ffcv raw` holds the pixels.
 """
 
 from collections.abc import Callable
@@ -25,7 +27,9 @@ from reading import STORED, Reading
 class KeptBytes(RGBImageField):
     """Store the file of an image that Pillow has opened instead of encoding its pixels."""
 
-    def encode(self, destination: np.ndarray, image: Image.Image, malloc: Callable[[int], Any]) -> None:
+    def encode(
+        self, destination: np.ndarray, image: Image.Image, malloc: Callable[[int], Any]
+    ) -> None:
         data = np.fromfile(image.filename, np.uint8)  # type: ignore[attr-defined]
         destination["mode"] = IMAGE_MODES["jpg"]
         destination["width"], destination["height"] = image.size

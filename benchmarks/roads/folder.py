@@ -1,7 +1,8 @@
 """A torch DataLoader over JPEG files, with torchvision's decoding and transforms.
 
-`folder pillow` is torchvision's ImageFolder with vectors for labels: Pillow decodes, crops and resizes. `folder
-decode_jpeg` keeps to tensors: torchvision.io.decode_jpeg, then transforms.v2 on uint8.
+`folder pillow` is torchvision's ImageFolder with vectors for labels: Pillow decodes, crops and
+resizes. `folder decode_jpeg` keeps to tensors: torchvision.io.decode_jpeg, then transforms.v2 on
+uint8.
 """
 
 from pathlib import Path
@@ -23,8 +24,15 @@ def augmentation(reading: Reading) -> transforms.Compose:
 
 
 def tensor_augmentation(reading: Reading) -> v2.Compose:
-    """Make the same transform for tensors: uint8 [3, H, W] -> uint8 [3, size, size], antialiased as well."""
-    return v2.Compose([v2.RandomResizedCrop(reading.size, reading.scale, antialias=True), v2.RandomHorizontalFlip()])
+    """Make the same transform for tensors: uint8 [3, H, W] -> uint8 [3, size, size], antialiased as
+    well.
+    """
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(reading.size, reading.scale, antialias=True),
+            v2.RandomHorizontalFlip(),
+        ]
+    )
 
 
 class Folder(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -42,7 +50,9 @@ class Folder(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         path = self._paths[number]
-        image = pil_loader(path) if self._pillow else decode_jpeg(read_file(path), ImageReadMode.RGB)
+        image = (
+            pil_loader(path) if self._pillow else decode_jpeg(read_file(path), ImageReadMode.RGB)
+        )
         return self._transform(image), self._labels[number]
 
 
@@ -50,5 +60,9 @@ def batches(reading: Reading) -> DataLoader:
     """Open a shuffling DataLoader whose workers stay from epoch to epoch."""
     workers = reading.workers
     return DataLoader(
-        Folder(reading), reading.global_batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        Folder(reading),
+        reading.global_batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )

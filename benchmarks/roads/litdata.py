@@ -1,4 +1,6 @@
-"""LitData: chunks of the JPEG bytes as they are; it decodes them with torchvision, transforms.v2 does the rest."""
+"""LitData: chunks of the JPEG bytes as they are; it decodes them with torchvision, transforms.v2
+does the rest.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -26,7 +28,10 @@ class Crops(StreamingDataset):
 
 def sample(photographs: Photographs, number: int) -> dict[str, Any]:
     """Make what LitData stores; of an image that Pillow has opened it copies the file."""
-    return {"image": photographs.image(number), "labels": torch.from_numpy(photographs.labels[number])}
+    return {
+        "image": photographs.image(number),
+        "labels": torch.from_numpy(photographs.labels[number]),
+    }
 
 
 def prepare(root: Path, out: Path, variant: str) -> None:
@@ -40,5 +45,8 @@ def batches(reading: Reading) -> StreamingDataLoader:
     """Open the chunks where they lie."""
     workers = reading.workers
     return StreamingDataLoader(
-        Crops(reading), batch_size=reading.global_batch_size, num_workers=workers, persistent_workers=workers > 0
+        Crops(reading),
+        batch_size=reading.global_batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )

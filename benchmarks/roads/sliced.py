@@ -1,4 +1,6 @@
-"""A torch DataLoader with Pillow over tarmac's own shards: a slice of the tar, no tar parsing, which favours it."""
+"""A torch DataLoader with Pillow over tarmac's own shards: a slice of the tar, no tar parsing,
+which favours it.
+"""
 
 import io
 
@@ -27,12 +29,18 @@ class SlicedPhotos(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
         data = self._reader.member(self._index.samples[sample], 0)
         labels = self._index.labels(slice(sample, sample + 1))[0].astype(np.float32)
-        return self._transform(Image.open(io.BytesIO(data.tobytes())).convert("RGB")), torch.from_numpy(labels)
+        return self._transform(
+            Image.open(io.BytesIO(data.tobytes())).convert("RGB")
+        ), torch.from_numpy(labels)
 
 
 def batches(reading: Reading) -> DataLoader:
     """Open a shuffling DataLoader whose workers stay from epoch to epoch."""
     photos, workers = SlicedPhotos(reading), reading.workers
     return DataLoader(
-        photos, reading.global_batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        photos,
+        reading.global_batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )

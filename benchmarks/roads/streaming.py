@@ -1,4 +1,6 @@
-"""MosaicML Streaming: MDS shards of the JPEG bytes as they are, Pillow and torchvision in DataLoader workers."""
+"""MosaicML Streaming: MDS shards of the JPEG bytes as they are, Pillow and torchvision in
+DataLoader workers.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ class Crops(StreamingDataset):
 
     def __getitem__(self, number: Any) -> Any:
         sample = super().__getitem__(number)
-        return self._transform(sample["image"].convert("RGB")), torch.from_numpy(sample["labels"].copy())
+        return self._transform(sample["image"].convert("RGB")), torch.from_numpy(
+            sample["labels"].copy()
+        )
 
 
 def prepare(root: Path, out: Path, variant: str) -> None:
@@ -39,4 +43,9 @@ def batches(reading: Reading) -> DataLoader:
     """Open the shards where they lie."""
     clean_stale_shared_memory()  # of a process that was killed
     workers = reading.workers
-    return DataLoader(Crops(reading), reading.global_batch_size, num_workers=workers, persistent_workers=workers > 0)
+    return DataLoader(
+        Crops(reading),
+        reading.global_batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )

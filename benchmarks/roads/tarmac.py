@@ -20,4 +20,10 @@ def batches(reading: Reading) -> Loader:
     """Open the split that `prepare` packed, or any other."""
     data = Path(reading.data)
     index = DatasetIndex.open(str(data if (data / "index.json").exists() else data / SPLIT))
-    return Loader(index, reading.global_batch_size, reading.size, num_threads=reading.workers, scale=reading.scale)
+    return Loader(
+        index,
+        reading.global_batch_size,
+        reading.size,
+        num_threads=reading.workers,
+        scale=reading.scale,
+    )

@@ -1,4 +1,6 @@
-"""WebDataset with Pillow and torchvision: tar shards of the JPEG bytes as they are, batched inside its workers."""
+"""WebDataset with Pillow and torchvision: tar shards of the JPEG bytes as they are, batched inside
+its workers.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ SAMPLES_PER_SHARD = 250
 
 
 class Decode:
-    """What webdataset maps over its samples: (PIL image, JSON) -> (uint8 [3, size, size], float32 [C])."""
+    """What webdataset maps over its samples: (PIL image, JSON) -> (uint8 [3, size, size], float32
+    [C]).
+    """
 
     def __init__(self, reading: Reading) -> None:
         self._num_classes = reading.num_classes
@@ -32,7 +36,9 @@ def prepare(root: Path, out: Path, variant: str) -> None:
     """Write tar shards with WebDataset's own writer."""
     photographs = Photographs(root)
     out.mkdir(parents=True)
-    with wds.ShardWriter(str(out / "train-%06d.tar"), maxcount=SAMPLES_PER_SHARD, verbose=0) as writer:
+    with wds.ShardWriter(
+        str(out / "train-%06d.tar"), maxcount=SAMPLES_PER_SHARD, verbose=0
+    ) as writer:
         for path, labels in zip(photographs.paths, photographs.labels, strict=True):
             chosen = {"labels": labels.nonzero()[0].tolist()}
             writer.write({"__key__": path.stem, "jpg": path.read_bytes(), "json": chosen})
@@ -42,7 +48,8 @@ def batches(reading: Reading) -> DataLoader:
     """Open a pipeline that batches inside its workers, as WebDataset's documentation advises."""
     urls = sorted(str(path) for path in Path(reading.data).glob("*.tar"))
     parts = [wds.split_by_worker, wds.tarfile_to_samples()]
-    if len(urls) % max(1, reading.workers):  # too few shards to go round: split the samples, so that no worker idles
+    # too few shards to go round: split the samples, so that no worker idles
+    if len(urls) % max(1, reading.workers):
         parts.reverse()
     pipeline = wds.DataPipeline(
         wds.SimpleShardList(urls),
@@ -52,4 +59,9 @@ def batches(reading: Reading) -> DataLoader:
         wds.map(Decode(reading)),
         wds.batched(reading.global_batch_size, partial=True),
     )
-    return DataLoader(pipeline, batch_size=None, num_workers=reading.workers, persistent_workers=reading.workers > 0)
+    return DataLoader(
+        pipeline,
+        batch_size=None,
+        num_workers=reading.workers,
+        persistent_workers=reading.workers > 0,
+    )

@@ -8,22 +8,28 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-# Of the classes of a matrix one in eight is worked on at a time, by all threads together: that takes up to 40 bytes
-# a score in work, so 5 a score of the matrix, and as much again that malloc holds back.
+# Of the classes of a matrix one in eight is worked on at a time, by all threads together: that
+# takes up to 40 bytes a score in work, so 5 a score of the matrix, and as much again that malloc
+# holds back.
 SHARE_AT_ONCE = 8
-SMALL_SCORES = 1 << 14  # a block up to this size costs more in calls than in memory: it may be more than its share
+# a block up to this size costs more in calls than in memory: it may be more than its share
+SMALL_SCORES = 1 << 14
 BLOCK_SCORES = 1 << 21  # no block is larger, unless a single class is
 BAR_AFTER_S = 2.0
-THREADED_SCORES = 1 << 18  # in a matrix up to this size threads would wait for Python more than they work
+# in a matrix up to this size threads would wait for Python more than they work
+THREADED_SCORES = 1 << 18
 
 
 def checked(scores: Tensor, labels: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the three as [N, K] with N >= 1 and `known` bool, or raise ValueError for shapes that do not fit.
+    """Return the three as [N, K] with N >= 1 and `known` bool, or raise ValueError for shapes that
+    do not fit.
 
     `known` None means all, as a view of one element. No samples become one that is not known.
     """
     if scores.ndim != 2:
-        raise ValueError(f"scores must be [N, K] (samples x classes), got shape {tuple(scores.shape)}")
+        raise ValueError(
+            f"scores must be [N, K] (samples x classes), got shape {tuple(scores.shape)}"
+        )
     for name, tensor in (("labels", labels), ("known", known)):
         if tensor is not None and tensor.shape != scores.shape:
             shapes = f"{tuple(scores.shape)}, got {tuple(tensor.shape)}"
@@ -37,20 +43,27 @@ def checked(scores: Tensor, labels: Tensor, known: Tensor | None) -> tuple[Tenso
     return scores, labels, known.bool()
 
 
-def over_classes(function: Callable[..., Tensor], scores: Tensor, *others: Tensor, bar: str = "") -> Tensor:
-    """Concatenate `function(scores [k, N], *others [k, M])` of all blocks of k classes, as [K, ...].
+def over_classes(
+    function: Callable[..., Tensor], scores: Tensor, *others: Tensor, bar: str = ""
+) -> Tensor:
+    """Concatenate `function(scores [k, N], *others [k, M])` of all blocks of k classes, as [K,
+    ...].
 
-    `scores` [N, K] and `others`, each [M, K], reach the function transposed and contiguous: along a stride
-    sorting takes 3 times as long. On a CPU threads take the blocks, as many as torch would use inside an
-    operator; while they run its operators use one thread each, in the whole process. Results must not depend
-    on what else is in a block. `bar` names a progress bar, for a terminal and what takes more than a few seconds.
+    `scores` [N, K] and `others`, each [M, K], reach the function transposed and contiguous: along a
+    stride sorting takes 3 times as long. On a CPU threads take the blocks, as many as torch would
+    use inside an operator; while they run its operators use one thread each, in the whole process.
+    Results must not depend on what else is in a block. `bar` names a progress bar, for a terminal
+    and what takes more than a few seconds.
     """
     num_samples, num_classes = scores.shape
     at_once = max(1, num_classes // SHARE_AT_ONCE, SMALL_SCORES // max(1, num_samples))
     threaded = scores.device.type == "cpu" and scores.numel() > THREADED_SCORES
     num_threads = min(torch.get_num_threads(), at_once) if threaded else 1
     step = max(1, min(at_once // num_threads, BLOCK_SCORES // max(1, num_samples)))
-    parts = [slice(first, min(first + step, num_classes)) for first in range(0, max(1, num_classes), step)]
+    parts = [
+        slice(first, min(first + step, num_classes))
+        for first in range(0, max(1, num_classes), step)
+    ]
 
     @torch.no_grad()  # in the thread that runs it
     def block(part: slice) -> Tensor:
@@ -71,10 +84,11 @@ def _shown(blocks: Iterable[Tensor], num_blocks: int, bar: str) -> Iterable[Tens
 
 @contextmanager
 def _serial_operators() -> Iterator[None]:
-    """Let torch's operators use one thread each: threads of this package share the cores out by blocks.
+    """Let torch's operators use one thread each: threads of this package share the cores out by
+    blocks.
 
-    Threads inside an operator wait for each other at its end, some thirty times a block; beside another busy
-    process that costs up to 20 times the work itself.
+    Threads inside an operator wait for each other at its end, some thirty times a block; beside
+    another busy process that costs up to 20 times the work itself.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -24,17 +24,20 @@ class Reliability(NamedTuple):
     def expected_error(self) -> Tensor:
         """Return the expected calibration error [K], NaN for a class without known entries.
 
-        It is the mean distance between the share of positives and the mean score of a bin, weighted by its entries.
+        It is the mean distance between the share of positives and the mean score of a bin, weighted
+        by its entries.
         """
         return (self.positive - self.score).abs().sum(0) / self.entries.sum(0)
 
 
-def reliability(scores: Tensor, labels: Tensor, known: Tensor | None = None, num_bins: int = NUM_BINS) -> Reliability:
+def reliability(
+    scores: Tensor, labels: Tensor, known: Tensor | None = None, num_bins: int = NUM_BINS
+) -> Reliability:
     """Sort the known entries [N, K] into bins of score; labels are positive where > 0.
 
-    Scores are probabilities: one outside 0 to 1 counts as the nearer end, and a class with a known NaN has NaN for its
-    sums of scores. These are the same to the last bit in any order of samples, on any device: they are summed in
-    integers, of 2**-42 for a million samples.
+    Scores are probabilities: one outside 0 to 1 counts as the nearer end, and a class with a known
+    NaN has NaN for its sums of scores. These are the same to the last bit in any order of samples,
+    on any device: they are summed in integers, of 2**-42 for a million samples.
     """
 
     def block(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:

@@ -39,7 +39,9 @@ class Curve:
         return torch.minimum(places, self.num_known)
 
     def gained(self, counts: Tensor) -> Tensor:
-        """Return by how much rising `counts` [k, N] have risen since the previous run of ties; 0 inside a run."""
+        """Return by how much rising `counts` [k, N] have risen since the previous run of ties; 0
+        inside a run.
+        """
         ends = counts * self.is_last
         before = ends.cummax(1).values
         ends[:, 1:] -= before[:, :-1]
@@ -73,7 +75,8 @@ class SortedBlock(Curve):
 
 
 def sorted_block(scores: Tensor, labels: Tensor, known: Tensor) -> SortedBlock:
-    """Sort rows [k, N], labels positive where > 0: for several measures, or for those that need the samples.
+    """Sort rows [k, N], labels positive where > 0: for several measures, or for those that need the
+    samples.
 
     One measure that needs no samples is faster from `curve`, which gathers nothing.
     """
@@ -83,14 +86,17 @@ def sorted_block(scores: Tensor, labels: Tensor, known: Tensor) -> SortedBlock:
     is_last = torch.ones_like(positive)
     torch.ne(order[:, 1:], order[:, :-1], out=is_last[:, :-1])
     true_positives = positive.cumsum(1, dtype=torch.int32)
-    return SortedBlock(order, true_positives, is_last, known.sum(1, keepdim=True), scores.dtype, places)
+    return SortedBlock(
+        order, true_positives, is_last, known.sum(1, keepdim=True), scores.dtype, places
+    )
 
 
 def curve(scores: Tensor, labels: Tensor, known: Tensor) -> Curve:
     """Sort rows [k, N], labels positive where > 0.
 
-    The label rides in the lowest bit of the sort key where there is room, which spares a sort of places and a
-    random gather: 16-bit scores are sorted as int32, 32-bit ones as int64. 64-bit ones need the places.
+    The label rides in the lowest bit of the sort key where there is room, which spares a sort of
+    places and a random gather: 16-bit scores are sorted as int32, 32-bit ones as int64. 64-bit ones
+    need the places.
     """
     order = ~sortable(scores)  # ~ turns the order of integers round
     positive = (labels > 0) & known
@@ -112,10 +118,12 @@ def curve(scores: Tensor, labels: Tensor, known: Tensor) -> Curve:
 
 
 def weighted_mean(shares: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean [k] of `shares`, float64 [k, N] in [0, 1], weighted by integers >= 0 of at most N in all.
+    """Return the mean [k] of `shares`, float64 [k, N] in [0, 1], weighted by integers >= 0 of at
+    most N in all.
 
-    The sum is taken in integers, of 2**-42 for a million: so it is the same to the last bit in any order, on any
-    device, on any number of threads or ranks. NaN where all weights are 0. `shares` is used up: overwritten.
+    The sum is taken in integers, of 2**-42 for a million: so it is the same to the last bit in any
+    order, on any device, on any number of threads or ranks. NaN where all weights are 0. `shares`
+    is used up: overwritten.
     """
     scale = 2.0 ** (62 - shares.shape[1].bit_length())
     total = shares.mul_(scale).long().mul_(weights).sum(1)

@@ -1,8 +1,10 @@
-"""The PASCAL VOC devkit's two average precisions, VOC2007's on 11 points and the interpolated one since VOC2010.
+"""The PASCAL VOC devkit's two average precisions, VOC2007's on 11 points and the interpolated one
+since VOC2010.
 
-As the devkit's VOCevalcls.m has them, which differs from `eval.metrics.average_precision` in two ways: precision is
-the highest at that recall or any higher one, and every sample is a threshold of its own, tied ones in the order of
-the rows (so the order of samples matters here, and nowhere else).
+As the devkit's VOCevalcls.m has them, which differs from `eval.metrics.average_precision` in two
+ways: precision is the highest at that recall or any higher one, and every sample is a threshold of
+its own, tied ones in the order of the rows (so the order of samples matters here, and nowhere
+else).
 """
 
 import torch
@@ -15,11 +17,14 @@ NAN = float("nan")
 NUM_POINTS = 11
 
 
-def average_precision_11_points(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
+def average_precision_11_points(
+    scores: Tensor, labels: Tensor, known: Tensor | None = None
+) -> Tensor:
     """Return VOC2007's AP of each class, float64 [K]: the mean precision at recalls 0, 0.1, ..., 1.
 
-    Recalls are compared as fractions of whole numbers: 3 of 10 reaches 0.3, where floating point (0.1 * 3) misses
-    it. NaN where a class has no known positive or a known NaN score. Arguments as for `average_precision`.
+    Recalls are compared as fractions of whole numbers: 3 of 10 reaches 0.3, where floating point
+    (0.1 * 3) misses it. NaN where a class has no known positive or a known NaN score. Arguments as
+    for `average_precision`.
     """
     return over_classes(_block_11_points, *checked(scores, labels, known))
 
@@ -33,16 +38,21 @@ def average_precision_11_points_of(found: SortedBlock) -> Tensor:
     num_positives = found.num_positives[:, None]
     num_places = found.order.shape[1]
     tenths = torch.arange(NUM_POINTS, device=found.order.device)
-    needed = (num_positives * tenths + NUM_POINTS - 2) // (NUM_POINTS - 1)  # positives for that recall, rounded up
+    # positives for that recall, rounded up
+    needed = (num_positives * tenths + NUM_POINTS - 2) // (NUM_POINTS - 1)
     places = torch.searchsorted(found.true_positives.long(), needed)
     values = _best_precision(found).gather(1, places.clamp(max=num_places - 1)).mean(1)
     return values.masked_fill(_undefined(found), NAN)
 
 
-def interpolated_average_precision(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the devkit's AP since VOC2010 of each class, float64 [K]: the area under the interpolated curve.
+def interpolated_average_precision(
+    scores: Tensor, labels: Tensor, known: Tensor | None = None
+) -> Tensor:
+    """Return the devkit's AP since VOC2010 of each class, float64 [K]: the area under the
+    interpolated curve.
 
-    NaN where a class has no known positive or a known NaN score. Arguments as for `average_precision`.
+    NaN where a class has no known positive or a known NaN score. Arguments as for
+    `average_precision`.
     """
     return over_classes(_block_interpolated, *checked(scores, labels, known))
 
@@ -52,12 +62,18 @@ def _block_interpolated(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor
 
 
 def interpolated_average_precision_of(found: SortedBlock) -> Tensor:
-    """Return the devkit's AP since VOC2010, [k], of a sorted block: recall rises at the positives alone."""
-    return weighted_mean(_best_precision(found), found.is_positive).masked_fill(_undefined(found), NAN)
+    """Return the devkit's AP since VOC2010, [k], of a sorted block: recall rises at the positives
+    alone.
+    """
+    return weighted_mean(_best_precision(found), found.is_positive).masked_fill(
+        _undefined(found), NAN
+    )
 
 
 def _best_precision(found: SortedBlock) -> Tensor:
-    """Return the best precision at each place or behind it, float64 [k, N]; every sample is a threshold."""
+    """Return the best precision at each place or behind it, float64 [k, N]; every sample is a
+    threshold.
+    """
     precision = found.true_positives.double() / found.predicted().clamp_(min=1)
     return precision.flip(1).cummax(1).values.flip(1)
 

@@ -14,7 +14,8 @@ NAN = float("nan")
 class LabelRanking(NamedTuple):
     """Three measures of each of N samples, float64 [N]: NaN where a sample has a known NaN score.
 
-    `counted`, bool [N], is False for a sample without any known label, which has no weight in the means.
+    `counted`, bool [N], is False for a sample without any known label, which has no weight in the
+    means.
     """
 
     average_precision: Tensor
@@ -23,7 +24,8 @@ class LabelRanking(NamedTuple):
     counted: Tensor
 
     def means(self) -> Tensor:
-        """Return the means over the counted samples, float64 [3]; NaN where one is NaN, or none is counted.
+        """Return the means over the counted samples, float64 [3]; NaN where one is NaN, or none is
+        counted.
 
         The same to the last bit in any order of samples, on any number of threads.
         """
@@ -35,15 +37,19 @@ class LabelRanking(NamedTuple):
 
 
 def label_ranking(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> LabelRanking:
-    """Rank the known labels of each sample by score, [N, K], and measure the ranks of its positive ones.
+    """Rank the known labels of each sample by score, [N, K], and measure the ranks of its positive
+    ones.
 
-    - `average_precision`: over the positives the mean share of positives among the labels that score at least
-      as high; 1 without a positive. Its mean is `sklearn.metrics.label_ranking_average_precision_score`.
-    - `coverage`: how many labels score at least as high as the lowest positive; 0 without one. `coverage_error`.
-    - `loss`: the share of pairs of a positive and a negative in which the positive does not score higher; 0
-      without a pair. `label_ranking_loss`.
+    - `average_precision`: over the positives the mean share of positives among the labels that
+      score at least as high; 1 without a positive. Its mean is
+      `sklearn.metrics.label_ranking_average_precision_score`.
+    - `coverage`: how many labels score at least as high as the lowest positive; 0 without one.
+      `coverage_error`.
+    - `loss`: the share of pairs of a positive and a negative in which the positive does not score
+      higher; 0 without a pair. `label_ranking_loss`.
 
-    A label with `known` False is left out of its sample: the values are scikit-learn's on the others alone.
+    A label with `known` False is left out of its sample: the values are scikit-learn's on the
+    others alone.
     """
     # Samples take the place of the classes: what a class's AP is over samples, LRAP is over labels.
     by_label = checked(scores.T, labels.T, None if known is None else known.T)
@@ -66,5 +72,7 @@ def _block_label_ranking(scores: Tensor, labels: Tensor, known: Tensor) -> Tenso
     in_order = (found.gained(negatives) * (positives - gained)).sum(1)
     pairs = num_positives * num_negatives
     loss = ((pairs - in_order).double() / pairs).masked_fill(pairs == 0, 0)
-    values = torch.stack([lrap, coverage.double(), loss], 1).masked_fill(found.has_nan[:, None], NAN)
+    values = torch.stack([lrap, coverage.double(), loss], 1).masked_fill(
+        found.has_nan[:, None], NAN
+    )
     return torch.cat([values, known.any(1, keepdim=True).double()], 1)

@@ -1,4 +1,6 @@
-"""ROC AUC, and F1 at a given or at the best threshold, of every class at once. Conventions as in `eval.metrics`."""
+"""ROC AUC, and F1 at a given or at the best threshold, of every class at once. Conventions as in
+`eval.metrics`.
+"""
 
 import torch
 from torch import Tensor
@@ -10,10 +12,12 @@ NAN = float("nan")
 
 
 def roc_auc(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
-    """Return the area under the ROC curve of each class, float64 [K], as `sklearn.metrics.roc_auc_score`.
+    """Return the area under the ROC curve of each class, float64 [K], as
+    `sklearn.metrics.roc_auc_score`.
 
-    It is the share of pairs of a known positive and a known negative in which the positive scores higher, ties
-    counting half. NaN where a class has no positive or no negative, or a known NaN score.
+    It is the share of pairs of a known positive and a known negative in which the positive scores
+    higher, ties counting half. NaN where a class has no positive or no negative, or a known NaN
+    score.
     """
     return over_classes(_block_roc_auc, *checked(scores, labels, known))
 
@@ -23,7 +27,9 @@ def _block_roc_auc(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
 
 
 def roc_auc_of(found: Curve) -> Tensor:
-    """Return the ROC AUC [k] of a curve, from whole numbers up to one division: pairs are counted twice."""
+    """Return the ROC AUC [k] of a curve, from whole numbers up to one division: pairs are counted
+    twice.
+    """
     positives = found.true_positives
     false_positives = found.predicted() - positives
     higher_or_tied = 2 * positives - found.gained(positives)
@@ -32,25 +38,33 @@ def roc_auc_of(found: Curve) -> Tensor:
     return (pairs.double() / all_pairs).masked_fill(found.has_nan, NAN)
 
 
-def f1(scores: Tensor, labels: Tensor, thresholds: Tensor | float = 0.5, known: Tensor | None = None) -> Tensor:
+def f1(
+    scores: Tensor, labels: Tensor, thresholds: Tensor | float = 0.5, known: Tensor | None = None
+) -> Tensor:
     """Return F1 = 2 TP / (2 TP + FP + FN) of each class, float64 [K].
 
-    Predicted positive is what scores at or above the class's threshold, compared exactly as float64; so nothing
-    where that is NaN. NaN where nothing is positive nor predicted to be (scikit-learn's `zero_division=nan`), and
-    for a class with a known NaN score.
+    Predicted positive is what scores at or above the class's threshold, compared exactly as
+    float64; so nothing where that is NaN. NaN where nothing is positive nor predicted to be
+    (scikit-learn's `zero_division=nan`), and for a class with a known NaN score.
 
     Args:
         scores: [N, K], any real dtype; give logits a threshold of 0 rather than 0.5.
         labels: [N, K], positive where > 0.
-        thresholds: a number for all classes, or [K], for example from `best_f1_thresholds` on another split.
+        thresholds: a number for all classes, or [K], for example from `best_f1_thresholds` on
+            another split.
         known: bool [N, K]; False leaves the entry out. None: everything is known.
     """
     scores, labels, known = checked(scores, labels, known)
     num_classes = scores.shape[1]
     if not isinstance(thresholds, Tensor):  # filled on the device: a copy to it would wait
-        thresholds = torch.full((num_classes,), thresholds, dtype=torch.float64, device=scores.device)
+        thresholds = torch.full(
+            (num_classes,), thresholds, dtype=torch.float64, device=scores.device
+        )
     if thresholds.shape != (num_classes,):
-        raise ValueError(f"thresholds must be one number or [K={num_classes}], got shape {tuple(thresholds.shape)}")
+        raise ValueError(
+            f"thresholds must be one number or [K={num_classes}], got shape "
+            f"{tuple(thresholds.shape)}"
+        )
     return over_classes(_block_f1, scores, labels, known, thresholds.to(torch.float64)[None])
 
 
@@ -65,8 +79,8 @@ def _block_f1(scores: Tensor, labels: Tensor, known: Tensor, limits: Tensor) -> 
 def best_f1_thresholds(scores: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
     """Return the threshold of each class at which its F1 is highest, float64 [K].
 
-    It is a score of the class, the highest of several that are as good; `f1` takes it, also for another split.
-    NaN where a class has no known positive or a known NaN score.
+    It is a score of the class, the highest of several that are as good; `f1` takes it, also for
+    another split. NaN where a class has no known positive or a known NaN score.
     """
     return over_classes(_block_best_f1, *checked(scores, labels, known))
 
@@ -76,7 +90,9 @@ def _block_best_f1(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
 
 
 def best_f1_of(found: Curve) -> tuple[Tensor, Tensor]:
-    """Return the best thresholds of a curve and the F1 there, [k] each; NaN as `best_f1_thresholds`."""
+    """Return the best thresholds of a curve and the F1 there, [k] each; NaN as
+    `best_f1_thresholds`.
+    """
     positives = found.num_positives[:, None]
     values = 2 * found.true_positives.double() / (found.predicted() + positives)
     best = values.masked_fill(~found.is_last, -1).argmax(1, keepdim=True)  # the first of equal ones

@@ -1,4 +1,6 @@
-"""Integers that sort as scores do, and the sorting of them: the basis of every metric of this package."""
+"""Integers that sort as scores do, and the sorting of them: the basis of every metric of this
+package.
+"""
 
 import numpy as np
 import torch
@@ -9,12 +11,14 @@ INTEGERS = {torch.float16: torch.int16, torch.bfloat16: torch.int16, torch.float
 
 
 def sortable(scores: Tensor) -> Tensor:
-    """Map scores, any shape and real dtype, to integers of the same order: equal for equal scores only.
+    """Map scores, any shape and real dtype, to integers of the same order: equal for equal scores
+    only.
 
-    A positive IEEE float's bits sort as an integer; of a negative one the other bits are flipped. -0 becomes
-    +0 first, since the two are equal, and every NaN becomes one value above +inf. The integers are as wide as
-    the floats: int16, int32 or int64. Integer scores go by way of float64, so those above 2**53 may tie.
-    Neither extreme of the integer dtype is ever taken, so they can mean "before" and "after everything".
+    A positive IEEE float's bits sort as an integer; of a negative one the other bits are flipped.
+    -0 becomes +0 first, since the two are equal, and every NaN becomes one value above +inf. The
+    integers are as wide as the floats: int16, int32 or int64. Integer scores go by way of float64,
+    so those above 2**53 may tie. Neither extreme of the integer dtype is ever taken, so they can
+    mean "before" and "after everything".
     """
     floats = (scores if scores.is_floating_point() else scores.to(torch.float64)) + 0.0
     floats.masked_fill_(floats.isnan(), float("nan"))
@@ -44,7 +48,9 @@ def sort_rows(keys: Tensor) -> Tensor:
 
 
 def argsort_rows(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort each row of integers [k, N] in rising order: return (sorted, places), equal ones in any order."""
+    """Sort each row of integers [k, N] in rising order: return (sorted, places), equal ones in any
+    order.
+    """
     if keys.device.type != "cpu":
         values, places = keys.sort(dim=1)
         return values, places
@@ -53,9 +59,11 @@ def argsort_rows(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def argsort_stable(order: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort each row [k, N] of what `sortable` gives in rising order: int64 (sorted, places), equal ones by place.
+    """Sort each row [k, N] of what `sortable` gives in rising order: int64 (sorted, places), equal
+    ones by place.
 
-    The place rides in the low bits of the sort key where there is room: every key differs, and one sort gives both.
+    The place rides in the low bits of the sort key where there is room: every key differs, and one
+    sort gives both.
     """
     if order.dtype == torch.int64:
         values, places = order.sort(dim=1, stable=True)

@@ -22,12 +22,17 @@ class ThresholdCounts(NamedTuple):
         return self.true_positives.double() / self.predicted
 
 
-def count_above(scores: Tensor, labels: Tensor, known: Tensor | None, steps: int) -> ThresholdCounts:
-    """Count the samples of each class that score at or above 0, 1/steps, ..., 1, compared exactly as float64."""
+def count_above(
+    scores: Tensor, labels: Tensor, known: Tensor | None, steps: int
+) -> ThresholdCounts:
+    """Count the samples of each class that score at or above 0, 1/steps, ..., 1, compared exactly
+    as float64.
+    """
     limits = torch.arange(steps + 1, dtype=torch.float64, device=scores.device) / steps
 
     def block(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-        reached = torch.bucketize(scores.double(), limits, right=True)  # how many thresholds it is at or above
+        # how many thresholds it is at or above
+        reached = torch.bucketize(scores.double(), limits, right=True)
         bins = torch.zeros((len(scores), 2, steps + 2), dtype=torch.int64, device=scores.device)
         bins[:, 0].scatter_add_(1, reached, known.long())
         bins[:, 1].scatter_add_(1, reached, ((labels > 0) & known).long())
@@ -37,11 +42,14 @@ def count_above(scores: Tensor, labels: Tensor, known: Tensor | None, steps: int
     return ThresholdCounts(counts[:, 0].T, counts[:, 1].T)
 
 
-def precision_at_recall(scores: Tensor, labels: Tensor, known: Tensor | None = None, num: int = 101) -> Tensor:
-    """Return the precision of each class where recall first reaches each of `num` values from 0 to 1.
+def precision_at_recall(
+    scores: Tensor, labels: Tensor, known: Tensor | None = None, num: int = 101
+) -> Tensor:
+    """Return the precision of each class where recall first reaches each of `num` values from 0 to
+    1.
 
-    Float64 [num, K], tied scores as one threshold; NaN for a class without a known positive. At recall 0 is
-    the precision at the first positive.
+    Float64 [num, K], tied scores as one threshold; NaN for a class without a known positive. At
+    recall 0 is the precision at the first positive.
     """
 
     def block(scores: Tensor, labels: Tensor, known: Tensor) -> Tensor:

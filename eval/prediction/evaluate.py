@@ -1,4 +1,6 @@
-"""From a predict function and the batches of a split to the scores of every sample, once, in the index's order."""
+"""From a predict function and the batches of a split to the scores of every sample, once, in the
+index's order.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,11 +16,13 @@ Gather = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Outputs:
-    """Logits and truth of samples, on the device: n samples of one rank, or all N in the index's order. K classes.
+    """Logits and truth of samples, on the device: n samples of one rank, or all N in the index's
+    order. K classes.
 
-    `logits` float32 [N, K], or [N, V, K] of a `forward` that gives V views of each image; `labels` and `known` bool
-    [N, K]; `ids` int64 [N], -1 on padding, which is not known. `scores` are probabilities: the sigmoid of the logits,
-    their softmax over the classes where the task is multiclass.
+    `logits` float32 [N, K], or [N, V, K] of a `forward` that gives V views of each image; `labels`
+    and `known` bool [N, K]; `ids` int64 [N], -1 on padding, which is not known. `scores` are
+    probabilities: the sigmoid of the logits, their softmax over the classes where the task is
+    multiclass.
     """
 
     logits: torch.Tensor
@@ -34,24 +38,38 @@ class Outputs:
 
 @torch.inference_mode()
 def predict_own(forward: Forward, batches: Iterable[Batch], task: Task = "multilabel") -> Outputs:
-    """Run `forward` (images uint8 [B, C, H, W] -> logits [B, K] or [B, V, K]) over all batches of this rank."""
+    """Run `forward` (images uint8 [B, C, H, W] -> logits [B, K] or [B, V, K]) over all batches of
+    this rank.
+    """
     # Kept: only what is not the images, whose slot the loader wants back.
-    parts = [(forward(batch.images).float(), batch.labels > 0, batch.known, batch.ids) for batch in batches]
+    parts = [
+        (forward(batch.images).float(), batch.labels > 0, batch.known, batch.ids)
+        for batch in batches
+    ]
     logits, labels, known, ids = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return Outputs(logits, labels, known, ids, task)
 
 
 @torch.inference_mode()
 def predict(
-    forward: Forward, batches: Iterable[Batch], num_samples: int, gather: Gather, task: Task = "multilabel"
+    forward: Forward,
+    batches: Iterable[Batch],
+    num_samples: int,
+    gather: Gather,
+    task: Task = "multilabel",
 ) -> Outputs:
-    """Predict as `predict_own` does, then bring the samples of all ranks together, each exactly once, in order.
+    """Predict as `predict_own` does, then bring the samples of all ranks together, each exactly
+    once, in order.
 
-    `gather` concatenates tensors of equal shape from all ranks along dimension 0; on one rank it is the identity.
+    `gather` concatenates tensors of equal shape from all ranks along dimension 0; on one rank it is
+    the identity.
     """
     own = predict_own(forward, batches, task)
-    logits, labels, known, ids = (gather(values) for values in (own.logits, own.labels, own.known, own.ids))
-    # Padding has id -1: it goes to one row past the end, which is cut off. No boolean index, so no synchronisation.
+    logits, labels, known, ids = (
+        gather(values) for values in (own.logits, own.labels, own.known, own.ids)
+    )
+    # Padding has id -1: it goes to one row past the end, which is cut off. No boolean index, so no
+    # synchronisation.
     rows = torch.where(ids < 0, num_samples, ids)
 
     def ordered(values: torch.Tensor) -> torch.Tensor:

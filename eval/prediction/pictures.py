@@ -23,14 +23,16 @@ MAX_FILE_BYTES = 1 << 30  # 100 million pixels of 16 bits and four channels are 
 
 _NAMED = 3  # in a line about many
 
-# Encoded bytes, and whether a JPEG may have lost pixels -> uint8 [height, width, C], RGB first. Raises SampleError, of
-# pixels that are lost DamagedError.
+# Encoded bytes, and whether a JPEG may have lost pixels -> uint8 [height, width, C], RGB first.
+# Raises SampleError, of pixels that are lost DamagedError.
 Decode = Callable[[bytes, bool], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Found:
-    """The pictures that were found, and what was left out of the folders: other files, links to folders."""
+    """The pictures that were found, and what was left out of the folders: other files, links to
+    folders.
+    """
 
     pictures: list[Path]
     others: list[Path]
@@ -40,20 +42,27 @@ class Found:
         """Name what is left out, a line for files and one for links."""
         lines = []
         if self.others:
-            are = "file is no picture by its name" if len(self.others) == 1 else "files are no pictures by their names"
+            are = (
+                "file is no picture by its name"
+                if len(self.others) == 1
+                else "files are no pictures by their names"
+            )
             lines.append(f"left out: {len(self.others):,} {are}: {_listed(self.others)}")
         if self.links:
             are = "link to a folder" if len(self.links) == 1 else "links to folders"
-            lines.append(f"left out: {len(self.links):,} {are}, not followed: {_listed(self.links)}")
+            lines.append(
+                f"left out: {len(self.links):,} {are}, not followed: {_listed(self.links)}"
+            )
         return lines
 
 
 def find_pictures(given: Sequence[str]) -> Found:
-    """List the files named, and those of the folders named, at any depth, whose suffix is a picture's.
+    """List the files named, and those of the folders named, at any depth, whose suffix is a
+    picture's.
 
-    Those of a folder are in the order of their paths; nothing is listed twice, links to folders are not followed.
-    Hidden files and folders, and what systems leave behind, are nobody's and not counted. Raises DataError for what is
-    not there.
+    Those of a folder are in the order of their paths; nothing is listed twice, links to folders are
+    not followed. Hidden files and folders, and what systems leave behind, are nobody's and not
+    counted. Raises DataError for what is not there.
     """
     found: list[Path] = []
     others: list[Path] = []
@@ -64,7 +73,10 @@ def find_pictures(given: Sequence[str]) -> Found:
             inside = [file for file in files if is_image(file.name)]
             if not inside:
                 held = f"; it holds {_listed(files)}" if files else ""
-                raise DataError(f"{path}: holds no picture with one of the suffixes {' '.join(IMAGE_SUFFIXES)}{held}")
+                raise DataError(
+                    f"{path}: holds no picture with one of the suffixes "
+                    f"{' '.join(IMAGE_SUFFIXES)}{held}"
+                )
             found += inside
             others += [file for file in files if not is_image(file.name)]
         elif path.exists():
@@ -101,9 +113,9 @@ def _refuse(error: OSError) -> None:
 class PictureBatches:
     """Batches of pictures of C channels, made by threads, at most one batch ahead of their reader.
 
-    `unreadable` maps the number of a picture that could not be decoded to the reason, once its batch was made; its
-    place in the batch is padding. So it is with JPEGs that have lost pixels, unless `accept_damaged`: then `damaged`
-    maps their numbers to what is lost.
+    `unreadable` maps the number of a picture that could not be decoded to the reason, once its
+    batch was made; its place in the batch is padding. So it is with JPEGs that have lost pixels,
+    unless `accept_damaged`: then `damaged` maps their numbers to what is lost.
     """
 
     def __init__(
@@ -143,7 +155,10 @@ class PictureBatches:
 
     def _view(self, number: int, look: Look) -> np.ndarray | None:
         """See one picture: uint8 [1 or 5, size, size, C], or None where it cannot be read."""
-        views = np.empty((NUM_CROPS if look.five_crops else 1, look.size, look.size, self._num_channels), np.uint8)
+        views = np.empty(
+            (NUM_CROPS if look.five_crops else 1, look.size, look.size, self._num_channels),
+            np.uint8,
+        )
         try:
             view_into(views, self._pixels(number), look.five_crops, look.crop_share)
             return views
@@ -168,7 +183,9 @@ class PictureBatches:
     def _batch(self, first: int, made: Iterable["Future[np.ndarray | None]"], look: Look) -> Batch:
         views = [future.result() for future in made]
         num_crops = NUM_CROPS if look.five_crops else 1
-        images = np.zeros((num_crops, len(views), look.size, look.size, self._num_channels), np.uint8)
+        images = np.zeros(
+            (num_crops, len(views), look.size, look.size, self._num_channels), np.uint8
+        )
         for place, view in enumerate(views):
             if view is not None:
                 images[:, place] = view
@@ -184,13 +201,19 @@ class PictureBatches:
         )
 
 
-def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool, crop_share: float = CROP_SHARE) -> None:
-    """Write what evaluation sees of an image, uint8 [height, width, C], into `views` [1 or 5, size, size, C]."""
+def view_into(
+    views: np.ndarray, pixels: np.ndarray, five_crops: bool, crop_share: float = CROP_SHARE
+) -> None:
+    """Write what evaluation sees of an image, uint8 [height, width, C], into `views` [1 or 5, size,
+    size, C].
+    """
     height, width = pixels.shape[:2]
     decoded = _Decoded()
     num_members = views.shape[3] - 2
     (box,) = centre_crops(np.array([width]), np.array([height]), views.shape[1], crop_share)
-    for part, source in zip(channels_of(views, num_members), channels_of(pixels, num_members), strict=True):
+    for part, source in zip(
+        channels_of(views, num_members), channels_of(pixels, num_members), strict=True
+    ):
         if five_crops:
             five_crops_into(part, decoded, source, width, height, crop_share)
         else:
@@ -198,18 +221,24 @@ def view_into(views: np.ndarray, pixels: np.ndarray, five_crops: bool, crop_shar
 
 
 class _Decoded(Decoder):
-    """A decoder for pixels that are decoded already, so that pictures and shards go through the same code."""
+    """A decoder for pixels that are decoded already, so that pictures and shards go through the
+    same code.
+    """
 
     def __init__(self) -> None:
         pass
 
-    def box(self, data: np.ndarray, width: int, height: int, box: Sequence[int], channels: int = 3) -> np.ndarray:
+    def box(
+        self, data: np.ndarray, width: int, height: int, box: Sequence[int], channels: int = 3
+    ) -> np.ndarray:
         x, y, w, h = box
         return np.ascontiguousarray(data[y : y + h, x : x + w])
 
 
 def read_picture(path: Path) -> bytes:
-    """Read a file of a bounded size. Raises SampleError for a pipe, a device or a file that is too large."""
+    """Read a file of a bounded size. Raises SampleError for a pipe, a device or a file that is too
+    large.
+    """
     if not path.is_file():
         raise SampleError("is not a file")
     with path.open("rb") as file:

@@ -33,9 +33,13 @@ class Predictions:
 
 
 def check_scores(predictions: Predictions) -> None:
-    """Refuse what cannot be evaluated: no samples, a class name twice, scores outside [0, 1] or NaN."""
+    """Refuse what cannot be evaluated: no samples, a class name twice, scores outside [0, 1] or
+    NaN.
+    """
     if not len(predictions.keys):
-        raise DataError(f"split {predictions.split!r} holds no samples: there is nothing to evaluate")
+        raise DataError(
+            f"split {predictions.split!r} holds no samples: there is nothing to evaluate"
+        )
     names = list(predictions.class_names)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -54,7 +58,8 @@ def check_scores(predictions: Predictions) -> None:
     if outside.any():
         low, high = scores[outside].aminmax()
         raise DataError(
-            f"scores must be probabilities in [0, 1], got values from {float(low):g} to {float(high):g}: "
+            f"scores must be probabilities in [0, 1], got values from {float(low):g} to "
+            f"{float(high):g}: "
             "apply a sigmoid or softmax to logits first"
         )
 

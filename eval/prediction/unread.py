@@ -1,4 +1,6 @@
-"""Samples that could not be read and were not evaluated: collected over views and ranks, and reported."""
+"""Samples that could not be read and were not evaluated: collected over views and ranks, and
+reported.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,7 +28,9 @@ class SkippedSamples:
     def of_all_ranks(
         self, gather: Callable[[list[Skipped]], Sequence[Skipped]], index: DatasetIndex
     ) -> list[dict[str, Any]]:
-        """Describe them in the index's order: shard, key and reason. Raises SampleError past the bound."""
+        """Describe them in the index's order: shard, key and reason. Raises SampleError past the
+        bound.
+        """
         skipped = sorted(gather(list(self._own.values())), key=lambda each: each.id)
         check_skipped(len(skipped), index, skipped)
         return [{"shard": each.shard, "key": each.key, "reason": each.reason} for each in skipped]
@@ -38,7 +42,9 @@ def shortly(not_evaluated: Sequence[Mapping[str, Any]]) -> str:
 
 
 def unshown(keys: Sequence[str]) -> str:
-    """Count and name on one line the samples that were evaluated but whose whole image cannot be decoded."""
+    """Count and name on one line the samples that were evaluated but whose whole image cannot be
+    decoded.
+    """
     found = _counted(keys, "could not be decoded whole, which its centre crop did not need")
     return f"{found}; python -m preprocess.verify tells what is damaged" if keys else ""
 

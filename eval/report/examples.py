@@ -15,7 +15,9 @@ NUM_LIKELIEST = 5
 
 @dataclass(frozen=True)
 class Cell:
-    """One probability: `kind` is true for the sample's class, wrong for another one that is likeliest, else empty."""
+    """One probability: `kind` is true for the sample's class, wrong for another one that is
+    likeliest, else empty.
+    """
 
     text: str
     probability: float
@@ -33,8 +35,12 @@ class ExampleRow:
     cells: Sequence[Cell]
 
 
-def draw_examples(predictions: Predictions, seed: int, num: int = NUM_EXAMPLES) -> list[dict[str, Any]]:
-    """Draw samples by `seed` and tell their classes and the probability of every class, in the index's order."""
+def draw_examples(
+    predictions: Predictions, seed: int, num: int = NUM_EXAMPLES
+) -> list[dict[str, Any]]:
+    """Draw samples by `seed` and tell their classes and the probability of every class, in the
+    index's order.
+    """
     targets = target_classes(predictions.labels, predictions.known).tolist()
     counted = [sample for sample, target in enumerate(targets) if target >= 0]
     chosen = sorted(random.Random(seed).sample(counted, min(num, len(counted))))
@@ -52,7 +58,9 @@ def draw_examples(predictions: Predictions, seed: int, num: int = NUM_EXAMPLES) 
     ]
 
 
-def example_table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> tuple[list[str], list[ExampleRow]]:
+def example_table(
+    drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]
+) -> tuple[list[str], list[ExampleRow]]:
     """Lay out examples: the heads of the columns, and a row per sample.
 
     A column per class; of many classes the likeliest ones, and the sample's own.
@@ -66,10 +74,19 @@ def example_table(drawn: Sequence[Mapping[str, Any]], class_names: Sequence[str]
         kinds = {guess: "wrong"} | {true: "true"}
         shown = [(number, "") for number in range(len(names))]
         if len(names) > MAX_COLUMNS:
-            falling = sorted(range(len(names)), key=lambda number: -probabilities[number])[:NUM_LIKELIEST]
-            shown = [(names.index(true), ""), *((number, f" {names[number]}") for number in falling)]
+            falling = sorted(range(len(names)), key=lambda number: -probabilities[number])[
+                :NUM_LIKELIEST
+            ]
+            shown = [
+                (names.index(true), ""),
+                *((number, f" {names[number]}") for number in falling),
+            ]
         cells = [
-            Cell(f"{probabilities[number]:.3f}{name}", probabilities[number], kinds.get(names[number], ""))
+            Cell(
+                f"{probabilities[number]:.3f}{name}",
+                probabilities[number],
+                kinds.get(names[number], ""),
+            )
             for number, name in shown
         ]
         rows.append(ExampleRow(example["sample"], example["key"], true, guess, cells))

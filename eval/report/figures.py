@@ -56,7 +56,9 @@ def figures(
 
 
 def draw_figures(drawn: Mapping[str, Draw]) -> tuple[dict[str, Markup], dict[str, bytes]]:
-    """Draw each figure once: as inline SVG in the colours of the page, and as PNG on white for paper."""
+    """Draw each figure once: as inline SVG in the colours of the page, and as PNG on white for
+    paper.
+    """
     page: dict[str, Markup] = {}
     paper: dict[str, bytes] = {}
     for name, draw in drawn.items():
@@ -67,15 +69,21 @@ def draw_figures(drawn: Mapping[str, Draw]) -> tuple[dict[str, Markup], dict[str
     return page, paper
 
 
-def _curves(metrics: Mapping[str, Any], predictions: Predictions, curves: ClassCurves) -> dict[str, Draw]:
+def _curves(
+    metrics: Mapping[str, Any], predictions: Predictions, curves: ClassCurves
+) -> dict[str, Draw]:
     found: dict[str, Draw] = {}
     mean = metrics["precision_recall"]
     if metrics["mAP"] is not None:
         recall, mean_precision = (np.array(mean[name]) for name in ("recall", "mean_precision"))
         precision = curves.precision.cpu().numpy()
-        found["precision_recall"] = partial(draw_precision_recall, recall, precision, mean_precision)
+        found["precision_recall"] = partial(
+            draw_precision_recall, recall, precision, mean_precision
+        )
     tail = metrics["tail_accuracy"]
-    points = [(t, v) for t, v in zip(tail["thresholds"], tail["mean"], strict=True) if v is not None]
+    points = [
+        (t, v) for t, v in zip(tail["thresholds"], tail["mean"], strict=True) if v is not None
+    ]
     if points:
         limits = (tail["t_min"], tail["t_max"] or 1.0)
         drawn = np.arange(
@@ -100,12 +108,20 @@ def _matrices(metrics: Mapping[str, Any]) -> dict[str, Draw]:
     wrong, of = (np.array(metrics["confusion"][name], dtype=float) for name in ("predicted", "of"))
     shown = matrix_classes(together + wrong)
     cells = np.ix_(shown, shown)
-    shares = {"co_occurrence": _shares(together, np.diag(together)[:, None]), "confusion": _shares(wrong, of)}
-    words = {"co_occurrence": ("images of", "% also show"), "confusion": ("images of", "% predicted")}
+    shares = {
+        "co_occurrence": _shares(together, np.diag(together)[:, None]),
+        "confusion": _shares(wrong, of),
+    }
+    words = {
+        "co_occurrence": ("images of", "% also show"),
+        "confusion": ("images of", "% predicted"),
+    }
     if not np.triu(together, 1).any():  # one label a sample
         del shares["co_occurrence"]
     return {
-        name: partial(draw_matrix, share[cells], names[shown].tolist(), words[name], name == "confusion")
+        name: partial(
+            draw_matrix, share[cells], names[shown].tolist(), words[name], name == "confusion"
+        )
         for name, share in shares.items()
     }
 

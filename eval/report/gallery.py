@@ -1,4 +1,6 @@
-"""Which samples the report shows of each class: the highest and lowest scores, and the most wrong ones."""
+"""Which samples the report shows of each class: the highest and lowest scores, and the most wrong
+ones.
+"""
 
 import difflib
 import random
@@ -18,7 +20,8 @@ NUM_CLASSES = 5  # chosen at random where none is named
 MAX_PICTURES = 3000  # in one report: some 9 MB of photographs
 
 Shown = tuple[int, float]  # sample number, score
-Mistake = tuple[int, float, int, int]  # sample number, score of the class it is taken for, its class, that one
+# sample number, score of the class it is taken for, its class, that one
+Mistake = tuple[int, float, int, int]
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,20 @@ class Gallery:
 def choose_classes(
     class_names: Sequence[str], names: Sequence[str] | None, seed: int, num: int = NUM_CLASSES
 ) -> list[int]:
-    """Return the classes to show: those named, in that order, each once; else `num` drawn by `seed`."""
+    """Return the classes to show: those named, in that order, each once; else `num` drawn by
+    `seed`.
+    """
     if names is None:
-        return sorted(random.Random(seed).sample(range(len(class_names)), min(num, len(class_names))))
+        return sorted(
+            random.Random(seed).sample(range(len(class_names)), min(num, len(class_names)))
+        )
     numbers = {name: index for index, name in enumerate(class_names)}
     unknown = [name for name in names if name not in numbers]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], class_names, NUM_CLASSES) or class_names[:NUM_CLASSES]
+        near = (
+            difflib.get_close_matches(unknown[0], class_names, NUM_CLASSES)
+            or class_names[:NUM_CLASSES]
+        )
         more = ", ..." if len(near) < len(class_names) else ""
         raise DataError(
             f"--classes: no class is named {', '.join(map(repr, unknown))}; there are "
@@ -55,7 +65,9 @@ def choose_classes(
     return [numbers[name] for name in dict.fromkeys(names)]
 
 
-def build_galleries(predictions: Predictions, chosen: Sequence[int], num_images: int) -> list[Gallery]:
+def build_galleries(
+    predictions: Predictions, chosen: Sequence[int], num_images: int
+) -> list[Gallery]:
     """Return the gallery of every class, those of `chosen` of full length.
 
     The others are shortened together where all of them would show more than `MAX_PICTURES` samples.
@@ -72,7 +84,9 @@ def build_galleries(predictions: Predictions, chosen: Sequence[int], num_images:
     kept = set(chosen)
     for share in (1.0, 0.5, 0.25, 0.1, 0.02, 0.0):
         galleries = [
-            gallery if number in kept else _shortened(gallery, share * num_images, share * num_wrong)
+            gallery
+            if number in kept
+            else _shortened(gallery, share * num_images, share * num_wrong)
             for number, gallery in enumerate(full)
         ]
         if len(set().union(*(gallery.samples() for gallery in galleries))) <= MAX_PICTURES:
@@ -95,7 +109,8 @@ def _shortened(gallery: Gallery, num_images: float, num_wrong: float) -> Gallery
         gallery.lowest[:images],
         gallery.false_positives[:wrong],
         gallery.false_negatives[:wrong],
-        images < len(gallery.highest) or wrong < max(len(gallery.false_positives), len(gallery.false_negatives)),
+        images < len(gallery.highest)
+        or wrong < max(len(gallery.false_positives), len(gallery.false_negatives)),
     )
 
 
@@ -103,7 +118,8 @@ def true_labels(predictions: Predictions, samples: Sequence[int]) -> Mapping[int
     """Return the known positive classes of each sample."""
     rows = ((predictions.labels > 0) & predictions.known.bool())[list(samples)].tolist()
     return {
-        sample: [number for number, shows in enumerate(row) if shows] for sample, row in zip(samples, rows, strict=True)
+        sample: [number for number, shows in enumerate(row) if shows]
+        for sample, row in zip(samples, rows, strict=True)
     }
 
 

@@ -1,4 +1,5 @@
-"""Galleries on paper: a PNG of the highest, and one of the lowest, scoring images of a class, ten in a row.
+"""Galleries on paper: a PNG of the highest, and one of the lowest, scoring images of a class, ten
+in a row.
 
 Pillow draws them: matplotlib takes ten times as long for rows of images with a line of text each.
 """
@@ -35,13 +36,21 @@ MAX_NAME_BYTES = 150  # of a class name in a file's name
 
 def samples_of_grids(class_ids: Sequence[int], galleries: Sequence[Gallery]) -> set[int]:
     """Number the samples that the grids of these classes show."""
-    return {sample for number in class_ids for sample, _ in (*galleries[number].highest, *galleries[number].lowest)}
+    return {
+        sample
+        for number in class_ids
+        for sample, _ in (*galleries[number].highest, *galleries[number].lowest)
+    }
 
 
 def grids(
-    predictions: Predictions, class_ids: Sequence[int], galleries: Sequence[Gallery], thumbnails: Thumbnails
+    predictions: Predictions,
+    class_ids: Sequence[int],
+    galleries: Sequence[Gallery],
+    thumbnails: Thumbnails,
 ) -> dict[str, bytes]:
-    """Return PNGs of the highest and lowest scores of each chosen class, as `top-dog` and `bottom-dog`.
+    """Return PNGs of the highest and lowest scores of each chosen class, as `top-dog` and
+    `bottom-dog`.
 
     `thumbnails` keeps the pixels of `samples_of_grids`.
     """
@@ -51,7 +60,9 @@ def grids(
     file_names = _file_names([predictions.class_names[number] for number in class_ids])
     drawn: dict[str, bytes] = {}
     for number, file_name in zip(class_ids, file_names, strict=True):
-        positive = ((predictions.labels[:, number] > 0) & predictions.known[:, number].bool()).tolist()
+        positive = (
+            (predictions.labels[:, number] > 0) & predictions.known[:, number].bool()
+        ).tolist()
         sides = (
             ("top", "highest", galleries[number].highest, True),
             ("bottom", "lowest", galleries[number].lowest, False),
@@ -65,8 +76,11 @@ def grids(
     return drawn
 
 
-def draw_grid(shown: Sequence[Shown], wrong: Sequence[bool], cells: Mapping[int, np.ndarray], title: str) -> bytes:
-    """Draw images with their scores: framed in the first colour, the wrong ones thickly in that of what is bad.
+def draw_grid(
+    shown: Sequence[Shown], wrong: Sequence[bool], cells: Mapping[int, np.ndarray], title: str
+) -> bytes:
+    """Draw images with their scores: framed in the first colour, the wrong ones thickly in that of
+    what is bad.
 
     `cells` are uint8 [CELL, CELL, 3].
     """
@@ -94,15 +108,21 @@ def draw_grid(shown: Sequence[Shown], wrong: Sequence[bool], cells: Mapping[int,
 @cache
 def _font(pixels: int) -> ImageFont.FreeTypeFont:
     """Load the font of the figures, which matplotlib brings along."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), pixels)
+    return ImageFont.truetype(
+        Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), pixels
+    )
 
 
 def _cell(image: np.ndarray) -> np.ndarray:
-    """Fit an image uint8 [H, W, 3] into a square of CELL pixels; a small one keeps its pixels as blocks."""
+    """Fit an image uint8 [H, W, 3] into a square of CELL pixels; a small one keeps its pixels as
+    blocks.
+    """
     height, width = image.shape[:2]
     scale = CELL / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    resized = cv2.resize(
+        image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    )
     cell = np.full((CELL, CELL, 3), BACKGROUND, np.uint8)
     left = (CELL - size[0]) // 2
     top = (CELL - size[1]) // 2
@@ -117,6 +137,8 @@ def _file_names(class_names: Iterable[str]) -> list[str]:
         safe = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|%]', lambda char: f"%{ord(char[0]):02X}", name)
         safe = safe.encode(errors="replace")[:MAX_NAME_BYTES].decode(errors="ignore")
         taken = {other.casefold() for other in found}
-        numbered = (safe if number == 1 else f"{safe}-{number}" for number in range(1, len(found) + 2))
+        numbered = (
+            safe if number == 1 else f"{safe}-{number}" for number in range(1, len(found) + 2)
+        )
         found.append(next(name for name in numbered if name.casefold() not in taken))
     return found

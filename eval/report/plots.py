@@ -1,4 +1,6 @@
-"""The report's figures, each drawn in a palette: of the page, for the report, or of paper, for PNG files."""
+"""The report's figures, each drawn in a palette: of the page, for the report, or of paper, for PNG
+files.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -42,7 +44,10 @@ def _points(history: History, key: str) -> list[Point]:
 
 def _both(history: History, what: str) -> dict[str, list[Point]]:
     """The points of training and validation, of those that were recorded."""
-    found = {name: _points(history, f"{key}_{what}") for name, key in (("training", "train"), ("validation", "val"))}
+    found = {
+        name: _points(history, f"{key}_{what}")
+        for name, key in (("training", "train"), ("validation", "val"))
+    }
     return {name: points for name, points in found.items() if points}
 
 
@@ -53,9 +58,20 @@ def _draw_both(what: str, curves: Mapping[str, list[Point]], palette: Palette) -
     for (name, points), colour, style in zip(
         curves.items(), (palette.first, palette.second), ("-", "--"), strict=False
     ):
-        axes.plot(*zip(*points, strict=True), style + _mark(points), color=colour, linewidth=1.8, label=name)
+        axes.plot(
+            *zip(*points, strict=True),
+            style + _mark(points),
+            color=colour,
+            linewidth=1.8,
+            label=name,
+        )
     if what == "accuracy" and "validation" in curves:
-        _mark_best(axes, curves["validation"], palette.second if len(curves) > 1 else palette.first, palette)
+        _mark_best(
+            axes,
+            curves["validation"],
+            palette.second if len(curves) > 1 else palette.first,
+            palette,
+        )
         add_legend(axes, palette, loc="upper left")
     else:
         axes.set_ylim(bottom=0)
@@ -76,7 +92,15 @@ def _mark_best(axes: Axes, points: Sequence[Point], colour: str, palette: Palett
     epoch, best = max(points, key=lambda point: (point[1], -point[0]))
     axes.plot([epoch], [best], "o", color=colour, markersize=5)
     label = f"best {best:.4f}, epoch {epoch:g}"
-    axes.text(0.98, 0.05, label, transform=axes.transAxes, ha="right", color=palette.ink, fontsize=TEXT_POINTS)
+    axes.text(
+        0.98,
+        0.05,
+        label,
+        transform=axes.transAxes,
+        ha="right",
+        color=palette.ink,
+        fontsize=TEXT_POINTS,
+    )
 
 
 def _draw_rate(points: list[Point], palette: Palette) -> Figure:
@@ -97,7 +121,9 @@ def _mark(points: Sequence[Any]) -> str:
     return "o" if len(points) == 1 else ""
 
 
-def draw_precision_recall(recall: np.ndarray, precision: np.ndarray, mean: np.ndarray, palette: Palette) -> Figure:
+def draw_precision_recall(
+    recall: np.ndarray, precision: np.ndarray, mean: np.ndarray, palette: Palette
+) -> Figure:
     """Precision [R, K] at recall [R] of each class, thin, and their mean [R]."""
     figure = empty_figure(palette, "recall", "precision", height=3.4)
     _draw_class_lines(figure, recall, precision, mean, palette)
@@ -114,11 +140,20 @@ def draw_tail(
     limits: tuple[float, float],
     palette: Palette,
 ) -> Figure:
-    """Tail accuracy [T, K] at thresholds [T] of each class, thin, and the (threshold, mean) points, between limits."""
+    """Tail accuracy [T, K] at thresholds [T] of each class, thin, and the (threshold, mean) points,
+    between limits.
+    """
     figure = empty_figure(palette, "threshold t", "tail accuracy", height=3.4)
     _draw_class_lines(figure, thresholds, values, mean=None, palette=palette)
     axes = figure.axes[0]
-    axes.plot(*zip(*mean, strict=True), "o-", color=palette.first, linewidth=2.2, markersize=3, label="mean")
+    axes.plot(
+        *zip(*mean, strict=True),
+        "o-",
+        color=palette.first,
+        linewidth=2.2,
+        markersize=3,
+        label="mean",
+    )
     axes.set_xlim(limits[0], limits[1] + 0.005)
     axes.set_ylim(0, 1.03)
     add_legend(axes, palette, loc="lower left")
@@ -128,20 +163,28 @@ def draw_tail(
 def _draw_class_lines(
     figure: Figure, x: np.ndarray, values: np.ndarray, mean: np.ndarray | None, palette: Palette
 ) -> None:
-    """Draw each class as a thin line whose id says its number; of many classes as many, evenly taken."""
+    """Draw each class as a thin line whose id says its number; of many classes as many, evenly
+    taken.
+    """
     axes = figure.axes[0]
     num_classes = values.shape[1]
-    for number in np.unique(np.linspace(0, num_classes - 1, min(num_classes, MAX_LINES)).astype(int)):
+    for number in np.unique(
+        np.linspace(0, num_classes - 1, min(num_classes, MAX_LINES)).astype(int)
+    ):
         shown = ~np.isnan(values[:, number])
         if shown.any():
-            line = axes.plot(x[shown], values[shown, number], color=palette.muted, linewidth=0.8, alpha=0.35)
+            line = axes.plot(
+                x[shown], values[shown, number], color=palette.muted, linewidth=0.8, alpha=0.35
+            )
             line[0].set_gid(f"class-{number}")
     if mean is not None:
         axes.plot(x, mean, color=palette.first, linewidth=2.2, label="mean")
 
 
 def draw_histogram(histogram: Mapping[str, Sequence[int]], palette: Palette) -> Figure:
-    """How many positives and negatives score in each of equal bins from 0 to 1, on a logarithmic scale."""
+    """How many positives and negatives score in each of equal bins from 0 to 1, on a logarithmic
+    scale.
+    """
     figure = empty_figure(palette, "score", "entries (log scale)", height=3.0)
     axes = figure.axes[0]
     edges = np.linspace(0, 1, len(histogram["negatives"]) + 1)
@@ -158,15 +201,30 @@ def draw_histogram(histogram: Mapping[str, Sequence[int]], palette: Palette) -> 
 
 
 def draw_reliability(calibration: Mapping[str, Any], share_of: str, palette: Palette) -> Figure:
-    """Share of positives, or right ones, against mean score, bin by bin; a calibrated model is on the diagonal."""
+    """Share of positives, or right ones, against mean score, bin by bin; a calibrated model is on
+    the diagonal.
+    """
     figure = empty_figure(palette, "mean score of the bin", f"share of {share_of}", height=3.0)
     axes = figure.axes[0]
     rows = zip(calibration["mean_score"], calibration["positive_share"], strict=True)
     axes.plot([0, 1], [0, 1], "--", color=palette.muted, linewidth=1, label="calibrated")
-    axes.plot(*zip(*(row for row in rows if None not in row), strict=True), "o-", color=palette.first, markersize=4)
+    axes.plot(
+        *zip(*(row for row in rows if None not in row), strict=True),
+        "o-",
+        color=palette.first,
+        markersize=4,
+    )
     if calibration["ece"] is not None:
         error = f"expected calibration error {calibration['ece']:.4f}"
-        axes.text(0.98, 0.05, error, transform=axes.transAxes, ha="right", color=palette.ink, fontsize=TEXT_POINTS)
+        axes.text(
+            0.98,
+            0.05,
+            error,
+            transform=axes.transAxes,
+            ha="right",
+            color=palette.ink,
+            fontsize=TEXT_POINTS,
+        )
     axes.set_xlim(0, 1.01)
     axes.set_ylim(0, 1.03)
     add_legend(axes, palette, loc="upper left")
@@ -174,9 +232,14 @@ def draw_reliability(calibration: Mapping[str, Any], share_of: str, palette: Pal
 
 
 def draw_matrix(
-    shares: np.ndarray, names: Sequence[str], words: tuple[str, str], diagonal: bool, palette: Palette
+    shares: np.ndarray,
+    names: Sequence[str],
+    words: tuple[str, str],
+    diagonal: bool,
+    palette: Palette,
 ) -> Figure:
-    """Shares [K, K] as cells of deepening colour with their percent; `words` name the rows and the columns.
+    """Shares [K, K] as cells of deepening colour with their percent; `words` name the rows and the
+    columns.
 
     The diagonal is drawn in the second colour, or left out.
     """
@@ -209,7 +272,9 @@ def draw_matrix(
 
 
 def matrix_classes(weights: np.ndarray) -> np.ndarray:
-    """Choose, rising, the classes of a matrix [K, K] to show: all, or the `MAX_CELLS` heaviest off the diagonal."""
+    """Choose, rising, the classes of a matrix [K, K] to show: all, or the `MAX_CELLS` heaviest off
+    the diagonal.
+    """
     off = weights * ~np.eye(len(weights), dtype=bool)
     order = np.argsort(-(off.sum(0) + off.sum(1)), kind="stable")
     return np.sort(order[:MAX_CELLS])

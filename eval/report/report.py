@@ -38,12 +38,14 @@ class RunRecord:
     """The facts needed to repeat the run."""
 
     title: str  # the run's name
-    commands: Sequence[str]  # pack, train, evaluate; the root of the source is its last folder alone
+    # pack, train, evaluate; the root of the source is its last folder alone
+    commands: Sequence[str]
     config_yaml: str  # the resolved configuration
     checkpoint: str
     epoch: int | None = None  # of the checkpoint
     versions: Mapping[str, str] = field(default_factory=dict)  # package -> version
-    facts: Mapping[str, str] = field(default_factory=dict)  # further lines of the table, e.g. data, precision
+    # further lines of the table, e.g. data, precision
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,16 @@ def render_report(
     """Return the report as one HTML page.
 
     Args:
-        metrics: what `eval.results.measure.measure_predictions` returned for `predictions`; with `baseline` from
-            `eval.results.baseline.compare_metrics`.
+        metrics: what `eval.results.measure.measure_predictions` returned for `predictions`; with
+            `baseline` from `eval.results.baseline.compare_metrics`.
         predictions: the scores that the galleries rank.
         run: the settings to print.
         plots: the figures of the page, from `eval.report.figures.draw_figures`.
-        class_ids: classes whose galleries are on the page, from `choose_classes`; the others open on demand.
+        class_ids: classes whose galleries are on the page, from `choose_classes`; the others open
+            on demand.
         galleries: of every class, from `build_galleries`; empty for a page without images.
-        thumbnails: takes the pictures of the samples shown; that one cannot be decoded is said on stderr and in the
-            record.
+        thumbnails: takes the pictures of the samples shown; that one cannot be decoded is said on
+            stderr and in the record.
     """
     names = list(predictions.class_names)
     heads, examples = example_table(metrics.get("examples", ()), names)
@@ -145,7 +148,9 @@ def render_report(
             picture=pictures,
             class_ids=class_ids,
             galleries=galleries,
-            shortened=sorted({len(gallery.highest) for gallery in galleries if gallery.is_shortened}),
+            shortened=sorted(
+                {len(gallery.highest) for gallery in galleries if gallery.is_shortened}
+            ),
             tiles=tiles,
             threshold=CLASSIFICATION_THRESHOLD,
             counts=_data(_counts(metrics, predictions)),
@@ -160,10 +165,15 @@ def render_report(
 
 
 def _counts(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, Any]:
-    """What the slider needs: per class how many known entries, and positives, score from one threshold to the next."""
+    """What the slider needs: per class how many known entries, and positives, score from one
+    threshold to the next.
+    """
     steps = FINE_STEPS if len(predictions.class_names) <= MANY_CLASSES else COARSE_STEPS
     counts = count_above(predictions.scores, predictions.labels, predictions.known, steps)
-    bins = [torch.diff(-values, dim=0, append=torch.zeros_like(values[:1])).T.tolist() for values in counts]
+    bins = [
+        torch.diff(-values, dim=0, append=torch.zeros_like(values[:1])).T.tolist()
+        for values in counts
+    ]
     columns = zip(metrics["per_class"].items(), *bins, strict=True)
     classes = [
         {
@@ -192,13 +202,24 @@ def _on_demand(
     pictures: Mapping[int, str],
     labels: Mapping[int, Sequence[int]],
 ) -> dict[str, Any]:
-    """The galleries that are not on the page, and what their pictures need that is not on it already."""
-    others = {number: gallery for number, gallery in enumerate(galleries) if number not in class_ids}
-    on_page = set().union(*(galleries[number].samples() for number in class_ids)) if galleries else set()
+    """The galleries that are not on the page, and what their pictures need that is not on it
+    already.
+    """
+    others = {
+        number: gallery for number, gallery in enumerate(galleries) if number not in class_ids
+    }
+    on_page = (
+        set().union(*(galleries[number].samples() for number in class_ids)) if galleries else set()
+    )
     needed = sorted(set().union(*(gallery.samples() for gallery in others.values())))
     return {
         "galleries": {
-            number: [gallery.highest, gallery.lowest, gallery.false_positives, gallery.false_negatives]
+            number: [
+                gallery.highest,
+                gallery.lowest,
+                gallery.false_positives,
+                gallery.false_negatives,
+            ]
             for number, gallery in others.items()
         },
         "samples": {sample: [str(predictions.keys[sample]), labels[sample]] for sample in needed},
@@ -206,7 +227,9 @@ def _on_demand(
     }
 
 
-def _top_pairs(names: Sequence[str], counts: Sequence[Sequence[int]], of: Sequence[Sequence[int]]) -> list[Pair]:
+def _top_pairs(
+    names: Sequence[str], counts: Sequence[Sequence[int]], of: Sequence[Sequence[int]]
+) -> list[Pair]:
     """The most frequent pairs of different classes."""
     pairs = [
         (label, other, count, of[row][column])
@@ -243,6 +266,6 @@ def _data(values: Mapping[str, Any]) -> Markup:
 
 
 def _hash(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode(errors="backslashreplace")).digest()).decode(
-        "ascii"
-    )
+    return "sha256-" + base64.b64encode(
+        hashlib.sha256(script.encode(errors="backslashreplace")).digest()
+    ).decode("ascii")

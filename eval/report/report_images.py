@@ -9,16 +9,18 @@ from tqdm import tqdm
 from shards.errors import SampleError
 from shards.pages.html import data_uri, shrunk
 
-Thumbnail = Callable[[int], np.ndarray]  # sample number -> uint8 [H, W, 3] RGB; called from several threads
+# sample number -> uint8 [H, W, 3] RGB; called from several threads
+Thumbnail = Callable[[int], np.ndarray]
 NUM_THREADS = 2
 GREY = np.full((96, 96, 3), 128, np.uint8)  # in the place of an image that cannot be decoded
 
 
 class Thumbnails:
-    """Shrunken pictures by sample number: as data URIs for the page, and as pixels of those `on_paper`.
+    """Shrunken pictures by sample number: as data URIs for the page, and as pixels of those
+    `on_paper`.
 
-    Scores need the centre crop alone, a picture the whole image: damage outside the crop is met here first. Such a
-    picture is grey and its sample in `damaged`.
+    Scores need the centre crop alone, a picture the whole image: damage outside the crop is met
+    here first. Such a picture is grey and its sample in `damaged`.
     """
 
     def __init__(self, thumbnail: Thumbnail, on_paper: Container[int] = ()) -> None:
@@ -29,11 +31,15 @@ class Thumbnails:
         self._on_paper = on_paper
 
     def fetch(self, samples: Iterable[int]) -> None:
-        """Add what is not there yet, in rising order of the shards; a progress bar shows on a terminal."""
+        """Add what is not there yet, in rising order of the shards; a progress bar shows on a
+        terminal.
+        """
         numbers = sorted(set(samples) - self.uris.keys())
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             made = pool.map(self._add, numbers)
-            for _ in tqdm(made, "thumbnails", len(numbers), unit="image", disable=None, leave=False):
+            for _ in tqdm(
+                made, "thumbnails", len(numbers), unit="image", disable=None, leave=False
+            ):
                 pass
 
     def _add(self, number: int) -> None:

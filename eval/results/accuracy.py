@@ -13,7 +13,8 @@ TOP = 5
 
 
 def measure_accuracy(predictions: Predictions, num_resamples: int, seed: int) -> dict[str, Any]:
-    """Return accuracy and top-5 accuracy with their bootstrap intervals, and the mean over the classes.
+    """Return accuracy and top-5 accuracy with their bootstrap intervals, and the mean over the
+    classes.
 
     Of five classes or fewer top-5 says nothing: None.
     """
@@ -21,7 +22,8 @@ def measure_accuracy(predictions: Predictions, num_resamples: int, seed: int) ->
     hits = top_hits(predictions, targets)
     counted = targets >= 0
     resampled = resampled_mean(hits, counted, num_resamples, seed)
-    shares = hits[counted].sum(0) / counted.sum()  # on a GPU `mean` would multiply by a rounded 1 / n
+    # on a GPU `mean` would multiply by a rounded 1 / n
+    shares = hits[counted].sum(0) / counted.sum()
     edges = interval(resampled, shares).T
     found: dict[str, Any] = {}
     for name, share, ends in zip(("accuracy", f"top{TOP}_accuracy"), shares, edges, strict=False):
@@ -34,15 +36,18 @@ def measure_accuracy(predictions: Predictions, num_resamples: int, seed: int) ->
 
 
 def top_hits(predictions: Predictions, targets: Tensor) -> Tensor:
-    """Tell whether each sample's class is the likeliest one, and one of the five likeliest: 0 or 1, float64 [N, 2]."""
+    """Tell whether each sample's class is the likeliest one, and one of the five likeliest: 0 or 1,
+    float64 [N, 2].
+    """
     return torch.stack([is_in_top(predictions.scores, targets, k) for k in (1, TOP)], 1).double()
 
 
 def class_accuracy(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (accuracy, precision) of each class, float64 [K]: NaN for one without samples, or never predicted.
+    """Return (accuracy, precision) of each class, float64 [K]: NaN for one without samples, or
+    never predicted.
 
-    Accuracy is the share of the class's samples that are taken for it (its recall), precision the share of the
-    samples taken for it that are of it.
+    Accuracy is the share of the class's samples that are taken for it (its recall), precision the
+    share of the samples taken for it that are of it.
     """
     guesses = predicted_classes(scores).masked_fill(targets < 0, -1)
     right = _count(targets.masked_fill(guesses != targets, -1), scores.shape[1])

@@ -19,7 +19,9 @@ NUM_RECALLS = 101  # 0, 0.01, ..., 1
 
 @dataclass(frozen=True, eq=False)
 class ClassCurves:
-    """Of each of K classes, float64: NaN where there is no value. Definitions are those of the functions named."""
+    """Of each of K classes, float64: NaN where there is no value. Definitions are those of the
+    functions named.
+    """
 
     average_precision: Tensor  # [K]
     ap_11_points: Tensor  # [K]
@@ -27,12 +29,16 @@ class ClassCurves:
     roc_auc: Tensor  # [K]
     best_f1_threshold: Tensor  # [K]
     best_f1: Tensor  # [K]
-    precision: Tensor  # [NUM_RECALLS, K]: where recall first reaches each value (`precision_at_recall`)
+    # [NUM_RECALLS, K]: where recall first reaches each value (`precision_at_recall`)
+    precision: Tensor
     resampled: Tensor  # [resamples, K]: `eval.metrics.bootstrap.resampled_average_precision`
 
 
-def class_curves(predictions: Predictions, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> ClassCurves:
-    """Sort the scores of each class once, a block of classes at a time, and take every measure from that.
+def class_curves(
+    predictions: Predictions, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> ClassCurves:
+    """Sort the scores of each class once, a block of classes at a time, and take every measure from
+    that.
 
     Raises DataError for scores that are no probabilities.
     """
@@ -50,7 +56,9 @@ def class_curves(predictions: Predictions, num_resamples: int = NUM_RESAMPLES, s
             *best_f1_of(found),
         )
         precision = precision_at_recall_of(found, NUM_RECALLS)
-        return torch.cat([torch.stack(numbers, 1), precision, resampled_average_precision_of(found, drawn)], 1)
+        return torch.cat(
+            [torch.stack(numbers, 1), precision, resampled_average_precision_of(found, drawn)], 1
+        )
 
     rows = over_classes(block, *matrices, bar="measure classes")
     num_numbers = rows.shape[1] - NUM_RECALLS - num_resamples

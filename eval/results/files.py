@@ -16,7 +16,8 @@ from eval.prediction.predictions import Predictions
 from shards.disk.format import write_atomically
 
 NUMBER = r"(?:null|[-\d.eE+]+)"
-NUMBERS = re.compile(rf"\[\n\s*{NUMBER}(?:,\n\s*{NUMBER})*\n\s*\]")  # strings of JSON hold no newline
+# strings of JSON hold no newline
+NUMBERS = re.compile(rf"\[\n\s*{NUMBER}(?:,\n\s*{NUMBER})*\n\s*\]")
 ACCURACY_COLUMNS = ("accuracy", "precision")  # of sets with one label a sample
 CSV_COLUMNS = (
     "ap",
@@ -33,7 +34,9 @@ CSV_COLUMNS = (
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results and try to write a file. Raises OSError, before anything is computed."""
+    """Make a folder for results and try to write a file. Raises OSError, before anything is
+    computed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -48,14 +51,17 @@ def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
     A list of numbers is on one line.
     """
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-    text = NUMBERS.sub(lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text)
+    text = NUMBERS.sub(
+        lambda found: " ".join(found[0].split()).replace("[ ", "[").replace(" ]", "]"), text
+    )
     write_atomically(path, (text + "\n").encode(errors="backslashreplace"))
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write predictions.npz: scores float32 [N, K], labels and known bool [N, K], keys unicode [N].
 
-    Same content, same bytes: `numpy.savez` dates every member 1980 and nothing else varies. No pickles.
+    Same content, same bytes: `numpy.savez` dates every member 1980 and nothing else varies. No
+    pickles.
     """
     buffer = io.BytesIO()
     np.savez(
@@ -70,13 +76,17 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def write_per_class(path: Path, metrics: dict[str, Any]) -> None:
-    """Write per_class.csv, a line per class in their order; a number that does not exist is left empty."""
+    """Write per_class.csv, a line per class in their order; a number that does not exist is left
+    empty.
+    """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     columns = [*(ACCURACY_COLUMNS if metrics["task"] == "multiclass" else ()), *CSV_COLUMNS]
     writer.writerow(["class", *columns])
     for name, entry in metrics["per_class"].items():
-        writer.writerow([name, *("" if entry[key] is None else repr(entry[key]) for key in columns)])
+        writer.writerow(
+            [name, *("" if entry[key] is None else repr(entry[key]) for key in columns)]
+        )
     write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))
 
 

@@ -39,11 +39,12 @@ def measure_predictions(
 ) -> dict[str, Any]:
     """Return every number of the evaluation as strict JSON values: None where there is none.
 
-    The means are over the classes that have a value. `mAP_interval` and each class's `ap_interval` are bootstrap
-    intervals from `num_resamples` resamples of the samples. `thresholds`, by class name, were chosen on other data,
-    as `best_f1_threshold` of that evaluation; each class's F1 there becomes `f1_at_given`. `curves` are those of
-    `class_curves`, with as many resamples, of the same seed, where the caller needs them too. Raises DataError for
-    scores that are no probabilities.
+    The means are over the classes that have a value. `mAP_interval` and each class's `ap_interval`
+    are bootstrap intervals from `num_resamples` resamples of the samples. `thresholds`, by class
+    name, were chosen on other data, as `best_f1_threshold` of that evaluation; each class's F1
+    there becomes `f1_at_given`. `curves` are those of `class_curves`, with as many resamples, of
+    the same seed, where the caller needs them too. Raises DataError for scores that are no
+    probabilities.
     """
     curves = curves or class_curves(predictions, num_resamples, seed)
     scores = predictions.scores
@@ -58,16 +59,24 @@ def measure_predictions(
         "task": predictions.task,
         "num_samples": len(predictions.keys),
         "num_classes": len(predictions.class_names),
-        **(measure_accuracy(predictions, num_resamples, seed) if predictions.task == "multiclass" else {}),
+        **(
+            measure_accuracy(predictions, num_resamples, seed)
+            if predictions.task == "multiclass"
+            else {}
+        ),
         "mAP": finite(ap.nanmean().item()),
-        "mAP_interval": finite_list(mean_interval(curves.resampled.nanmean(1), ap.nanmean()).clamp(0, 1)),
+        "mAP_interval": finite_list(
+            mean_interval(curves.resampled.nanmean(1), ap.nanmean()).clamp(0, 1)
+        ),
         "bootstrap": {"resamples": num_resamples, "seed": seed, "level": LEVEL, "unit": "sample"},
         "mAP_micro": finite(micro_average_precision(scores, labels, known).item()),
         "mAP_weighted": finite(weighted_class_mean(ap, labels, known).item()),
         **_means(per_class),
         "label_ranking": measure_ranking(predictions),
         "calibration": measure_calibration(predictions),
-        "classes_without_positives": [name for name, entry in per_class.items() if entry["positives"] == 0],
+        "classes_without_positives": [
+            name for name, entry in per_class.items() if entry["positives"] == 0
+        ],
         "per_class": per_class,
         "tail_accuracy": measure_tail(predictions, tail),
         "precision_recall": measure_precision_recall(curves),
@@ -77,9 +86,13 @@ def measure_predictions(
 
 
 def measure_classes(
-    predictions: Predictions, curves: ClassCurves, thresholds: Mapping[str, float | None] | None = None
+    predictions: Predictions,
+    curves: ClassCurves,
+    thresholds: Mapping[str, float | None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return the numbers of each class. `best_f1` is at the threshold that is best on these very samples."""
+    """Return the numbers of each class. `best_f1` is at the threshold that is best on these very
+    samples.
+    """
     scores = predictions.scores
     labels = predictions.labels
     known = predictions.known.bool()
@@ -99,23 +112,38 @@ def measure_classes(
     }
     if thresholds:
         given = [thresholds.get(name) for name in predictions.class_names]
-        limits = torch.tensor([math.nan if limit is None else limit for limit in given], dtype=torch.float64)
+        limits = torch.tensor(
+            [math.nan if limit is None else limit for limit in given], dtype=torch.float64
+        )
         columns["given_threshold"] = limits
         values = f1(scores, labels, limits.to(scores.device), known)
         columns["f1_at_given"] = values.masked_fill(limits.isnan().to(scores.device), math.nan)
-    counts = {"positives": ((labels > 0) & known).sum(0).tolist(), "ignored": (~known).sum(0).tolist()}
-    lists: dict[str, list[Any]] = {**{name: finite_list(column) for name, column in columns.items()}, **counts}
+    counts = {
+        "positives": ((labels > 0) & known).sum(0).tolist(),
+        "ignored": (~known).sum(0).tolist(),
+    }
+    lists: dict[str, list[Any]] = {
+        **{name: finite_list(column) for name, column in columns.items()},
+        **counts,
+    }
     rows = zip(*lists.values(), strict=True)
-    return {name: dict(zip(lists, row, strict=True)) for name, row in zip(predictions.class_names, rows, strict=True)}
+    return {
+        name: dict(zip(lists, row, strict=True))
+        for name, row in zip(predictions.class_names, rows, strict=True)
+    }
 
 
 def _means(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
     """Means over the classes that have a value, of what the classes have."""
     measured = set().union(*per_class.values())
-    columns = {name: [entry[name] for entry in per_class.values()] for name in MEAN_OF if name in measured}
+    columns = {
+        name: [entry[name] for entry in per_class.values()] for name in MEAN_OF if name in measured
+    }
     return {
         f"mean_{name}": finite(
-            macro_mean(torch.tensor([v for v in column if v is not None], dtype=torch.float64)).item()
+            macro_mean(
+                torch.tensor([v for v in column if v is not None], dtype=torch.float64)
+            ).item()
         )
         for name, column in columns.items()
     }
@@ -131,7 +159,8 @@ def measure_ranking(predictions: Predictions) -> dict[str, float | None]:
 def measure_calibration(predictions: Predictions) -> dict[str, Any]:
     """Expected calibration error of all entries together, and the bins of score that it comes from.
 
-    With one label a sample, of the likeliest class of each: whether it is right as often as its probability says.
+    With one label a sample, of the likeliest class of each: whether it is right as often as its
+    probability says.
     """
     scores = predictions.scores
     labels = predictions.labels
@@ -152,17 +181,26 @@ def measure_calibration(predictions: Predictions) -> dict[str, Any]:
 
 
 def measure_precision_recall(curves: ClassCurves) -> dict[str, list[float | None]]:
-    """Precision where recall first reaches 0, 0.01, ..., 1: the mean over the classes that have a positive."""
+    """Precision where recall first reaches 0, 0.01, ..., 1: the mean over the classes that have a
+    positive.
+    """
     values = curves.precision
     recall: list[float | None] = [step / (len(values) - 1) for step in range(len(values))]
     return {"recall": recall, "mean_precision": finite_list(values.nanmean(1))}
 
 
 def measure_histogram(predictions: Predictions) -> dict[str, list[int]]:
-    """How many known positives and negatives score in each of equal bins from 0 to 1; 1 is in the last."""
-    counts = count_above(predictions.scores, predictions.labels, predictions.known, NUM_HISTOGRAM_BINS)
+    """How many known positives and negatives score in each of equal bins from 0 to 1; 1 is in the
+    last.
+    """
+    counts = count_above(
+        predictions.scores, predictions.labels, predictions.known, NUM_HISTOGRAM_BINS
+    )
     predicted, positive = (values.sum(1)[:-1] for values in counts)
-    bins = [torch.diff(-values, append=values.new_zeros(1)) for values in (predicted - positive, positive)]
+    bins = [
+        torch.diff(-values, append=values.new_zeros(1))
+        for values in (predicted - positive, positive)
+    ]
     return {"negatives": bins[0].tolist(), "positives": bins[1].tolist()}
 
 

@@ -1,12 +1,16 @@
 """Predictions as files for others: the PASCAL VOC server's, or one table as CSV or Parquet.
 
-voc      results/VOC2012/Main/comp2_cls_val_aeroplane.txt, ...: a file per class, a line per image, `2008_000002 0.93`
-         (identifier and confidence, the greater the surer), and all of them in comp2_cls_val.tar.gz, ready to upload.
-         By the devkit comp1 is for systems trained on VOC's own trainval alone, comp2 for any data but the test set.
-csv      predictions.csv: key, score_CLASS of every class, label_CLASS of every class: 1, 0, or empty where ignored
-parquet  predictions.parquet: the same columns; scores float32, labels bool with nulls. Needs pyarrow.
+voc      results/VOC2012/Main/comp2_cls_val_aeroplane.txt, ...: a file per class, a line per image,
+`2008_000002 0.93`
+         (identifier and confidence, the greater the surer), and all of them in
+         comp2_cls_val.tar.gz, ready to upload. By the devkit comp1 is for systems trained on VOC's
+         own trainval alone, comp2 for any data but the test set.
+csv      predictions.csv: key, score_CLASS of every class, label_CLASS of every class: 1, 0, or
+empty where ignored parquet  predictions.parquet: the same columns; scores float32, labels bool with
+nulls. Needs pyarrow.
 
-Scores have nine digits, enough to give back the same float32: a ranking made from the files is that of the report.
+Scores have nine digits, enough to give back the same float32: a ranking made from the files is that
+of the report.
 """
 
 import csv
@@ -35,24 +39,30 @@ def export_kinds(text: str) -> list[str]:
     kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
     for kind in kinds:
         if kind not in KINDS:
-            raise DataError(f"export is {kind!r}: give {', '.join(KINDS)}, or several separated by commas")
+            raise DataError(
+                f"export is {kind!r}: give {', '.join(KINDS)}, or several separated by commas"
+            )
     if "parquet" in kinds:
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError as error:
             raise DataError(
-                "export parquet needs the package pyarrow: pip install 'tarmac-vision[parquet]', or give csv"
+                "export parquet needs the package pyarrow: pip install 'tarmac-vision[parquet]', "
+                "or give csv"
             ) from error
     return list(dict.fromkeys(kinds))
 
 
 def check_voc_names(class_names: Sequence[str], keys: Sequence[str], split: str) -> None:
-    """Refuse classes that cannot be part of a file's name, and keys that no longer tell the image's name."""
+    """Refuse classes that cannot be part of a file's name, and keys that no longer tell the image's
+    name.
+    """
     room = MAX_FILE_NAME_BYTES - len(f"comp2_cls_{split}_.txt.tmp".encode())
     for name in class_names:
         if len(name.encode(errors="replace")) > room:
             raise DataError(
-                f"export voc: class {name!r} is longer than the {room} bytes that a file's name has; give csv"
+                f"export voc: class {name!r} is longer than the {room} bytes that a file's name "
+                f"has; give csv"
             )
         if not name or name != Path(name).name or "\0" in name:
             raise DataError(f"export voc: class {name!r} cannot be part of a file's name; give csv")
@@ -68,7 +78,8 @@ def write_export(
     packed_by: str,
     unread: Collection[str] = (),
 ) -> Path:
-    """Write one kind of export into `out` and return the file to name; `packed_by` is the command of the dataset.
+    """Write one kind of export into `out` and return the file to name; `packed_by` is the command
+    of the dataset.
 
     Samples whose keys are `unread` have no score: none is made up for them.
     """
@@ -80,9 +91,14 @@ def write_export(
 
 
 def write_voc(
-    out: Path, predictions: Predictions, competition: Competition, year: str, unread: Collection[str] = ()
+    out: Path,
+    predictions: Predictions,
+    competition: Competition,
+    year: str,
+    unread: Collection[str] = (),
 ) -> Path:
-    """Write the VOC server's files under `out` and their archive, which is returned. Same content, same bytes.
+    """Write the VOC server's files under `out` and their archive, which is returned. Same content,
+    same bytes.
 
     An unread image has no line: to the development kit its score is minus infinity.
     """
@@ -91,11 +107,16 @@ def write_voc(
     (out / folder).mkdir(parents=True, exist_ok=True)
     scores = predictions.scores.detach().cpu()
     buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
         for number, name in enumerate(predictions.class_names):
             path = folder / f"{competition}_cls_{predictions.split}_{name}.txt"
             lines = zip(ids, scores[:, number].tolist(), strict=True)
-            text = "".join(f"{image} {score:.9g}\n" for image, score in lines if image is not None).encode()
+            text = "".join(
+                f"{image} {score:.9g}\n" for image, score in lines if image is not None
+            ).encode()
             write_atomically(out / path, text)
             member = tarfile.TarInfo(path.as_posix())
             member.size = len(text)
@@ -106,7 +127,9 @@ def write_voc(
 
 
 def voc_year(packed_by: str) -> str:
-    """Tell the name of the challenge, which the server expects as a folder, from the command that packed the data."""
+    """Tell the name of the challenge, which the server expects as a folder, from the command that
+    packed the data.
+    """
     found = re.findall(r"VOC20\d\d", packed_by)
     return found[-1] if found else "VOC2012"
 
@@ -120,7 +143,9 @@ def write_csv(path: Path, predictions: Predictions, unread: Collection[str] = ()
     for key, *row in zip(predictions.keys, scores, labels, known, strict=True):
         given, truth, counts = (values.tolist() for values in row)
         marks = [int(label) if there else "" for label, there in zip(truth, counts, strict=True)]
-        writer.writerow([key, *("" if key in unread else f"{score:.9g}" for score in given), *marks])
+        writer.writerow(
+            [key, *("" if key in unread else f"{score:.9g}" for score in given), *marks]
+        )
     write_atomically(path, buffer.getvalue().encode(errors="backslashreplace"))
 
 
@@ -133,9 +158,13 @@ def write_parquet(path: Path, predictions: Predictions, unread: Collection[str] 
     columns = [pyarrow.array(list(predictions.keys), pyarrow.string())]
     unscored = np.array([key in unread for key in predictions.keys], bool)
     columns += [pyarrow.array(column, mask=unscored) for column in scores.T]
-    columns += [pyarrow.array(column, mask=~there) for column, there in zip(labels.T, known.T, strict=True)]
+    columns += [
+        pyarrow.array(column, mask=~there) for column, there in zip(labels.T, known.T, strict=True)
+    ]
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns, ["key", *_column_names(predictions)]), buffer)
+    pyarrow.parquet.write_table(
+        pyarrow.table(columns, ["key", *_column_names(predictions)]), buffer
+    )
     write_atomically(path, buffer.getvalue())
 
 
@@ -155,5 +184,7 @@ def _image_id(key: str) -> str:
     """Undo the escapes of a key: the image's name in its source, without the suffix."""
     name = unquote(key)
     if "~" in key or name.split() != [name]:
-        raise DataError(f"export voc: key {key!r} does not tell an image identifier without spaces; give csv")
+        raise DataError(
+            f"export voc: key {key!r} does not tell an image identifier without spaces; give csv"
+        )
     return name

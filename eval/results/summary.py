@@ -9,14 +9,16 @@ from shards.pages.spelling import number, plain
 MAX_NAME = 18  # characters of a class name
 MAX_ONE_COLUMN = 20  # classes
 MAX_TWO_COLUMNS = 50
-MULTILABEL_COLUMNS = (("AP", "ap", 6), ("pos", "positives", 6), ("ignored", "ignored", 7))  # title, key, width
+# title, key, width
+MULTILABEL_COLUMNS = (("AP", "ap", 6), ("pos", "positives", 6), ("ignored", "ignored", 7))
 MULTICLASS_COLUMNS = (("accuracy", "accuracy", 8), ("AP", "ap", 6), ("images", "positives", 6))
 
 _Row = tuple[str, dict[str, Any]]
 
 
 def best_first(metrics: Mapping[str, Any]) -> list[_Row]:
-    """Return (class name, entry) by falling AP, of multiclass data by falling accuracy; those without come last.
+    """Return (class name, entry) by falling AP, of multiclass data by falling accuracy; those
+    without come last.
 
     Equal ones are in the order of their names.
     """
@@ -29,7 +31,8 @@ def _falling(value: float | None) -> float:
 
 
 def evaluation_summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) -> str:
-    """Return mAP, the AP of every class, the mean tail accuracy and where the files are, for a terminal.
+    """Return mAP, the AP of every class, the mean tail accuracy and where the files are, for a
+    terminal.
 
     Up to 20 classes make one column, up to 50 two; of more, the 25 best and the 25 worst are shown.
     """
@@ -38,7 +41,10 @@ def evaluation_summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) ->
     shown = rows if len(rows) <= MAX_TWO_COLUMNS else rows[:half] + rows[-half:]
     lines = [*_answer(metrics), *_compared(metrics), "", *_columns(shown, metrics["task"])]
     if len(shown) < len(rows):
-        lines.append(f"({len(rows) - len(shown)} classes between the best and the worst are in per_class.csv)")
+        lines.append(
+            f"({len(rows) - len(shown)} classes between the best and the worst are in "
+            f"per_class.csv)"
+        )
     missing = metrics["classes_without_positives"]
     if missing:
         lines.append(f"no known positive, left out of the mean: {_shortened(missing)}")
@@ -53,8 +59,13 @@ def _answer(metrics: Mapping[str, Any]) -> list[str]:
     mean_ap = f"mAP {number(metrics['mAP'])}{_interval(metrics['mAP_interval'])}"
     if metrics["task"] != "multiclass":
         return [mean_ap + on]
-    top5 = "" if metrics["top5_accuracy"] is None else f"top-5 {number(metrics['top5_accuracy'])}   "
-    return [f"accuracy {number(metrics['accuracy'])}{_interval(metrics['accuracy_interval'])}{on}", top5 + mean_ap]
+    top5 = (
+        "" if metrics["top5_accuracy"] is None else f"top-5 {number(metrics['top5_accuracy'])}   "
+    )
+    return [
+        f"accuracy {number(metrics['accuracy'])}{_interval(metrics['accuracy_interval'])}{on}",
+        top5 + mean_ap,
+    ]
 
 
 def _compared(metrics: Mapping[str, Any]) -> list[str]:
@@ -65,7 +76,9 @@ def _compared(metrics: Mapping[str, Any]) -> list[str]:
     lines = []
     if accuracy := found["accuracy"]:
         against = f"against accuracy {number(accuracy['baseline'])} of {found['path']}"
-        lines.append(f"{accuracy['difference']:+.4f}{_signed_interval(accuracy['interval'])} {against}")
+        lines.append(
+            f"{accuracy['difference']:+.4f}{_signed_interval(accuracy['interval'])} {against}"
+        )
     what = "mAP " if metrics["task"] == "multiclass" else ""
     against = f"against {what}{number(found['baseline_mAP'])} of {found['path']}"
     lines.append(f"{found['difference']:+.4f}{_signed_interval(found['interval'])} {against}")
@@ -94,15 +107,22 @@ def _columns(rows: Sequence[_Row], task: str) -> list[str]:
         return [head, *cells]
     half = math.ceil(len(cells) / 2)
     right = [*cells[half:], ""]
-    return [f"{head}    {head}", *(f"{a}    {b}".rstrip() for a, b in zip(cells[:half], right, strict=False))]
+    return [
+        f"{head}    {head}",
+        *(f"{a}    {b}".rstrip() for a, b in zip(cells[:half], right, strict=False)),
+    ]
 
 
-def _cell(name: str, entry: Mapping[str, Any], width: int, columns: Sequence[tuple[str, str, int]]) -> str:
+def _cell(
+    name: str, entry: Mapping[str, Any], width: int, columns: Sequence[tuple[str, str, int]]
+) -> str:
     text = plain(name)
     text = text if len(text) <= width else text[: width - 1] + "\u2026"
     values = [entry[key] for _, key, _ in columns]
     shown = [str(value) if isinstance(value, int) else number(value) for value in values]
-    return f"{text:<{width}}" + "".join(f"  {v:>{space}}" for v, (_, _, space) in zip(shown, columns, strict=True))
+    return f"{text:<{width}}" + "".join(
+        f"  {v:>{space}}" for v, (_, _, space) in zip(shown, columns, strict=True)
+    )
 
 
 def _shortened(names: Sequence[str], limit: int = 5) -> str:
@@ -112,7 +132,9 @@ def _shortened(names: Sequence[str], limit: int = 5) -> str:
 
 def _tail_points(tail: Mapping[str, Any]) -> str:
     """Name the curve at a few of its thresholds."""
-    points = [(t, v) for t, v in zip(tail["thresholds"], tail["mean"], strict=True) if v is not None]
+    points = [
+        (t, v) for t, v in zip(tail["thresholds"], tail["mean"], strict=True) if v is not None
+    ]
     if not points:
         return f"(nothing scores above {tail['t_min']})"
     chosen = points[:: max(1, len(points) // 4)][:5]

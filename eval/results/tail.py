@@ -11,13 +11,15 @@ from eval.results.tail_grid import TailGrid
 
 
 def measure_tail(predictions: Predictions, grid: TailGrid) -> dict[str, Any]:
-    """Return the tail accuracy from `t_min` to `t_max`, or to just below the highest score, in two ways.
+    """Return the tail accuracy from `t_min` to `t_max`, or to just below the highest score, in two
+    ways.
 
-    `thresholds`, `mean`, `num_classes`: one grid of T thresholds for all classes, up to the highest score of
-    any; at each the mean over the classes, `num_classes` of them, that still score above it. High on the grid
-    few classes are left. `mean_over_all` is the mean of that curve.
-    `per_class` gives every class its own grid, up to its own highest score unless `t_max` is given, and
-    `mean_by_step` averages those step by step: every class that scores above `t_min` at all counts in every step.
+    `thresholds`, `mean`, `num_classes`: one grid of T thresholds for all classes, up to the highest
+    score of any; at each the mean over the classes, `num_classes` of them, that still score above
+    it. High on the grid few classes are left. `mean_over_all` is the mean of that curve.
+    `per_class` gives every class its own grid, up to its own highest score unless `t_max` is given,
+    and `mean_by_step` averages those step by step: every class that scores above `t_min` at all
+    counts in every step.
     """
     scores = predictions.scores
     labels = predictions.labels
@@ -45,8 +47,12 @@ def measure_tail(predictions: Predictions, grid: TailGrid) -> dict[str, Any]:
 
 
 def _thresholds(grid: TailGrid, scores: Tensor, known: Tensor) -> Tensor:
-    """Return the thresholds for each class of scores [N, K], float64 [num_steps, K]; NaN as `tail_thresholds`."""
+    """Return the thresholds for each class of scores [N, K], float64 [num_steps, K]; NaN as
+    `tail_thresholds`.
+    """
     if grid.t_max == 0:
         return tail_thresholds(scores, known, grid.num_steps, grid.t_min)
-    steps = torch.linspace(grid.t_min, grid.t_max, grid.num_steps, dtype=torch.float64, device=scores.device)
+    steps = torch.linspace(
+        grid.t_min, grid.t_max, grid.num_steps, dtype=torch.float64, device=scores.device
+    )
     return steps[:, None].expand(-1, scores.shape[1])

@@ -10,9 +10,11 @@ MAX_STEPS = 1000
 
 @dataclass(frozen=True)
 class TailGrid:
-    """Which thresholds t: `num_steps` evenly spaced ones from `t_min`, from where a score says the class.
+    """Which thresholds t: `num_steps` evenly spaced ones from `t_min`, from where a score says the
+    class.
 
-    They reach `t_max`, or with 0 up to but not to the highest score, so that something scores above each.
+    They reach `t_max`, or with 0 up to but not to the highest score, so that something scores above
+    each.
     """
 
     t_min: float = CLASSIFICATION_THRESHOLD
@@ -22,6 +24,7 @@ class TailGrid:
     def __post_init__(self) -> None:
         if self.t_max != 0 and not self.t_min < self.t_max < 1:
             raise DataError(
-                f"tail_max is {self.t_max}: give a probability above tail_min ({self.t_min}) and below 1, or 0 for the "
+                f"tail_max is {self.t_max}: give a probability above tail_min ({self.t_min}) and "
+                f"below 1, or 0 for the "
                 "highest score"
             )

@@ -1,4 +1,6 @@
-"""Turn the bytes of any photograph into what a shard holds: 8-bit RGB, upright, a tiled baseline JPEG or a PNG."""
+"""Turn the bytes of any photograph into what a shard holds: 8-bit RGB, upright, a tiled baseline
+JPEG or a PNG.
+"""
 
 import io
 import warnings
@@ -35,15 +37,15 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF")
 def pack_image(data: bytes, options: ImageOptions, accept_damaged: bool = False) -> Packed:
     """Decode a photograph and encode it as a tiled baseline JPEG, or a PNG, without any metadata.
 
-    EXIF orientation is applied, then the size, then everything becomes 8-bit RGB: 16-bit grey by its high
-    byte, alpha composed onto white (what is under transparent pixels is arbitrary, and who labelled the image
-    did not see it), the first frame of several. An ICC profile is dropped, not applied, as PIL-based loaders
-    do. An upright JPEG at its original size, a progressive one too, keeps its coefficients, so that it loses
-    nothing (retile); one that cannot be rewritten, such as one with harmless faults, keeps its quantisation tables
-    and subsampling; the rest is encoded at `options.quality`.
-    With encoding png the decoded pixels are kept. Of a multispectral set (`options.bands`) the TIFF's bands are
-    scaled to 8 bits and encoded, colours first.
-    Raises BadImage with the reason: DamagedImage where a JPEG has lost pixels, unless that is accepted.
+    EXIF orientation is applied, then the size, then everything becomes 8-bit RGB: 16-bit grey by
+    its high byte, alpha composed onto white (what is under transparent pixels is arbitrary, and who
+    labelled the image did not see it), the first frame of several. An ICC profile is dropped, not
+    applied, as PIL-based loaders do. An upright JPEG at its original size, a progressive one too,
+    keeps its coefficients, so that it loses nothing (retile); one that cannot be rewritten, such as
+    one with harmless faults, keeps its quantisation tables and subsampling; the rest is encoded at
+    `options.quality`. With encoding png the decoded pixels are kept. Of a multispectral set
+    (`options.bands`) the TIFF's bands are scaled to 8 bits and encoded, colours first. Raises
+    BadImage with the reason: DamagedImage where a JPEG has lost pixels, unless that is accepted.
     """
     with _reasons():
         if options.bands:
@@ -57,10 +59,12 @@ def pack_image(data: bytes, options: ImageOptions, accept_damaged: bool = False)
 
 
 def decode_image(data: bytes, accept_damaged: bool = False) -> np.ndarray:
-    """Decode a photograph at its size by the rules of `pack_image`: uint8 [height, width, 3] RGB, upright.
+    """Decode a photograph at its size by the rules of `pack_image`: uint8 [height, width, 3] RGB,
+    upright.
 
-    They are the pixels that a shard of it decodes to, unless packing has to encode it again as a JPEG.
-    Raises BadImage with the reason: DamagedImage where a JPEG has lost pixels, unless that is accepted.
+    They are the pixels that a shard of it decodes to, unless packing has to encode it again as a
+    JPEG. Raises BadImage with the reason: DamagedImage where a JPEG has lost pixels, unless that is
+    accepted.
     """
     with _reasons():
         return np.asarray(_load_upright(data, ImageOptions(), accept_damaged)[0])
@@ -134,14 +138,19 @@ def _retiled(data: bytes, options: ImageOptions) -> Packed | None:
     return with_sums({"jpg": tiled}, Image.fromarray(pixels))
 
 
-def _decode(data: bytes, options: ImageOptions, accept_damaged: bool) -> tuple[Image.Image, JpegEncoding | None]:
-    """Return the upright RGB pixels at their packed size and, where they keep their encoding, which that is."""
+def _decode(
+    data: bytes, options: ImageOptions, accept_damaged: bool
+) -> tuple[Image.Image, JpegEncoding | None]:
+    """Return the upright RGB pixels at their packed size and, where they keep their encoding, which
+    that is.
+    """
     if options.encoding == "jpg" and data[:2] == b"\xff\xd8":
         image = _open(data)
         encoding = _own_encoding(image) if packed_size(image.size, options) == image.size else None
         if encoding is not None:
-            # Chroma is repeated, not smoothed: encoding averages it back, so that repeating is undone exactly. Over
-            # VOC photographs the packed image comes within 57 dB of the original instead of 49 dB.
+            # Chroma is repeated, not smoothed: encoding averages it back, so that repeating is
+            # undone exactly. Over VOC photographs the packed image comes within 57 dB of the
+            # original instead of 49 dB.
             pixels = _jpeg_pixels(image, data, accept_damaged, fastdct=False, fastupsample=True)
             return Image.fromarray(pixels), encoding
     rgb, full_size = _load_upright(data, options, accept_damaged)
@@ -152,26 +161,43 @@ def _decode(data: bytes, options: ImageOptions, accept_damaged: bool) -> tuple[I
 
 
 def _own_encoding(image: Image.Image) -> JpegEncoding | None:
-    """Return the encoding that keeps an upright YCbCr JPEG as it is, or None where that is not possible."""
-    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode != "RGB" or orientation(image) != 1:
+    """Return the encoding that keeps an upright YCbCr JPEG as it is, or None where that is not
+    possible.
+    """
+    if (
+        not isinstance(image, JpegImagePlugin.JpegImageFile)
+        or image.mode != "RGB"
+        or orientation(image) != 1
+    ):
         return None
     components = image.layer
-    stored_rgb = image.info.get("adobe_transform") == 0 or [c[0] for c in components] == [82, 71, 66]
+    stored_rgb = image.info.get("adobe_transform") == 0 or [c[0] for c in components] == [
+        82,
+        71,
+        66,
+    ]
     subsampling = JpegImagePlugin.get_sampling(image)
     if stored_rgb or subsampling not in (0, 1, 2):  # others, such as 4:4:0, Pillow cannot write
         return None
     per_component = [list(image.quantization[c[3]]) for c in components]
-    return JpegEncoding(-1, subsampling, per_component[: 2 if per_component[1] == per_component[2] else 3])
+    return JpegEncoding(
+        -1, subsampling, per_component[: 2 if per_component[1] == per_component[2] else 3]
+    )
 
 
-def _load_upright(data: bytes, options: ImageOptions, accept_damaged: bool) -> tuple[Image.Image, tuple[int, int]]:
-    """Return upright RGB pixels, of a JPEG perhaps at reduced scale, and the full upright (width, height)."""
+def _load_upright(
+    data: bytes, options: ImageOptions, accept_damaged: bool
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Return upright RGB pixels, of a JPEG perhaps at reduced scale, and the full upright (width,
+    height).
+    """
     try:
         image = _open(data)
     except BadImage:
         if not is_tiff(data):
             raise
-        rgb = tiff_rgb(data)  # a kind that Pillow does not know, or the reason why it cannot be read
+        # a kind that Pillow does not know, or the reason why it cannot be read
+        rgb = tiff_rgb(data)
         return rgb, rgb.size
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         rgb = upright_rgb(image, data)
@@ -180,14 +206,18 @@ def _load_upright(data: bytes, options: ImageOptions, accept_damaged: bool) -> t
     full_size = image.size[::-1] if by >= 5 else image.size
     width, height = packed_size(full_size, options)
     scaled = {}
-    if (width, height) != full_size:  # DCT scaling to no less than twice the target loses nothing visible
+    # DCT scaling to no less than twice the target loses nothing visible
+    if (width, height) != full_size:
         image.draft(None, (2 * height, 2 * width) if by >= 5 else (2 * width, 2 * height))
         scaled = {"min_width": image.size[0], "min_height": image.size[1]}
-    return turned(Image.fromarray(_jpeg_pixels(image, data, accept_damaged, **scaled)), by), full_size
+    return turned(
+        Image.fromarray(_jpeg_pixels(image, data, accept_damaged, **scaled)), by
+    ), full_size
 
 
 def _jpeg_pixels(image: Image.Image, data: bytes, accept_damaged: bool, **how: Any) -> np.ndarray:
-    """Decode a JPEG with the options of simplejpeg, at the scale at which `image` was opened: uint8 [H, W, 3].
+    """Decode a JPEG with the options of simplejpeg, at the scale at which `image` was opened: uint8
+    [H, W, 3].
 
     Raises DamagedError where pixels are lost, unless that is accepted.
     """
@@ -199,5 +229,6 @@ def _jpeg_pixels(image: Image.Image, data: bytes, accept_damaged: bool, **how: A
         except ValueError:  # TurboJPEG's interface refuses some samplings of colour, libjpeg none
             pass
     else:
-        decode_whole(data, "CMYK", accept_damaged)  # only to see that all of it is there: Pillow knows Adobe's colours
+        # only to see that all of it is there: Pillow knows Adobe's colours
+        decode_whole(data, "CMYK", accept_damaged)
     return np.asarray(image.convert("RGB"))

@@ -13,7 +13,8 @@ from shards.tiles.cut import MISMATCH, read_headers
 
 
 def what_is_wrong(data: np.ndarray, suffix: str, width: int, height: int) -> str | None:
-    """Return why the bytes of an image member, uint8 [length], are not an image of this size; None if they are.
+    """Return why the bytes of an image member, uint8 [length], are not an image of this size; None
+    if they are.
 
     The size is compared before anything is decoded, so a false header costs no memory.
     """

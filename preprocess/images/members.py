@@ -1,4 +1,6 @@
-"""From pixels to the image members of a sample: a JPEG or PNG of its colours, a grey one of each further band."""
+"""From pixels to the image members of a sample: a JPEG or PNG of its colours, a grey one of each
+further band.
+"""
 
 import io
 from collections.abc import Mapping
@@ -7,7 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from preprocess.images.geometry import MAX_SIDE, ImageOptions, grey_interval, packed_size, tile_interval
+from preprocess.images.geometry import (
+    MAX_SIDE,
+    ImageOptions,
+    grey_interval,
+    packed_size,
+    tile_interval,
+)
 from preprocess.jpeg.retile import retile
 
 DAMAGED = "damaged JPEG: "  # what the reasons of images begin with that --accept-damaged packs
@@ -18,15 +26,18 @@ class BadImage(ValueError):
 
 
 class DamagedImage(BadImage):
-    """Pixels of a photograph are lost, though it can be decoded: `--accept-damaged` packs it all the same."""
+    """Pixels of a photograph are lost, though it can be decoded: `--accept-damaged` packs it all
+    the same.
+    """
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The members of a packed image by suffix, and the exact sums of its pixels: from which the statistics follow.
+    """The members of a packed image by suffix, and the exact sums of its pixels: from which the
+    statistics follow.
 
-    The sums run over the C channels (R, G, B, then further bands; values 0 to 255): of a re-encoded image,
-    just before that. `damage` says which pixels were lost before; "" where none were.
+    The sums run over the C channels (R, G, B, then further bands; values 0 to 255): of a re-encoded
+    image, just before that. `damage` says which pixels were lost before; "" where none were.
     """
 
     images: Mapping[str, bytes]
@@ -46,19 +57,30 @@ class JpegEncoding:
     tables: list[list[int]] | None = None
 
 
-def pack_pixels(rgb: Image.Image, options: ImageOptions, jpeg: JpegEncoding | None = None) -> Packed:
-    """Encode an RGB image that has its packed size; `jpeg` differs from the options' where it keeps an original's."""
+def pack_pixels(
+    rgb: Image.Image, options: ImageOptions, jpeg: JpegEncoding | None = None
+) -> Packed:
+    """Encode an RGB image that has its packed size; `jpeg` differs from the options' where it keeps
+    an original's.
+    """
     if options.encoding == "png":
         return with_sums({"png": _png(rgb)}, rgb)
     return with_sums({"jpg": _jpeg(rgb, jpeg or JpegEncoding(options.quality, 2))}, rgb)
 
 
 def pack_bands(bands: np.ndarray, options: ImageOptions) -> Packed:
-    """Resize and encode uint8 [height, width, C], red, green and blue first, as the members that the options name."""
-    images = [Image.fromarray(bands[..., :3]), *(Image.fromarray(band) for band in np.moveaxis(bands[..., 3:], 2, 0))]
+    """Resize and encode uint8 [height, width, C], red, green and blue first, as the members that
+    the options name.
+    """
+    images = [
+        Image.fromarray(bands[..., :3]),
+        *(Image.fromarray(band) for band in np.moveaxis(bands[..., 3:], 2, 0)),
+    ]
     target = packed_size(images[0].size, options)
     if images[0].size != target:
-        images = [image.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0) for image in images]
+        images = [
+            image.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0) for image in images
+        ]
     jpeg = JpegEncoding(options.quality, 2)
     encoded = [_png(image) if options.encoding == "png" else _jpeg(image, jpeg) for image in images]
     return with_sums(dict(zip(options.members, encoded, strict=True)), *images)
@@ -66,7 +88,9 @@ def pack_bands(bands: np.ndarray, options: ImageOptions) -> Packed:
 
 def with_sums(members: Mapping[str, bytes], *images: Image.Image) -> Packed:
     """Sum up the pixels of members, which all have one size."""
-    counts = np.concatenate([np.asarray(image.histogram(), np.int64) for image in images]).reshape(-1, 256)
+    counts = np.concatenate([np.asarray(image.histogram(), np.int64) for image in images]).reshape(
+        -1, 256
+    )
     values = np.arange(256)
     sums = counts @ values
     squares = counts @ values**2
@@ -77,7 +101,10 @@ def _jpeg(image: Image.Image, encoding: JpegEncoding) -> bytes:
     """Write a tiled baseline JPEG, of RGB or grey."""
     width, height = image.size
     if max(width, height) > MAX_SIDE:
-        raise BadImage(f"{width} x {height} has a side over {MAX_SIDE} pixels, JPEG's limit; shrink it with --max-side")
+        raise BadImage(
+            f"{width} x {height} has a side over {MAX_SIDE} pixels, JPEG's limit; shrink it with "
+            f"--max-side"
+        )
     grey = image.mode == "L"
     file = io.BytesIO()
     options = {} if grey else {"subsampling": encoding.subsampling, "qtables": encoding.tables}
@@ -90,8 +117,12 @@ def _jpeg(image: Image.Image, encoding: JpegEncoding) -> bytes:
 def _png(image: Image.Image) -> bytes:
     """Write a PNG of nothing but the pixels."""
     if max(image.size) > MAX_SIDE:
-        raise BadImage(f"{image.width} x {image.height} has a side over {MAX_SIDE} pixels; shrink it with --max-side")
+        raise BadImage(
+            f"{image.width} x {image.height} has a side over {MAX_SIDE} pixels; shrink it with "
+            f"--max-side"
+        )
     file = io.BytesIO()
-    bare = Image.frombytes(image.mode, image.size, image.tobytes())  # without an ICC profile or transparency
+    # without an ICC profile or transparency
+    bare = Image.frombytes(image.mode, image.size, image.tobytes())
     bare.save(file, "PNG")
     return file.getvalue()

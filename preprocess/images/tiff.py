@@ -1,4 +1,6 @@
-"""Multispectral TIFFs, 8 or 16 bits a band: read them without losing precision, and scale bands to 8 bits."""
+"""Multispectral TIFFs, 8 or 16 bits a band: read them without losing precision, and scale bands to
+8 bits.
+"""
 
 import io
 import logging
@@ -37,7 +39,8 @@ def read_tiff(data: bytes) -> np.ndarray:
 
 
 def read_photograph(data: bytes) -> tuple[np.ndarray, int]:
-    """Decode the first image of a TIFF of colours or greys: uint8 [height, width, 3], alpha on white, and orientation.
+    """Decode the first image of a TIFF of colours or greys: uint8 [height, width, 3], alpha on
+    white, and orientation.
 
     Raises BadImage with the reason.
     """
@@ -47,13 +50,17 @@ def read_photograph(data: bytes) -> tuple[np.ndarray, int]:
     num_colours = {0: 1, 1: 1, 2: 3}.get(page.photometric, 0)
     if not num_colours or pixels.shape[2] < num_colours:
         name = getattr(page.photometric, "name", page.photometric)
-        raise BadImage(f"TIFF of kind {name} with {pixels.shape[2]} samples a pixel; save it as 8-bit RGB")
+        raise BadImage(
+            f"TIFF of kind {name} with {pixels.shape[2]} samples a pixel; save it as 8-bit RGB"
+        )
     most = np.iinfo(pixels.dtype).max
     colours = pixels[..., :num_colours]
     if page.photometric == 0:
         colours = most - colours
     if page.extrasamples and page.extrasamples[0] in (_PREMULTIPLIED, _ALPHA):
-        colours = _on_white(colours, pixels[..., num_colours], page.extrasamples[0] == _PREMULTIPLIED)
+        colours = _on_white(
+            colours, pixels[..., num_colours], page.extrasamples[0] == _PREMULTIPLIED
+        )
     rgb = (colours >> (8 * pixels.itemsize - 8)).astype(np.uint8)
     tag = page.tags.get(_ORIENTATION)
     by = tag.value if tag is not None and isinstance(tag.value, int) else 1
@@ -85,12 +92,15 @@ def _read(data: bytes) -> tuple[np.ndarray, tifffile.TiffPage]:
 
 
 def scale_bands(pixels: np.ndarray, bands: Sequence[Band]) -> np.ndarray:
-    """Pick bands out of pixels [height, width, *] and scale each from its range: uint8 [height, width, C].
+    """Pick bands out of pixels [height, width, *] and scale each from its range: uint8 [height,
+    width, C].
 
     Values outside a range become 0 or 255. Raises BadImage where a band is not there.
     """
     if max(band.position for band in bands) >= pixels.shape[2]:
-        raise BadImage(f"{pixels.shape[2]} bands; {', '.join(band.name for band in bands)} are needed")
+        raise BadImage(
+            f"{pixels.shape[2]} bands; {', '.join(band.name for band in bands)} are needed"
+        )
     scaled = np.empty((*pixels.shape[:2], len(bands)), np.uint8)
     for channel, band in enumerate(bands):
         np.take(_levels(band.low, band.high), pixels[..., band.position], out=scaled[..., channel])
@@ -106,16 +116,23 @@ def _levels(low: float, high: float) -> np.ndarray:
 
 def _checked(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> tifffile.TiffPage:
     """Refuse what is too large, of an unknown kind, incomplete, or a deflate bomb."""
-    if not isinstance(page, tifffile.TiffPage) or page.axes not in ("YX", "YXS", "SYX") or page.dtype is None:
+    if (
+        not isinstance(page, tifffile.TiffPage)
+        or page.axes not in ("YX", "YXS", "SYX")
+        or page.dtype is None
+    ):
         raise BadImage("no plain image of rows, columns and bands in the TIFF")
     if page.dtype not in (np.uint8, np.uint16):
         raise BadImage(f"TIFF of {page.dtype} values; convert it to unsigned 8 or 16 bits")
     if page.bitspersample not in (8, 16):
-        raise BadImage(f"TIFF of {page.bitspersample} bits a value; convert it to unsigned 8 or 16 bits")
+        raise BadImage(
+            f"TIFF of {page.bitspersample} bits a value; convert it to unsigned 8 or 16 bits"
+        )
     num_values = int(np.prod([int(side) for side in page.shape], dtype=object))
     if not 0 < num_values <= MAX_VALUES or max(page.imagewidth, page.imagelength) > 0xFFFF:
         raise BadImage(
-            f"TIFF of {' x '.join(str(side) for side in page.shape)} values; at most {MAX_VALUES:,} are read"
+            f"TIFF of {' x '.join(str(side) for side in page.shape)} values; at most "
+            f"{MAX_VALUES:,} are read"
         )
     if page.compression not in (_PLAIN, *_DEFLATE):
         name = getattr(page.compression, "name", page.compression)

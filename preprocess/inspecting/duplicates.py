@@ -1,8 +1,10 @@
-"""Find pictures that look alike although their bytes differ: re-encoded, resized, cropped a little, mirrored.
+"""Find pictures that look alike although their bytes differ: re-encoded, resized, cropped a little,
+mirrored.
 
-A picture is shrunk to 32 x 32 grey. The signs of its 64 lowest cosine frequencies are its hash: brightness and
-contrast leave them as they are, and a mirror image flips those of the odd horizontal frequencies and no other. All
-pairs of hashes are compared, those that differ in few bits are then compared pixel by pixel.
+A picture is shrunk to 32 x 32 grey. The signs of its 64 lowest cosine frequencies are its hash:
+brightness and contrast leave them as they are, and a mirror image flips those of the odd horizontal
+frequencies and no other. All pairs of hashes are compared, those that differ in few bits are then
+compared pixel by pixel.
 """
 
 from collections.abc import Sequence
@@ -20,9 +22,13 @@ from shards.pipeline.reader import ShardReader
 
 SIDE = 32  # pixels of a thumbnail
 DECODED_SIDE = 64  # pixels, at least, of the decoded image: libjpeg halves while it can
-MAX_BITS = 12  # of 64; of photographs cropped by 5% more than 99% differ in no more, of unrelated pairs 1 in 100,000
-MAX_DIFFERENCE = 0.35  # mean absolute difference of thumbnails in standard deviations; unrelated pictures have about 1
-FLAT = 3.0  # grey levels of standard deviation: below, a picture is of one colour and its hash is noise
+# of 64; of photographs cropped by 5% more than 99% differ in no more, of unrelated pairs 1 in
+# 100,000
+MAX_BITS = 12
+# mean absolute difference of thumbnails in standard deviations; unrelated pictures have about 1
+MAX_DIFFERENCE = 0.35
+# grey levels of standard deviation: below, a picture is of one colour and its hash is noise
+FLAT = 3.0
 MAX_PAIRS = 10_000  # kept, the most alike; all are counted
 CHUNK = 64  # images decoded per task
 # A block of hash pairs: 4 MB, in the processor's cache.
@@ -32,7 +38,9 @@ COLUMNS = 16_384
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Thumbnails of the samples of several splits, one split after the other, and what follows from them."""
+    """Thumbnails of the samples of several splits, one split after the other, and what follows from
+    them.
+    """
 
     thumbnails: np.ndarray  # uint8 [N, 32, 32]
     splits: np.ndarray  # int64 [N] number of the split
@@ -88,7 +96,9 @@ def fingerprint(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(thumbnails), 4096):
         block = thumbnails[start : start + 4096].astype(np.float32)
         signs = (waves @ block @ waves.T)[:, vertical, horizontal] > 0
-        hashes[start : start + 4096] = np.ascontiguousarray(np.packbits(signs, axis=1)).view(">u8")[:, 0]
+        hashes[start : start + 4096] = np.ascontiguousarray(np.packbits(signs, axis=1)).view(">u8")[
+            :, 0
+        ]
         flat[start : start + 4096] = block.std((1, 2)) < FLAT
     return hashes, flat
 
@@ -102,14 +112,21 @@ def find_duplicates(pictures: Fingerprints, num_threads: int) -> Duplicates:
     with bar, ThreadPoolExecutor(num_threads) as threads:
         for rows, columns in threads.map(partial(_candidates, hashes), range(0, len(ids), ROWS)):
             for start in range(0, len(rows), 4096):
-                _keep_alike(found, pictures, ids[rows[start : start + 4096]], ids[columns[start : start + 4096]])
+                _keep_alike(
+                    found,
+                    pictures,
+                    ids[rows[start : start + 4096]],
+                    ids[columns[start : start + 4096]],
+                )
             bar.update(ROWS)
     found.pairs = sorted(found.pairs)[:MAX_PAIRS]
     return found
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Compare thumbnails uint8 [N, 32, 32] with their means and contrasts made equal: float32 [N], 0 is the same."""
+    """Compare thumbnails uint8 [N, 32, 32] with their means and contrasts made equal: float32 [N],
+    0 is the same.
+    """
     levels = [_standardised(thumbnails) for thumbnails in (first, second)]
     return np.abs(levels[0] - levels[1]).mean((1, 2))
 
@@ -143,7 +160,9 @@ def _mirror_mask() -> np.uint64:
 
 
 def _candidates(hashes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pair rows [start, start + ROWS) with all later ones whose hash or mirrored hash is near: (rows, columns)."""
+    """Pair rows [start, start + ROWS) with all later ones whose hash or mirrored hash is near:
+    (rows, columns).
+    """
     rows = hashes[start : start + ROWS, None]
     found_rows = []
     found_columns = []
@@ -158,8 +177,12 @@ def _candidates(hashes: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(found_rows), np.concatenate(found_columns)
 
 
-def _keep_alike(found: Duplicates, pictures: Fingerprints, first: np.ndarray, second: np.ndarray) -> None:
-    """Compare candidate pairs pixel by pixel, as they are and mirrored; count and keep those that are alike."""
+def _keep_alike(
+    found: Duplicates, pictures: Fingerprints, first: np.ndarray, second: np.ndarray
+) -> None:
+    """Compare candidate pairs pixel by pixel, as they are and mirrored; count and keep those that
+    are alike.
+    """
     one = pictures.thumbnails[first]
     other = pictures.thumbnails[second]
     straight = difference(one, other)
@@ -177,8 +200,17 @@ def _keep_alike(found: Duplicates, pictures: Fingerprints, first: np.ndarray, se
     found.alike[second, pictures.splits[first]] = True
     found.num_within += int(within.sum())
     found.num_between += int((~within).sum())
-    columns = (within, np.minimum(straight, turned).astype(float).round(3), bits, mirrored, first, second)
-    found.pairs += [Pair(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+    columns = (
+        within,
+        np.minimum(straight, turned).astype(float).round(3),
+        bits,
+        mirrored,
+        first,
+        second,
+    )
+    found.pairs += [
+        Pair(*values) for values in zip(*(column.tolist() for column in columns), strict=True)
+    ]
     if len(found.pairs) > 4 * MAX_PAIRS:
         found.pairs = sorted(found.pairs)[:MAX_PAIRS]
 

@@ -31,7 +31,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What findings are drawn from. `alike` [S, S]: images of split row that look like images of split column."""
+    """What findings are drawn from. `alike` [S, S]: images of split row that look like images of
+    split column.
+    """
 
     class_names: Sequence[str]
     splits: Sequence[SplitStatistics]
@@ -40,7 +42,8 @@ class Facts:
     alike: np.ndarray | None = None  # None where nobody looked
     num_contradictions: int = 0  # pairs that look alike and have different labels
     flat: Sequence[int] | None = None  # images of almost one colour, per split
-    normalised: Sequence[float] = ()  # by how much normalised pixels have not mean 0 and std 1, per split
+    # by how much normalised pixels have not mean 0 and std 1, per split
+    normalised: Sequence[float] = ()
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -82,13 +85,22 @@ def _leaks(facts: Facts) -> list[Finding]:
         num = int(facts.alike[other, one])
         if num:
             verb = "looks" if num == 1 else "look"
-            found.append(Finding(f"{images(num)} of {names[other]} {verb} like images of {names[one]}", serious=True))
+            found.append(
+                Finding(
+                    f"{images(num)} of {names[other]} {verb} like images of {names[one]}",
+                    serious=True,
+                )
+            )
     for number, name in enumerate(names):
         num = int(facts.alike[number, number])
         if num:
             found.append(Finding(f"{images(num)} of {name} look like another one of {name}"))
     if facts.num_contradictions:
-        verb = "pair looks alike but has" if facts.num_contradictions == 1 else "pairs look alike but have"
+        verb = (
+            "pair looks alike but has"
+            if facts.num_contradictions == 1
+            else "pairs look alike but have"
+        )
         found.append(Finding(f"{facts.num_contradictions:,} {verb} different labels"))
     return found
 
@@ -110,22 +122,31 @@ def _which(lacking: Sequence[str], num_splits: int) -> str:
     if len(lacking) == num_splits > 1:
         return "no split has a positive"
     *others, last = lacking
-    return f"{', '.join(others)} and {last} have no positive" if others else f"{last} has no positive"
+    return (
+        f"{', '.join(others)} and {last} have no positive" if others else f"{last} has no positive"
+    )
 
 
 def _few(facts: Facts) -> list[Finding]:
     """Classes with a handful of positives, and how uneven the rest is."""
     found = []
     for split in facts.splits:
-        counted = sorted((num, name) for name, num in zip(facts.class_names, split.positives, strict=True) if num)
+        counted = sorted(
+            (num, name) for name, num in zip(facts.class_names, split.positives, strict=True) if num
+        )
         few = [f"{name} ({num})" for num, name in counted if num < FEW_POSITIVES]
         if few:
-            found.append(Finding(f"{split.split} has fewer than {FEW_POSITIVES} positives of {join(few)}"))
+            found.append(
+                Finding(f"{split.split} has fewer than {FEW_POSITIVES} positives of {join(few)}")
+            )
         elif counted and counted[-1][0] >= RARE * counted[0][0]:
             least, rare = counted[0]
             most, common = counted[-1]
             found.append(
-                Finding(f"{split.split} has {most / least:,.0f} times as many positives of {common} as of {rare}")
+                Finding(
+                    f"{split.split} has {most / least:,.0f} times as many positives of {common} as "
+                    f"of {rare}"
+                )
             )
     return found
 
@@ -136,7 +157,9 @@ def _shifts(facts: Facts) -> list[Finding]:
     first = facts.splits[0]
     for number, other in enumerate(facts.splits[1:], 1):
         shares = [np.array(split.positives) / split.num_samples for split in (first, other)]
-        pooled = (np.array(first.positives) + np.array(other.positives)) / (first.num_samples + other.num_samples)
+        pooled = (np.array(first.positives) + np.array(other.positives)) / (
+            first.num_samples + other.num_samples
+        )
         error = np.sqrt(pooled * (1 - pooled) * (1 / first.num_samples + 1 / other.num_samples))
         gap = np.abs(shares[0] - shares[1])
         ratio = np.maximum(*shares) / np.maximum(np.minimum(*shares), 1e-12)
@@ -146,16 +169,31 @@ def _shifts(facts: Facts) -> list[Finding]:
             for c in moved[np.argsort(-gap[moved])]
         ]
         if names:
-            found.append(Finding(f"{first.split} and {other.split} differ in how common these are: {join(names)}"))
+            found.append(
+                Finding(
+                    f"{first.split} and {other.split} differ in how common these are: {join(names)}"
+                )
+            )
         if len(first.mean) == len(other.mean):
             means = np.abs(np.array(first.mean) - other.mean) / np.maximum(first.std, 1e-6)
             if means.max() > COLOUR_SHIFT:
                 found.append(
-                    Finding(f"{first.split} and {other.split} differ in colour or brightness: see mean and std")
+                    Finding(
+                        f"{first.split} and {other.split} differ in colour or brightness: see mean "
+                        f"and std"
+                    )
                 )
-        changed = [name for name, value in facts.settings[0].items() if facts.settings[number].get(name) != value]
+        changed = [
+            name
+            for name, value in facts.settings[0].items()
+            if facts.settings[number].get(name) != value
+        ]
         if changed:
-            found.append(Finding(f"{first.split} and {other.split} were packed with different {join(changed)}"))
+            found.append(
+                Finding(
+                    f"{first.split} and {other.split} were packed with different {join(changed)}"
+                )
+            )
     return found
 
 
@@ -165,10 +203,14 @@ def _labels(facts: Facts, split: SplitStatistics) -> list[Finding]:
     if num:
         verb = "shows" if num == 1 else "show"
         share = num / split.num_samples
-        found.append(Finding(f"{images(num)} of {split.split} ({share:.1%}) {verb} none of the classes"))
+        found.append(
+            Finding(f"{images(num)} of {split.split} ({share:.1%}) {verb} none of the classes")
+        )
     heavy = [
         f"{name} ({ignored} of {ignored + positive})"
-        for name, positive, ignored in zip(facts.class_names, split.positives, split.ignored, strict=True)
+        for name, positive, ignored in zip(
+            facts.class_names, split.positives, split.ignored, strict=True
+        )
         if ignored >= FEW_POSITIVES and ignored > MANY_IGNORED * (ignored + positive)
     ]
     if heavy:
@@ -180,16 +222,22 @@ def _shapes(split: SplitStatistics) -> list[Finding]:
     found = []
     smallest = int(split.sizes.short_side["smallest"])
     if smallest < SMALL_SIDE:
-        found.append(Finding(f"the smallest image of {split.split} has a short side of {smallest} pixels"))
+        found.append(
+            Finding(f"the smallest image of {split.split} has a short side of {smallest} pixels")
+        )
     aspect = max(split.sizes.aspect["largest"], 1 / split.sizes.aspect["smallest"])
     if aspect > NARROW:
-        found.append(Finding(f"the narrowest image of {split.split} is {aspect:.1f} times as long as wide"))
+        found.append(
+            Finding(f"the narrowest image of {split.split} is {aspect:.1f} times as long as wide")
+        )
     return found
 
 
 def _one_colour(facts: Facts) -> list[Finding]:
     return [
-        Finding(f"{images(num)} of {split.split} {'is' if num == 1 else 'are'} of almost one colour")
+        Finding(
+            f"{images(num)} of {split.split} {'is' if num == 1 else 'are'} of almost one colour"
+        )
         for split, num in zip(facts.splits, facts.flat or (), strict=False)
         if num
     ]
@@ -197,7 +245,11 @@ def _one_colour(facts: Facts) -> list[Finding]:
 
 def _statistics(facts: Facts) -> list[Finding]:
     return [
-        Finding(f"mean and std in the index of {split.split} are not those of its images: pack it again", True)
+        Finding(
+            f"mean and std in the index of {split.split} are not those of its images: pack it "
+            f"again",
+            True,
+        )
         for split, worst in zip(facts.splits, facts.normalised, strict=False)
         if worst > NOT_NORMAL
     ]

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from preprocess.inspecting.duplicates import Duplicates, Fingerprints, find_duplicates, take_fingerprints
+from preprocess.inspecting.duplicates import (
+    Duplicates,
+    Fingerprints,
+    find_duplicates,
+    take_fingerprints,
+)
 from preprocess.inspecting.findings import Facts, Finding, findings
 from preprocess.inspecting.normalised import Normalised, normalise
 from preprocess.inspecting.statistics import SplitStatistics, count
@@ -66,25 +71,38 @@ class Inspection:
         return sum(split.num_samples for split in self.splits)
 
     def together(self, most: int) -> tuple[list[int], np.ndarray]:
-        """Count images that show two classes, over all splits: (the `most` commonest classes, int64 [C, C])."""
+        """Count images that show two classes, over all splits: (the `most` commonest classes, int64
+        [C, C]).
+        """
         counts = sum(split.together for split in self.splits)
         classes = np.sort(np.argsort(-np.diag(counts), kind="stable")[:most])
         return classes.tolist(), np.asarray(counts)[np.ix_(classes, classes)]
 
 
 def open_dataset(data: Path) -> list[DatasetIndex]:
-    """Open all splits of a dataset folder, train first. Raises DataError where they are not of one dataset."""
+    """Open all splits of a dataset folder, train first. Raises DataError where they are not of one
+    dataset.
+    """
     names = list_splits(data)
     if not names and (data / INDEX_NAME).is_file():
-        raise DataError(f"{data}: this is one split; give the folder of the whole dataset, {data.absolute().parent}")
+        raise DataError(
+            f"{data}: this is one split; give the folder of the whole dataset, "
+            f"{data.absolute().parent}"
+        )
     if not names:
-        raise DataError(f"{data}: no packed dataset here; pack it first: python -m preprocess.shard")
+        raise DataError(
+            f"{data}: no packed dataset here; pack it first: python -m preprocess.shard"
+        )
     order = {name: number for number, name in enumerate(USUAL_ORDER)}
-    indexes = [open_split(data, name) for name in sorted(names, key=lambda name: (order.get(name, len(order)), name))]
+    indexes = [
+        open_split(data, name)
+        for name in sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    ]
     for index in indexes[1:]:
         if index.class_names != indexes[0].class_names:
             raise DataError(
-                f"{data}: {indexes[0].split} and {index.split} have different class names; pack them with the same ones"
+                f"{data}: {indexes[0].split} and {index.split} have different class names; pack "
+                f"them with the same ones"
             )
     return indexes
 
@@ -120,17 +138,26 @@ def as_json(inspection: Inspection) -> dict[str, Any]:
     return {
         "data": inspection.name,
         "class_names": list(names),
-        "findings": [{"text": finding.text, "serious": finding.serious} for finding in inspection.findings],
+        "findings": [
+            {"text": finding.text, "serious": finding.serious} for finding in inspection.findings
+        ],
         "splits": {
             split.split: {**_split_json(split, index), "normalised": asdict(normalised)}
-            for split, index, normalised in zip(inspection.splits, indexes, inspection.normalised, strict=True)
+            for split, index, normalised in zip(
+                inspection.splits, indexes, inspection.normalised, strict=True
+            )
         },
-        "together": {"class_names": [names[number] for number in classes], "images": together.tolist()},
+        "together": {
+            "class_names": [names[number] for number in classes],
+            "images": together.tolist(),
+        },
         "same_keys": [
             {"splits": list(pair), "num_keys": len(keys), "keys": keys[:LISTED_KEYS]}
             for pair, keys in inspection.same_keys.items()
         ],
-        "near_duplicates": None if inspection.likeness is None else _likeness_json(inspection.likeness, indexes),
+        "near_duplicates": None
+        if inspection.likeness is None
+        else _likeness_json(inspection.likeness, indexes),
     }
 
 
@@ -171,9 +198,14 @@ def _likeness_json(likeness: Likeness, indexes: Sequence[DatasetIndex]) -> dict[
             for split, row in zip(splits, likeness.alike, strict=True)
         },
         "pairs": [
-            {**asdict(pair), "first": named(pair.first), "second": named(pair.second)} for pair in likeness.pairs
+            {**asdict(pair), "first": named(pair.first), "second": named(pair.second)}
+            for pair in likeness.pairs
         ],
-        "one_colour": [named((split, s)) for split, samples in enumerate(likeness.flat) for s in samples[:LISTED_KEYS]],
+        "one_colour": [
+            named((split, s))
+            for split, samples in enumerate(likeness.flat)
+            for s in samples[:LISTED_KEYS]
+        ],
     }
 
 
@@ -183,11 +215,15 @@ def _same_keys(indexes: Sequence[DatasetIndex]) -> dict[tuple[str, str], list[st
     for first, second in combinations(indexes, 2):
         both = np.intersect1d(first.samples["key"], second.samples["key"])
         if len(both):
-            shared[first.split, second.split] = [key.decode("ascii", "backslashreplace") for key in both.tolist()]
+            shared[first.split, second.split] = [
+                key.decode("ascii", "backslashreplace") for key in both.tolist()
+            ]
     return shared
 
 
-def _likeness(indexes: Sequence[DatasetIndex], pictures: Fingerprints, found: Duplicates) -> Likeness:
+def _likeness(
+    indexes: Sequence[DatasetIndex], pictures: Fingerprints, found: Duplicates
+) -> Likeness:
     """Turn rows of `pictures` into samples of splits."""
     starts = np.cumsum([0, *(index.num_samples for index in indexes)])
 
@@ -201,11 +237,21 @@ def _likeness(indexes: Sequence[DatasetIndex], pictures: Fingerprints, found: Du
 
     return Likeness(
         pairs=[
-            SamplePair(sample(pair.first), sample(pair.second), pair.bits, pair.difference, pair.mirrored, same)
+            SamplePair(
+                sample(pair.first),
+                sample(pair.second),
+                pair.bits,
+                pair.difference,
+                pair.mirrored,
+                same,
+            )
             for pair, same in zip(found.pairs, same_labels.tolist(), strict=True)
         ],
         num_between=found.num_between,
         num_within=found.num_within,
         alike=np.add.reduceat(found.alike.astype(np.int64), starts[:-1]),
-        flat=[np.flatnonzero(pictures.flat[start:end]).tolist() for start, end in pairwise(starts.tolist())],
+        flat=[
+            np.flatnonzero(pictures.flat[start:end]).tolist()
+            for start, end in pairwise(starts.tolist())
+        ],
     )

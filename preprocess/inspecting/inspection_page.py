@@ -13,7 +13,8 @@ from preprocess.inspecting.thumbnails import Sample, thumbnails
 from shards.index import DatasetIndex
 from shards.pages.html import content_policy, environment, stylesheet
 
-MAX_PICTURES = 480  # of classes on the page, about 2 MB; every class gets fewer where there are many
+# of classes on the page, about 2 MB; every class gets fewer where there are many
+MAX_PICTURES = 480
 MAX_PAIRS = 60  # shown, the most alike
 MATRIX_CLASSES = 40  # rows of the co-occurrence table, the commonest
 NUMBERED_CLASSES = 24  # up to here a cell has room for its number
@@ -42,7 +43,9 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class Bars:
-    """A histogram of one quantity, a row of bars per split: (split, colour, [(height in %, what it says)])."""
+    """A histogram of one quantity, a row of bars per split: (split, colour, [(height in %, what it
+    says)]).
+    """
 
     title: str
     low: str
@@ -60,7 +63,10 @@ def render_inspection(inspection: Inspection, num_images: int, seed: int, num_th
     pairs = []
     if likeness:
         odd.append(odd_gallery("Almost one colour", indexes, likeness.flat, num_images, seed))
-        pairs = [(pair, _tile(indexes, pair.first), _tile(indexes, pair.second)) for pair in likeness.pairs[:MAX_PAIRS]]
+        pairs = [
+            (pair, _tile(indexes, pair.first), _tile(indexes, pair.second))
+            for pair in likeness.pairs[:MAX_PAIRS]
+        ]
     odd = [gallery for gallery in odd if gallery.tiles]
     shown = [tile.sample for gallery in (*galleries, *odd) for tile in gallery.tiles]
     shown += [tile.sample for _, *tiles in pairs for tile in tiles]
@@ -86,7 +92,9 @@ def render_inspection(inspection: Inspection, num_images: int, seed: int, num_th
     )
 
 
-def class_galleries(indexes: Sequence[DatasetIndex], num_images: int, seed: int) -> list[PictureRow]:
+def class_galleries(
+    indexes: Sequence[DatasetIndex], num_images: int, seed: int
+) -> list[PictureRow]:
     """Draw pictures of each class from all splits together, as few as possible twice."""
     names = indexes[0].class_names
     most = min(num_images, max(1, MAX_PICTURES // len(names)))
@@ -94,7 +102,9 @@ def class_galleries(indexes: Sequence[DatasetIndex], num_images: int, seed: int)
     seen = set[Sample]()
     for number, name in enumerate(names[:MAX_PICTURES]):
         byte, bit = divmod(number, 8)
-        positives = [np.flatnonzero(index.samples["labels"][:, byte] & (128 >> bit)) for index in indexes]
+        positives = [
+            np.flatnonzero(index.samples["labels"][:, byte] & (128 >> bit)) for index in indexes
+        ]
         drawn = _draw(positives, most, [seed, number], seen)
         seen.update(drawn)
         tiles = [_tile(indexes, sample, without=name) for sample in drawn]
@@ -103,7 +113,11 @@ def class_galleries(indexes: Sequence[DatasetIndex], num_images: int, seed: int)
 
 
 def odd_gallery(
-    name: str, indexes: Sequence[DatasetIndex], samples: Sequence[Sequence[int]], num_images: int, seed: int
+    name: str,
+    indexes: Sequence[DatasetIndex],
+    samples: Sequence[Sequence[int]],
+    num_images: int,
+    seed: int,
 ) -> PictureRow:
     """Draw pictures of those samples, given per split."""
     drawn = _draw([np.array(numbers, np.int64) for numbers in samples], num_images, [seed], set())
@@ -111,10 +125,14 @@ def odd_gallery(
 
 
 def _draw(samples: list[np.ndarray], most: int, seed: list[int], seen: set[Sample]) -> list[Sample]:
-    """Draw `most` of the samples given per split, those not seen yet where there are enough, in order."""
+    """Draw `most` of the samples given per split, those not seen yet where there are enough, in
+    order.
+    """
     splits = np.repeat(np.arange(len(samples)), [len(numbers) for numbers in samples])
     numbers = np.concatenate(samples)
-    drawn = np.random.default_rng(seed).choice(len(numbers), min(4 * most, len(numbers)), replace=False)
+    drawn = np.random.default_rng(seed).choice(
+        len(numbers), min(4 * most, len(numbers)), replace=False
+    )
     candidates = [(int(splits[i]), int(numbers[i])) for i in drawn]
     return sorted(sorted(candidates, key=lambda sample: sample in seen)[:most])
 
@@ -169,7 +187,9 @@ def _labels_rows(inspection: Inspection) -> list[tuple[int, list[tuple[int, floa
 
 
 def _matrix(inspection: Inspection) -> dict[str, Any] | None:
-    """Of the images with the class of the row, the share that shows the class of the column too; None if none can."""
+    """Of the images with the class of the row, the share that shows the class of the column too;
+    None if none can.
+    """
     if all(len(split.labels_per_image) <= 2 for split in inspection.splits):
         return None
     classes, counts = inspection.together(MATRIX_CLASSES)
@@ -198,8 +218,16 @@ def _size_bars(inspection: Inspection) -> list[Bars]:
     samples = [index.samples for index in inspection.indexes]
     width, height = ([rows[side].astype(float) for rows in samples] for side in ("width", "height"))
     made: list[tuple[str, list[np.ndarray], Callable[[float], str]]] = [
-        ("Megapixels", [w * h / 1e6 for w, h in zip(width, height, strict=True)], lambda value: f"{value:.3g}"),
-        ("Width / height", [w / h for w, h in zip(width, height, strict=True)], lambda value: f"{value:.2f}"),
+        (
+            "Megapixels",
+            [w * h / 1e6 for w, h in zip(width, height, strict=True)],
+            lambda value: f"{value:.3g}",
+        ),
+        (
+            "Width / height",
+            [w / h for w, h in zip(width, height, strict=True)],
+            lambda value: f"{value:.2f}",
+        ),
         (
             "Kilobytes",
             [rows["length"].sum(1, dtype=np.int64) / 1e3 for rows in samples],
@@ -213,9 +241,14 @@ def _size_bars(inspection: Inspection) -> list[Bars]:
             continue
         spans = [f"{spell(low)} to {spell(high)}" for low, high in pairwise(edges)]
         rows = []
-        for split, colour, count in zip(inspection.splits, _colours(inspection.indexes), counts, strict=True):
+        for split, colour, count in zip(
+            inspection.splits, _colours(inspection.indexes), counts, strict=True
+        ):
             heights = 100 * count / max(1, count.max())
-            words = [f"{span}: {number:,} of {split.split}" for span, number in zip(spans, count, strict=True)]
+            words = [
+                f"{span}: {number:,} of {split.split}"
+                for span, number in zip(spans, count, strict=True)
+            ]
             rows.append((split.split, colour, list(zip(heights.tolist(), words, strict=True))))
         bars.append(Bars(title, spell(edges[0]), spell(edges[-1]), rows))
     return bars

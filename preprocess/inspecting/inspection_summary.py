@@ -12,7 +12,9 @@ def inspection_summary(inspection: Inspection) -> list[str]:
     names = inspection.class_names
     classes = "1 class" if len(names) == 1 else f"{len(names):,} classes"
     lines = [f"{inspection.name}: {images(inspection.num_samples)} of {classes}", ""]
-    lines += [f"{'!' if finding.serious else '-'} {finding.text}" for finding in inspection.findings]
+    lines += [
+        f"{'!' if finding.serious else '-'} {finding.text}" for finding in inspection.findings
+    ]
     if not inspection.findings:
         lines.append("nothing to report")
     if inspection.likeness is None:
@@ -24,18 +26,25 @@ def inspection_summary(inspection: Inspection) -> list[str]:
     ]
     for split in splits:
         side = f"{split.sizes.common[0][0]} x {split.sizes.common[0][1]}"
-        moments = "  ".join(f"{mean:.3f}, {std:.3f}" for mean, std in zip(split.mean, split.std, strict=True))
+        moments = "  ".join(
+            f"{mean:.3f}, {std:.3f}" for mean, std in zip(split.mean, split.std, strict=True)
+        )
         lines.append(
             f"{split.split:{width}}  {split.num_samples:9,}  {split.mean_bytes / 1e3:7.1f}  {split.labels_mean:11.2f}"
             f"  {side:>11}  {moments}"
         )
     lines += ["", "pixels of decoded images, normalised by mean and std of their index:"]
     for split, one in zip(splits, inspection.normalised, strict=True):
-        moments = "  ".join(f"{round(mean, 3) + 0:.3f}, {std:.3f}" for mean, std in zip(one.mean, one.std, strict=True))
+        moments = "  ".join(
+            f"{round(mean, 3) + 0:.3f}, {std:.3f}"
+            for mean, std in zip(one.mean, one.std, strict=True)
+        )
         lines.append(f"{split.split:{width}}  {one.num_images:9,} images have mean, std  {moments}")
     width = max(len("positives"), *(len(name) for name in names))
     columns = [max(7, len(split.split)) for split in splits]
-    titles = "".join(f"  {split.split:>{w}}  ignored" for split, w in zip(splits, columns, strict=True))
+    titles = "".join(
+        f"  {split.split:>{w}}  ignored" for split, w in zip(splits, columns, strict=True)
+    )
     lines += ["", f"{'positives':{width}}{titles}"]
     for number, name in enumerate(names[:PRINTED_CLASSES]):
         counts = "".join(
@@ -45,8 +54,15 @@ def inspection_summary(inspection: Inspection) -> list[str]:
         lines.append(f"{name:{width}}{counts}")
     if len(names) > PRINTED_CLASSES:
         lines.append(f"and {len(names) - PRINTED_CLASSES:,} more classes")
-    lines += ["", "labels of an image  " + "  ".join(f"{number:>7}" for number in range(_most_labels(inspection) + 1))]
-    lines += [f"{split.split:18}  " + "  ".join(f"{num:7,}" for num in split.labels_per_image) for split in splits]
+    lines += [
+        "",
+        "labels of an image  "
+        + "  ".join(f"{number:>7}" for number in range(_most_labels(inspection) + 1)),
+    ]
+    lines += [
+        f"{split.split:18}  " + "  ".join(f"{num:7,}" for num in split.labels_per_image)
+        for split in splits
+    ]
     return lines
 
 

@@ -1,4 +1,6 @@
-"""Check the normalisation: with the mean and std of its index a split's pixels have mean 0 and std 1."""
+"""Check the normalisation: with the mean and std of its index a split's pixels have mean 0 and std
+1.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,8 @@ from tqdm import tqdm
 from shards.dataset import ShardDataset
 from shards.index import DatasetIndex
 
-# Looked at: at least so many images, and others up to so many pixels. A set of small images is looked at whole.
+# Looked at: at least so many images, and others up to so many pixels. A set of small images is
+# looked at whole.
 MOST_PIXELS = 50_000_000
 LEAST_IMAGES = 200
 CHUNK = 16  # images decoded per task
@@ -19,7 +22,9 @@ CHUNK = 16  # images decoded per task
 
 @dataclass(frozen=True)
 class Normalised:
-    """Mean and std per channel of the decoded, normalised pixels of `num_images` images, evenly spread."""
+    """Mean and std per channel of the decoded, normalised pixels of `num_images` images, evenly
+    spread.
+    """
 
     num_images: int
     mean: list[float]
@@ -37,16 +42,23 @@ def normalise(indexes: Sequence[DatasetIndex], num_threads: int) -> list[Normali
     total = sum(len(numbers) for numbers in chosen)
     bar = tqdm(total=total, desc="measuring the pixels", unit="image", leave=False, disable=None)
     with bar, ThreadPoolExecutor(num_threads) as threads:
-        return [_measure(index, numbers, threads, bar) for index, numbers in zip(indexes, chosen, strict=True)]
+        return [
+            _measure(index, numbers, threads, bar)
+            for index, numbers in zip(indexes, chosen, strict=True)
+        ]
 
 
 def _choose(index: DatasetIndex) -> np.ndarray:
     pixels = index.samples["width"].astype(np.int64) * index.samples["height"]
     num = max(LEAST_IMAGES, int(MOST_PIXELS / pixels.mean()))
-    return np.unique(np.linspace(0, index.num_samples - 1, min(num, index.num_samples)).astype(np.int64))
+    return np.unique(
+        np.linspace(0, index.num_samples - 1, min(num, index.num_samples)).astype(np.int64)
+    )
 
 
-def _measure(index: DatasetIndex, numbers: np.ndarray, threads: ThreadPoolExecutor, bar: tqdm) -> Normalised:
+def _measure(
+    index: DatasetIndex, numbers: np.ndarray, threads: ThreadPoolExecutor, bar: tqdm
+) -> Normalised:
     dataset = ShardDataset(index)
     sums = np.zeros((3, index.num_channels), np.int64)
     for part in threads.map(partial(_sums, dataset, numbers), range(0, len(numbers), CHUNK)):
@@ -58,7 +70,8 @@ def _measure(index: DatasetIndex, numbers: np.ndarray, threads: ThreadPoolExecut
     told_mean, told_std = (255 * np.array(index.statistics[name]) for name in ("mean", "std"))
     told_std = np.maximum(told_std, 1e-6)  # of a set of one colour it is 0
     moments = ((mean - told_mean) / told_std, std / told_std)
-    return Normalised(len(numbers), *((values.round(5) + 0.0).tolist() for values in moments))  # 0, never -0
+    # 0, never -0
+    return Normalised(len(numbers), *((values.round(5) + 0.0).tolist() for values in moments))
 
 
 def _sums(dataset: ShardDataset, numbers: np.ndarray, start: int) -> np.ndarray:

@@ -14,7 +14,9 @@ COMMON_SIZES = 6
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the images of a split are. Each of the first four maps the names of QUANTILES to a value."""
+    """How large the images of a split are. Each of the first four maps the names of QUANTILES to a
+    value.
+    """
 
     megapixels: dict[str, float]
     aspect: dict[str, float]  # width / height
@@ -85,12 +87,15 @@ def count(index: DatasetIndex) -> SplitStatistics:
         together=together,
         mean=list(index.statistics["mean"]),
         std=list(index.statistics["std"]),
-        sizes=_sizes(index.samples["width"].astype(np.int64), index.samples["height"].astype(np.int64)),
+        sizes=_sizes(
+            index.samples["width"].astype(np.int64), index.samples["height"].astype(np.int64)
+        ),
     )
 
 
 def histogram(values: list[np.ndarray], num_bins: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Count several sets of positive values in the same bins: (edges [num_bins + 1], counts [num_bins] each).
+    """Count several sets of positive values in the same bins: (edges [num_bins + 1], counts
+    [num_bins] each).
 
     Bins grow by the same factor each, since sizes differ by factors. All values equal give one bin.
     """

@@ -19,10 +19,13 @@ from shards.pipeline.reader import ShardReader
 Sample = tuple[int, int]  # number of the split, number of the sample in it
 
 
-def decode_small(reader: ShardReader, row: np.void, min_width: int, min_height: int, colours: str) -> np.ndarray:
+def decode_small(
+    reader: ShardReader, row: np.void, min_width: int, min_height: int, colours: str
+) -> np.ndarray:
     """Decode a sample's red, green and blue: uint8 [H, W, 3], or [H, W, 1] for colours "GRAY".
 
-    A JPEG is halved as often as its sides allow. Raises SampleError naming shard and key where it cannot be decoded.
+    A JPEG is halved as often as its sides allow. Raises SampleError naming shard and key where it
+    cannot be decoded.
     """
     index = reader.index
     number = int(row["shard"])
@@ -33,15 +36,21 @@ def decode_small(reader: ShardReader, row: np.void, min_width: int, min_height: 
         data = reader.member(row, 0)
         if is_png(data):
             pixels = decode_png(data, int(row["width"]), int(row["height"]), 3)
-            return pixels if colours == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
-        return simplejpeg.decode_jpeg(data, colours, fastdct=True, min_height=min_height, min_width=min_width)
+            return (
+                pixels if colours == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[..., None]
+            )
+        return simplejpeg.decode_jpeg(
+            data, colours, fastdct=True, min_height=min_height, min_width=min_width
+        )
     except SampleError as error:
         raise SampleError(f"{where}: {error}; {again}") from error
     except ValueError as error:
         raise SampleError(f"{where}: damaged JPEG ({error}); {again}") from error
 
 
-def thumbnails(indexes: Sequence[DatasetIndex], samples: Iterable[Sample], num_threads: int) -> dict[Sample, str]:
+def thumbnails(
+    indexes: Sequence[DatasetIndex], samples: Iterable[Sample], num_threads: int
+) -> dict[Sample, str]:
     """Make a data URI of each sample, once however often it is asked for."""
     wanted = sorted(set(samples))
     readers = [ShardReader(index) for index in indexes]
@@ -57,5 +66,12 @@ def thumbnails(indexes: Sequence[DatasetIndex], samples: Iterable[Sample], num_t
 
     with ThreadPoolExecutor(num_threads) as threads:
         made = threads.map(uri, wanted)
-        bar = tqdm(made, total=len(wanted), desc="drawing pictures", unit="image", leave=False, disable=None)
+        bar = tqdm(
+            made,
+            total=len(wanted),
+            desc="drawing pictures",
+            unit="image",
+            leave=False,
+            disable=None,
+        )
         return dict(zip(wanted, bar, strict=True))

@@ -1,6 +1,8 @@
-"""The entropy-coded part of a baseline JPEG: write its symbols again, in tiles. Compiled, with bounds checks.
+"""The entropy-coded part of a baseline JPEG: write its symbols again, in tiles. Compiled, with
+bounds checks.
 
-Nothing is quantised again: coefficients go from one Huffman coding to another (ITU-T T.81, annexes F and K.2).
+Nothing is quantised again: coefficients go from one Huffman coding to another (ITU-T T.81, annexes
+F and K.2).
 """
 
 from typing import Any
@@ -13,11 +15,17 @@ from shards.scans.bits import BUFFER, COUNT, POS, category_of
 
 @compiled()
 def count_symbols(
-    levels: np.ndarray, counts: np.ndarray, tokens: np.ndarray, components: np.ndarray, interval: int, grey: bool
+    levels: np.ndarray,
+    counts: np.ndarray,
+    tokens: np.ndarray,
+    components: np.ndarray,
+    interval: int,
+    grey: bool,
 ) -> np.ndarray:
     """Count how often each symbol comes with restart intervals of `interval` MCUs: int64 [4, 257].
 
-    The rows are luma DC, luma AC, chroma DC, chroma AC. `grey` adds two empty chroma blocks to each MCU.
+    The rows are luma DC, luma AC, chroma DC, chroma AC. `grey` adds two empty chroma blocks to each
+    MCU.
     """
     frequencies = np.zeros((4, 257), np.int64)
     predicted = np.zeros(4, np.int64)
@@ -41,7 +49,8 @@ def count_symbols(
 
 @compiled()
 def optimal_lengths(frequencies: np.ndarray) -> np.ndarray:
-    """Find code lengths int64 [257] of at most 16 bits for symbol frequencies [257]: T.81 figures K.1 to K.3.
+    """Find code lengths int64 [257] of at most 16 bits for symbol frequencies [257]: T.81 figures
+    K.1 to K.3.
 
     Symbol 256 is reserved so that no code is all ones, as the standard demands.
     """
@@ -76,7 +85,9 @@ def optimal_lengths(frequencies: np.ndarray) -> np.ndarray:
 
 @compiled()
 def limited_bits(size: np.ndarray) -> np.ndarray:
-    """Count codes per length, int64 [17], after moving those longer than 16 bits up (K.3), without symbol 256."""
+    """Count codes per length, int64 [17], after moving those longer than 16 bits up (K.3), without
+    symbol 256.
+    """
     bits = np.zeros(258, np.int64)
     for length in size:
         bits[length] += 1
@@ -130,9 +141,11 @@ def write_tiles(
     lengths: np.ndarray,
     out: np.ndarray,
 ) -> int:
-    """Write the scan with a restart marker every `interval` MCUs; return the number of bytes written to `out`.
+    """Write the scan with a restart marker every `interval` MCUs; return the number of bytes
+    written to `out`.
 
-    `codes` and `lengths` int64 [luma DC, AC, chroma DC, AC; 256]. `out` must hold 8 bytes per token and block.
+    `codes` and `lengths` int64 [luma DC, AC, chroma DC, AC; 256]. `out` must hold 8 bytes per token
+    and block.
     """
     state = np.zeros(4, np.int64)
     predicted = np.zeros(4, np.int64)

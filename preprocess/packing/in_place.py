@@ -1,4 +1,6 @@
-"""Index tar shards of other writers in place: links to them, and a row of samples.npy for every image."""
+"""Index tar shards of other writers in place: links to them, and a row of samples.npy for every
+image.
+"""
 
 import io
 import os
@@ -29,7 +31,9 @@ _SERVED = {"JPEG": ("RGB", "L"), "PNG": ("RGB",)}  # formats and Pillow's modes 
 
 
 def link_shards(split: str, records: Sequence[Record], root: Path) -> None:
-    """Make `<split>-<number>.tar` in `root` links to the tars that hold the records. Raises DataError."""
+    """Make `<split>-<number>.tar` in `root` links to the tars that hold the records. Raises
+    DataError.
+    """
     for number, (target, _) in enumerate(groupby(records, lambda record: record.path)):
         path = root / shard_name(split, number)
         to = str(target.resolve())
@@ -40,7 +44,9 @@ def link_shards(split: str, records: Sequence[Record], root: Path) -> None:
         try:
             temporary.symlink_to(to)
         except (OSError, NotImplementedError) as error:
-            raise DataError(f"{path}: no link to {to} can be made ({error}); pack without --in-place") from None
+            raise DataError(
+                f"{path}: no link to {to} can be made ({error}); pack without --in-place"
+            ) from None
         os.replace(temporary, path)
 
 
@@ -59,7 +65,8 @@ def index_shards(
                 entry = _look_at(root / shard_name(split, number), at, part, pool, bar)
                 if entry.sha256 in copies:
                     raise DataError(
-                        f"{part[0].path}: holds the same bytes as {copies[entry.sha256]}; remove one of them"
+                        f"{part[0].path}: holds the same bytes as {copies[entry.sha256]}; remove "
+                        f"one of them"
                     )
                 copies[entry.sha256] = str(part[0].path)
             at += len(part)
@@ -101,13 +108,15 @@ def _look_at(path: Path, first: int, records: list[Record], pool: Pool, bar: tqd
 def examine(data: bytes) -> Packed:
     """Sum up the pixels of an image that readers will see just as packing would make it.
 
-    Raises BadImage for a damaged one, one too large for samples.npy, and one that would be seen otherwise: turned by
-    EXIF, CMYK, a PNG that is not 8-bit RGB.
+    Raises BadImage for a damaged one, one too large for samples.npy, and one that would be seen
+    otherwise: turned by EXIF, CMYK, a PNG that is not 8-bit RGB.
     """
     pixels = decode_image(data)
     height, width = pixels.shape[:2]
     stored = np.frombuffer(data, np.uint8)
-    why = _not_served(data) or what_is_wrong(stored, "png" if is_png(stored) else "jpg", width, height)
+    why = _not_served(data) or what_is_wrong(
+        stored, "png" if is_png(stored) else "jpg", width, height
+    )
     if why is None:
         try:
             served = Decoder().box(stored, width, height, (0, 0, width, height))
@@ -122,7 +131,8 @@ def examine(data: bytes) -> Packed:
 def _not_served(data: bytes) -> str | None:
     """Translate the usual reasons into a user's words."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    kind = "JPEG" if image.format == "MPO" else image.format or ""  # of several pictures readers see the first
+    # of several pictures readers see the first
+    kind = "JPEG" if image.format == "MPO" else image.format or ""
     if image.mode not in _SERVED.get(kind, ()):
         return f"{kind} of mode {image.mode}"
     if kind == "PNG" and data[24] != 8:
@@ -134,9 +144,16 @@ def _not_served(data: bytes) -> str | None:
 
 
 def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tuple[int, SampleRow]]:
-    """List (shard's number, row) of all samples that were not rejected; their sizes are read from their headers."""
+    """List (shard's number, row) of all samples that were not rejected; their sizes are read from
+    their headers.
+    """
     rows = []
-    bar = tqdm(total=sum(entry.num_samples for entry in entries), desc="read sizes", unit="img", disable=None)
+    bar = tqdm(
+        total=sum(entry.num_samples for entry in entries),
+        desc="read sizes",
+        unit="img",
+        disable=None,
+    )
     for number, entry in enumerate(entries):
         left_out = {line["source"] for line in entry.rejected}
         for record in records[entry.first_record : entry.first_record + entry.num_records]:
@@ -147,7 +164,16 @@ def linked_rows(records: Sequence[Record], entries: Sequence[Entry]) -> list[tup
             key = sample_key(record.name)
             with record.path.open("rb") as file:
                 width, height = Image.open(ContainerIO.ContainerIO(file, offset, length)).size
-            row = SampleRow(key, (LINKED_MEMBER,), (offset,), (length,), record.labels, record.ignored, width, height)
+            row = SampleRow(
+                key,
+                (LINKED_MEMBER,),
+                (offset,),
+                (length,),
+                record.labels,
+                record.ignored,
+                width,
+                height,
+            )
             rows.append((number, row))
             bar.update()
     bar.close()

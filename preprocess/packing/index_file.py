@@ -10,13 +10,18 @@ from preprocess.packing.resume import Entry
 from shards.disk.format import BLOCK_BITS, pack_labels, row_dtype, unpack_labels
 from shards.disk.writer import SampleRow
 
-LINKED_MEMBER = "jpg"  # what index.json calls an image indexed in place; its bytes say whether it is jpeg or png
+# what index.json calls an image indexed in place; its bytes say whether it is jpeg or png
+LINKED_MEMBER = "jpg"
 
 
 def samples_array(rows: Sequence[tuple[int, SampleRow]], num_classes: int) -> np.ndarray:
-    """Make samples.npy of (number of the shard, what its tar says of a sample), in this order; not of no rows."""
+    """Make samples.npy of (number of the shard, what its tar says of a sample), in this order; not
+    of no rows.
+    """
     num_members = len(rows[0][1].offset)
-    samples = np.zeros(len(rows), row_dtype(num_classes, num_members, max(len(row.key) for _, row in rows)))
+    samples = np.zeros(
+        len(rows), row_dtype(num_classes, num_members, max(len(row.key) for _, row in rows))
+    )
     samples["shard"] = [number for number, _ in rows]
     samples["key"] = [row.key.encode() for _, row in rows]
     for name in ("width", "height", "offset", "length"):
@@ -29,9 +34,13 @@ def samples_array(rows: Sequence[tuple[int, SampleRow]], num_classes: int) -> np
 def rows_of(samples: np.ndarray, num_classes: int) -> Iterator[SampleRow]:
     """Read rows of samples.npy back, of shards that are indexed in place."""
     for sample in samples:
-        labels, ignored = (np.flatnonzero(unpack_labels(sample[name], num_classes)) for name in ("labels", "ignored"))
+        labels, ignored = (
+            np.flatnonzero(unpack_labels(sample[name], num_classes))
+            for name in ("labels", "ignored")
+        )
         yield SampleRow(
-            key=sample["key"].decode("ascii", "backslashreplace"),  # none of ours where it is not ASCII
+            # none of ours where it is not ASCII
+            key=sample["key"].decode("ascii", "backslashreplace"),
             suffixes=(LINKED_MEMBER,),
             offset=tuple(sample["offset"].tolist()),
             length=tuple(sample["length"].tolist()),
@@ -53,8 +62,13 @@ def statistics(samples: np.ndarray, entries: Sequence[Entry], num_classes: int) 
     """Per-channel mean and std of the packed pixels in units of 1/255, and counts per class."""
     count = sum(entry.num_pixels for entry in entries)
     sums = [sum(channel) for channel in zip(*(entry.pixel_sum for entry in entries), strict=True)]
-    squares = [sum(channel) for channel in zip(*(entry.pixel_sum_squares for entry in entries), strict=True)]
-    variances = [square / count - (total / count) ** 2 for total, square in zip(sums, squares, strict=True)]
+    squares = [
+        sum(channel)
+        for channel in zip(*(entry.pixel_sum_squares for entry in entries), strict=True)
+    ]
+    variances = [
+        square / count - (total / count) ** 2 for total, square in zip(sums, squares, strict=True)
+    ]
     return {
         "mean": [round(total / count / 255, 6) for total in sums],
         "std": [round(max(variance, 0.0) ** 0.5 / 255, 6) for variance in variances],
@@ -64,7 +78,9 @@ def statistics(samples: np.ndarray, entries: Sequence[Entry], num_classes: int) 
 
 
 def _counts(packed: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count the set bits of bit-vectors uint8 [N, L] per class: int64 [C]; a block of rows is unpacked at a time."""
+    """Count the set bits of bit-vectors uint8 [N, L] per class: int64 [C]; a block of rows is
+    unpacked at a time.
+    """
     counts = np.zeros(num_classes, np.int64)
     rows = max(1, BLOCK_BITS // num_classes)
     for start in range(0, len(packed), rows):

@@ -15,11 +15,12 @@ except ImportError:  # Windows: packers are not guarded against each other there
 
 @contextmanager
 def alone_in(root: Path) -> Iterator[None]:
-    """Lock a folder against other packers and repairs; no file is left behind. Raises DataError if one is running.
+    """Lock a folder against other packers and repairs; no file is left behind. Raises DataError if
+    one is running.
 
-    The lock is on the folder's own descriptor, which no worker process inherits, so it ends with this process at the
-    latest. Where a file system has no locks (NFS has none on a folder) the work is done without. The package filelock
-    would leave a file of its own in the folder.
+    The lock is on the folder's own descriptor, which no worker process inherits, so it ends with
+    this process at the latest. Where a file system has no locks (NFS has none on a folder) the work
+    is done without. The package filelock would leave a file of its own in the folder.
     """
     if fcntl is None:
         yield
@@ -29,7 +30,9 @@ def alone_in(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DataError(f"{root}: another process packs into it: wait for it, or choose another --out") from error
+            raise DataError(
+                f"{root}: another process packs into it: wait for it, or choose another --out"
+            ) from error
         except OSError:
             pass
         yield

@@ -1,4 +1,6 @@
-"""Write one split: shards, then samples.npy, then index.json. What is finished is verified and kept."""
+"""Write one split: shards, then samples.npy, then index.json. What is finished is verified and
+kept.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -45,8 +47,8 @@ from shards.index import Task
 
 @dataclass(frozen=True)
 class Job:
-    """One split to pack. `command` is stored in index.json. Raises DataError for a number out of range
-    of classes: every sample has a bit for each, in memory a byte.
+    """One split to pack. `command` is stored in index.json. Raises DataError for a number out of
+    range of classes: every sample has a bit for each, in memory a byte.
     """
 
     split: str
@@ -58,19 +60,29 @@ class Job:
     max_rejects: int
     command: str
     task: Task = "multilabel"
-    in_place: bool = False  # the records are in tars, which are linked to and indexed instead of copied
-    accept_damaged: bool = False  # JPEGs that have lost pixels are packed, and listed, instead of rejected
+    # the records are in tars, which are linked to and indexed instead of copied
+    in_place: bool = False
+    # JPEGs that have lost pixels are packed, and listed, instead of rejected
+    accept_damaged: bool = False
 
     def __post_init__(self) -> None:
         if len(self.class_names) > MAX_CLASSES:
             raise DataError(
-                f"the source has {len(self.class_names):,} classes, such as {self.class_names[-1]!r}; "
+                f"the source has {len(self.class_names):,} classes, such as "
+                f"{self.class_names[-1]!r}; "
                 f"{MAX_CLASSES:,} are the most: are these numbers or texts instead of classes?"
             )
 
     def identity(self) -> str:
         """Hash the identity of this dataset: names, labels and options, not the pixels."""
-        content = [self.split, self.task, self.class_names, asdict(self.image), self.shard_bytes, self.shard_samples]
+        content = [
+            self.split,
+            self.task,
+            self.class_names,
+            asdict(self.image),
+            self.shard_bytes,
+            self.shard_samples,
+        ]
         records = [(r.name, r.source, r.labels, r.ignored) for r in self.records]
         return digest([FORMAT_VERSION, *content, records, *(["in place"] if self.in_place else [])])
 
@@ -90,7 +102,8 @@ class Packing:
 def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
     """Pack a split into folder `root`.
 
-    Raises DataError past `max_rejects`, where `root` holds something else, and where another process packs into it.
+    Raises DataError past `max_rejects`, where `root` holds something else, and where another
+    process packs into it.
     """
     _check_keys(job.records)
     root.mkdir(parents=True, exist_ok=True)
@@ -109,19 +122,25 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
     kept = {
         entry.name: entry
         for entry in tqdm(previous, "verify", unit="shard", disable=None if previous else True)
-        # Rejects that were not tolerated get another chance: the image or the disk may have been repaired.
-        if (finished or not entry.rejected) and _is_as_asked(job, entry) and is_intact(root, entry, job.records)
+        # Rejects that were not tolerated get another chance: the image or the disk may have been
+        # repaired.
+        if (finished or not entry.rejected)
+        and _is_as_asked(job, entry)
+        and is_intact(root, entry, job.records)
     }
     if finished and previous and len(kept) == len(previous):
         entries = previous
     else:
-        # First the record of what is kept, then the mark of completeness goes: a kill in between loses nothing.
+        # First the record of what is kept, then the mark of completeness goes: a kill in between
+        # loses nothing.
         write_progress(root, identity, kept.values())
         (root / INDEX_NAME).unlink(missing_ok=True)
         entries = []
         known = dict(kept)
         made = (
-            index_shards(job.split, job.records, root, pool, kept) if job.in_place else _shards(job, root, pool, kept)
+            index_shards(job.split, job.records, root, pool, kept)
+            if job.in_place
+            else _shards(job, root, pool, kept)
         )
         for entry in made:
             entries.append(entry)
@@ -132,9 +151,14 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
     num_rejected = sum(len(entry.rejected) for entry in entries)
     if num_rejected > job.max_rejects:
         num_damaged = sum(entry.num_damaged for entry in entries)
-        how = f", or with --accept-damaged ({num_damaged} of them)" if num_damaged and not job.in_place else ""
+        how = (
+            f", or with --accept-damaged ({num_damaged} of them)"
+            if num_damaged and not job.in_place
+            else ""
+        )
         raise DataError(
-            f"{num_rejected} of {len(job.records)} images of {job.split} were rejected, --max-rejects is "
+            f"{num_rejected} of {len(job.records)} images of {job.split} were rejected, "
+            f"--max-rejects is "
             f"{job.max_rejects}: see {root / REJECTED_NAME}; repair them, or run again with "
             f"--max-rejects {num_rejected}{how}"
         )
@@ -165,7 +189,9 @@ def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterato
             if entry is not None and entry.first_record == at:
                 results = None
             else:
-                results = results or _Ahead(pool.pack(job.records[at:], job.image, job.accept_damaged))
+                results = results or _Ahead(
+                    pool.pack(job.records[at:], job.image, job.accept_damaged)
+                )
                 entry = _write_shard(job, root / shard_name(job.split, number), at, results, bar)
             at += entry.num_records
             bar.update(at - bar.n)
@@ -201,8 +227,11 @@ def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -
     squares = [0] * job.image.num_channels
     at = first
     try:
-        # What is rejected right behind a full shard is still reported with it: no shard is left without a sample.
-        while at < len(job.records) and not (_is_full(job, writer) and isinstance(results.peek(), Packed)):
+        # What is rejected right behind a full shard is still reported with it: no shard is left
+        # without a sample.
+        while at < len(job.records) and not (
+            _is_full(job, writer) and isinstance(results.peek(), Packed)
+        ):
             record = job.records[at]
             result = results.take()
             at += 1
@@ -253,7 +282,8 @@ def _sample(record: Record, packed: Packed) -> Sample:
 def _is_full(job: Job, writer: ShardWriter) -> bool:
     num_samples = len(writer.rows)
     return num_samples > 0 and (
-        writer.num_bytes >= job.shard_bytes or (job.shard_samples > 0 and num_samples >= job.shard_samples)
+        writer.num_bytes >= job.shard_bytes
+        or (job.shard_samples > 0 and num_samples >= job.shard_samples)
     )
 
 
@@ -267,7 +297,11 @@ def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
         image = {}
     else:
         bar = tqdm(entries, f"write {SAMPLES_NAME}", unit="shard", disable=None)
-        rows = [(number, row) for number, entry in enumerate(bar) for row in read_rows(root / entry.name)]
+        rows = [
+            (number, row)
+            for number, entry in enumerate(bar)
+            for row in read_rows(root / entry.name)
+        ]
         image = asdict(job.image)
     if not rows:
         raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")
@@ -302,5 +336,7 @@ def _check_keys(records: Sequence[Record]) -> None:
     for record in records:
         key = sample_key(record.name)
         if key in seen:
-            raise DataError(f"{record.source} and {seen[key]} would both have the key {key}; rename one of them")
+            raise DataError(
+                f"{record.source} and {seen[key]} would both have the key {key}; rename one of them"
+            )
         seen[key] = record.source

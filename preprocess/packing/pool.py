@@ -1,7 +1,9 @@
-"""Work in parallel, results in order, memory bounded; a dead worker and a hung file system are reported.
+"""Work in parallel, results in order, memory bounded; a dead worker and a hung file system are
+reported.
 
-Each worker process has a pipe of its own, and a thread here that talks to it. A process pool of concurrent.futures has
-one pipe and its locks for all: a worker killed in the middle of writing to it held up the others, and us, for ever.
+Each worker process has a pipe of its own, and a thread here that talks to it. A process pool of
+concurrent.futures has one pipe and its locks for all: a worker killed in the middle of writing to
+it held up the others, and us, for ever.
 """
 
 import multiprocessing
@@ -50,19 +52,23 @@ class Worker:
         except (OSError, EOFError) as error:
             reason = getattr(error, "strerror", None) or "their server has ended"
             raise DataError(
-                f"a worker process cannot be started ({reason}): give fewer --workers, or raise the limits that "
+                f"a worker process cannot be started ({reason}): give fewer --workers, or raise "
+                f"the limits that "
                 "`ulimit -a` shows; what is finished is kept"
             ) from error
         theirs.close()  # so that its end is the end of the pipe
 
     def call(self, function: Callable[[T], R], task: T) -> R:
-        """Return what a function of a module makes of a task, or raise what it raises. Raises DataError if killed."""
+        """Return what a function of a module makes of a task, or raise what it raises. Raises
+        DataError if killed.
+        """
         try:
             self._pipe.send((function, task))
             done, answer = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise DataError(
-                "a worker process was killed, perhaps for lack of memory; what is finished is kept: "
+                "a worker process was killed, perhaps for lack of memory; what is finished is "
+                "kept: "
                 "run the same command again, with fewer --workers if memory is short"
             ) from error
         if not done:
@@ -87,19 +93,31 @@ class Pool:
         self._idle: list[Worker] = []
         self._lock = threading.Lock()
 
-    def pack(self, records: Sequence[Record], options: ImageOptions, accept_damaged: bool = False) -> Iterator[Result]:
-        """Pack the records' images in order. Raises DataError naming an image that cannot be read to its end."""
-        return self.images(partial(pack_image, options=options, accept_damaged=accept_damaged), records)
+    def pack(
+        self, records: Sequence[Record], options: ImageOptions, accept_damaged: bool = False
+    ) -> Iterator[Result]:
+        """Pack the records' images in order. Raises DataError naming an image that cannot be read
+        to its end.
+        """
+        return self.images(
+            partial(pack_image, options=options, accept_damaged=accept_damaged), records
+        )
 
-    def images(self, function: Callable[[bytes], Packed], records: Sequence[Record]) -> Iterator[Result]:
+    def images(
+        self, function: Callable[[bytes], Packed], records: Sequence[Record]
+    ) -> Iterator[Result]:
         """Call a function of a module with each record's image, as `pack` does with packing."""
         starts = range(0, len(records), CHUNK if self._threads is not None else 1)
-        chunks = ((list(records[start : start + starts.step]), function, self._read_timeout_s) for start in starts)
+        chunks = (
+            (list(records[start : start + starts.step]), function, self._read_timeout_s)
+            for start in starts
+        )
         for results in self.run(_do_chunk, chunks):
             yield from results
 
     def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-        """Call a function of a module with each task; results in order, a few tasks per worker ahead of the reader.
+        """Call a function of a module with each task; results in order, a few tasks per worker
+        ahead of the reader.
 
         What it raises is raised here. Raises DataError where a worker process was killed.
         """
@@ -148,20 +166,24 @@ def open_pool(workers: int) -> Iterator[Pool]:
 
 
 def _make_room_for_files(workers: int) -> None:
-    """Raise DataError where so few files may be open that a worker could wait for ever for its pipe."""
+    """Raise DataError where so few files may be open that a worker could wait for ever for its
+    pipe.
+    """
     needed = FILES_PER_WORKER * workers + SPARE_FILES
     most = open_files(needed)
     if 0 < most < needed:
         fewer = max(1, (most - SPARE_FILES) // FILES_PER_WORKER)
         raise DataError(
-            f"--workers {workers}: needs {needed} open files, at most {most} are allowed; raise the "
+            f"--workers {workers}: needs {needed} open files, at most {most} are allowed; raise "
+            f"the "
             f"limit with `ulimit -n {needed}`, or give --workers {fewer}"
         )
 
 
 def _serve(pipe: Connection) -> None:
     """Call what is asked for until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
@@ -174,16 +196,24 @@ def _answer(asked: bytes) -> bytes:
         function, task = pickle.loads(asked)
         answer = True, function(task)
     except Exception as error:
-        error.add_note(traceback.format_exc())  # where, for a developer: DataError shows its message alone
+        # where, for a developer: DataError shows its message alone
+        error.add_note(traceback.format_exc())
         answer = False, error
     try:
         return pickle.dumps(answer)
     except Exception as error:
-        return pickle.dumps((False, RuntimeError(f"{answer[1]!r:.500} cannot be sent to the parent process: {error}")))
+        return pickle.dumps(
+            (
+                False,
+                RuntimeError(f"{answer[1]!r:.500} cannot be sent to the parent process: {error}"),
+            )
+        )
 
 
 def _follow_parent() -> None:
-    """End this worker when its parent was killed: it would wait for work for ever, and keep its memory."""
+    """End this worker when its parent was killed: it would wait for work for ever, and keep its
+    memory.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -192,11 +222,16 @@ def _follow_parent() -> None:
 
 def _do_chunk(task: tuple[list[Record], Callable[[bytes], Packed], float]) -> list[Result]:
     records, function, timeout_s = task
-    return [_do(function, record, data) for record, data in zip(records, _read(records, timeout_s), strict=True)]
+    return [
+        _do(function, record, data)
+        for record, data in zip(records, _read(records, timeout_s), strict=True)
+    ]
 
 
 def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | Exception]:
-    """Read images, or tell what went wrong, in a thread of its own: one whose read hangs can be left behind."""
+    """Read images, or tell what went wrong, in a thread of its own: one whose read hangs can be
+    left behind.
+    """
     answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
     wanted: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
 
@@ -215,7 +250,8 @@ def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | Exception
                 yield answers.get(timeout=timeout_s)
             except queue.Empty:
                 raise DataError(
-                    f"{record.path}: reading it has not ended for {timeout_s:g} s: does its file system hang? "
+                    f"{record.path}: reading it has not ended for {timeout_s:g} s: does its file "
+                    f"system hang? "
                     "What is finished is kept: run the same command again"
                 ) from None
     finally:

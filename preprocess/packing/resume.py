@@ -1,4 +1,6 @@
-"""What is finished of a split, from index.json or, during packing, packing.json; verified before it is kept."""
+"""What is finished of a split, from index.json or, during packing, packing.json; verified before it
+is kept.
+"""
 
 import hashlib
 import json
@@ -31,8 +33,9 @@ CHECKSUM = "checksum"  # of all that index.json says besides
 class Entry:
     """A finished shard as index.json lists it, with what is needed to know it again.
 
-    Records `first_record` up to `first_record + num_records` of the source went into it; `inputs` is a hash of them
-    and of their file sizes. Pixel sums are exact integers, so statistics do not depend on the order of summing.
+    Records `first_record` up to `first_record + num_records` of the source went into it; `inputs`
+    is a hash of them and of their file sizes. Pixel sums are exact integers, so statistics do not
+    depend on the order of summing.
     """
 
     name: str
@@ -55,42 +58,59 @@ class Entry:
 
 
 def previous_entries(root: Path, split: str, identity: str, num_records: int) -> list[Entry]:
-    """List the shards an earlier run finished here. Raises DataError where the folder holds anything else.
+    """List the shards an earlier run finished here. Raises DataError where the folder holds
+    anything else.
 
-    If index.json fails its checksum, nothing is listed: a wrong pixel sum cannot be detected from the shards, and a
-    new checksum would hide it for good.
+    If index.json fails its checksum, nothing is listed: a wrong pixel sum cannot be detected from
+    the shards, and a new checksum would hide it for good.
     """
-    path = next((root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None)
+    path = next(
+        (root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None
+    )
     if path is None:
-        # packing.json is written before the first shard: a tar beside none of the two is somebody else's.
+        # packing.json is written before the first shard: a tar beside none of the two is somebody
+        # else's.
         ours = (PROGRESS_NAME + ".tmp", DAMAGED_NAME)
         foreign = [child.name for child in root.iterdir() if child.name not in ours]
         if foreign:
-            raise DataError(f"{root}: holds files that are no dataset, such as {min(foreign)}; choose another --out")
+            raise DataError(
+                f"{root}: holds files that are no dataset, such as {min(foreign)}; choose another "
+                f"--out"
+            )
         return []
     try:
         described = json.loads(path.read_bytes())
-        if described.get("format", FORMAT_NAME) == FORMAT_NAME and described["identity"] == identity:
+        if (
+            described.get("format", FORMAT_NAME) == FORMAT_NAME
+            and described["identity"] == identity
+        ):
             if path.name == INDEX_NAME and not _is_whole(described, split, num_records):
                 print(f"{path}: fails its checksum; every shard is packed again", file=sys.stderr)
                 return []
             return read_entries(split, described["shards"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: cannot be read ({one_line(error)}); python -m preprocess.verify {root} --repair moves what is "
+            f"{path}: cannot be read ({one_line(error)}); python -m preprocess.verify {root} "
+            f"--repair moves what is "
             "damaged out of the way; then run the same command again"
         ) from error
     raise DataError(
-        f"{root}: holds another dataset, or this one with other options; choose another --out, or remove it first"
+        f"{root}: holds another dataset, or this one with other options; choose another --out, or "
+        f"remove it first"
     )
 
 
 def _is_whole(described: dict[str, Any], split: str, num_records: int) -> bool:
-    """Tell whether an index.json has its checksum, and shards that hold all records from the first to the last."""
+    """Tell whether an index.json has its checksum, and shards that hold all records from the first
+    to the last.
+    """
     if not holds_together(described):
         return False
     entries = read_entries(split, described["shards"])
-    return why_no_sequence(split, entries) is None and sum(entry.num_records for entry in entries) == num_records
+    return (
+        why_no_sequence(split, entries) is None
+        and sum(entry.num_records for entry in entries) == num_records
+    )
 
 
 def holds_together(described: dict[str, Any]) -> bool:
@@ -100,37 +120,55 @@ def holds_together(described: dict[str, Any]) -> bool:
 
 
 def read_entries(split: str, shards: Iterable[dict[str, Any]]) -> list[Entry]:
-    """Make entries of what JSON holds. Raises ValueError, KeyError or TypeError for what no entry can be.
+    """Make entries of what JSON holds. Raises ValueError, KeyError or TypeError for what no entry
+    can be.
 
-    Hashes are compared later; numbers are used, so their types and signs are checked, and that sums can be of so
-    many pixels.
+    Hashes are compared later; numbers are used, so their types and signs are checked, and that sums
+    can be of so many pixels.
     """
     entries = [Entry(**values) for values in shards]
     kinds: dict[Any, type] = {int: int, str: str}
     for entry in entries:
         for each in fields(Entry):
             value: Any = getattr(entry, each.name)
-            if type(value) is not kinds.get(each.type, list) or (isinstance(value, int) and value < 0):
+            if type(value) is not kinds.get(each.type, list) or (
+                isinstance(value, int) and value < 0
+            ):
                 raise ValueError(f"{each.name} of a shard is {value!r}")
         if not re.fullmatch(re.escape(split) + r"-\d{6,}\.tar", entry.name):
             raise ValueError(f"a shard of {split} is called {entry.name!r}")
         if entry.num_records != entry.num_samples + len(entry.rejected):
-            raise ValueError(f"{entry.name} has {entry.num_records} records and {entry.num_samples} samples")
+            raise ValueError(
+                f"{entry.name} has {entry.num_records} records and {entry.num_samples} samples"
+            )
         for sums, most in ((entry.pixel_sum, 255), (entry.pixel_sum_squares, 255**2)):
-            if not all(type(total) is int and 0 <= total <= most * entry.num_pixels for total in sums):
+            if not all(
+                type(total) is int and 0 <= total <= most * entry.num_pixels for total in sums
+            ):
                 raise ValueError(f"the sums of {entry.name}'s pixels are {sums!r}")
         lines = [*entry.rejected, *entry.accepted]
-        if not all(isinstance(line, dict) and isinstance(line.get("source"), str) for line in lines):
-            raise ValueError(f"what {entry.name} lists as rejected or accepted are no sources and reasons")
+        if not all(
+            isinstance(line, dict) and isinstance(line.get("source"), str) for line in lines
+        ):
+            raise ValueError(
+                f"what {entry.name} lists as rejected or accepted are no sources and reasons"
+            )
         if (entry.num_pixels > 0) != (entry.num_samples > 0):
-            raise ValueError(f"{entry.name} has {entry.num_pixels} pixels in {entry.num_samples} samples")
-    if len({len(sums) for entry in entries for sums in (entry.pixel_sum, entry.pixel_sum_squares)}) > 1:
+            raise ValueError(
+                f"{entry.name} has {entry.num_pixels} pixels in {entry.num_samples} samples"
+            )
+    if (
+        len({len(sums) for entry in entries for sums in (entry.pixel_sum, entry.pixel_sum_squares)})
+        > 1
+    ):
         raise ValueError("shards have different numbers of channels")
     return entries
 
 
 def why_no_sequence(split: str, entries: Sequence[Entry]) -> str | None:
-    """Tell what keeps entries from being those of a whole split: shards from 0 that follow on each other's records."""
+    """Tell what keeps entries from being those of a whole split: shards from 0 that follow on each
+    other's records.
+    """
     at = 0
     for number, entry in enumerate(entries):
         if entry.name != shard_name(split, number):
@@ -157,18 +195,23 @@ def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
 
 
 def inputs(records: Sequence[Record]) -> str:
-    """Hash what goes into a shard: names, labels and file sizes; reading the images would cost as much as packing."""
+    """Hash what goes into a shard: names, labels and file sizes; reading the images would cost as
+    much as packing.
+    """
     return digest([(r.name, r.labels, r.ignored, r.num_bytes()) for r in records])
 
 
 def _was_replaced(records: Sequence[Record], shard: Path) -> bool:
     """Tell whether a file of the source was written after the shard, as make does.
 
-    Sizes do not tell: all BMPs and plain TIFFs of one size in pixels have the same. A source that was copied again
-    costs packing it again, to the same bytes.
+    Sizes do not tell: all BMPs and plain TIFFs of one size in pixels have the same. A source that
+    was copied again costs packing it again, to the same bytes.
     """
     made = shard.stat().st_mtime_ns
-    return any(path.stat().st_mtime_ns > made for path in {record.path for record in records if record.data is None})
+    return any(
+        path.stat().st_mtime_ns > made
+        for path in {record.path for record in records if record.data is None}
+    )
 
 
 def holds(path: Path, content: bytes) -> bool:
@@ -190,17 +233,23 @@ def remove_surplus(root: Path, split: str, num_shards: int) -> None:
 
 def write_progress(root: Path, identity: str, entries: Iterable[Entry]) -> None:
     """Write packing.json: which shards are finished, so that a killed packing keeps them."""
-    write_atomically(root / PROGRESS_NAME, to_json({"identity": identity, "shards": entries_as_json(entries)}))
+    write_atomically(
+        root / PROGRESS_NAME, to_json({"identity": identity, "shards": entries_as_json(entries)})
+    )
 
 
 def lists_of(entries: Sequence[Entry]) -> dict[str, bytes]:
-    """Spell rejected.jsonl, what of all shards could not be packed, and accepted.jsonl, what is damaged in them."""
+    """Spell rejected.jsonl, what of all shards could not be packed, and accepted.jsonl, what is
+    damaged in them.
+    """
     listed = {
         REJECTED_NAME: [line for entry in entries for line in entry.rejected],
         ACCEPTED_NAME: [line for entry in entries for line in entry.accepted],
     }
     return {
-        name: "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace")
+        name: "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(
+            errors="backslashreplace"
+        )
         for name, lines in listed.items()
     }
 
@@ -217,14 +266,21 @@ def write_lists(root: Path, entries: Sequence[Entry]) -> None:
 def entries_as_json(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """Turn entries into what JSON holds; `accepted` is there only where anything was."""
     described = [asdict(entry) for entry in entries]
-    return [{name: value for name, value in entry.items() if value or name != "accepted"} for entry in described]
+    return [
+        {name: value for name, value in entry.items() if value or name != "accepted"}
+        for entry in described
+    ]
 
 
 def to_json(described: dict[str, Any]) -> bytes:
     """Write JSON for people and programs: indented, the same bytes for the same content."""
-    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+    return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode(
+        errors="backslashreplace"
+    )
 
 
 def digest(content: Any) -> str:
     """Hash anything JSON can hold."""
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")
+    ).hexdigest()

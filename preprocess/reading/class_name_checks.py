@@ -1,4 +1,6 @@
-"""What is odd about the names of classes: what labels become when they are read wrongly, and names that look alike."""
+"""What is odd about the names of classes: what labels become when they are read wrongly, and names
+that look alike.
+"""
 
 import re
 import unicodedata
@@ -19,7 +21,9 @@ _VEHICLES = frozenset(
     )
 )
 _MISSING = frozenset(("nan", "none", "null", "n/a", "na", "nil", "<na>", "undefined", "?"))
-_LISTS = re.compile(r"""[\[{(]\s*['"].*|.*['"]\s*[\]})]|[\[{][^\]}]*|[^\[{]*[\]}]|\[.*\]|\{.*\}""", re.DOTALL)
+_LISTS = re.compile(
+    r"""[\[{(]\s*['"].*|.*['"]\s*[\]})]|[\[{][^\]}]*|[^\[{]*[\]}]|\[.*\]|\{.*\}""", re.DOTALL
+)
 _NUMBERS = re.compile(r"[\[(]?\s*[-+]?\d+(\.\d*)?([\s,;|]+[-+]?\d+(\.\d*)?)+[\s,;|]*[\])]?")
 _FRACTION = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 _ESCAPES = re.compile(r"\\|&(#\d+|#x[0-9a-fA-F]+|[a-zA-Z]+);|%[0-9A-F]{2}")
@@ -28,7 +32,9 @@ _QUOTES = "\"'`\u201c\u201d\u201e\u2018\u00ab\u00bb"
 
 @dataclass(frozen=True)
 class Remark:
-    """What is odd about some names, and what to ask. `certain`: almost surely a mistake, so nothing is packed."""
+    """What is odd about some names, and what to ask. `certain`: almost surely a mistake, so nothing
+    is packed.
+    """
 
     text: str
     ask: str = "are they meant"
@@ -44,7 +50,9 @@ def odd_names(names: Sequence[str]) -> Iterator[Remark]:
 
 def quoted_name(name: str) -> str:
     """Quote a name for a message: on one line, bounded, what cannot be seen as its number."""
-    seen = "".join(char if char == " " or not _is_unseen(char) else ascii(char)[1:-1] for char in name[:_SHOWN])
+    seen = "".join(
+        char if char == " " or not _is_unseen(char) else ascii(char)[1:-1] for char in name[:_SHOWN]
+    )
     return f"'{seen}{'...' if len(name) > _SHOWN else ''}'"
 
 
@@ -62,13 +70,20 @@ def _splits(names: Sequence[str]) -> Iterator[Remark]:
     """Splits taken for classes. `train` among vehicles is one of them."""
     found = splits_among(names)
     if found and (len(found) == len(names) or len(set(found.values())) > 1):
-        yield Remark(f"{_classes(list(found))} are named like splits", certain=True, about_splits=True)
+        yield Remark(
+            f"{_classes(list(found))} are named like splits", certain=True, about_splits=True
+        )
     elif found:
         lower = {name.lower() for name in names}
-        meant = ("train" in found and lower & _VEHICLES) or ("valid" in found and "invalid" in lower)
+        meant = ("train" in found and lower & _VEHICLES) or (
+            "valid" in found and "invalid" in lower
+        )
         if not meant:
             (first, *_) = found
-            yield Remark(f"class {quoted_name(first)} is named like the split {split_of(first)}", "is it a class")
+            yield Remark(
+                f"class {quoted_name(first)} is named like the split {split_of(first)}",
+                "is it a class",
+            )
 
 
 def _lists(names: Sequence[str]) -> Iterator[Remark]:
@@ -81,7 +96,11 @@ def _lists(names: Sequence[str]) -> Iterator[Remark]:
 
 
 def _has_bracket(name: str) -> bool:
-    return bool(re.search(r"[\[\]{}<>]", name)) or name.startswith("(") or name.count("(") != name.count(")")
+    return (
+        bool(re.search(r"[\[\]{}<>]", name))
+        or name.startswith("(")
+        or name.count("(") != name.count(")")
+    )
 
 
 def _quotes(names: Sequence[str]) -> Iterator[Remark]:
@@ -93,14 +112,25 @@ def _quotes(names: Sequence[str]) -> Iterator[Remark]:
 def _numbers(names: Sequence[str]) -> Iterator[Remark]:
     vectors = [name for name in names if _NUMBERS.fullmatch(name.strip())]
     if vectors:
-        yield Remark(f"{_classes(vectors)}: lists of numbers", "are they names", 2 * len(vectors) >= len(names))
+        yield Remark(
+            f"{_classes(vectors)}: lists of numbers",
+            "are they names",
+            2 * len(vectors) >= len(names),
+        )
     fractions = [name for name in names if _FRACTION.fullmatch(name.strip())]
     if fractions:
-        yield Remark(f"{_classes(fractions)}: numbers with a fraction", "are they classes, or measured values")
+        yield Remark(
+            f"{_classes(fractions)}: numbers with a fraction",
+            "are they classes, or measured values",
+        )
 
 
 def _separators(names: Sequence[str]) -> Iterator[Remark]:
-    ends = [name for name in names if name.strip()[-1:] in tuple(",;|") or name.strip()[:1] in tuple(",;|")]
+    ends = [
+        name
+        for name in names
+        if name.strip()[-1:] in tuple(",;|") or name.strip()[:1] in tuple(",;|")
+    ]
     if ends:
         yield Remark(f"{_classes(ends)}: with a separator at the end, as a list has", certain=True)
     for separator in "|;,/+&":
@@ -121,7 +151,9 @@ def _combined(found: Sequence[str], names: Sequence[str], separator: str) -> lis
     parts = {name: {part.strip() for part in name.split(separator)} for name in found}
     times = Counter(part for each in parts.values() for part in each)
     single = set(names)
-    return [name for name in found if all(part in single or times[part] > 1 for part in parts[name])]
+    return [
+        name for name in found if all(part in single or times[part] > 1 for part in parts[name])
+    ]
 
 
 def _escapes(names: Sequence[str]) -> Iterator[Remark]:
@@ -130,24 +162,33 @@ def _escapes(names: Sequence[str]) -> Iterator[Remark]:
         yield Remark(f"{_classes(found)}: with escapes, as programs write other characters")
     scores = [name for name in names if re.search(r"[^\W\d_]\s*[:=]\s*[-+]?\d", name)]
     if scores:
-        yield Remark(f"{_classes(scores)}: with a number behind, as a score or box", "is it part of the name")
+        yield Remark(
+            f"{_classes(scores)}: with a number behind, as a score or box", "is it part of the name"
+        )
 
 
 def _files(names: Sequence[str]) -> Iterator[Remark]:
     found = [name for name in names if is_image(name)]
     if found:
-        yield Remark(f"{_classes(found)}: names of files", "are they classes", 2 * len(found) >= len(names))
+        yield Remark(
+            f"{_classes(found)}: names of files", "are they classes", 2 * len(found) >= len(names)
+        )
 
 
 def _unseen(names: Sequence[str]) -> Iterator[Remark]:
-    """What no eye sees: control characters, spaces at the ends, marks of no width, spaces that do not break."""
+    """What no eye sees: control characters, spaces at the ends, marks of no width, spaces that do
+    not break.
+    """
     broken = [name for name in names if "\ufffd" in name]
     if broken:
         yield Remark(
-            f"{_classes(broken)}: with characters lost, the text has another encoding than UTF-8", certain=True
+            f"{_classes(broken)}: with characters lost, the text has another encoding than UTF-8",
+            certain=True,
         )
     control = [
-        name for name in names if not name.isprintable() and any(unicodedata.category(char) == "Cc" for char in name)
+        name
+        for name in names
+        if not name.isprintable() and any(unicodedata.category(char) == "Cc" for char in name)
     ]
     if control:
         yield Remark(f"{_classes(control)}: with control characters", certain=True)
@@ -166,20 +207,31 @@ def _is_unseen(char: str) -> bool:
 
 
 def _hides_something(name: str) -> bool:
-    """Tell a name with such a character; joiners are meant in Persian, in Indian scripts and in emoji."""
+    """Tell a name with such a character; joiners are meant in Persian, in Indian scripts and in
+    emoji.
+    """
     if name.isascii() and name.isprintable():  # almost all names: 100,000 are looked at in seconds
         return False
     before = " " + name
-    return any(_is_unseen(c) and (c not in "\u200c\u200d" or b.isascii()) for b, c in zip(before, name, strict=False))
+    return any(
+        _is_unseen(c) and (c not in "\u200c\u200d" or b.isascii())
+        for b, c in zip(before, name, strict=False)
+    )
 
 
 def _encodings(names: Sequence[str]) -> Iterator[Remark]:
     wrong = [name for name in names if _read_wrongly(name)]
     if wrong:
         yield Remark(f"{_classes(wrong)}: as UTF-8 looks that was read as Windows-1252")
-    mixed = [name for name in names if not name.isascii() and any(_is_mixed(word) for word in re.findall(r"\w+", name))]
+    mixed = [
+        name
+        for name in names
+        if not name.isascii() and any(_is_mixed(word) for word in re.findall(r"\w+", name))
+    ]
     if mixed:
-        yield Remark(f"{_classes(mixed)}: Latin and Cyrillic letters in one word, which look the same")
+        yield Remark(
+            f"{_classes(mixed)}: Latin and Cyrillic letters in one word, which look the same"
+        )
 
 
 def _read_wrongly(name: str) -> bool:
@@ -199,8 +251,16 @@ def _alike(names: Sequence[str]) -> Iterator[Remark]:
     """Names that a reader would take for the same."""
     kinds = (
         ("the same but for characters that cannot be seen", _trimmed, True),
-        ("differ only in upper and lower case", lambda name: unicodedata.normalize("NFC", name.lower()), False),
-        ("differ only in their Unicode form", lambda name: unicodedata.normalize("NFKC", name), False),
+        (
+            "differ only in upper and lower case",
+            lambda name: unicodedata.normalize("NFC", name.lower()),
+            False,
+        ),
+        (
+            "differ only in their Unicode form",
+            lambda name: unicodedata.normalize("NFKC", name),
+            False,
+        ),
         ("differ only in case, spaces, hyphens or underscores", skeleton, False),
     )
     told: set[str] = set()
@@ -211,7 +271,9 @@ def _alike(names: Sequence[str]) -> Iterator[Remark]:
         same = [group for group in groups.values() if len(group) > 1 and not told.issuperset(group)]
         told.update(name for group in same for name in group)
         if same:
-            pairs = ", ".join(" and ".join(map(quoted_name, group[:_NAMED])) for group in same[:_NAMED])
+            pairs = ", ".join(
+                " and ".join(map(quoted_name, group[:_NAMED])) for group in same[:_NAMED]
+            )
             more = f", and {len(same) - _NAMED:,} more" if len(same) > _NAMED else ""
             yield Remark(f"classes {pairs}{more}: {text}", "are they one class", certain)
 
@@ -225,7 +287,9 @@ def _trimmed(name: str) -> str:
 
 
 def skeleton(name: str) -> str:
-    """Leave out what people write or not between words: `T-shirt`, `t shirt`, `tshirt`; 1-1 is not 11."""
+    """Leave out what people write or not between words: `T-shirt`, `t shirt`, `tshirt`; 1-1 is not
+    11.
+    """
     folded = unicodedata.normalize("NFKC", _trimmed(name).casefold())
     spaced = re.sub(r"(?<=\w)[\s_\-\u2010-\u2015]+(?=\w)|_+", " ", folded).strip()
     return re.sub(r"(?<=\D) | (?=\D)", "", spaced)
@@ -237,10 +301,24 @@ def _others(names: Sequence[str]) -> Iterator[Remark]:
         yield Remark(f"{_classes(missing)}: as missing values are written", "is it a class")
     long = [name for name in names if len(name) > _LONG]
     if long:
-        yield Remark(f"{_classes(long)}: of more than {_LONG} characters", "is it a class, or a text")
+        yield Remark(
+            f"{_classes(long)}: of more than {_LONG} characters", "is it a class, or a text"
+        )
     if len(names) == 1:
         place = "is --root, or the place of the labels, another one"
         yield Remark(f"{quoted_name(names[0])} is the only class", place, only_neutral(names[0]))
 
 
-_CHECKS = (_splits, _lists, _quotes, _numbers, _separators, _escapes, _files, _unseen, _alike, _encodings, _others)
+_CHECKS = (
+    _splits,
+    _lists,
+    _quotes,
+    _numbers,
+    _separators,
+    _escapes,
+    _files,
+    _unseen,
+    _alike,
+    _encodings,
+    _others,
+)

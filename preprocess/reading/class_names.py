@@ -1,6 +1,7 @@
 """Refuse names of classes that are almost surely a mistake of reading labels, or ask about them.
 
-Names are kept and compared in Unicode's form NFC, so that a name typed on one system is the same on any other.
+Names are kept and compared in Unicode's form NFC, so that a name typed on one system is the same on
+any other.
 """
 
 import unicodedata
@@ -28,7 +29,8 @@ def normal_form(name: str) -> str:
 
 
 def questions(names: Sequence[str], source: str, accepted: bool) -> list[str]:
-    """Return a line for each kind of name that may be a mistake. Raises DataError for what almost surely is one.
+    """Return a line for each kind of name that may be a mistake. Raises DataError for what almost
+    surely is one.
 
     `accepted`: the user has said that the names are meant, so there is neither line nor error.
     """
@@ -39,7 +41,8 @@ def questions(names: Sequence[str], source: str, accepted: bool) -> list[str]:
         if remark.certain:
             remedy = (_SPLIT_REMEDIES if remark.about_splits else _REMEDIES).get(source)
             raise DataError(
-                f"--source {source}: {remark.text}; {remedy or 'correct the names'}, or pack them as they are with "
+                f"--source {source}: {remark.text}; {remedy or 'correct the names'}, or pack them "
+                f"as they are with "
                 "--accept-class-names"
             )
     return [f"please check: {remark.text}; {remark.ask}?" for remark in remarks]

@@ -1,4 +1,6 @@
-"""Text of strangers as characters: the encoding that a file declares, or says by its first bytes, or UTF-8."""
+"""Text of strangers as characters: the encoding that a file declares, or says by its first bytes,
+or UTF-8.
+"""
 
 import codecs
 import re
@@ -21,20 +23,29 @@ _WIDER = {  # what programs write under these names: a set that holds the declar
     "big5": "big5hkscs",
     "euc_kr": "cp949",
 }
-_CALLED = {"x-sjis": "cp932", "windows-31j": "cp932", "x-gbk": "gb18030", "x-euc-jp": "euc_jp", "gb_2312-80": "gb18030"}
-_NO_ENCODINGS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7")  # of whole files
+_CALLED = {
+    "x-sjis": "cp932",
+    "windows-31j": "cp932",
+    "x-gbk": "gb18030",
+    "x-euc-jp": "euc_jp",
+    "gb_2312-80": "gb18030",
+}
+# of whole files
+_NO_ENCODINGS = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7")
 LOST = "\ufffd"  # replaces bytes that are no character
 
 
 def xml_text(raw: bytes, path: Path) -> tuple[str, str]:
-    """Return (text, encoding) of an XML file. Bytes that are no character there become LOST, for the caller to judge.
+    """Return (text, encoding) of an XML file. Bytes that are no character there become LOST, for
+    the caller to judge.
 
     Raises DataError where the encoding that it declares is unknown.
     """
     marked = _marked(raw)
     if marked is not None:
         return marked
-    for start, name in ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be")):  # no mark: then the declaration is in UTF-16 too
+    # no mark: then the declaration is in UTF-16 too
+    for start, name in ((b"<\0", "utf-16-le"), (b"\0<", "utf-16-be")):
         if raw.startswith(start):
             return raw.decode(name, "replace"), name
     found = _DECLARED.match(raw)
@@ -49,13 +60,17 @@ def xml_text(raw: bytes, path: Path) -> tuple[str, str]:
 
 
 def plain_text(raw: bytes, path: Path) -> str:
-    """Return the text of a list or table: UTF-8, or what its byte order mark says. Raises DataError."""
+    """Return the text of a list or table: UTF-8, or what its byte order mark says. Raises
+    DataError.
+    """
     found = _marked(raw)
     try:
         text = found[0] if found else raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: is no UTF-8 text (byte 0x{raw[error.start]:02x}); save it as UTF-8") from None
+        raise DataError(
+            f"{path}:{line}: is no UTF-8 text (byte 0x{raw[error.start]:02x}); save it as UTF-8"
+        ) from None
     if LOST in text or "\0" in text:
         raise DataError(f"{path} is no UTF-8 text; save it as UTF-8")
     return text
@@ -77,15 +92,19 @@ def _codec(declared: str, path: Path) -> str:
             raise LookupError(declared)
     except (LookupError, UnicodeError, ValueError):
         raise DataError(
-            f"{path} declares the encoding {declared!r}, which is unknown; save it as UTF-8 and declare that"
+            f"{path} declares the encoding {declared!r}, which is unknown; save it as UTF-8 and "
+            f"declare that"
         ) from None
-    if codec.name.startswith(("utf-16", "utf-32")):  # but the declaration was read byte by byte: programs of Windows
+    # but the declaration was read byte by byte: programs of Windows
+    if codec.name.startswith(("utf-16", "utf-32")):
         return "utf-8"
     return codec.name
 
 
 def _printable(text: str, raw: bytes, name: str) -> str:
-    """Take ISO 8859-1 for Windows-1252 where it has control characters: nobody writes these, many write that."""
+    """Take ISO 8859-1 for Windows-1252 where it has control characters: nobody writes these, many
+    write that.
+    """
     if name == "iso8859-1" and re.search("[\x80-\x9f]", text):
         return raw.decode("cp1252")
     return text

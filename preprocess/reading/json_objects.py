@@ -4,7 +4,9 @@ from typing import Any
 
 
 def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its pairs, as `object_pairs_hook` of json. Raises ValueError for a key that is there twice."""
+    """Make an object of its pairs, as `object_pairs_hook` of json. Raises ValueError for a key that
+    is there twice.
+    """
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

@@ -1,6 +1,8 @@
-"""How the cells of a column become labels: what separates them is taken from all cells together, or asked for.
+"""How the cells of a column become labels: what separates them is taken from all cells together, or
+asked for.
 
-Only what is certain is taken. Where a cell could be one label or several, an error names it and the flag to give.
+Only what is certain is taken. Where a cell could be one label or several, an error names it and the
+flag to give.
 """
 
 import re
@@ -14,12 +16,16 @@ from preprocess.reading.listcells import as_list
 from shards.errors import DataError
 
 NO_SEPARATOR = "none"  # a cell is one label
-_SURE = ("|", ";", "\t", "\uff5c", "\uff1b")  # hardly a class has one of these in its name; also as wide characters
-_COMMAS = (",", "\uff0c", "\u3001", "\u060c")  # of Latin, Chinese, Japanese and Arabic writing: names may have them
+# hardly a class has one of these in its name; also as wide characters
+_SURE = ("|", ";", "\t", "\uff5c", "\uff1b")
+# of Latin, Chinese, Japanese and Arabic writing: names may have them
+_COMMAS = (",", "\uff0c", "\u3001", "\u060c")
 _SIGNS = ("/", "+", "&", "#", ":", "~", "^", "\\", "\u30fb")
 _JOINTS = ("-", "_", ".")  # usual inside names
 _SHOWN = 60  # characters of a cell in a message
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)|true|false", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)|true|false", re.IGNORECASE
+)
 _BETWEEN_NUMBERS = re.compile(r"[\s,;|/]+")
 _MISSING = ("nan", "<na>", "#n/a", "\\n", "null")  # how programs write an empty cell
 
@@ -48,10 +54,12 @@ def quote(cell: str) -> str:
 
 
 def read_column(cells: Mapping[str, str], separator: str, multiclass: bool) -> Column:
-    """Split cells into labels; `cells` maps each distinct text, not empty, to the place (file:line) of its first.
+    """Split cells into labels; `cells` maps each distinct text, not empty, to the place (file:line)
+    of its first.
 
-    `separator` is a character, NO_SEPARATOR, or "" to find it. `multiclass`: a cell is one label. Raises DataError for
-    vectors of numbers, and for cells that are not certainly what they are taken for.
+    `separator` is a character, NO_SEPARATOR, or "" to find it. `multiclass`: a cell is one label.
+    Raises DataError for vectors of numbers, and for cells that are not certainly what they are
+    taken for.
     """
     lists = _lists(cells, separator, multiclass)
     if lists is not None:
@@ -63,7 +71,11 @@ def read_column(cells: Mapping[str, str], separator: str, multiclass: bool) -> C
             separator = _find_separator(cells)
         whole = multiclass or separator == NO_SEPARATOR
         labels = {cell: (tidy(cell),) if whole else _split(cell, separator) for cell in cells}
-        how = f"separated by {as_flag(separator)}" if any(len(found) > 1 for found in labels.values()) else "one a cell"
+        how = (
+            f"separated by {as_flag(separator)}"
+            if any(len(found) > 1 for found in labels.values())
+            else "one a cell"
+        )
         if multiclass:
             _refuse_made_of_others(cells, labels, (*_COMMAS, *_SURE), "--task multilabel and ")
         elif not whole and how == "one a cell":
@@ -85,7 +97,8 @@ def _refuse_missing(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ..
         for label in found:
             if label.lower() in _MISSING:
                 raise DataError(
-                    f"{cells[cell]}: {label!r} is what programs write for an empty cell; leave the cell empty if the "
+                    f"{cells[cell]}: {label!r} is what programs write for an empty cell; leave the "
+                    f"cell empty if the "
                     "image shows no class, leave out the row if nobody knows, or rename the class"
                 )
 
@@ -94,7 +107,8 @@ def _refuse_line_breaks(cells: Mapping[str, str], separator: str) -> None:
     for cell in cells:
         if separator != "\n" and ("\n" in cell or "\r" in cell):
             raise DataError(
-                f"{cells[cell]}: the cell {quote(cell)} has a line break; is a quote missing? Correct the row, or give "
+                f"{cells[cell]}: the cell {quote(cell)} has a line break; is a quote missing? "
+                f"Correct the row, or give "
                 "--label-separator newline if each line is a label"
             )
 
@@ -102,8 +116,12 @@ def _refuse_line_breaks(cells: Mapping[str, str], separator: str) -> None:
 # lists
 
 
-def _lists(cells: Mapping[str, str], separator: str, multiclass: bool) -> dict[str, tuple[str, ...]] | None:
-    """Read cells that are lists such as ['cat', 'dog']; None where none is one, or where names just have brackets."""
+def _lists(
+    cells: Mapping[str, str], separator: str, multiclass: bool
+) -> dict[str, tuple[str, ...]] | None:
+    """Read cells that are lists such as ['cat', 'dog']; None where none is one, or where names just
+    have brackets.
+    """
     found = {cell: as_list(cell) for cell in cells}
     odd = next((cell for cell, items in found.items() if items is not None and items.quoted), None)
     if odd is None and (separator or multiclass) and not _all_lists(found.values()):
@@ -117,20 +135,28 @@ def _lists(cells: Mapping[str, str], separator: str, multiclass: bool) -> dict[s
         _no_list(next(cell for cell, items in found.items() if items is None), cells)
     first = next(iter(cells))
     if separator:
-        raise DataError(f"{cells[first]}: {quote(first)} is a list, as every cell is; leave --label-separator out")
+        raise DataError(
+            f"{cells[first]}: {quote(first)} is a list, as every cell is; leave --label-separator "
+            f"out"
+        )
     if multiclass:
         raise DataError(
-            f"{cells[first]}: {quote(first)} is a list; give --task multilabel, or write bare names, one a cell"
+            f"{cells[first]}: {quote(first)} is a list; give --task multilabel, or write bare "
+            f"names, one a cell"
         )
     items = {cell: items for cell, items in found.items() if items is not None}
     if not any(item.commas for item in items.values()):
         for cell, item in items.items():
             if not item.quoted and any(" " in name for name in item.names):
                 raise DataError(
-                    f"{cells[cell]}: {quote(cell)} may be one label or several; write ['traffic light', 'dog'], "
+                    f"{cells[cell]}: {quote(cell)} may be one label or several; write ['traffic "
+                    f"light', 'dog'], "
                     "with quotes and commas"
                 )
-    return {cell: tuple(name for part in item.names if (name := tidy(part))) for cell, item in items.items()}
+    return {
+        cell: tuple(name for part in item.names if (name := tidy(part)))
+        for cell, item in items.items()
+    }
 
 
 def _all_lists(found: Iterable[object]) -> bool:
@@ -139,9 +165,14 @@ def _all_lists(found: Iterable[object]) -> bool:
 
 def _no_list(cell: str, cells: Mapping[str, str]) -> NoReturn:
     other = next((other for other in cells if other != cell and as_list(other) is not None), None)
-    what = f"is no list, {quote(other)} at {cells[other]} is one" if other else "starts as a list and is none"
+    what = (
+        f"is no list, {quote(other)} at {cells[other]} is one"
+        if other
+        else "starts as a list and is none"
+    )
     raise DataError(
-        f"{cells[cell]}: {quote(cell)} {what}; write all labels in one way, such as cat|dog, or give --label-separator "
+        f"{cells[cell]}: {quote(cell)} {what}; write all labels in one way, such as cat|dog, or "
+        f"give --label-separator "
         f"{NO_SEPARATOR} if every cell is one label"
     )
 
@@ -150,17 +181,23 @@ def _no_list(cell: str, cells: Mapping[str, str]) -> NoReturn:
 
 
 def _find_separator(cells: Mapping[str, str]) -> str:
-    """Return the separator that the cells show beyond doubt, or NO_SEPARATOR. Raises DataError in doubt."""
+    """Return the separator that the cells show beyond doubt, or NO_SEPARATOR. Raises DataError in
+    doubt.
+    """
     if all(are_numbers(_BETWEEN_NUMBERS.split(cell)) for cell in cells):
         return _number_separator(cells)
     there = {
-        char: cell for char in (*_SURE, *_COMMAS) if (cell := next((c for c in cells if char in c), None)) is not None
+        char: cell
+        for char in (*_SURE, *_COMMAS)
+        if (cell := next((c for c in cells if char in c), None)) is not None
     }
     if len(there) > 1:
         (first, one), (second, other), *_ = there.items()
         raise DataError(
-            f"{cells[one]}: labels are separated by {as_flag(first)} in {quote(one)}, by {as_flag(second)} in "
-            f"{quote(other)} at {cells[other]}; give --label-separator {as_flag(first)} or {as_flag(second)}"
+            f"{cells[one]}: labels are separated by {as_flag(first)} in {quote(one)}, by "
+            f"{as_flag(second)} in "
+            f"{quote(other)} at {cells[other]}; give --label-separator {as_flag(first)} or "
+            f"{as_flag(second)}"
         )
     for char in there:
         labels = {cell: _split(cell, char) for cell in cells}
@@ -186,8 +223,10 @@ def _ask(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]], char: 
     cell = next(cell for cell in cells if len(labels[cell]) > 1)
     parts = " and ".join(map(repr, labels[cell][:4]))
     raise DataError(
-        f"{cells[cell]}: {quote(cell)} may be one label or {len(labels[cell])}; give --label-separator {NO_SEPARATOR} "
-        f"or --task multiclass if every cell is one label, --label-separator {as_flag(char)} if it is {parts}"
+        f"{cells[cell]}: {quote(cell)} may be one label or {len(labels[cell])}; give "
+        f"--label-separator {NO_SEPARATOR} "
+        f"or --task multiclass if every cell is one label, --label-separator {as_flag(char)} if it "
+        f"is {parts}"
     )
 
 
@@ -196,9 +235,11 @@ def _several(labels: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _recur(labels: Mapping[str, tuple[str, ...]]) -> bool:
-    """Tell whether parts of cells occur in other cells too, as labels do and pieces of one name do not.
+    """Tell whether parts of cells occur in other cells too, as labels do and pieces of one name do
+    not.
 
-    Half of the parts must, in half of the cells that have several: `cat,dog` and `dog`, not `tench, Tinca tinca`.
+    Half of the parts must, in half of the cells that have several: `cat,dog` and `dog`, not `tench,
+    Tinca tinca`.
     """
     several = _several(labels)
     times = Counter(label for found in labels.values() for label in set(found))
@@ -209,11 +250,13 @@ def _recur(labels: Mapping[str, tuple[str, ...]]) -> bool:
 
 
 def _are_certainly_words(labels: Mapping[str, tuple[str, ...]]) -> bool:
-    """Tell whether words between spaces are labels: most cells of several words show that these combine freely.
+    """Tell whether words between spaces are labels: most cells of several words show that these
+    combine freely.
 
-    Words of one name have places: `light` ends `traffic light`, `dog` ends `hot dog` and is a class of its own too.
-    Labels combine: one that is before another in a cell is alone or last in a different cell, `cat dog` and `dog cat`
-    both occur, or `cat dog` where `cat dog bird` does.
+    Words of one name have places: `light` ends `traffic light`, `dog` ends `hot dog` and is a class
+    of its own too.
+    Labels combine: one that is before another in a cell is alone or last in a different cell, `cat
+    dog` and `dog cat` both occur, or `cat dog` where `cat dog bird` does.
     """
     several = _several(labels)
     before = {word for found in several for word in found[:-1]}
@@ -233,29 +276,42 @@ def _refuse_bare_signs(cells: Mapping[str, str], labels: Mapping[str, tuple[str,
     for cell, found in labels.items():
         for word in found[1:-1]:
             if word.lower() in ("and", "or") or not any(char.isalnum() for char in word):
-                remedy = f"--label-separator {as_flag(word)}" if len(word) == 1 else "another separator, such as ;"
+                remedy = (
+                    f"--label-separator {as_flag(word)}"
+                    if len(word) == 1
+                    else "another separator, such as ;"
+                )
                 raise DataError(
-                    f"{cells[cell]}: {word!r} is between the labels in {quote(cell)}; give {remedy}, or "
+                    f"{cells[cell]}: {word!r} is between the labels in {quote(cell)}; give "
+                    f"{remedy}, or "
                     f"--label-separator {NO_SEPARATOR} if every cell is one label"
                 )
 
 
-def _refuse_words(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]], char: str) -> None:
+def _refuse_words(
+    cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]], char: str
+) -> None:
     """Refuse a cell `cat dog` in a column of `cat|dog`, `cat` and `dog`."""
     names = {label for found in labels.values() for label in found}
     for cell, found in labels.items():
         words = cell.split()
         if len(found) == 1 and len(words) > 1 and names.issuperset(words):
             raise DataError(
-                f"{cells[cell]}: {quote(cell)} has a space where others have {as_flag(char)}; correct it, or give "
+                f"{cells[cell]}: {quote(cell)} has a space where others have {as_flag(char)}; "
+                f"correct it, or give "
                 f"--label-separator {as_flag(char)} if it is one label"
             )
 
 
 def _refuse_made_of_others(
-    cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]], separators: Iterable[str], flag: str
+    cells: Mapping[str, str],
+    labels: Mapping[str, tuple[str, ...]],
+    separators: Iterable[str],
+    flag: str,
 ) -> None:
-    """Raise DataError where a label is made of others, separated by another character than the one given."""
+    """Raise DataError where a label is made of others, separated by another character than the one
+    given.
+    """
     names = {label for found in labels.values() for label in found}
     for cell, found in labels.items():
         for label in found:
@@ -264,8 +320,10 @@ def _refuse_made_of_others(
                 if len(parts) > 1 and names.issuperset(parts):
                     meant = "rename it" if flag else f"--label-separator {NO_SEPARATOR}"
                     raise DataError(
-                        f"{cells[cell]}: label {label!r} is made of {' and '.join(map(repr, parts[:4]))}, labels of "
-                        f"their own; give {flag}--label-separator {as_flag(char)}, or {meant} if it is one label"
+                        f"{cells[cell]}: label {label!r} is made of "
+                        f"{' and '.join(map(repr, parts[:4]))}, labels of "
+                        f"their own; give {flag}--label-separator {as_flag(char)}, or {meant} if "
+                        f"it is one label"
                     )
 
 
@@ -273,12 +331,17 @@ def _refuse_made_of_others(
 
 
 def _refuse_pairs(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise DataError for cat:1, dog=0 and the like: a class with a number, which would become part of its name."""
+    """Raise DataError for cat:1, dog=0 and the like: a class with a number, which would become part
+    of its name.
+    """
     names = [label for found in labels.values() for label in found]
-    if names and all(re.fullmatch(r"[^:=]*[^\W\d][^:=]*[:=] ?[-+]?\d+(\.\d*)?%?", name) for name in names):
+    if names and all(
+        re.fullmatch(r"[^:=]*[^\W\d][^:=]*[:=] ?[-+]?\d+(\.\d*)?%?", name) for name in names
+    ):
         cell = next(cell for cell in cells if labels[cell])
         raise DataError(
-            f"{cells[cell]}: {quote(cell)} gives each class a number; write the names of the classes shown, such as "
+            f"{cells[cell]}: {quote(cell)} gives each class a number; write the names of the "
+            f"classes shown, such as "
             "cat|dog, or a column of 0 and 1 per class and --label-columns"
         )
 
@@ -295,17 +358,24 @@ def _number_separator(cells: Mapping[str, str]) -> str:
     if len(signs) > 1:
         (first, one), (second, other), *_ = signs.items()
         raise DataError(
-            f"{cells[one]}: numbers are separated by {as_flag(first)} in {quote(one)}, by {as_flag(second)} in "
+            f"{cells[one]}: numbers are separated by {as_flag(first)} in {quote(one)}, by "
+            f"{as_flag(second)} in "
             f"{quote(other)} at {cells[other]}; write all in one way"
         )
     return next(iter(signs), NO_SEPARATOR)
 
 
-def _refuse_vectors(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]], multilabel: bool) -> None:
-    """Raise DataError where cells are vectors, a number per class: every image would show the classes 0 and 1."""
+def _refuse_vectors(
+    cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]], multilabel: bool
+) -> None:
+    """Raise DataError where cells are vectors, a number per class: every image would show the
+    classes 0 and 1.
+    """
     filled = {cell: found for cell, found in labels.items() if found}
     if not multilabel:
-        filled = {cell: tuple(part for part in _BETWEEN_NUMBERS.split(cell) if part) for cell in filled}
+        filled = {
+            cell: tuple(part for part in _BETWEEN_NUMBERS.split(cell) if part) for cell in filled
+        }
     if not all(are_numbers(found) for found in filled.values()):
         return
     widths = {len(found) for found in filled.values()}
@@ -318,15 +388,19 @@ def _refuse_vectors(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ..
         repeated = len(set(found)) < len(found)
         if joined or alike or repeated or not all(re.fullmatch(r"\d+", label) for label in found):
             raise DataError(
-                f"{cells[cell]}: {quote(cell)} is a vector of numbers, a place per class, and nothing names the "
-                "classes; write the names of the classes shown, such as cat|dog, or a column of 0 and 1 per class and "
+                f"{cells[cell]}: {quote(cell)} is a vector of numbers, a place per class, and "
+                f"nothing names the "
+                "classes; write the names of the classes shown, such as cat|dog, or a column of 0 "
+                "and 1 per class and "
                 "--label-columns"
             )
 
 
 def _are_digit_vectors(names: set[str]) -> bool:
     """Tell cells such as 010 and 110."""
-    return len({len(name) for name in names}) == 1 and all(re.fullmatch("[01]{2,}", name) for name in names)
+    return len({len(name) for name in names}) == 1 and all(
+        re.fullmatch("[01]{2,}", name) for name in names
+    )
 
 
 def _refuse_same_numbers(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]]) -> None:
@@ -338,4 +412,6 @@ def _refuse_same_numbers(cells: Mapping[str, str], labels: Mapping[str, tuple[st
                 continue
             other, where = seen.setdefault(float(label), (label, cells[cell]))
             if other != label:
-                raise DataError(f"{cells[cell]}: label {label!r} is {other!r} at {where}; write it in one way")
+                raise DataError(
+                    f"{cells[cell]}: label {label!r} is {other!r} at {where}; write it in one way"
+                )

@@ -1,4 +1,6 @@
-"""Tables with a column of 0 and 1 per class instead of names: which columns these are, and what their cells say."""
+"""Tables with a column of 0 and 1 per class instead of names: which columns these are, and what
+their cells say.
+"""
 
 import re
 import shlex
@@ -20,9 +22,11 @@ _NO_CLASSES = re.compile(
 
 
 class LabelColumns:
-    """How the cells of one row become labels: 1 is shown, 0 is not; what else becomes ignored or negative is asked for.
+    """How the cells of one row become labels: 1 is shown, 0 is not; what else becomes ignored or
+    negative is asked for.
 
-    `unknown` and `negative` are values as a user lists them, separated by commas, such as `-1,blank`.
+    `unknown` and `negative` are values as a user lists them, separated by commas, such as
+    `-1,blank`.
     """
 
     def __init__(self, names: Sequence[str], unknown: str, negative: str) -> None:
@@ -31,7 +35,9 @@ class LabelColumns:
         for flag, given, meaning in (("--unknown", unknown, "?"), ("--negative", negative, "0")):
             for value in map(_value, given.split(",") if given else ()):
                 if self._means.get(value, meaning) != meaning or value in ("0", "1"):
-                    raise DataError(f"{flag}={given}: {value} means something else already; leave it out")
+                    raise DataError(
+                        f"{flag}={given}: {value} means something else already; leave it out"
+                    )
                 self._means[value] = meaning
 
     def read(self, cells: Sequence[str], where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -66,13 +72,16 @@ def _refuse_value(name: str, cell: str, where: str) -> NoReturn:
     value = _value(cell)
     what = "an empty cell" if not cell.strip() else repr(cell.strip()[:40])
     raise DataError(
-        f"{where}: column {name!r} has {what}, neither 0 nor 1; give --unknown={value} if nobody knows (ignored in "
+        f"{where}: column {name!r} has {what}, neither 0 nor 1; give --unknown={value} if nobody "
+        f"knows (ignored in "
         f"loss and metrics), --negative={value} if the class is not shown, or correct it"
     )
 
 
 def chosen(given: str, header: Sequence[str], path: Path) -> list[str]:
-    """List the columns that --label-columns names: `cat,dog`, or `cat..zebra` for all from one to another."""
+    """List the columns that --label-columns names: `cat,dog`, or `cat..zebra` for all from one to
+    another.
+    """
     names: list[str] = []
     for part in [tidy(part) for part in given.split(",") if part.strip()]:
         first, dots, last = map(str.strip, part.partition(".."))
@@ -81,12 +90,16 @@ def chosen(given: str, header: Sequence[str], path: Path) -> list[str]:
             if header.count(name) != 1:
                 found = "has no" if name not in header else "has more than one"
                 raise DataError(
-                    f"{path} {found} column {name!r}; it has {', '.join(map(repr, header))[:1000]}: "
+                    f"{path} {found} column {name!r}; it has "
+                    f"{', '.join(map(repr, header))[:1000]}: "
                     "correct --label-columns"
                 )
         start, stop = map(header.index, ends)
         if stop < start:
-            raise DataError(f"{path}: column {last!r} is before {first!r}; turn {part} in --label-columns around")
+            raise DataError(
+                f"{path}: column {last!r} is before {first!r}; turn {part} in --label-columns "
+                f"around"
+            )
         names += header[start : stop + 1]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -97,7 +110,9 @@ def chosen(given: str, header: Sequence[str], path: Path) -> list[str]:
 def find_label_columns(
     header: Sequence[str], rows: Iterator[tuple[int, list[str]]], others: Sequence[str]
 ) -> list[str]:
-    """List the columns, without `others`, that hold only 0, 1, -1 and nothing, and 0 or 1 somewhere."""
+    """List the columns, without `others`, that hold only 0, 1, -1 and nothing, and 0 or 1
+    somewhere.
+    """
     may_be = {at: False for at, name in enumerate(header) if name not in others}
     for _, cells in rows:
         for at in list(may_be):
@@ -112,7 +127,9 @@ def find_label_columns(
 
 
 def are_certainly_classes(names: Sequence[str]) -> bool:
-    """Tell whether columns of 0 and 1 can only be classes: two or more, none called like something else."""
+    """Tell whether columns of 0 and 1 can only be classes: two or more, none called like something
+    else.
+    """
     return len(names) > 1 and not any(_NO_CLASSES.fullmatch(name.lower()) for name in names)
 
 

@@ -1,4 +1,6 @@
-"""Cells that hold a list as a program writes it: ['cat', 'dog'] of Python, JSON or NumPy, sets, tuples, {cat,dog}."""
+"""Cells that hold a list as a program writes it: ['cat', 'dog'] of Python, JSON or NumPy, sets,
+tuples, {cat,dog}.
+"""
 
 import re
 from dataclasses import dataclass
@@ -6,9 +8,13 @@ from dataclasses import dataclass
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
 _QUOTED = r"""[uU]?'((?:[^'\\]|\\.)*)'|[uU]?"((?:[^"\\]|\\.)*)\""""
 _BARE = r"""[^\s,\[\](){}'":][^,\[\](){}'":]*"""  # a number, or a name of one or more words
-_ITEM = re.compile(rf"(?:{_QUOTED}|np\.str_\((?:{_QUOTED})\)|np\.\w+\(([-+\w.]+)\)|({_BARE}))", re.DOTALL)
+_ITEM = re.compile(
+    rf"(?:{_QUOTED}|np\.str_\((?:{_QUOTED})\)|np\.\w+\(([-+\w.]+)\)|({_BARE}))", re.DOTALL
+)
 _BETWEEN = re.compile(r"\s*(,?)\s*")
-_WRAPPED = re.compile(r"(?:(?:np\.)?array|set|frozenset|list|tuple)\((.*?)(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL)
+_WRAPPED = re.compile(
+    r"(?:(?:np\.)?array|set|frozenset|list|tuple)\((.*?)(?:,\s*dtype=[^()\[\]]*)?\)", re.DOTALL
+)
 _NUMBERS = re.compile(r"[-+\d.eE\s]+")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -33,8 +39,15 @@ def as_list(cell: str) -> Items | None:
     if closing is None:
         items = _items(text) if text[:1] in ("'", '"') else None  # 'cat', 'dog' without brackets
     elif len(text) > 1 and text[-1] == closing:
-        items = _items(text[1:-1].strip(), mixed=text[0] == "{")  # {cat,"traffic light"} of PostgreSQL
-        if items is not None and text[0] == "(" and items.names and not (items.quoted or items.commas):
+        items = _items(
+            text[1:-1].strip(), mixed=text[0] == "{"
+        )  # {cat,"traffic light"} of PostgreSQL
+        if (
+            items is not None
+            and text[0] == "("
+            and items.names
+            and not (items.quoted or items.commas)
+        ):
             return None  # a name in parentheses
     else:
         return None

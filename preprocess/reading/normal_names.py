@@ -10,13 +10,17 @@ from preprocess.record import Record, Source, check_records
 
 
 def with_normal_names(source: Source) -> Source:
-    """Return `source` itself where its class names are in form NFC, else one that is the same with such names."""
+    """Return `source` itself where its class names are in form NFC, else one that is the same with
+    such names.
+    """
     names = source.class_names
     return source if all(name == normal_form(name) for name in names) else NormalNames(source)
 
 
 class NormalNames(Source):
-    """The `Source` with every class name in form NFC. Classes whose names are then the same become one."""
+    """The `Source` with every class name in form NFC. Classes whose names are then the same become
+    one.
+    """
 
     def __init__(self, source: Source) -> None:
         normal = [normal_form(name) for name in source.class_names]
@@ -35,13 +39,18 @@ class NormalNames(Source):
     def records(self, split: str) -> Sequence[Record]:
         """List the source's records, with the numbers of the normal names."""
         records = self._source.records(split)
-        check_records(split, records, self._source)  # numbers of classes that there are, before they are looked up
+        # numbers of classes that there are, before they are looked up
+        check_records(split, records, self._source)
         return [self._renumbered(record) for record in records]
 
     def describe(self) -> Sequence[str]:
         """Say which classes became one."""
         times = Counter(self._normal)
-        more = [f"class {name}: spelled in {n} Unicode forms, taken as one class" for name, n in times.items() if n > 1]
+        more = [
+            f"class {name}: spelled in {n} Unicode forms, taken as one class"
+            for name, n in times.items()
+            if n > 1
+        ]
         return [*self._source.describe(), *more]
 
     def image_options(self, options: ImageOptions, train: Sequence[Record]) -> ImageOptions:
@@ -51,4 +60,6 @@ class NormalNames(Source):
     def _renumbered(self, record: Record) -> Record:
         labels = {self._number[label] for label in record.labels}
         ignored = {self._number[label] for label in record.ignored}
-        return replace(record, labels=tuple(sorted(labels)), ignored=tuple(sorted(ignored - labels)))
+        return replace(
+            record, labels=tuple(sorted(labels)), ignored=tuple(sorted(ignored - labels))
+        )

@@ -1,4 +1,6 @@
-"""What sources over files share: which are images, which words name a split, paths that stay inside a folder."""
+"""What sources over files share: which are images, which words name a split, paths that stay inside
+a folder.
+"""
 
 import re
 from collections import Counter
@@ -27,12 +29,34 @@ SPLITS = {  # what folders and files are called, and the split they hold, in the
     "testing": "test",
     "tst": "test",
 }
-# What may be beside such a word without a meaning of its own: train_set, ValImages, seg_test, test1, split-train.
+# What may be beside such a word without a meaning of its own: train_set, ValImages, seg_test,
+# test1, split-train.
 _NEUTRAL = frozenset(
     (
         *("set", "sets", "data", "dataset", "datasets", "ds", "split", "splits", "seg", "final"),
-        *("image", "images", "img", "imgs", "pic", "pics", "picture", "pictures", "photo", "photos"),
-        *("sample", "samples", "file", "files", "folder", "dir", "class", "classes", "classification"),
+        *(
+            "image",
+            "images",
+            "img",
+            "imgs",
+            "pic",
+            "pics",
+            "picture",
+            "pictures",
+            "photo",
+            "photos",
+        ),
+        *(
+            "sample",
+            "samples",
+            "file",
+            "files",
+            "folder",
+            "dir",
+            "class",
+            "classes",
+            "classification",
+        ),
         *("labeled", "labelled"),
     )
 )
@@ -42,30 +66,46 @@ _COMPOUND = re.compile(f"({'|'.join(SPLITS)})({'|'.join(_NEUTRAL)})")
 
 
 def split_named(name: str) -> str | None:
-    """Find the split that a name says and nothing else: `Training`, `seg_train`, `ValImages`, `test1`."""
+    """Find the split that a name says and nothing else: `Training`, `seg_train`, `ValImages`,
+    `test1`.
+    """
     found = words(name)
-    return _only([word for word in found if word in SPLITS]) if set(found) <= SPLITS.keys() | _NEUTRAL else None
+    return (
+        _only([word for word in found if word in SPLITS])
+        if set(found) <= SPLITS.keys() | _NEUTRAL
+        else None
+    )
 
 
 def only_neutral(name: str) -> bool:
-    """Tell a name such as `images` or `data`, which folders of photographs have whatever is in them."""
+    """Tell a name such as `images` or `data`, which folders of photographs have whatever is in
+    them.
+    """
     found = words(name)
     return bool(found) and set(found) <= _NEUTRAL
 
 
 def split_of(name: str) -> str | None:
-    """Find the split that a name such as `instances_train2017` or `imagenet-val-0007` tells; None where none."""
+    """Find the split that a name such as `instances_train2017` or `imagenet-val-0007` tells; None
+    where none.
+    """
     found = [word for word in words(name) if word in SPLITS]
     return (_only(found[-2:]) or SPLITS[found[-1]]) if found else None
 
 
 def splits_among(names: Sequence[str]) -> dict[str, str]:
-    """Map the names that are splits to them: by what they say, or as one of several, birds_train and birds_test."""
+    """Map the names that are splits to them: by what they say, or as one of several, birds_train
+    and birds_test.
+    """
     told = {name: split for name in names if (split := split_of(name))}
     alike: dict[tuple[str, ...], set[str]] = {}
     for name, split in told.items():
         alike.setdefault(_rest(name), set()).add(split)
-    return {name: split for name, split in told.items() if split_named(name) or len(alike[_rest(name)]) > 1}
+    return {
+        name: split
+        for name, split in told.items()
+        if split_named(name) or len(alike[_rest(name)]) > 1
+    }
 
 
 def words(name: str) -> list[str]:
@@ -99,11 +139,20 @@ def in_split_order(splits: Sequence[str]) -> tuple[str, ...]:
 
 
 def inside(root: Path, given: str, where: str) -> Path:
-    """Join a path that a file of labels gives to its folder. Raises DataError where it would lead out of it."""
+    """Join a path that a file of labels gives to its folder. Raises DataError where it would lead
+    out of it.
+    """
     path = PurePosixPath(given)
-    if not given or "\0" in given or path.is_absolute() or ".." in path.parts or Path(given).is_absolute():
+    if (
+        not given
+        or "\0" in given
+        or path.is_absolute()
+        or ".." in path.parts
+        or Path(given).is_absolute()
+    ):
         raise DataError(
-            f"{where}: path {given!r} is no path inside {root}; give it relative to that folder, without .."
+            f"{where}: path {given!r} is no path inside {root}; give it relative to that folder, "
+            f"without .."
         )
     return root / path
 
@@ -112,4 +161,6 @@ def short_names(sources: Sequence[str]) -> list[str]:
     """Name records after their paths without suffix; where two would be the same, with it."""
     stems = [source.rpartition(".")[0] or source for source in sources]
     count = Counter(stems)
-    return [stem if count[stem] == 1 else source for stem, source in zip(stems, sources, strict=True)]
+    return [
+        stem if count[stem] == 1 else source for stem, source in zip(stems, sources, strict=True)
+    ]

@@ -37,7 +37,8 @@ class Instances:
     path: Path
     categories: dict[int, Category]  # by id, in the order of ids
     images: dict[int, str]  # file names by id, in the order of the file
-    shown: dict[int, dict[int, bool]]  # of an image's id, its categories: True where an object is no crowd
+    # of an image's id, its categories: True where an object is no crowd
+    shown: dict[int, dict[int, bool]]
 
 
 def read_instances(path: Path) -> Instances:
@@ -46,7 +47,10 @@ def read_instances(path: Path) -> Instances:
     categories = _categories(content, path)
     images = _images(content, path)
     if not categories or not images:
-        raise DataError(f"{path}: {len(images)} images and {len(categories)} categories; there must be some of both")
+        raise DataError(
+            f"{path}: {len(images)} images and {len(categories)} categories; there must be some of "
+            f"both"
+        )
     return Instances(path, categories, images, _shown(content, path, categories, images))
 
 
@@ -57,10 +61,13 @@ def _categories(content: dict[str, Any], path: Path) -> dict[int, Category]:
         name = item.get("name")
         if not isinstance(name, str) or not name or category in found:
             raise DataError(
-                f"{path}: category {category} is named {name!r}; give each category an id and name of its own"
+                f"{path}: category {category} is named {name!r}; give each category an id and name "
+                f"of its own"
             )
         parent = item.get("supercategory")
-        found[category] = Category(normal_form(name), normal_form(parent) if isinstance(parent, str) else "")
+        found[category] = Category(
+            normal_form(name), normal_form(parent) if isinstance(parent, str) else ""
+        )
     return dict(sorted(found.items()))
 
 
@@ -72,11 +79,15 @@ def _images(content: dict[str, Any], path: Path) -> dict[int, str]:
         name = item.get("file_name")
         if not isinstance(name, str) or image in images:
             raise DataError(
-                f"{path}: image {image} has file_name {name!r}; give each image an id and a file of its own"
+                f"{path}: image {image} has file_name {name!r}; give each image an id and a file "
+                f"of its own"
             )
         name = name.replace("\\", "/")  # Windows writes train\1.jpg
         if (file := normpath(name)) in ids:
-            raise DataError(f"{path}: images {ids[file]} and {image} are both of file {name!r}; put them under one id")
+            raise DataError(
+                f"{path}: images {ids[file]} and {image} are both of file {name!r}; put them under "
+                f"one id"
+            )
         images[image] = name
         ids[file] = image
     return images
@@ -88,7 +99,9 @@ def _shown(
     shown: dict[int, dict[int, bool]] = {}
     unknown: list[str] = []  # annotations of what is not listed
     for number, item in enumerate(_list(content, "annotations", path)):
-        image, category = (_id(item, key, f"{path}: annotation {number}") for key in ("image_id", "category_id"))
+        image, category = (
+            _id(item, key, f"{path}: annotation {number}") for key in ("image_id", "category_id")
+        )
         if image not in images or category not in categories:
             key, value = ("category_id", category) if image in images else ("image_id", image)
             unknown.append(f"annotation {number} has {key} {value}, which is not listed")
@@ -110,18 +123,28 @@ def _load(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             raw = file.read(MAX_JSON_BYTES + 1)
         if len(raw) > MAX_JSON_BYTES:
-            raise DataError(f"{path} has more than {MAX_JSON_BYTES:,} bytes; it is not a file of instances, remove it")
+            raise DataError(
+                f"{path} has more than {MAX_JSON_BYTES:,} bytes; it is not a file of instances, "
+                f"remove it"
+            )
         content = json.loads(raw, object_pairs_hook=_without_shapes)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); name the files with --annotations") from None
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); name the files with --annotations"
+        ) from None
     except RecursionError:
-        raise DataError(f"{path} is nested too deeply for a file of instances; replace it") from None
+        raise DataError(
+            f"{path} is nested too deeply for a file of instances; replace it"
+        ) from None
     except DataError:
         raise
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}); restore it") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__}, not images, annotations and categories; replace it")
+        raise DataError(
+            f"{path} holds a {type(content).__name__}, not images, annotations and categories; "
+            f"replace it"
+        )
     return content
 
 
@@ -132,8 +155,15 @@ def _without_shapes(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _list(content: dict[str, Any], key: str, path: Path) -> Sequence[dict[str, Any]]:
     items = content.get(key)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        hint = "; captions and image lists have no classes, use instances_*.json" if key == "categories" else ""
-        raise DataError(f"{path} has no list of {key}; a file of instances has images, annotations, categories{hint}")
+        hint = (
+            "; captions and image lists have no classes, use instances_*.json"
+            if key == "categories"
+            else ""
+        )
+        raise DataError(
+            f"{path} has no list of {key}; a file of instances has images, annotations, "
+            f"categories{hint}"
+        )
     if key == "categories" and len(items) > MAX_CLASSES:
         raise DataError(f"{path} has {len(items):,} categories; {MAX_CLASSES:,} are the most")
     return items

@@ -1,4 +1,6 @@
-"""Read photographs and labels from a table: a CSV or TSV file of paths and labels, perhaps also splits."""
+"""Read photographs and labels from a table: a CSV or TSV file of paths and labels, perhaps also
+splits.
+"""
 
 import glob
 import re
@@ -9,7 +11,13 @@ from posixpath import normpath
 
 from preprocess.reading.class_names import normal_form
 from preprocess.reading.labelcells import NO_SEPARATOR, as_flag, read_column, tidy
-from preprocess.reading.labelcolumns import LabelColumns, are_certainly_classes, chosen, find_label_columns, suggested
+from preprocess.reading.labelcolumns import (
+    LabelColumns,
+    are_certainly_classes,
+    chosen,
+    find_label_columns,
+    suggested,
+)
 from preprocess.reading.paths import in_split_order, inside, short_names, split_named, split_of
 from preprocess.reading.tablecells import read_cells, refuse_swallowed
 from preprocess.record import Record, Source
@@ -47,9 +55,9 @@ class _Columns:
 class CSV(Source):
     """A source over tables of paths, relative to the folder of the photographs, and labels by name.
 
-    Classes are the labels that occur, sorted (as numbers where all are), or the columns of 0 and 1. One table without
-    a column of splits gives split `all`; several give a split each, named by the file, or by its folder. Raises
-    DataError with the line for what does not fit.
+    Classes are the labels that occur, sorted (as numbers where all are), or the columns of 0 and 1.
+    One table without a column of splits gives split `all`; several give a split each, named by the
+    file, or by its folder. Raises DataError with the line for what does not fit.
     """
 
     root_holds = "the folder that holds the table and the photographs"
@@ -57,33 +65,60 @@ class CSV(Source):
 
     root: Path
     table: str = option(
-        "", "file of paths and labels below root; train.csv,val.csv makes each a split; default: the only table there"
+        "",
+        "file of paths and labels below root; train.csv,val.csv makes each a split; default: the "
+        "only table there",
     )
-    images: str = option("", "folder below root that paths in the table count from; root itself where not given")
-    columns: str = option("", "names of the columns of a table without header line, such as path,labels")
+    images: str = option(
+        "", "folder below root that paths in the table count from; root itself where not given"
+    )
+    columns: str = option(
+        "", "names of the columns of a table without header line, such as path,labels"
+    )
     path_column: str = option("path", "column of the images' paths")
-    label_column: str = option("labels", "column of the labels' names; an empty cell is an image without any")
-    label_columns: str = option(
-        "", "columns of 0 and 1, one per class: cat,dog or first..last; default: all, where nothing else is there"
+    label_column: str = option(
+        "labels", "column of the labels' names; an empty cell is an image without any"
     )
-    unknown: str = option("", "values in columns of 0 and 1 that nobody knows, which become ignored: -1 or -1,blank")
-    negative: str = option("", "values in columns of 0 and 1 that mean not shown, besides 0: -1 or blank")
+    label_columns: str = option(
+        "",
+        "columns of 0 and 1, one per class: cat,dog or first..last; default: all, where nothing "
+        "else is there",
+    )
+    unknown: str = option(
+        "", "values in columns of 0 and 1 that nobody knows, which become ignored: -1 or -1,blank"
+    )
+    negative: str = option(
+        "", "values in columns of 0 and 1 that mean not shown, besides 0: -1 or blank"
+    )
     split_column: str = option("", "column of the split's names; default: split, if there is one")
-    separator: str = option("", "between columns: a character or tab; default: a comma, in .tsv files a tab")
+    separator: str = option(
+        "", "between columns: a character or tab; default: a comma, in .tsv files a tab"
+    )
     label_separator: str = option(
-        "", "between labels in a cell: a character, space, tab, or none; default: the one that the column shows"
+        "",
+        "between labels in a cell: a character, space, tab, or none; default: the one that the "
+        "column shows",
     )
     suffix: str = option("", "put behind every path, such as .jpg where the table has bare names")
     task: Task = option("multilabel", "multiclass: the whole cell is the one label of its image")
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
-            raise DataError(f"{self.root} is not a folder; give {self.root_holds}, and the table's name with --table")
+            raise DataError(
+                f"{self.root} is not a folder; give {self.root_holds}, and the table's name with "
+                f"--table"
+            )
         if self.task == "multiclass" and self.label_separator:
-            raise DataError("--label-separator parts several labels, --task multiclass has one a cell; leave it out")
+            raise DataError(
+                "--label-separator parts several labels, --task multiclass has one a cell; leave "
+                "it out"
+            )
         self._folder = inside(self.root, self.images, "--images") if self.images else self.root
-        self._between = _character(self.label_separator, "--label-separator") if self.label_separator else ""
-        self._classes: tuple[str, ...] | None = None  # the first table's columns of 0 and 1; () where it has names
+        self._between = (
+            _character(self.label_separator, "--label-separator") if self.label_separator else ""
+        )
+        # the first table's columns of 0 and 1; () where it has names
+        self._classes: tuple[str, ...] | None = None
         self._split_columns: set[str] = set()
         self._several_forms = False  # of names in the cells
         tables = self._tables()
@@ -95,10 +130,13 @@ class CSV(Source):
         _refuse_repeated(rows)
         self._check_first(rows[0])
         self._labels, self._how = self._of_columns(rows) if self._classes else self._of_cells(rows)
-        self.class_names = self._classes or _sorted({name for shown, _ in self._labels.values() for name in shown})
+        self.class_names = self._classes or _sorted(
+            {name for shown, _ in self._labels.values() for name in shown}
+        )
         if not self.class_names:
             raise DataError(
-                f"{rows[0].where.rpartition(':')[0]}: column {self.label_column!r} is empty in every row; "
+                f"{rows[0].where.rpartition(':')[0]}: column {self.label_column!r} is empty in "
+                f"every row; "
                 "name the one that holds the labels with --label-column"
             )
 
@@ -107,51 +145,81 @@ class CSV(Source):
         return in_split_order(list(self._rows))
 
     def records(self, split: str) -> list[Record]:
-        """List the photographs of a split in the order of the table. Raises DataError for an unknown one."""
+        """List the photographs of a split in the order of the table. Raises DataError for an
+        unknown one.
+        """
         if split not in self._rows:
-            raise DataError(f"split {split!r} is in no table of {self.root}; there are: {', '.join(self.splits())}")
+            raise DataError(
+                f"split {split!r} is in no table of {self.root}; there are: "
+                f"{', '.join(self.splits())}"
+            )
         rows = self._rows[split]
         index = {name: number for number, name in enumerate(self.class_names)}
         records = []
-        for name, row in zip(short_names([row.folder + row.path for row in rows]), rows, strict=True):
+        for name, row in zip(
+            short_names([row.folder + row.path for row in rows]), rows, strict=True
+        ):
             path = inside(self._folder / row.folder, row.path, row.where)
-            labels, ignored = (tuple(sorted({index[one] for one in part})) for part in self._labels[row.cell])
-            records.append(Record(name, path, path.relative_to(self.root).as_posix(), labels, ignored))
+            labels, ignored = (
+                tuple(sorted({index[one] for one in part})) for part in self._labels[row.cell]
+            )
+            records.append(
+                Record(name, path, path.relative_to(self.root).as_posix(), labels, ignored)
+            )
         return records
 
     def describe(self) -> list[str]:
-        """Say which columns of which tables were read, what separates labels, and where splits are from."""
+        """Say which columns of which tables were read, what separates labels, and where splits are
+        from.
+        """
         lines = [f"labels: {self._how} of {' and '.join(self._names)}"]
         if self._split_columns:
             lines.append(f"splits: column {' and '.join(map(repr, sorted(self._split_columns)))}")
         elif len(self._names) > 1:
             lines.append("splits: one a table")
         if self._several_forms:
-            lines.append("class names: some are in another Unicode form than NFC; the forms of a name are one class")
+            lines.append(
+                "class names: some are in another Unicode form than NFC; the forms of a name are "
+                "one class"
+            )
         return lines
 
     # labels: by cell, the names shown and the names that nobody knows
 
-    def _of_cells(self, rows: Sequence[_Row]) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
+    def _of_cells(
+        self, rows: Sequence[_Row]
+    ) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
         if self.unknown or self.negative:
-            raise DataError("--unknown and --negative say what columns of 0 and 1 mean, labels here are names in one")
+            raise DataError(
+                "--unknown and --negative say what columns of 0 and 1 mean, labels here are names "
+                "in one"
+            )
         first: dict[str, str] = {}
         for row in rows:
             first.setdefault(str(row.cell), row.where)
         self._several_forms = any(normal_form(cell) != cell for cell in first)
         where = first.pop("", None)
         if where is not None and self.task == "multiclass":
-            raise DataError(f"{where}: no label in column {self.label_column!r}; with --task multiclass give one")
+            raise DataError(
+                f"{where}: no label in column {self.label_column!r}; with --task multiclass give "
+                f"one"
+            )
         if not first:
             return {"": ((), ())}, ""
         column = read_column(first, self._between, self.task == "multiclass")
-        labels: dict[Hashable, tuple[tuple[str, ...], ...]] = {cell: (of, ()) for cell, of in column.labels.items()}
+        labels: dict[Hashable, tuple[tuple[str, ...], ...]] = {
+            cell: (of, ()) for cell, of in column.labels.items()
+        }
         return labels | {"": ((), ())}, f"column {self.label_column!r}, {column.how},"
 
-    def _of_columns(self, rows: Sequence[_Row]) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
+    def _of_columns(
+        self, rows: Sequence[_Row]
+    ) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
         assert self._classes
         if self.label_separator:
-            raise DataError("--label-separator is of labels in one cell, here is a column of 0 and 1 per class")
+            raise DataError(
+                "--label-separator is of labels in one cell, here is a column of 0 and 1 per class"
+            )
         labels = {row.cell: row.cell for row in rows}
         ends = dict.fromkeys((self._classes[0], self._classes[-1]))
         how = f"columns of 0 and 1, {' to '.join(map(repr, ends))} ({len(self._classes):,} classes)"
@@ -167,20 +235,31 @@ class CSV(Source):
         """List (table, its split): `all` where it is the only one."""
         names = [name.strip() for name in self.table.split(",") if name.strip()]
         if not names:
-            there = (path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2])
+            there = (
+                path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2]
+            )
             names = sorted(name for name in there if not is_junk(name))
             if len(names) != 1:
                 found = f"holds {', '.join(names)}" if names else "holds no .csv or .tsv file"
-                below = sorted(path.relative_to(self.root).as_posix() for path in self.root.glob("*/*.csv"))
+                below = sorted(
+                    path.relative_to(self.root).as_posix() for path in self.root.glob("*/*.csv")
+                )
                 hint = f", such as {','.join(below[:3])}" if below and not names else ""
-                voc = "; a VOC folder is read by --source voc" if (self.root / "ImageSets").is_dir() else ""
+                voc = (
+                    "; a VOC folder is read by --source voc"
+                    if (self.root / "ImageSets").is_dir()
+                    else ""
+                )
                 raise DataError(f"{self.root} {found}; name the table with --table{hint}{voc}")
         paths = [inside(self.root, name, "--table") for name in names]
         if len(paths) == 1:
             return [(paths[0], "all")]
         tables = {self._split_of(path): path for path in paths}
         if len(tables) < len(paths):
-            raise DataError(f"--table {self.table}: two of these tables are of one split; give one table per split")
+            raise DataError(
+                f"--table {self.table}: two of these tables are of one split; give one table per "
+                f"split"
+            )
         return [(path, split) for split, path in tables.items()]
 
     def _split_of(self, table: Path) -> str:
@@ -210,7 +289,8 @@ class CSV(Source):
             where = f"{path}:{number}"
             if len(cells) != len(header):
                 raise DataError(
-                    f"{where}: {len(cells)} values where there are {len(header)} columns ({', '.join(header)}); quote "
+                    f"{where}: {len(cells)} values where there are {len(header)} columns "
+                    f"({', '.join(header)}); quote "
                     "a value that holds the separator, or give another one with --separator"
                 )
             refuse_swallowed(cells, separator, where, (columns.path, columns.split))
@@ -228,22 +308,35 @@ class CSV(Source):
         labels, ignored = columns.meaning.read([cells[at] for at in columns.classes], where)
         if self.task == "multiclass" and (len(labels) != 1 or ignored):
             raise DataError(
-                f"{where}: {len(labels)} columns are 1, {len(ignored)} unknown; with --task multiclass exactly one is 1"
+                f"{where}: {len(labels)} columns are 1, {len(ignored)} unknown; with --task "
+                f"multiclass exactly one is 1"
             )
         return labels, ignored
 
     def _folder_of(self, table: Path, name: str) -> str:
-        """Return the folder in which a table's paths count: its own, such as train/, if only there the first is."""
+        """Return the folder in which a table's paths count: its own, such as train/, if only there
+        the first is.
+        """
         own = table.parent.relative_to(self.root).as_posix() + "/"
-        if self.images or table.parent == self.root or not name or "\0" in name or (self.root / name).is_file():
+        if (
+            self.images
+            or table.parent == self.root
+            or not name
+            or "\0" in name
+            or (self.root / name).is_file()
+        ):
             return ""
         return own if (table.parent / name).is_file() else ""
 
     def _column_separator(self, path: Path) -> str:
-        return _character(self.separator or ("tab" if path.suffix.lower() == ".tsv" else ","), "--separator")
+        return _character(
+            self.separator or ("tab" if path.suffix.lower() == ".tsv" else ","), "--separator"
+        )
 
     def _find_columns(self, path: Path, header: list[str]) -> _Columns:
-        """Return the positions of the columns. Raises DataError that says what the header is instead."""
+        """Return the positions of the columns. Raises DataError that says what the header is
+        instead.
+        """
         names = {"path": self.path_column, "split": self.split_column, "label": self.label_column}
         classes = self._class_columns(path, header)
         if classes:
@@ -267,10 +360,14 @@ class CSV(Source):
 
     def _class_columns(self, path: Path, header: list[str]) -> tuple[str, ...]:
         """Name the columns of 0 and 1, one per class; none where a column holds labels by name."""
-        known = [tidy(self.path_column), tidy(self.split_column) or "split", "", "Unnamed: 0"]  # the last: of pandas
+        # the last: of pandas
+        known = [tidy(self.path_column), tidy(self.split_column) or "split", "", "Unnamed: 0"]
         if self.label_columns:
             if self.label_column != CSV.label_column:
-                raise DataError("--label-column names one column, --label-columns one per class; leave one of them out")
+                raise DataError(
+                    "--label-column names one column, --label-columns one per class; leave one of "
+                    "them out"
+                )
             classes = tuple(chosen(self.label_columns, header, path))
         elif tidy(self.label_column) in header or known[0] not in header:
             classes = ()
@@ -280,14 +377,20 @@ class CSV(Source):
                 next(rows)
             classes = tuple(find_label_columns(header, rows, known))
             rest = set(header).difference(classes, known)
-            if classes and (rest or self.label_column != CSV.label_column or not are_certainly_classes(classes)):
+            if classes and (
+                rest or self.label_column != CSV.label_column or not are_certainly_classes(classes)
+            ):
                 raise DataError(
-                    f"{path} has no column {self.label_column!r}; give one with --label-column, or if the columns of 0 "
+                    f"{path} has no column {self.label_column!r}; give one with --label-column, or "
+                    f"if the columns of 0 "
                     f"and 1 are classes: --label-columns {suggested(classes, header)}"
                 )
         if self._classes is not None and set(classes) != set(self._classes):
             odd = min(set(classes) ^ set(self._classes))
-            raise DataError(f"{path}: column {odd!r} is not a class in every table; give all of them the same classes")
+            raise DataError(
+                f"{path}: column {odd!r} is not a class in every table; give all of them the same "
+                f"classes"
+            )
         if self._classes is None:
             self._classes = classes
         return classes
@@ -298,15 +401,23 @@ class CSV(Source):
         for char in _SEPARATORS if len(header) == 1 else ():
             parts = line.split(char)
             if len(parts) > 1 and (self.path_column in parts or any(map(is_image, parts))):
-                raise DataError(f"{path} has one column, {line!r}; give --separator {as_flag(char)}")
-        if any(is_image(cell) or (cell and (self._folder / cell).is_file()) for cell in header if "\0" not in cell):
+                raise DataError(
+                    f"{path} has one column, {line!r}; give --separator {as_flag(char)}"
+                )
+        if any(
+            is_image(cell) or (cell and (self._folder / cell).is_file())
+            for cell in header
+            if "\0" not in cell
+        ):
             raise DataError(
                 f"{path} has no header line, its first line is {line!r}; name its columns, such as "
                 f"--columns {','.join(_guess(header))}"
             )
 
     def _check_first(self, row: _Row) -> None:
-        """Raise DataError where the first photograph is not there: then a folder or suffix is missing for all."""
+        """Raise DataError where the first photograph is not there: then a folder or suffix is
+        missing for all.
+        """
         path = inside(self._folder / row.folder, row.path, row.where)
         if path.is_file():
             return
@@ -316,7 +427,9 @@ class CSV(Source):
         if near:
             hint = f"there is {near[0].name}: give --suffix {near[0].name.removeprefix(path.name)}"
         elif there:
-            hint = f"it is in {there[0]}: give --images {there[0].relative_to(self.root).as_posix()}"
+            hint = (
+                f"it is in {there[0]}: give --images {there[0].relative_to(self.root).as_posix()}"
+            )
         raise DataError(f"{row.where}: {path} is missing; {hint}")
 
 
@@ -324,12 +437,15 @@ def _refuse_voc_list(path: Path, number: int, cells: Sequence[str]) -> None:
     line = " ".join(cells)
     if re.fullmatch(r"\S+\s+(-1|0|1)", line.strip()) and not is_image(line.split()[0]):
         raise DataError(
-            f"{path}:{number}: {line!r} is of a list of PASCAL VOC; use --source voc and give as --root the folder "
+            f"{path}:{number}: {line!r} is of a list of PASCAL VOC; use --source voc and give as "
+            f"--root the folder "
             "that holds JPEGImages and ImageSets"
         )
 
 
-def _again(first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+def _again(
+    first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
     yield first
     yield from rest
 
@@ -352,7 +468,9 @@ def _split(cell: str, where: str) -> str:
 
 
 def _guess(header: Sequence[str]) -> list[str]:
-    """Name the columns of a table whose first line is data: the image's path, and labels next to it."""
+    """Name the columns of a table whose first line is data: the image's path, and labels next to
+    it.
+    """
     at = next((number for number, cell in enumerate(header) if is_image(cell)), 0)
     names = [f"column{number}" for number in range(1, len(header) + 1)]
     names[at] = "path"
@@ -371,5 +489,8 @@ def _refuse_repeated(rows: Sequence[_Row]) -> None:
     for row in rows:
         path = normpath(row.folder + row.path)
         if path in seen:
-            raise DataError(f"{row.where}: {row.path!r} is at {seen[path]} already; put all its labels into one row")
+            raise DataError(
+                f"{row.where}: {row.path!r} is at {seen[path]} already; put all its labels into "
+                f"one row"
+            )
         seen[path] = row.where

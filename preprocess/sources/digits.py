@@ -1,8 +1,9 @@
-"""The embedded default: real handwriting on crops of two photographs, written as an ordinary VOC folder.
+"""The embedded default: real handwriting on crops of two photographs, written as an ordinary VOC
+folder.
 
-Everything comes from scikit-learn, so that all commands run on a machine without data or network. 10
-digits in dark or light ink make 20 classes. Train and val share neither handwriting nor parts of the
-photographs.
+Everything comes from scikit-learn, so that all commands run on a machine without data or network.
+10 digits in dark or light ink make 20 classes. Train and val share neither handwriting nor parts of
+the photographs.
 """
 
 import io
@@ -55,13 +56,15 @@ class DigitsSettings:
             ("seed", 0, 2**63),
         ):
             if not low <= getattr(self, name) <= high:
-                raise DataError(f"digits: {name}={getattr(self, name)} is out of range; use {low} to {high}")
+                raise DataError(
+                    f"digits: {name}={getattr(self, name)} is out of range; use {low} to {high}"
+                )
 
 
 @dataclass(frozen=True)
 class _Object:
-    """A digit in an image: its class, whether it is difficult, and its box (x0, y0, x1, y1) in pixels, x1
-    excluded.
+    """A digit in an image: its class, whether it is difficult, and its box (x0, y0, x1, y1) in
+    pixels, x1 excluded.
     """
 
     name: str
@@ -70,7 +73,8 @@ class _Object:
 
 
 class Digits(VOC):
-    """The embedded default: real handwriting on crops of two photographs, 10 digits in 2 inks, several an image.
+    """The embedded default: real handwriting on crops of two photographs, 10 digits in 2 inks,
+    several an image.
 
     Writes the folder at `root` if it is not there, then reads it as VOC.
     """
@@ -91,11 +95,14 @@ class Digits(VOC):
         return ["labels: the digits drawn on each image and their ink", *super().describe()]
 
 
-def write_digits(root: Path, num_train: int = 4000, num_val: int = 1000, size: int = 64, seed: int = 0) -> None:
+def write_digits(
+    root: Path, num_train: int = 4000, num_val: int = 1000, size: int = 64, seed: int = 0
+) -> None:
     """Write the folder, or keep a finished one of the same settings.
 
-    The same settings give the same bytes (with the same versions of Pillow and OpenCV). The folder appears
-    under its name only when it is complete. Raises DataError where `root` holds anything else.
+    The same settings give the same bytes (with the same versions of Pillow and OpenCV). The folder
+    appears under its name only when it is complete. Raises DataError where `root` holds anything
+    else.
     """
     root = Path(root)
     settings = DigitsSettings(num_train, num_val, size, seed)
@@ -124,9 +131,13 @@ def _is_finished(root: Path, settings: DigitsSettings) -> bool:
     try:
         found = json.loads((root / SETTINGS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise DataError(f"{root} exists and is no digits folder; remove it or choose another one") from None
+        raise DataError(
+            f"{root} exists and is no digits folder; remove it or choose another one"
+        ) from None
     if found != _description(settings):
-        raise DataError(f"{root} holds digits of other settings, {found}; remove it or choose another folder")
+        raise DataError(
+            f"{root} holds digits of other settings, {found}; remove it or choose another folder"
+        )
     return True
 
 
@@ -153,7 +164,9 @@ def _write_folder(root: Path, settings: DigitsSettings) -> None:
 
 
 def _write_lists(folder: Path, split: str, contents: dict[str, list[_Object]]) -> None:
-    (folder / f"{split}.txt").write_text("".join(f"{image_id}\n" for image_id in contents), encoding="utf-8")
+    (folder / f"{split}.txt").write_text(
+        "".join(f"{image_id}\n" for image_id in contents), encoding="utf-8"
+    )
     for name in CLASS_NAMES:
         lines = []
         for image_id, objects in contents.items():
@@ -186,12 +199,15 @@ def _jpeg(image: Pixels) -> bytes:
 
 
 def _painters(settings: DigitsSettings) -> dict[str, "_Painter"]:
-    """Return a painter per split, each with its own handwriting, photograph regions and random numbers."""
+    """Return a painter per split, each with its own handwriting, photograph regions and random
+    numbers.
+    """
     from sklearn.datasets import load_digits, load_sample_images  # takes a second to import
 
     digits = load_digits()
     strokes = (digits.images / 16).astype(np.float32)  # [N, 8, 8] in 0..1
-    photographs = [np.asarray(image) for image in load_sample_images().images]  # [427, 640, 3] uint8
+    # [427, 640, 3] uint8
+    photographs = [np.asarray(image) for image in load_sample_images().images]
     order = np.random.default_rng(settings.seed).permutation(len(strokes))
     cut = round(len(order) * _TRAIN_SHARE)
     painters = {}
@@ -202,14 +218,18 @@ def _painters(settings: DigitsSettings) -> dict[str, "_Painter"]:
             image[:, :column] if split == "train" else image[:, column:]
             for image, column in zip(photographs, columns, strict=True)
         ]
-        painters[split] = _Painter(by_digit, regions, settings.size, np.random.default_rng([settings.seed, stream]))
+        painters[split] = _Painter(
+            by_digit, regions, settings.size, np.random.default_rng([settings.seed, stream])
+        )
     return painters
 
 
 class _Painter:
     """Paints one image after the other; the sequence depends on its random generator alone."""
 
-    def __init__(self, strokes: list[Mask], photographs: list[Pixels], size: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, strokes: list[Mask], photographs: list[Pixels], size: int, rng: np.random.Generator
+    ) -> None:
         self.strokes = strokes  # per digit [N, 8, 8] in 0..1
         self.photographs = photographs
         self.size = size
@@ -228,8 +248,8 @@ class _Painter:
         return np.clip(canvas + 0.5, 0, 255).astype(np.uint8), objects
 
     def _background(self) -> Mask:
-        """Return a crop of a photograph in middle tones, so that both inks stand out, float32 [size, size,
-        3].
+        """Return a crop of a photograph in middle tones, so that both inks stand out, float32
+        [size, size, 3].
         """
         photograph = self.photographs[self.rng.integers(len(self.photographs))]
         height, width = photograph.shape[:2]
@@ -237,12 +257,14 @@ class _Painter:
         y = self.rng.integers(height - side + 1)
         x = self.rng.integers(width - side + 1)
         crop = np.ascontiguousarray(photograph[y : y + side, x : x + side])
-        crop = cv2.resize(crop, (self.size, self.size), interpolation=cv2.INTER_AREA).astype(np.float32)
+        crop = cv2.resize(crop, (self.size, self.size), interpolation=cv2.INTER_AREA).astype(
+            np.float32
+        )
         return np.clip(128 + 0.5 * (crop - crop.mean()), 75, 180).astype(np.float32)
 
     def _readable_digits(self, num_digits: int) -> Iterator[tuple[str, Mask]]:
-        """Yield digits with a box that hardly touches that of an earlier one; a digit without room is left
-        out.
+        """Yield digits with a box that hardly touches that of an earlier one; a digit without room
+        is left out.
         """
         taken = np.zeros((self.size, self.size), bool)
         for _ in range(num_digits):
@@ -255,8 +277,8 @@ class _Painter:
                     break
 
     def _difficult_digit(self, above: list[Mask]) -> tuple[str, Mask] | None:
-        """Return a digit that is tiny, or that those above will hide for the most part; None if neither was
-        found.
+        """Return a digit that is tiny, or that those above will hide for the most part; None if
+        neither was found.
         """
         covered = np.max(above, axis=0) > 0.3
         tiny = self.rng.random() < 0.5
@@ -271,7 +293,9 @@ class _Painter:
         return None
 
     def _digit(self, heights: tuple[float, float]) -> tuple[str, Mask]:
-        """Choose a digit and a place wholly inside: return its class and opacity, float32 [size, size]."""
+        """Choose a digit and a place wholly inside: return its class and opacity, float32 [size,
+        size].
+        """
         digit = int(self.rng.integers(10))
         ink = INKS[self.rng.integers(2)]
         stroke = self.strokes[digit][self.rng.integers(len(self.strokes[digit]))]

@@ -1,4 +1,6 @@
-"""Report what a source holds before it is packed: the classes of each split with their counts, and oddities."""
+"""Report what a source holds before it is packed: the classes of each split with their counts, and
+oddities.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,7 +21,9 @@ _NAMED = 3  # in a line about many
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """What a split holds. `positives` and `ignored` are images per class, `unlabelled` images without a positive."""
+    """What a split holds. `positives` and `ignored` are images per class, `unlabelled` images
+    without a positive.
+    """
 
     split: str
     num_samples: int
@@ -46,10 +50,14 @@ def packed(folder: Path) -> SplitCounts:
     index = DatasetIndex.open(folder)
     unlabelled = index.num_samples - int(np.count_nonzero(index.samples["labels"].any(axis=1)))
     statistics = index.statistics
-    return SplitCounts(index.split, index.num_samples, statistics["positives"], statistics["ignored"], unlabelled)
+    return SplitCounts(
+        index.split, index.num_samples, statistics["positives"], statistics["ignored"], unlabelled
+    )
 
 
-def listed(counts: SplitCounts, class_names: Sequence[str], everything: bool = False) -> Iterator[str]:
+def listed(
+    counts: SplitCounts, class_names: Sequence[str], everything: bool = False
+) -> Iterator[str]:
     """Yield the lines about one split: its size, then a class with its counts a line."""
     num = counts.num_samples
     line = f"{counts.split}: {num:,} image{'' if num == 1 else 's'}, {_plural(len(class_names), 'class', 'classes')}"
@@ -72,15 +80,22 @@ def listed(counts: SplitCounts, class_names: Sequence[str], everything: bool = F
 def odd(records: Sequence[Record], class_names: Sequence[str]) -> Iterator[str]:
     """Yield a warning where labels are unlike classes: each on one image, or two always together."""
     positives = Counter(label for record in records for label in record.labels)
-    if len(positives) >= _MANY_CLASSES and len(records) >= _MANY_CLASSES and max(positives.values()) == 1:
+    if (
+        len(positives) >= _MANY_CLASSES
+        and len(records) >= _MANY_CLASSES
+        and max(positives.values()) == 1
+    ):
         yield (
-            f"please check: each of {len(positives):,} classes, such as {plain(class_names[min(positives)])}, is on "
+            f"please check: each of {len(positives):,} classes, such as "
+            f"{plain(class_names[min(positives)])}, is on "
             "one image only: are these numbers or names of images?"
         )
         return
     pairs = [group for group in _together(records, positives) if len(group) > 1]
     if pairs:
-        spelled = ", ".join(" and ".join(plain(class_names[n]) for n in group[:_NAMED]) for group in pairs[:_NAMED])
+        spelled = ", ".join(
+            " and ".join(plain(class_names[n]) for n in group[:_NAMED]) for group in pairs[:_NAMED]
+        )
         more = f", and {len(pairs) - _NAMED:,} more" if len(pairs) > _NAMED else ""
         yield f"please check: {spelled}{more} are always on the same images: one label that was parted at a space?"
 
@@ -96,7 +111,8 @@ def _together(records: Sequence[Record], positives: Counter[int]) -> list[list[i
     sums: dict[int, int] = {}
     for mark, record in zip(marks, records, strict=True):
         for label in record.labels:
-            sums[label] = sums.get(label, 0) + mark  # the same sum of random numbers: the same images
+            # the same sum of random numbers: the same images
+            sums[label] = sums.get(label, 0) + mark
     groups: dict[int, list[int]] = {}
     for label in sorted(sums):
         if _TOGETHER <= positives[label] < len(records):

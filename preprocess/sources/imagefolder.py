@@ -18,16 +18,20 @@ _NAMED = 3  # in a line about many
 
 @dataclass
 class ImageFolder(Source):
-    """A source over `root/class/x.jpg`, one split `all`, or over `root/train/class/x.jpg` and `root/val/class/x.jpg`.
+    """A source over `root/class/x.jpg`, one split `all`, or over `root/train/class/x.jpg` and
+    `root/val/class/x.jpg`.
 
-    Folders below a class belong to it, linked ones too. Classes and files are sorted as torchvision sorts them, so
-    class numbers are the same. A split folder holds folders and is named train, val, test, or in another usual way
-    (Training, seg_train, valid, test_set, dev). What systems and tools leave behind (`__MACOSX`, `.DS_Store`,
-    `Thumbs.db`, hidden files) is neither class nor image. Raises DataError for what torchvision would let pass:
-    classes that differ between splits, images beside the class folders, files in them that are no images.
+    Folders below a class belong to it, linked ones too. Classes and files are sorted as torchvision
+    sorts them, so class numbers are the same. A split folder holds folders and is named train, val,
+    test, or in another usual way (Training, seg_train, valid, test_set, dev). What systems and
+    tools leave behind (`__MACOSX`, `.DS_Store`, `Thumbs.db`, hidden files) is neither class nor
+    image. Raises DataError for what torchvision would let pass: classes that differ between splits,
+    images beside the class folders, files in them that are no images.
     """
 
-    root_holds = "the folder that holds a folder per class, or train and val with a folder per class each"
+    root_holds = (
+        "the folder that holds a folder per class, or train and val with a folder per class each"
+    )
     example = "--root photos --out data/photos --val-fraction 0.2"
 
     root: Path
@@ -39,7 +43,8 @@ class ImageFolder(Source):
         self._layout = find_layout(self.root)
         self._classes = {split: _classes(folder) for split, folder in self._layout.splits.items()}
         self.class_names = self._find_classes()
-        self._hidden: dict[str, list[str]] = {}  # images left out because their name starts with a dot, by split
+        # images left out because their name starts with a dot, by split
+        self._hidden: dict[str, list[str]] = {}
         self._below: dict[str, str] = {}  # a folder inside a class folder, by class
 
     def splits(self) -> tuple[str, ...]:
@@ -49,7 +54,9 @@ class ImageFolder(Source):
     def records(self, split: str) -> list[Record]:
         """List the images of a split, class by class, each class by path. Raises DataError."""
         if split not in self._classes:
-            raise DataError(f"split {split!r} is not in {self.root}; there are: {', '.join(self._classes)}")
+            raise DataError(
+                f"split {split!r} is not in {self.root}; there are: {', '.join(self._classes)}"
+            )
         folder = self._layout.splits[split]
         found: list[tuple[Path, int]] = []
         hidden: list[str] = []
@@ -60,7 +67,10 @@ class ImageFolder(Source):
             hidden += [path.relative_to(self.root).as_posix() for path in dotted]
             self._note_folders_below(name, class_folder, paths)
         if not found:
-            raise DataError(f"{folder} holds no image; fill its class folders or leave the split out with --splits")
+            raise DataError(
+                f"{folder} holds no image; fill its class folders or leave the split out with "
+                f"--splits"
+            )
         self._hidden[split] = hidden
         names = short_names([path.relative_to(folder).as_posix() for path, _ in found])
         return [
@@ -77,13 +87,19 @@ class ImageFolder(Source):
                 lines.append(f"split {split}: folder {where}")
         if self._below:
             name, below = next(iter(self._below.items()))
-            also = f", and so in {len(self._below) - 1:,} more classes" if len(self._below) > 1 else ""
-            lines.append(f"class {name} has folders below it, such as {below}, which belong to it{also}")
+            also = (
+                f", and so in {len(self._below) - 1:,} more classes" if len(self._below) > 1 else ""
+            )
+            lines.append(
+                f"class {name} has folders below it, such as {below}, which belong to it{also}"
+            )
         lines += self._layout.left_out
         hidden = [path for paths in self._hidden.values() for path in paths]
         if hidden:
             more = f" and {len(hidden) - _NAMED:,} more" if len(hidden) > _NAMED else ""
-            lines.append(f"left out, since their names start with a dot: {', '.join(hidden[:_NAMED])}{more}")
+            lines.append(
+                f"left out, since their names start with a dot: {', '.join(hidden[:_NAMED])}{more}"
+            )
         return lines
 
     def _note_folders_below(self, name: str, folder: Path, paths: list[Path]) -> None:
@@ -96,14 +112,20 @@ class ImageFolder(Source):
         (first, classes), *others = self._classes.items()
         for folder in classes.values():
             if not _images(folder)[0]:
-                raise DataError(f"{folder} holds no image, so the class could not be learnt; fill or remove it")
+                raise DataError(
+                    f"{folder} holds no image, so the class could not be learnt; fill or remove it"
+                )
         for split, there in others:
             unknown = set(there).difference(classes)
             missing = set(classes).difference(there)
             if unknown:
                 odd = min(unknown)
                 alike = [name for name in classes if skeleton(name) == skeleton(odd)]
-                remedy = f"it has {alike[0]!r}: rename one of them" if alike else "remove it or rename it"
+                remedy = (
+                    f"it has {alike[0]!r}: rename one of them"
+                    if alike
+                    else "remove it or rename it"
+                )
                 raise DataError(f"{there[odd]}: {first} has no class {odd!r}; {remedy}")
             if missing:
                 empty = self._layout.splits[split] / classes[min(missing)].name
@@ -115,33 +137,45 @@ class ImageFolder(Source):
 
 
 def _classes(folder: Path) -> dict[str, Path]:
-    """Map the classes of a split to their folders; images beside them have no label and are refused."""
+    """Map the classes of a split to their folders; images beside them have no label and are
+    refused.
+    """
     names = subfolders(folder)
     stray = images_in(folder)
     if stray and not names:
-        raise DataError(f"{folder} holds images but no class folder; put each class's images into a folder of its name")
+        raise DataError(
+            f"{folder} holds images but no class folder; put each class's images into a folder of "
+            f"its name"
+        )
     if stray:
-        raise DataError(f"{folder / stray[0]} is in no class folder; move it into one, or out of {folder}")
+        raise DataError(
+            f"{folder / stray[0]} is in no class folder; move it into one, or out of {folder}"
+        )
     if not names:
-        raise DataError(f"{folder} holds no class folder; put each class's images into a folder of its name")
+        raise DataError(
+            f"{folder} holds no class folder; put each class's images into a folder of its name"
+        )
     found: dict[str, Path] = {}
     for name in names:
         same = found.setdefault(normal_form(name), folder / name)
         if same.name != name:
             raise DataError(
-                f"{folder} holds two folders of one name, {same.name!a} and {name!a}: the same letters in "
+                f"{folder} holds two folders of one name, {same.name!a} and {name!a}: the same "
+                f"letters in "
                 "two Unicode forms; move the images of one into the other"
             )
     return found
 
 
 def _walk(folder: Path) -> list[tuple[str, list[str]]]:
-    """List (folder, its files), sorted, of a folder and all below it, following links as torchvision does.
+    """List (folder, its files), sorted, of a folder and all below it, following links as
+    torchvision does.
 
-    Raises DataError for a link back to a folder above it, which would never end, and OSError for a folder that cannot
-    be read.
+    Raises DataError for a link back to a folder above it, which would never end, and OSError for a
+    folder that cannot be read.
     """
-    above = {str(folder): {_identity(folder)}}  # of a folder yet to be walked: itself and all that contain it
+    # of a folder yet to be walked: itself and all that contain it
+    above = {str(folder): {_identity(folder)}}
     found = []
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         within = above.pop(parent)
@@ -149,7 +183,9 @@ def _walk(folder: Path) -> list[tuple[str, list[str]]]:
         for path in (os.path.join(parent, name) for name in folders):
             identity = _identity(path)
             if identity in within:
-                raise DataError(f"{path} is a link back to a folder that contains it; remove the link")
+                raise DataError(
+                    f"{path} is a link back to a folder that contains it; remove the link"
+                )
             above[path] = within | {identity}
         found.append((parent, sorted(files)))
     return sorted(found)
@@ -165,17 +201,23 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def _images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """List the images of a class, and those left out because they are hidden. Raises DataError for other files."""
+    """List the images of a class, and those left out because they are hidden. Raises DataError for
+    other files.
+    """
     found: list[Path] = []
     hidden: list[Path] = []
     for parent, files in _walk(folder):
         for name in files:
             path = Path(parent, name)
             if is_junk(name):
-                if is_image(name) and not name.startswith("._"):  # ._1.jpg is what macOS knows of 1.jpg
+                # ._1.jpg is what macOS knows of 1.jpg
+                if is_image(name) and not name.startswith("._"):
                     hidden.append(path)
             elif is_image(name):
                 found.append(path)
             else:
-                raise DataError(f"{path} is none of {' '.join(IMAGE_SUFFIXES)}; convert it or move it out of the class")
+                raise DataError(
+                    f"{path} is none of {' '.join(IMAGE_SUFFIXES)}; convert it or move it out of "
+                    f"the class"
+                )
     return found, hidden

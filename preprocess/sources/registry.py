@@ -38,11 +38,15 @@ def find_source(name: str) -> type[Source]:
     module_name, _, class_name = address.rpartition(":")
     if not (module_name and class_name):
         raise DataError(
-            f"--source {name} is unknown; choose one of {', '.join(SOURCES)}, or give your own as module:Class"
+            f"--source {name} is unknown; choose one of {', '.join(SOURCES)}, or give your own as "
+            f"module:Class"
         )
-    if module_name.endswith(".py") or not all(part.isidentifier() for part in module_name.split(".")):
+    if module_name.endswith(".py") or not all(
+        part.isidentifier() for part in module_name.split(".")
+    ):
         raise DataError(
-            f"--source {name}: {module_name!r} is no name of a module; run from the folder that holds it and give "
+            f"--source {name}: {module_name!r} is no name of a module; run from the folder that "
+            f"holds it and give "
             f"{Path(module_name).stem}:{class_name}"
         )
     if name not in SOURCES:
@@ -51,9 +55,12 @@ def find_source(name: str) -> type[Source]:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, but imports another one that is not: its author needs the traceback
+            # the module is there, but imports another one that is not: its author needs the
+            # traceback
+            raise
         raise DataError(
-            f"--source {name}: no module {error.name!r}; run from the folder that holds it, or set PYTHONPATH"
+            f"--source {name}: no module {error.name!r}; run from the folder that holds it, or set "
+            f"PYTHONPATH"
         ) from None
     return _checked(getattr(module, class_name, None), name, module)
 
@@ -84,15 +91,22 @@ def options(source_class: type[Source]) -> dict[str, dataclasses.Field[Any]]:
 
 
 def with_options(config_class: type[T], source_class: type[Source]) -> type[T]:
-    """Extend a dataclass of flags by those of a source. Raises DataError where both have one of the same name."""
+    """Extend a dataclass of flags by those of a source. Raises DataError where both have one of the
+    same name.
+    """
     hints = typing.get_type_hints(source_class)
     taken = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     added: list[tuple[str, Any, Any]] = []
     for name, field in options(source_class).items():
         if name in taken:
-            raise DataError(f"{source_class.__name__}.{name}: the packer itself has a flag of this name; rename it")
+            raise DataError(
+                f"{source_class.__name__}.{name}: the packer itself has a flag of this name; "
+                f"rename it"
+            )
         added.append((name, hints[name], grouped(field, "this source")))
-    return dataclasses.make_dataclass(config_class.__name__, added, bases=(config_class,), frozen=True)
+    return dataclasses.make_dataclass(
+        config_class.__name__, added, bases=(config_class,), frozen=True
+    )
 
 
 def named_source(argv: Sequence[str], default: str) -> str:
@@ -104,40 +118,61 @@ def named_source(argv: Sequence[str], default: str) -> str:
 
 def given_flags(argv: Sequence[str]) -> set[str]:
     """Name the options that a command line gives, also with their default."""
-    return {arg.partition("=")[0].removeprefix("--").replace("-", "_") for arg in argv if arg.startswith("--")}
+    return {
+        arg.partition("=")[0].removeprefix("--").replace("-", "_")
+        for arg in argv
+        if arg.startswith("--")
+    }
 
 
 def refuse_foreign_flags(argv: Sequence[str], config_class: type) -> None:
     """Raise DataError for a flag that only other sources have: it would do nothing here."""
     known = {"help", *(field.name for field in dataclasses.fields(config_class))}
-    for name in sorted(given_flags(argv) - known):  # of all sources, which takes half a second of imports
+    # of all sources, which takes half a second of imports
+    for name in sorted(given_flags(argv) - known):
         owners = [source for source in SOURCES if name in options(find_source(source))]
         if owners:
             raise DataError(
-                f"{flag(name)} is a flag of --source {' or '.join(owners)}, not of the one chosen here; leave it out"
+                f"{flag(name)} is a flag of --source {' or '.join(owners)}, not of the one chosen "
+                f"here; leave it out"
             )
 
 
-def open_source(name: str, source_class: type[Source], root: Path | None, values: dict[str, Any]) -> Source:
-    """Construct a source over `root` with its options. Raises DataError where the class does not fit."""
+def open_source(
+    name: str, source_class: type[Source], root: Path | None, values: dict[str, Any]
+) -> Source:
+    """Construct a source over `root` with its options. Raises DataError where the class does not
+    fit.
+    """
     if root is None:
         raise DataError(f"--source {name} needs --root, {source_class.root_holds}")
     try:
         inspect.signature(source_class).bind(root, **values)
     except TypeError as error:
         raise DataError(
-            f"--source {name}: {source_class.__name__}(root, ...) cannot be made ({one_line(error)})"
+            f"--source {name}: {source_class.__name__}(root, ...) cannot be made "
+            f"({one_line(error)})"
         ) from None
     source = source_class(root, **values)  # type: ignore[call-arg]
     names = getattr(source, "class_names", None)
-    if not isinstance(names, tuple) or not names or not all(isinstance(n, str) and n for n in names):
-        raise DataError(f"--source {name}: class_names is {names!r}; set it to a tuple of the classes' names")
+    if (
+        not isinstance(names, tuple)
+        or not names
+        or not all(isinstance(n, str) and n for n in names)
+    ):
+        raise DataError(
+            f"--source {name}: class_names is {names!r}; set it to a tuple of the classes' names"
+        )
     if len(set(names)) < len(names):
-        raise DataError(f"--source {name}: class_names holds {_first_repeated(names)!r} twice; name each class once")
+        raise DataError(
+            f"--source {name}: class_names holds {_first_repeated(names)!r} twice; name each class "
+            f"once"
+        )
     odd = next((name for name in names if not is_text(name)), None)
     if odd is not None:
         raise DataError(
-            f"--source {name}: class {odd!r} is no UTF-8, reports and tables cannot name it; rename it, or its folder"
+            f"--source {name}: class {odd!r} is no UTF-8, reports and tables cannot name it; "
+            f"rename it, or its folder"
         )
     return with_normal_names(source)
 
@@ -145,13 +180,20 @@ def open_source(name: str, source_class: type[Source], root: Path | None, values
 def _checked(found: Any, name: str, module: Any) -> type[Source]:
     if not (isinstance(found, type) and issubclass(found, Source)):
         there = [
-            n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, Source) and c is not Source
+            n
+            for n, c in vars(module).items()
+            if isinstance(c, type) and issubclass(c, Source) and c is not Source
         ]
         hint = f"it has {', '.join(there)}" if there else "it has none"
-        raise DataError(f"--source {name}: not a class that extends preprocess.record.Source; {hint}")
+        raise DataError(
+            f"--source {name}: not a class that extends preprocess.record.Source; {hint}"
+        )
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
-        raise DataError(f"--source {name}: {found.__name__} lacks {missing}; define what preprocess.record.Source asks")
+        raise DataError(
+            f"--source {name}: {found.__name__} lacks {missing}; define what "
+            f"preprocess.record.Source asks"
+        )
     return found
 
 

@@ -1,10 +1,12 @@
-"""Read pickles of plain data from strangers: a small machine that knows a few opcodes and runs nothing.
+"""Read pickles of plain data from strangers: a small machine that knows a few opcodes and runs
+nothing.
 
-Python's own unpickler imports and calls what the file names, and a narrow `find_class` does not make it safe: a memo
-index asks for 16 GB, and a dict's key of pairs of pairs takes twice as long to hash for each level (133 bytes: 1.8 s,
-300 bytes: years), which no look at the opcodes before can tell. This one builds lists, tuples, dicts, numbers, text,
-bytes and uint8 arrays, as Python 2 and 3 write them in protocols 2 to 4, and refuses every other opcode and every other
-name. An opcode makes one small thing besides the bytes that it quotes, and opcodes are counted: it takes no more memory
+Python's own unpickler imports and calls what the file names, and a narrow `find_class` does not
+make it safe: a memo index asks for 16 GB, and a dict's key of pairs of pairs takes twice as long to
+hash for each level (133 bytes: 1.8 s, 300 bytes: years), which no look at the opcodes before can
+tell. This one builds lists, tuples, dicts, numbers, text, bytes and uint8 arrays, as Python 2 and 3
+write them in protocols 2 to 4, and refuses every other opcode and every other name. An opcode makes
+one small thing besides the bytes that it quotes, and opcodes are counted: it takes no more memory
 than a few times the file's size and 100 MB.
 """
 
@@ -14,7 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MAX_OPCODES = 1 << 20  # a batch of CIFAR-10 has about 100,000; empty dicts, a byte each, take 90 times the file's size
+# a batch of CIFAR-10 has about 100,000; empty dicts, a byte each, take 90 times the file's size
+MAX_OPCODES = 1 << 20
 
 
 class UnpickleError(ValueError):
@@ -41,18 +44,36 @@ class _Array:
 
 
 class _Bytes:
-    """The type of an array, uint8; its byte order, which is all that its state tells, means nothing."""
+    """The type of an array, uint8; its byte order, which is all that its state tells, means
+    nothing.
+    """
 
 
 _BYTES = _Bytes()
 _LATIN1 = _Name("_codecs", "encode")  # how Python 3 writes bytes in protocol 2
 _DTYPE = _Name("numpy", "dtype")
-_ARRAYS = (_Name("numpy.core.multiarray", "_reconstruct"), _Name("numpy._core.multiarray", "_reconstruct"))
+_ARRAYS = (
+    _Name("numpy.core.multiarray", "_reconstruct"),
+    _Name("numpy._core.multiarray", "_reconstruct"),
+)
 _KNOWN = (_LATIN1, _DTYPE, _Name("numpy", "ndarray"), *_ARRAYS)
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_EMPTY: dict[str, Callable[[], Any]] = {
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+}
 _LITERALS = (
-    *("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
+    *(
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINBYTES",
+        "SHORT_BINBYTES",
+    ),
     *("BINSTRING", "SHORT_BINSTRING"),
 )
 
@@ -81,7 +102,8 @@ class _Machine:
 
     def __init__(self, num_bytes: int) -> None:
         self.stack: list[Any] = []
-        self._to_make = num_bytes  # calls make no more bytes than the file has: a text made many times is refused
+        # calls make no more bytes than the file has: a text made many times is refused
+        self._to_make = num_bytes
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
 
@@ -139,15 +161,20 @@ class _Machine:
 
     def _update(self, start: int) -> None:
         items = self._taken(start)
-        if type(self.stack[-1]) is not dict or not all(isinstance(key, str | bytes) for key in items[::2]):
+        if type(self.stack[-1]) is not dict or not all(
+            isinstance(key, str | bytes) for key in items[::2]
+        ):
             raise ValueError("sets items of what is no dict, or by keys that are no text")
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
     def _name(self, module: Any, name: Any) -> None:
-        if not (isinstance(module, str) and isinstance(name, str)):  # what is printed must not be a maze of lists
+        # what is printed must not be a maze of lists
+        if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("a name that is no text")
         if (module, name) not in _KNOWN:
-            raise UnpickleError(f"names {module[:80]}.{name[:80]}, which no file of plain data needs")
+            raise UnpickleError(
+                f"names {module[:80]}.{name[:80]}, which no file of plain data needs"
+            )
         self.stack.append(_Name(module, name))
 
     def _called(self, called: Any, arguments: Any) -> Any:

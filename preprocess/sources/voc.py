@@ -24,8 +24,10 @@ OFFICIAL_CLASSES = (
 )
 # fmt: on
 OFFICIAL_SPLITS = ("train", "val", "trainval", "test")
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG")  # the first that exists is the image
-_PRESENCE = {"1": 1, "0": 0, "-1": -1}  # 0: the image shows only objects of the class that are difficult
+# the first that exists is the image
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG")
+# 0: the image shows only objects of the class that are difficult
+_PRESENCE = {"1": 1, "0": 0, "-1": -1}
 _MAX_LIST_BYTES = 256 << 20
 
 
@@ -39,11 +41,12 @@ class _Line:
 class VOC(Source):
     """A source over one VOC folder, such as VOCdevkit/VOC2012.
 
-    A class list `ImageSets/Main/<class>_<split>.txt` says 1, 0 or -1 of each image; 0 means that every object
-    of the class is difficult, and `difficult` says what becomes of it: an ignored label, a positive or a
-    negative one. The lists are joined by image id, so the order of their lines is free; their ids must be
-    those of `<split>.txt`, which fixes the order of the records. A split without class lists is read from
-    Annotations. Raises DataError, here or from `records`, for everything that does not fit together.
+    A class list `ImageSets/Main/<class>_<split>.txt` says 1, 0 or -1 of each image; 0 means that
+    every object of the class is difficult, and `difficult` says what becomes of it: an ignored
+    label, a positive or a negative one. The lists are joined by image id, so the order of their
+    lines is free; their ids must be those of `<split>.txt`, which fixes the order of the records. A
+    split without class lists is read from Annotations. Raises DataError, here or from `records`,
+    for everything that does not fit together.
     """
 
     root_holds = "the folder that holds JPEGImages and ImageSets"
@@ -51,33 +54,46 @@ class VOC(Source):
 
     root: Path
     difficult: Difficult = option(
-        "ignore", "what becomes of a class that shows only difficult objects; ignored ones count in no loss or metric"
+        "ignore",
+        "what becomes of a class that shows only difficult objects; ignored ones count in no loss "
+        "or metric",
     )
 
     def __post_init__(self) -> None:
         if self.difficult not in get_args(Difficult):
-            raise DataError(f"--difficult is {self.difficult!r}: give one of {', '.join(get_args(Difficult))}")
+            raise DataError(
+                f"--difficult is {self.difficult!r}: give one of {', '.join(get_args(Difficult))}"
+            )
         _check_layout(self.root)
         self._lists = self.root / "ImageSets" / "Main"
         self._annotations: dict[str, dict[str, int]] = {}
         stems = sorted(path.stem for path in self._lists.glob("*.txt") if not is_junk(path.name))
         self._class_lists = _group_class_lists(stems)
         grouped = {stem for listed in self._class_lists.values() for stem in listed.values()}
-        self._splits = _in_official_order({s for s in stems if s not in grouped} | set(self._class_lists))
+        self._splits = _in_official_order(
+            {s for s in stems if s not in grouped} | set(self._class_lists)
+        )
         if not self._splits:
-            raise DataError(f"{self._lists} holds no list of images; it should hold train.txt or <class>_train.txt")
+            raise DataError(
+                f"{self._lists} holds no list of images; it should hold train.txt or "
+                f"<class>_train.txt"
+            )
         self.class_names = self._find_class_names()
         self._images: frozenset[str] | None = None
 
     def splits(self) -> tuple[str, ...]:
-        """Return ("train", "val") where both are there, otherwise all there are, official names first."""
+        """Return ("train", "val") where both are there, otherwise all there are, official names
+        first.
+        """
         usual = ("train", "val")
         return usual if set(usual) <= set(self._splits) else self._splits
 
     def records(self, split: str) -> list[Record]:
         """List the photographs of `split` in the order of its list, each once. Raises DataError."""
         if split not in self._splits:
-            raise DataError(f"split {split!r} is not in {self._lists}; there are: {', '.join(self._splits)}")
+            raise DataError(
+                f"split {split!r} is not in {self._lists}; there are: {', '.join(self._splits)}"
+            )
         ids = self._read_ids(split)
         presence = self._presence_from_lists(split, ids)
         if presence is None:
@@ -85,11 +101,14 @@ class VOC(Source):
         index = {name: number for number, name in enumerate(self.class_names)}
         return [self._record(split, image_id, presence[image_id], index) for image_id in ids]
 
-    def _record(self, split: str, image_id: str, presence: dict[str, int], index: dict[str, int]) -> Record:
+    def _record(
+        self, split: str, image_id: str, presence: dict[str, int], index: dict[str, int]
+    ) -> Record:
         unknown = presence.keys() - index.keys()
         if unknown:
             raise DataError(
-                f"{self._annotation_path(image_id)} names class {min(unknown)!r}, which no class list in "
+                f"{self._annotation_path(image_id)} names class {min(unknown)!r}, which no class "
+                f"list in "
                 f"{self._lists} has; add its lists or remove the object"
             )
         shown = {1, 0} if self.difficult == "positive" else {1}
@@ -119,7 +138,9 @@ class VOC(Source):
         others = [split for split in self._splits if split not in self._class_lists]
         lines = []
         if listed:
-            lines.append(f"labels of {', '.join(listed)}: from the lists ImageSets/Main/CLASS_SPLIT.txt")
+            lines.append(
+                f"labels of {', '.join(listed)}: from the lists ImageSets/Main/CLASS_SPLIT.txt"
+            )
         if others:
             lines.append(f"labels of {', '.join(others)}: from the objects in Annotations")
         if self.class_names == OFFICIAL_CLASSES:
@@ -144,18 +165,24 @@ class VOC(Source):
                 raise _malformed(path, line, num_fields)
             _note_id(seen, line, path)
         if not seen:
-            raise DataError(f"{path} lists no image: split {split!r} is empty; fill the list or choose another split")
+            raise DataError(
+                f"{path} lists no image: split {split!r} is empty; fill the list or choose another "
+                f"split"
+            )
         return list(seen)
 
     def _presence_from_lists(self, split: str, ids: list[str]) -> dict[str, dict[str, int]] | None:
-        """Return for each id its classes with value 1 or 0; None where the split has no class lists."""
+        """Return for each id its classes with value 1 or 0; None where the split has no class
+        lists.
+        """
         listed = self._class_lists.get(split)
         if not listed:
             return None
         missing = [name for name in self.class_names if name not in listed]
         if missing:
             raise DataError(
-                f"{self._list_path(f'{missing[0]}_{split}')} is missing, though other splits have class "
+                f"{self._list_path(f'{missing[0]}_{split}')} is missing, though other splits have "
+                f"class "
                 f"{missing[0]!r}; restore it or remove the class from all splits"
             )
         presence: dict[str, dict[str, int]] = {image_id: {} for image_id in ids}
@@ -163,18 +190,24 @@ class VOC(Source):
             self._join_class_list(name, self._list_path(stem), split, presence)
         return presence
 
-    def _join_class_list(self, name: str, path: Path, split: str, presence: dict[str, dict[str, int]]) -> None:
+    def _join_class_list(
+        self, name: str, path: Path, split: str, presence: dict[str, dict[str, int]]
+    ) -> None:
         seen: dict[str, int] = {}
         for line in _read_lines(path):
             if len(line.fields) != 2:
                 raise _malformed(path, line, 2)
             image_id, text = line.fields
             if text not in _PRESENCE:
-                raise DataError(f"{path}:{line.number}: label {text!r} of {image_id!r} is unknown; use 1, 0 or -1")
+                raise DataError(
+                    f"{path}:{line.number}: label {text!r} of {image_id!r} is unknown; use 1, 0 or "
+                    f"-1"
+                )
             _note_id(seen, line, path)
             if image_id not in presence:
                 raise DataError(
-                    f"{path}:{line.number}: image {image_id!r} is in no other list of split {split!r}; "
+                    f"{path}:{line.number}: image {image_id!r} is in no other list of split "
+                    f"{split!r}; "
                     f"remove it here or add it to {split}.txt"
                 )
             if _PRESENCE[text] >= 0:
@@ -182,13 +215,16 @@ class VOC(Source):
         if len(seen) < len(presence):
             absent = next(image_id for image_id in presence if image_id not in seen)
             raise DataError(
-                f"{path} lacks {len(presence) - len(seen)} of the {len(presence)} images of split {split!r}, "
+                f"{path} lacks {len(presence) - len(seen)} of the {len(presence)} images of split "
+                f"{split!r}, "
                 f"the first is {absent!r}; add a line with 1, 0 or -1 for each"
             )
         for (image_id, number), expected in zip(seen.items(), presence, strict=True):
-            if image_id != expected:  # nothing would be mixed up here, but other tools read these lists by position
+            # nothing would be mixed up here, but other tools read these lists by position
+            if image_id != expected:
                 raise DataError(
-                    f"{path}:{number}: {image_id!r} is where the other lists of split {split!r} have "
+                    f"{path}:{number}: {image_id!r} is where the other lists of split {split!r} "
+                    f"have "
                     f"{expected!r}; put the lines into their order"
                 )
 
@@ -202,7 +238,10 @@ class VOC(Source):
             for image_id in self._read_ids(split):
                 names.update(self._annotation(image_id))
         if not names:
-            raise DataError(f"no class list in {self._lists} and no object in {self.root / 'Annotations'}; add one")
+            raise DataError(
+                f"no class list in {self._lists} and no object in {self.root / 'Annotations'}; add "
+                f"one"
+            )
         return OFFICIAL_CLASSES if names <= set(OFFICIAL_CLASSES) else tuple(sorted(names))
 
     def _annotation_path(self, image_id: str) -> Path:
@@ -217,27 +256,41 @@ class VOC(Source):
 def _malformed(path: Path, line: _Line, num_fields: int) -> DataError:
     table = ", or read a table by --source csv" if "," in "".join(line.fields) else ""
     form = "one image id" if num_fields == 1 else "an image id and 1, 0 or -1"
-    return DataError(f"{path}:{line.number}: expected {form}, got {' '.join(line.fields)!r}; correct the line{table}")
+    return DataError(
+        f"{path}:{line.number}: expected {form}, got {' '.join(line.fields)!r}; correct the "
+        f"line{table}"
+    )
 
 
 def _check_layout(root: Path) -> None:
     if not root.is_dir():
-        raise DataError(f"{root} is not a folder; give the VOC folder that holds JPEGImages and ImageSets")
+        raise DataError(
+            f"{root} is not a folder; give the VOC folder that holds JPEGImages and ImageSets"
+        )
     missing = [name for name in ("ImageSets/Main", "JPEGImages") if not (root / name).is_dir()]
     if not missing:
         return
-    inner = sorted(path.parent for pattern in ("*/ImageSets", "VOCdevkit/*/ImageSets") for path in root.glob(pattern))
+    inner = sorted(
+        path.parent
+        for pattern in ("*/ImageSets", "VOCdevkit/*/ImageSets")
+        for path in root.glob(pattern)
+    )
     if inner:
         raise DataError(
-            f"{root} is not a VOC folder but holds {inner[-1].relative_to(root)}; use {inner[-1]} as the root"
+            f"{root} is not a VOC folder but holds {inner[-1].relative_to(root)}; use {inner[-1]} "
+            f"as the root"
         )
     tables = sorted(path.name for pattern in ("*.csv", "*.tsv") for path in root.glob(pattern))
     hint = f"; a table such as {tables[0]} is read by --source csv" if tables else ""
-    raise DataError(f"{root / missing[0]} is missing; a VOC folder holds ImageSets/Main and JPEGImages{hint}")
+    raise DataError(
+        f"{root / missing[0]} is missing; a VOC folder holds ImageSets/Main and JPEGImages{hint}"
+    )
 
 
 def _group_class_lists(stems: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Map the classes that have a list to its stem, by split: `train_val` is class train in split val."""
+    """Map the classes that have a list to its stem, by split: `train_val` is class train in split
+    val.
+    """
     stems = list(stems)
     splits = set(OFFICIAL_SPLITS) | {stem for stem in stems if "_" not in stem}
     groups: dict[str, dict[str, str]] = {}
@@ -248,7 +301,8 @@ def _group_class_lists(stems: Iterable[str]) -> dict[str, dict[str, str]]:
         other = groups.setdefault(split, {}).setdefault(tidy(name), stem)
         if other != stem:
             raise DataError(
-                f"{other!a}.txt and {stem!a}.txt are lists of one class, spelled in two Unicode forms; remove one"
+                f"{other!a}.txt and {stem!a}.txt are lists of one class, spelled in two Unicode "
+                f"forms; remove one"
             )
     return groups
 
@@ -270,7 +324,12 @@ def _read_lines(path: Path) -> Iterator[_Line]:
 def _note_id(seen: dict[str, int], line: _Line, path: Path) -> None:
     image_id = line.fields[0]
     if "/" in image_id or "\\" in image_id or ".." in image_id or "\0" in image_id:
-        raise DataError(f"{path}:{line.number}: image id {image_id!r} is a path; use the bare name of an image")
+        raise DataError(
+            f"{path}:{line.number}: image id {image_id!r} is a path; use the bare name of an image"
+        )
     if image_id in seen:
-        raise DataError(f"{path}:{line.number}: image {image_id!r} is on line {seen[image_id]} already; remove one")
+        raise DataError(
+            f"{path}:{line.number}: image {image_id!r} is on line {seen[image_id]} already; remove "
+            f"one"
+        )
     seen[image_id] = line.number

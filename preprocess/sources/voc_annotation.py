@@ -11,14 +11,18 @@ _MAX_XML_BYTES = 4 << 20  # the largest of VOC is 20 kB
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """Read a whole file. Raises DataError where it cannot be read, or has more bytes than `max_bytes`."""
+    """Read a whole file. Raises DataError where it cannot be read, or has more bytes than
+    `max_bytes`.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(max_bytes + 1)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); restore it") from None
     if len(raw) > max_bytes:
-        raise DataError(f"{path} has more than {max_bytes:,} bytes; it is not a VOC annotation, remove it")
+        raise DataError(
+            f"{path} has more than {max_bytes:,} bytes; it is not a VOC annotation, remove it"
+        )
     return raw
 
 
@@ -31,13 +35,17 @@ def read_annotation(path: Path) -> dict[str, int]:
         difficult = (item.findtext("{*}difficult") or "0").strip()
         if not name:
             raise DataError(f"{path}: object {number} has no name; add it")
-        if LOST in name:  # a comment or an owner in another encoding matters to nobody, a class does
+        # a comment or an owner in another encoding matters to nobody, a class does
+        if LOST in name:
             raise DataError(
-                f"{path}: the name of object {number} is no text in {encoding}, the encoding of this file; declare "
+                f"{path}: the name of object {number} is no text in {encoding}, the encoding of "
+                f"this file; declare "
                 'the right one in its first line, such as <?xml version="1.0" encoding="gb18030"?>, or save it as UTF-8'
             )
         if difficult not in ("0", "1"):
-            raise DataError(f"{path}: object {number} ({name}) has difficult={difficult!r}; use 0 or 1")
+            raise DataError(
+                f"{path}: object {number} ({name}) has difficult={difficult!r}; use 0 or 1"
+            )
         presence[name] = max(presence.get(name, 0), 1 - int(difficult))
     return presence
 
@@ -45,8 +53,9 @@ def read_annotation(path: Path) -> dict[str, int]:
 def _parse(path: Path) -> tuple[ElementTree.Element, str]:
     """Return the annotation element of an XML file and the file's encoding.
 
-    The file may come from a stranger: without a DTD there are no entities, so nothing expands and nothing
-    else is opened. The check is on the decoded text that is then parsed, so another encoding cannot hide one.
+    The file may come from a stranger: without a DTD there are no entities, so nothing expands and
+    nothing else is opened. The check is on the decoded text that is then parsed, so another
+    encoding cannot hide one.
     """
     text, encoding = xml_text(read_bytes(path, _MAX_XML_BYTES), path)
     for forbidden in ("<!DOCTYPE", "<!ENTITY"):
@@ -57,7 +66,13 @@ def _parse(path: Path) -> tuple[ElementTree.Element, str]:
     except (ElementTree.ParseError, ValueError) as error:
         raise DataError(f"{path} is no XML ({error}); restore it") from None
     kind = root.tag.rpartition("}")[2]
-    if kind != "annotation" or (root.find("{*}object") is None and root.find(".//{*}object") is not None):
-        what = f"starts with <{kind[:40]}>" if kind != "annotation" else "has its objects deeper than in <annotation>"
+    if kind != "annotation" or (
+        root.find("{*}object") is None and root.find(".//{*}object") is not None
+    ):
+        what = (
+            f"starts with <{kind[:40]}>"
+            if kind != "annotation"
+            else "has its objects deeper than in <annotation>"
+        )
         raise DataError(f"{path} {what}: it is no annotation in the form of VOC; convert it")
     return root, encoding

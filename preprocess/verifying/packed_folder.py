@@ -27,8 +27,9 @@ from shards.index import map_samples
 class Written:
     """The metadata of a split; `wrong` lists what in it is impossible.
 
-    `name` is the file that was read, "" where there is none; `entries` are empty where it cannot be used. `samples` is
-    the array of samples.npy, why it cannot be used, or None in an unfinished folder, which need not have it.
+    `name` is the file that was read, "" where there is none; `entries` are empty where it cannot be
+    used. `samples` is the array of samples.npy, why it cannot be used, or None in an unfinished
+    folder, which need not have it.
     """
 
     split: str  # the folder's name, unless it was renamed: then what index and shards agree on
@@ -66,7 +67,10 @@ class Written:
     def is_ours(self, name: str) -> bool:
         """Tell whether a file belongs to a packed split."""
         names = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, REJECTED_NAME, ACCEPTED_NAME)
-        return name in names or re.fullmatch(rf"{re.escape(self.split)}-\d{{6,}}\.(tar|idx)", name) is not None
+        return (
+            name in names
+            or re.fullmatch(rf"{re.escape(self.split)}-\d{{6,}}\.(tar|idx)", name) is not None
+        )
 
     def is_temporary(self, name: str) -> bool:
         """Tell whether a file is one of ours that was never finished."""
@@ -75,7 +79,9 @@ class Written:
     def is_surplus(self, name: str) -> bool:
         """Tell whether a file is a shard, or a shard's index, that is not listed."""
         stems = {Path(entry.name).stem for entry in self.entries}
-        return self.is_ours(name) and name.endswith((".tar", ".idx")) and Path(name).stem not in stems
+        return (
+            self.is_ours(name) and name.endswith((".tar", ".idx")) and Path(name).stem not in stems
+        )
 
     def with_statistics(self, samples: np.ndarray) -> dict[str, Any]:
         """Describe the split again, with counts and statistics computed from samples and shards."""
@@ -103,12 +109,17 @@ def read_written(root: Path) -> Written:
         if name == INDEX_NAME and described.get("version") != FORMAT_VERSION:
             version = described.get("version")
             what = f"format version {version!r}, this code reads {FORMAT_VERSION}"
-            return replace(empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0)
+            return replace(
+                empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0
+            )
         split = _split_of(root, described)
         entries = tuple(read_entries(split, described["shards"]))
         if name == PROGRESS_NAME:
             return replace(
-                empty, split=split, entries=entries, in_place=any((root / entry.name).is_symlink() for entry in entries)
+                empty,
+                split=split,
+                entries=entries,
+                in_place=any((root / entry.name).is_symlink() for entry in entries),
             )
         _check_types(split, described)
         if broken := why_no_sequence(split, entries):
@@ -121,7 +132,9 @@ def read_written(root: Path) -> Written:
 
 
 def _split_of(root: Path, described: dict[str, Any]) -> str:
-    """Return the split in the metadata: readers open a folder by any name, so a renamed one is not damaged."""
+    """Return the split in the metadata: readers open a folder by any name, so a renamed one is not
+    damaged.
+    """
     stems = {entry["name"].rpartition("-")[0] for entry in described["shards"]}
     split = described.get("split", min(stems, default=root.name))
     return split if stems == {split} and re.fullmatch(r"\w[\w.-]*", split) else root.name
@@ -129,7 +142,11 @@ def _split_of(root: Path, described: dict[str, Any]) -> str:
 
 def _check_types(split: str, described: dict[str, Any]) -> None:
     names = described["class_names"]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) and name for name in names)
+    ):
         raise ValueError("class_names are no list of names")
     if len(set(names)) < len(names):
         raise ValueError("class_names has a name twice")
@@ -138,9 +155,15 @@ def _check_types(split: str, described: dict[str, Any]) -> None:
     if described["task"] not in ("multilabel", "multiclass"):
         raise ValueError(f"task is {described['task']!r}")
     members = described["image"]["members"]
-    if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
+    if (
+        not isinstance(members, list)
+        or not members
+        or not all(isinstance(member, str) for member in members)
+    ):
         raise ValueError("image members are no list of suffixes")
-    if not isinstance(described["statistics"], dict) or not re.fullmatch("[0-9a-f]{64}", described["identity"]):
+    if not isinstance(described["statistics"], dict) or not re.fullmatch(
+        "[0-9a-f]{64}", described["identity"]
+    ):
         raise ValueError("statistics or identity are missing")
 
 
@@ -149,6 +172,10 @@ def _samples(root: Path, written: Written) -> np.ndarray | str:
     try:
         samples = map_samples(root / SAMPLES_NAME, count, written.num_classes, len(written.members))
         # NumPy reads over odd blanks in the header and over bytes after the last row.
-        return samples if holds(root / SAMPLES_NAME, npy(samples)) else "its bytes are not those of its rows alone"
+        return (
+            samples
+            if holds(root / SAMPLES_NAME, npy(samples))
+            else "its bytes are not those of its rows alone"
+        )
     except FormatError as error:
         return str(error).removeprefix(f"{root / SAMPLES_NAME}: ").partition("; pack")[0]

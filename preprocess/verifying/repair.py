@@ -1,22 +1,38 @@
-"""Repair a damaged split, or prepare it for the packer to complete. Nothing is deleted: files are moved aside."""
+"""Repair a damaged split, or prepare it for the packer to complete. Nothing is deleted: files are
+moved aside.
+"""
 
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from preprocess.packing.index_file import npy, samples_array
-from preprocess.packing.resume import CHECKSUM, digest, holds_together, lists_of, to_json, write_progress
+from preprocess.packing.resume import (
+    CHECKSUM,
+    digest,
+    holds_together,
+    lists_of,
+    to_json,
+    write_progress,
+)
 from preprocess.verifying.packed_folder import Written, read_written
 from preprocess.verifying.verification import Fault
-from shards.disk.format import DAMAGED_NAME, INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, write_atomically
+from shards.disk.format import (
+    DAMAGED_NAME,
+    INDEX_NAME,
+    PROGRESS_NAME,
+    SAMPLES_NAME,
+    write_atomically,
+)
 from shards.disk.writer import dali_index, read_rows
 
 
 def repair_split(root: Path, findings: Sequence[Fault]) -> Iterator[str]:
     """Repair what was found in a split, and report each step.
 
-    What follows from intact shards is rewritten. Where a shard has to be packed again the folder becomes an
-    unfinished one, packing.json first: the packer then keeps what is intact, and a kill in between loses nothing.
+    What follows from intact shards is rewritten. Where a shard has to be packed again the folder
+    becomes an unfinished one, packing.json first: the packer then keeps what is intact, and a kill
+    in between loses nothing.
     """
     written = read_written(root)
     if written.is_foreign or written.split != root.name:
@@ -24,12 +40,21 @@ def repair_split(root: Path, findings: Sequence[Fault]) -> Iterator[str]:
     mends = {finding.mend for finding in findings}
     for name in sorted({finding.file for finding in findings if finding.mend == "aside"}):
         yield _set_aside(root, name)
-    for name in sorted({finding.file for finding in findings if finding.mend == "rewrite" and ".idx" in finding.file}):
+    for name in sorted(
+        {
+            finding.file
+            for finding in findings
+            if finding.mend == "rewrite" and ".idx" in finding.file
+        }
+    ):
         yield from _written_anew(root, name, dali_index((root / name).with_suffix(".tar")))
     if not mends & {"shard", "split"}:
-        yield from _rewrite(root, written, {finding.file for finding in findings if finding.mend == "rewrite"})
+        yield from _rewrite(
+            root, written, {finding.file for finding in findings if finding.mend == "rewrite"}
+        )
         return
-    # A wrong checksum does not say which value is wrong: it may be a pixel sum, which the shards cannot prove wrong.
+    # A wrong checksum does not say which value is wrong: it may be a pixel sum, which the shards
+    # cannot prove wrong.
     if written.entries and (written.described is None or holds_together(written.described)):
         if written.name == INDEX_NAME:
             assert written.described is not None
@@ -38,7 +63,11 @@ def repair_split(root: Path, findings: Sequence[Fault]) -> Iterator[str]:
         damaged = {finding.file for finding in findings if finding.mend == "shard"}
         names = [name for tar in damaged for name in (tar, Path(tar).with_suffix(".idx").name)]
     else:  # nothing tells which shard is intact, nor of which dataset
-        names = [path.name for path in root.iterdir() if path.name != DAMAGED_NAME and written.is_ours(path.name)]
+        names = [
+            path.name
+            for path in root.iterdir()
+            if path.name != DAMAGED_NAME and written.is_ours(path.name)
+        ]
     yield from (_set_aside(root, name) for name in sorted(names) if (root / name).exists())
 
 
@@ -50,7 +79,11 @@ def _rewrite(root: Path, written: Written, names: set[str]) -> Iterator[str]:
     if not names & {SAMPLES_NAME, INDEX_NAME}:
         return
     assert written.described is not None
-    rows = [(number, row) for number, entry in enumerate(written.entries) for row in read_rows(root / entry.name)]
+    rows = [
+        (number, row)
+        for number, entry in enumerate(written.entries)
+        for row in read_rows(root / entry.name)
+    ]
     samples = samples_array(rows, written.num_classes)
     write_progress(root, written.described["identity"], written.entries)
     yield from _written_anew(root, SAMPLES_NAME, npy(samples))

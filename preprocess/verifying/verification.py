@@ -24,7 +24,8 @@ from shards.errors import DataError, FormatError
 
 MAX_SHOWN = 20  # findings of one kind in one shard; the rest is counted
 
-# What --repair does: packs a shard again, or the whole split, rewrites a file from the shards, or moves it away.
+# What --repair does: packs a shard again, or the whole split, rewrites a file from the shards, or
+# moves it away.
 Mend = Literal["shard", "split", "rewrite", "aside", "rename", "foreign", "none"]
 _AGAIN = "run the same preprocess.shard command again"
 REMEDIES: dict[Mend, str] = {
@@ -40,7 +41,9 @@ REMEDIES: dict[Mend, str] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong: in which file of which split folder, with which sample ("" where with none), and what to do."""
+    """Something wrong: in which file of which split folder, with which sample ("" where with none),
+    and what to do.
+    """
 
     root: str
     file: str
@@ -55,7 +58,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to check; `first_row` is its first row of samples.npy, -1 where that file cannot be trusted."""
+    """One shard to check; `first_row` is its first row of samples.npy, -1 where that file cannot be
+    trusted.
+    """
 
     root: Path
     entry: Entry
@@ -86,7 +91,13 @@ def verify_split(root: Path, pool: Pool) -> Verification:
         findings.append(Fault(str(root), SAMPLES_NAME, "", samples, "rewrite"))
     starts = np.cumsum([0] + [entry.num_samples for entry in written.entries]).tolist()
     tasks = [
-        ShardTask(root, entry, written.bare(), number, starts[number] if isinstance(samples, np.ndarray) else -1)
+        ShardTask(
+            root,
+            entry,
+            written.bare(),
+            number,
+            starts[number] if isinstance(samples, np.ndarray) else -1,
+        )
         for number, entry in enumerate(written.entries)
     ]
     found: list[Fault] = []
@@ -95,11 +106,15 @@ def verify_split(root: Path, pool: Pool) -> Verification:
             found += of_shard
             bar.update(task.entry.num_samples)
     findings = [*_index_wrong(root, written, not found), *findings, *found]
-    if written.in_place:  # nothing of it follows from the tars alone: the packer has to look at its source
+    # nothing of it follows from the tars alone: the packer has to look at its source
+    if written.in_place:
         findings = [
-            finding if finding.mend in ("aside", "rename") else replace(finding, mend="none") for finding in findings
+            finding if finding.mend in ("aside", "rename") else replace(finding, mend="none")
+            for finding in findings
         ]
-    return Verification(findings, len(tasks), starts[-1], sum(entry.bytes for entry in written.entries))
+    return Verification(
+        findings, len(tasks), starts[-1], sum(entry.bytes for entry in written.entries)
+    )
 
 
 def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Iterator[Fault]:
@@ -118,9 +133,13 @@ def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Itera
     wrong = [name for name in truth if truth[name] != described.get(name)]
     if wrong:
         mend: Mend = "rewrite" if holds_together(truth) else "split"
-        yield Fault(str(root), INDEX_NAME, "", f"{' and '.join(wrong)} are not those of its shards", mend)
+        yield Fault(
+            str(root), INDEX_NAME, "", f"{' and '.join(wrong)} are not those of its shards", mend
+        )
     elif not holds_together(described):
-        yield Fault(str(root), INDEX_NAME, "", "its checksum is wrong: it is not what was written", "split")
+        yield Fault(
+            str(root), INDEX_NAME, "", "its checksum is wrong: it is not what was written", "split"
+        )
 
 
 def _leftovers(root: Path, written: Written) -> Iterator[Fault]:
@@ -128,7 +147,13 @@ def _leftovers(root: Path, written: Written) -> Iterator[Fault]:
     if written.name != INDEX_NAME or written.described is None:
         return  # the packer clears up when it finishes
     if (root / PROGRESS_NAME).exists():
-        yield Fault(str(root), PROGRESS_NAME, "", f"is beside {INDEX_NAME}, left by a killed packing", "aside")
+        yield Fault(
+            str(root),
+            PROGRESS_NAME,
+            "",
+            f"is beside {INDEX_NAME}, left by a killed packing",
+            "aside",
+        )
     for name in sorted(path.name for path in root.iterdir()):
         if written.is_temporary(name):
             yield Fault(str(root), name, "", "half-written, left by a killed packing", "aside")
@@ -137,7 +162,9 @@ def _leftovers(root: Path, written: Written) -> Iterator[Fault]:
     for name, lines in lists_of(written.entries).items():
         what = name.removesuffix(".jsonl")
         if lines and not holds(root / name, lines):
-            yield Fault(str(root), name, "", f"does not list what {INDEX_NAME} lists as {what}", "rewrite")
+            yield Fault(
+                str(root), name, "", f"does not list what {INDEX_NAME} lists as {what}", "rewrite"
+            )
         elif (root / name).exists() and not lines:
             yield Fault(str(root), name, "", f"{INDEX_NAME} lists nothing as {what}", "aside")
 
@@ -156,21 +183,35 @@ def check_shard(task: ShardTask) -> list[Fault]:
     try:
         rows.extend(_told_rows(task) if task.written.in_place else read_rows(path))
         if len(rows) != entry.num_samples and not task.written.in_place:
-            raise FormatError(f"{path}: holds {len(rows)} samples, {task.written.name} says {entry.num_samples}")
+            raise FormatError(
+                f"{path}: holds {len(rows)} samples, {task.written.name} says {entry.num_samples}"
+            )
         intact = not findings
     except FormatError as error:
         intact = False
         what = str(error).removeprefix(f"{path}: ").partition("; pack")[0]
         findings.append(Fault(root, entry.name, "", what, "shard"))
-    findings += _capped([Fault(root, entry.name, key, what, "shard") for key, what in _samples_wrong(path, rows, task)])
+    findings += _capped(
+        [
+            Fault(root, entry.name, key, what, "shard")
+            for key, what in _samples_wrong(path, rows, task)
+        ]
+    )
     if not intact:
-        return findings  # what is written down was right once: it cannot be compared with a damaged shard
+        # what is written down was right once: it cannot be compared with a damaged shard
+        return findings
     if not holds(path.with_suffix(".idx"), dali_index(path)):
         name = path.with_suffix(".idx").name
         state = "is not the index of its shard" if (task.root / name).exists() else "is missing"
         findings.append(Fault(root, name, "", state, "rewrite"))
-    if task.first_row >= 0 and not task.written.in_place and all(_fits(row, task.written) is None for row in rows):
-        wrong = [Fault(root, SAMPLES_NAME, key, what, "rewrite") for key, what in _rows_wrong(rows, task)]
+    if (
+        task.first_row >= 0
+        and not task.written.in_place
+        and all(_fits(row, task.written) is None for row in rows)
+    ):
+        wrong = [
+            Fault(root, SAMPLES_NAME, key, what, "rewrite") for key, what in _rows_wrong(rows, task)
+        ]
         findings += _capped(wrong)
     return findings
 
@@ -184,7 +225,9 @@ def _capped(findings: list[Fault]) -> list[Fault]:
 
 
 def _tar_wrong(path: Path) -> Iterator[str]:
-    """Find faults of a linked tar that its index does not show: members after its end mark, or no end mark."""
+    """Find faults of a linked tar that its index does not show: members after its end mark, or no
+    end mark.
+    """
     try:
         check_whole(path)
     except DataError as error:
@@ -203,9 +246,13 @@ def _bytes_wrong(path: Path, task: ShardTask) -> Iterator[str]:
         yield "its checksum is wrong" + (f": it holds the bytes of {twin}" if twin else "")
 
 
-def _samples_wrong(path: Path, rows: Sequence[SampleRow], task: ShardTask) -> Iterator[tuple[str, str]]:
+def _samples_wrong(
+    path: Path, rows: Sequence[SampleRow], task: ShardTask
+) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
-    shard = np.memmap(path, np.uint8, "r") if rows and path.stat().st_size else np.empty(0, np.uint8)
+    shard = (
+        np.memmap(path, np.uint8, "r") if rows and path.stat().st_size else np.empty(0, np.uint8)
+    )
     for row in rows:
         what = _fits(row, task.written)
         if row.key in seen:
@@ -247,26 +294,41 @@ def _told_rows(task: ShardTask) -> Iterator[SampleRow]:
     """List the samples of a linked shard from samples.npy; none where it cannot be trusted."""
     if task.first_row >= 0:
         told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")
-        yield from rows_of(told[task.first_row : task.first_row + task.entry.num_samples], task.written.num_classes)
+        yield from rows_of(
+            told[task.first_row : task.first_row + task.entry.num_samples], task.written.num_classes
+        )
 
 
 def _rows_wrong(rows: Sequence[SampleRow], task: ShardTask) -> Iterator[tuple[str, str]]:
     """Compare samples.npy with the tar."""
-    told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")[task.first_row : task.first_row + len(rows)]
+    told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")[
+        task.first_row : task.first_row + len(rows)
+    ]
     truth = samples_array([(task.number, row) for row in rows], task.written.num_classes)
     for row, here, there in zip(rows, told, truth, strict=True):
-        wrong = [name for name in truth.dtype.names or () if not np.array_equal(here[name], there[name])]
+        wrong = [
+            name for name in truth.dtype.names or () if not np.array_equal(here[name], there[name])
+        ]
         if wrong:
-            what = ", ".join(f"{name} is {_shown(here[name])}, the tar says {_shown(there[name])}" for name in wrong)
+            what = ", ".join(
+                f"{name} is {_shown(here[name])}, the tar says {_shown(there[name])}"
+                for name in wrong
+            )
             yield row.key, what
 
 
 def _shown(value: Any) -> str:
-    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(np.squeeze(value).tolist())
+    return (
+        value.decode(errors="backslashreplace")
+        if isinstance(value, bytes)
+        else str(np.squeeze(value).tolist())
+    )
 
 
 def find_splits(data: Path) -> list[Path]:
-    """List the split folders of a dataset folder, unfinished and damaged ones too; `data` itself if it is a split."""
+    """List the split folders of a dataset folder, unfinished and damaged ones too; `data` itself if
+    it is a split.
+    """
     if not data.is_dir():
         raise DataError(f"{data}: no such folder; give a packed dataset such as data/voc")
     if _is_split(data):
@@ -279,4 +341,6 @@ def find_splits(data: Path) -> list[Path]:
 
 def _is_split(folder: Path) -> bool:
     marks = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME)
-    return any((folder / name).exists() for name in marks) or any(folder.glob(f"{folder.name}-*.tar"))
+    return any((folder / name).exists() for name in marks) or any(
+        folder.glob(f"{folder.name}-*.tar")
+    )

@@ -13,7 +13,13 @@ RATIO = (3.0 / 4.0, 4.0 / 3.0)
 
 @compiled(nogil=True)
 def _random_resized(
-    ids: np.ndarray, widths: np.ndarray, heights: np.ndarray, seed: int, epoch: int, low: float, high: float
+    ids: np.ndarray,
+    widths: np.ndarray,
+    heights: np.ndarray,
+    seed: int,
+    epoch: int,
+    low: float,
+    high: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     boxes = np.empty((len(ids), 4), np.int64)
     flips = np.empty(len(ids), np.bool_)
@@ -62,16 +68,22 @@ def random_resized_crops(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw crop boxes (x, y, width, height) int64 [B, 4] and mirror flags bool [B].
 
-    The distribution of torchvision's RandomResizedCrop with ratio 3/4 to 4/3 and a flip of probability 0.5; each
-    sample's draw is a pure function of (seed, epoch, id).
+    The distribution of torchvision's RandomResizedCrop with ratio 3/4 to 4/3 and a flip of
+    probability 0.5; each sample's draw is a pure function of (seed, epoch, id).
     """
     widths = widths.astype(np.int64)
     heights = heights.astype(np.int64)
-    return _random_resized(np.asarray(ids, np.int64), widths, heights, seed, epoch, scale[0], scale[1])
+    return _random_resized(
+        np.asarray(ids, np.int64), widths, heights, seed, epoch, scale[0], scale[1]
+    )
 
 
-def resized_sizes(widths: np.ndarray, heights: np.ndarray, size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Find the sizes of images whose short side becomes size / share, int64; the long side is truncated."""
+def resized_sizes(
+    widths: np.ndarray, heights: np.ndarray, size: int, share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the sizes of images whose short side becomes size / share, int64; the long side is
+    truncated.
+    """
     short = round(size / share)
     # A damaged index may tell of 0 pixels: its sample is refused when it is read.
     widths = np.maximum(1, widths.astype(np.int64))
@@ -84,10 +96,11 @@ def resized_sizes(widths: np.ndarray, heights: np.ndarray, size: int, share: flo
 
 
 def centre_crops(widths: np.ndarray, heights: np.ndarray, size: int, share: float) -> np.ndarray:
-    """Find the source box of "resize the short side to size / share, cut the middle size x size": float64 [B, 4].
+    """Find the source box of "resize the short side to size / share, cut the middle size x size":
+    float64 [B, 4].
 
-    Follows torchvision's Resize and CenterCrop to the pixel: offsets are rounded half to even; then they are mapped
-    back through the two scale factors.
+    Follows torchvision's Resize and CenterCrop to the pixel: offsets are rounded half to even; then
+    they are mapped back through the two scale factors.
     """
     resized_w, resized_h = resized_sizes(widths, heights, size, share)
     left = np.rint((resized_w - size) / 2.0)

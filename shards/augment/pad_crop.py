@@ -1,10 +1,12 @@
-"""Augmentation of images that are seen whole, a batch at a time: pad and crop, mirror, cut a square out.
+"""Augmentation of images that are seen whole, a batch at a time: pad and crop, mirror, cut a square
+out.
 
-Pad-and-crop is what networks for CIFAR are trained with: the image is padded by a few pixels on each side and a window
-of its own size is cut out anywhere (He et al. 2015, section 4.2). The padding reflects the image, as in Wide ResNets
-(Zagoruyko and Komodakis 2016) and the fast CIFAR trainers since DAWNBench: no edge that is not in the photograph. The
-square is Cutout (DeVries and Taylor 2017): its centre is any pixel of the view, so part of it may be outside. It is
-filled with the mean colour of the split, which is 0 after normalisation, as in the paper's code.
+Pad-and-crop is what networks for CIFAR are trained with: the image is padded by a few pixels on
+each side and a window of its own size is cut out anywhere (He et al. 2015, section 4.2). The
+padding reflects the image, as in Wide ResNets (Zagoruyko and Komodakis 2016) and the fast CIFAR
+trainers since DAWNBench: no edge that is not in the photograph. The square is Cutout (DeVries and
+Taylor 2017): its centre is any pixel of the view, so part of it may be outside. It is filled with
+the mean colour of the split, which is 0 after normalisation, as in the paper's code.
 """
 
 import numpy as np
@@ -40,7 +42,8 @@ def _draw_holes(ids: np.ndarray, size: int, cutout: int, seed: int, epoch: int) 
 
 
 def draw_windows(ids: np.ndarray, pad: int, seed: int, epoch: int) -> np.ndarray:
-    """Draw (left, top, mirrored) int64 [B, 3]: where the window starts, -pad to pad from the image's own corner.
+    """Draw (left, top, mirrored) int64 [B, 3]: where the window starts, -pad to pad from the
+    image's own corner.
 
     Each sample's draw is a pure function of (seed, epoch, id).
     """
@@ -48,7 +51,8 @@ def draw_windows(ids: np.ndarray, pad: int, seed: int, epoch: int) -> np.ndarray
 
 
 def draw_holes(ids: np.ndarray, size: int, cutout: int, seed: int, epoch: int) -> np.ndarray:
-    """Draw (left, top) int64 [B, 2] of squares of `cutout` pixels, in the final view; parts may be outside of it.
+    """Draw (left, top) int64 [B, 2] of squares of `cutout` pixels, in the final view; parts may be
+    outside of it.
 
     Each sample's draw is a pure function of (seed, epoch, id).
     """
@@ -64,10 +68,14 @@ def _reflected(at: int, size: int) -> int:
 
 
 @compiled(nogil=True)
-def pad_crop_into(out: np.ndarray, images: np.ndarray, numbers: np.ndarray, windows: np.ndarray) -> None:
-    """Write windows of padded images: out uint8 [B, size, size, C] of images uint8 [N, size, size, C], numbers [B].
+def pad_crop_into(
+    out: np.ndarray, images: np.ndarray, numbers: np.ndarray, windows: np.ndarray
+) -> None:
+    """Write windows of padded images: out uint8 [B, size, size, C] of images uint8 [N, size, size,
+    C], numbers [B].
 
-    One pass over the output, without the GIL: a row is copied as a whole up to what is reflected or mirrored.
+    One pass over the output, without the GIL: a row is copied as a whole up to what is reflected or
+    mirrored.
     """
     size = images.shape[1]
     channels = images.shape[3]
@@ -114,5 +122,7 @@ def cut_out(images: np.ndarray, holes: np.ndarray, cutout: int, colour: np.ndarr
 
 
 def mean_colour(index: DatasetIndex) -> np.ndarray:
-    """Tell the mean colour of a split, uint8 [C]: what normalisation with its statistics makes 0, nearly."""
+    """Tell the mean colour of a split, uint8 [C]: what normalisation with its statistics makes 0,
+    nearly.
+    """
     return np.rint(255 * np.asarray(index.statistics["mean"])).astype(np.uint8)

@@ -1,9 +1,9 @@
 """Augmentation in torch, for a whole batch at once, of images on a device.
 
-Pad-and-crop and cutout give the pixels of shards.augment.pad_crop. Random-resized crops are two matrix products, down
-and across, with the weights of Pillow's antialiased bilinear filter: whole numbers of 1/1024, and grey levels of 1/8
-between the two, so that every product and sum is exact in float32 and in TF32. An image's crop is therefore the same
-whatever batch it is in.
+Pad-and-crop and cutout give the pixels of shards.augment.pad_crop. Random-resized crops are two
+matrix products, down and across, with the weights of Pillow's antialiased bilinear filter: whole
+numbers of 1/1024, and grey levels of 1/8 between the two, so that every product and sum is exact in
+float32 and in TF32. An image's crop is therefore the same whatever batch it is in.
 """
 
 import torch
@@ -15,7 +15,9 @@ _FLOATS = 1 << 26  # of an intermediate result: 256 MB
 
 
 def pad_crop(images: torch.Tensor, numbers: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-    """Cut windows int64 [B, 3] out of images uint8 [N, size, size, C], numbers int64 [B]: uint8 [B, size, size, C]."""
+    """Cut windows int64 [B, 3] out of images uint8 [N, size, size, C], numbers int64 [B]: uint8 [B,
+    size, size, C].
+    """
     size = images.shape[1]
     channels = images.shape[3]
     at = torch.arange(size, device=images.device)
@@ -26,8 +28,12 @@ def pad_crop(images: torch.Tensor, numbers: torch.Tensor, windows: torch.Tensor)
     return images.view(-1, channels).index_select(0, places.view(-1)).view(-1, size, size, channels)
 
 
-def cut_out_tensors(images: torch.Tensor, holes: torch.Tensor, cutout: int, colour: torch.Tensor) -> torch.Tensor:
-    """Fill squares of `cutout` pixels at int64 [B, 2] in images uint8 [B, size, size, C] with a colour uint8 [C]."""
+def cut_out_tensors(
+    images: torch.Tensor, holes: torch.Tensor, cutout: int, colour: torch.Tensor
+) -> torch.Tensor:
+    """Fill squares of `cutout` pixels at int64 [B, 2] in images uint8 [B, size, size, C] with a
+    colour uint8 [C].
+    """
     at = torch.arange(images.shape[1], device=images.device)
     left, top = holes.unsqueeze(2).unbind(1)
     across, down = ((at >= first) & (at < first + cutout) for first in (left, top))
@@ -35,19 +41,26 @@ def cut_out_tensors(images: torch.Tensor, holes: torch.Tensor, cutout: int, colo
 
 
 def resized_crops(
-    images: torch.Tensor, numbers: torch.Tensor, boxes: torch.Tensor, mirrored: torch.Tensor, size: int
+    images: torch.Tensor,
+    numbers: torch.Tensor,
+    boxes: torch.Tensor,
+    mirrored: torch.Tensor,
+    size: int,
 ) -> torch.Tensor:
-    """Cut boxes out of images and resize each to uint8 [B, size, size, C], mirrored where asked, antialiased.
+    """Cut boxes out of images and resize each to uint8 [B, size, size, C], mirrored where asked,
+    antialiased.
 
-    Images uint8 [N, side, side, C], numbers int64 [B], boxes (x, y, w, h) float64 [B, 4] in pixels of the images,
-    mirrored bool [B].
+    Images uint8 [N, side, side, C], numbers int64 [B], boxes (x, y, w, h) float64 [B, 4] in pixels
+    of the images, mirrored bool [B].
     """
     at_once = max(1, _FLOATS // (images.shape[3] * max(size, images.shape[1]) ** 2))
     parts = zip(*(part.split(at_once) for part in (numbers, boxes, mirrored)), strict=True)
     return torch.cat([_resized(images[chosen], box, mirror, size) for chosen, box, mirror in parts])
 
 
-def _resized(images: torch.Tensor, boxes: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.Tensor:
+def _resized(
+    images: torch.Tensor, boxes: torch.Tensor, mirrored: torch.Tensor, size: int
+) -> torch.Tensor:
     side = images.shape[1]
     x, y, width, height = boxes.unbind(1)
     across = _weights(x, width, mirrored, size, side).unsqueeze(1)
@@ -59,11 +72,14 @@ def _resized(images: torch.Tensor, boxes: torch.Tensor, mirrored: torch.Tensor, 
     return planes.to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _weights(start: torch.Tensor, extent: torch.Tensor, mirrored: torch.Tensor, size: int, side: int) -> torch.Tensor:
-    """Weigh the pixels of a line of `side` for each of `size` pixels of the result: float32 [B, size, side].
+def _weights(
+    start: torch.Tensor, extent: torch.Tensor, mirrored: torch.Tensor, size: int, side: int
+) -> torch.Tensor:
+    """Weigh the pixels of a line of `side` for each of `size` pixels of the result: float32 [B,
+    size, side].
 
-    Pillow's bilinear filter, a triangle as wide as the shrink factor, over the pixels of the box alone; whole numbers
-    that sum up to 1024.
+    Pillow's bilinear filter, a triangle as wide as the shrink factor, over the pixels of the box
+    alone; whole numbers that sum up to 1024.
     """
     at = torch.arange(size, device=start.device, dtype=torch.float64)
     pixels = torch.arange(side, device=start.device, dtype=torch.float64)
@@ -74,8 +90,11 @@ def _weights(start: torch.Tensor, extent: torch.Tensor, mirrored: torch.Tensor, 
     centre = start + (at + 0.5) * shrink
     weights = (1 - (pixels + 0.5 - centre).abs() / shrink.clamp(min=1)).clamp(min=0)
     inside = (pixels + 1 > start) & (pixels < start + extent)
-    # A box thinner than a pixel may have no pixel's centre near enough: it takes the pixel that contains it.
-    weights = torch.where(inside, weights, 0).clamp(min=0) + 1e-12 * ((pixels <= centre) & (centre < pixels + 1))
+    # A box thinner than a pixel may have no pixel's centre near enough: it takes the pixel that
+    # contains it.
+    weights = torch.where(inside, weights, 0).clamp(min=0) + 1e-12 * (
+        (pixels <= centre) & (centre < pixels + 1)
+    )
     whole = torch.round(_WEIGHT * weights / weights.sum(2, keepdim=True))
     largest = whole.argmax(2, keepdim=True)
     return whole.scatter_add(2, largest, _WEIGHT - whole.sum(2, keepdim=True)).float()

@@ -15,9 +15,9 @@ from shards.scans.damage import decode_stored
 from shards.tiles.cut import MISMATCH, WHOLE, cut_tiles
 from shards.tiles.tile_decoder import TileDecoder
 
-# Shrink factors. Up to the first a linear filter alone is nearly as near to an antialiased one as with a blur, and much
-# cheaper; up to the second a short blur before it is nearer than OpenCV's area filter, at a third of its cost; above,
-# area's cost per pixel is the lower one.
+# Shrink factors. Up to the first a linear filter alone is nearly as near to an antialiased one as
+# with a blur, and much cheaper; up to the second a short blur before it is nearer than OpenCV's
+# area filter, at a third of its cost; above, area's cost per pixel is the lower one.
 LINEAR_UP_TO = 1.5
 BLUR_UP_TO = 3.0
 MOST_CHANNELS = 4  # that OpenCV's resizing takes at once
@@ -33,9 +33,16 @@ class Decoder:
         self._parts: list[np.ndarray] = []
 
     def crop_bands_into(
-        self, out: np.ndarray, members: Sequence[np.ndarray], width: int, height: int, box: Sequence[int], mirror: bool
+        self,
+        out: np.ndarray,
+        members: Sequence[np.ndarray],
+        width: int,
+        height: int,
+        box: Sequence[int],
+        mirror: bool,
     ) -> None:
-        """Cut the same box out of all members of an image, as `crop_into` does: `out` uint8 [size, size, C].
+        """Cut the same box out of all members of an image, as `crop_into` does: `out` uint8 [size,
+        size, C].
 
         The first member has red, green and blue, each further one a band.
         """
@@ -43,15 +50,22 @@ class Decoder:
             self.crop_into(out, members[0], width, height, box, mirror)
             return
         if [part.shape[0] for part in self._parts] != [len(out)] * len(members):
-            self._parts = [np.empty((*out.shape[:2], channels), np.uint8) for channels in (3, *(1,) * len(members[1:]))]
+            self._parts = [
+                np.empty((*out.shape[:2], channels), np.uint8)
+                for channels in (3, *(1,) * len(members[1:]))
+            ]
         for part, data in zip(self._parts, members, strict=True):
             if not self.crop_tiles_into(part, data, width, height, box, mirror):
                 resize_into(out, self.bands(members, width, height, box), mirror)
                 return
         cv2.mixChannels(self._parts, [out], _in_order(out.shape[2]))
 
-    def bands(self, members: Sequence[np.ndarray], width: int, height: int, box: Sequence[int]) -> np.ndarray:
-        """Decode a box of all members of an image, as `box` does: uint8 [h, w, C], maybe scratch memory."""
+    def bands(
+        self, members: Sequence[np.ndarray], width: int, height: int, box: Sequence[int]
+    ) -> np.ndarray:
+        """Decode a box of all members of an image, as `box` does: uint8 [h, w, C], maybe scratch
+        memory.
+        """
         pixels = self.box(members[0], width, height, box)
         if len(members) == 1:
             return pixels
@@ -62,29 +76,45 @@ class Decoder:
         return out
 
     def crop_into(
-        self, out: np.ndarray, data: np.ndarray, width: int, height: int, box: Sequence[int], mirror: bool
+        self,
+        out: np.ndarray,
+        data: np.ndarray,
+        width: int,
+        height: int,
+        box: Sequence[int],
+        mirror: bool,
     ) -> None:
-        """Decode a box and resize it into `out` uint8 [size, size, 3 or 1], mirrored if asked: for training.
+        """Decode a box and resize it into `out` uint8 [size, size, 3 or 1], mirrored if asked: for
+        training.
 
-        A file that the tile decoder refuses, damaged or not of the packer's making, takes the way of evaluation: cut,
-        libjpeg, OpenCV. Raises SampleError as `box` does.
+        A file that the tile decoder refuses, damaged or not of the packer's making, takes the way
+        of evaluation: cut, libjpeg, OpenCV. Raises SampleError as `box` does.
         """
         if not self.crop_tiles_into(out, data, width, height, box, mirror):
             resize_into(out, self.box(data, width, height, box, out.shape[2]), mirror)
 
     def crop_tiles_into(
-        self, out: np.ndarray, data: np.ndarray, width: int, height: int, box: Sequence[int], mirror: bool
+        self,
+        out: np.ndarray,
+        data: np.ndarray,
+        width: int,
+        height: int,
+        box: Sequence[int],
+        mirror: bool,
     ) -> bool:
         """Do so with the tile decoder, or tell that it refuses the file."""
         if self._tiles is None or self._tiles.size != len(out):
             self._tiles = TileDecoder(len(out))
         return self._tiles.crop_into(out, data, width, height, box, mirror)
 
-    def box(self, data: np.ndarray, width: int, height: int, box: Sequence[int], channels: int = 3) -> np.ndarray:
-        """Decode box (x, y, w, h) of an image `width` x `height`: uint8 [h, w, 3] RGB, or [h, w, 1] grey.
+    def box(
+        self, data: np.ndarray, width: int, height: int, box: Sequence[int], channels: int = 3
+    ) -> np.ndarray:
+        """Decode box (x, y, w, h) of an image `width` x `height`: uint8 [h, w, 3] RGB, or [h, w, 1]
+        grey.
 
-        The array is a view of scratch memory, good until the next call. Raises SampleError without shard or key, which
-        the caller knows.
+        The array is a view of scratch memory, good until the next call. Raises SampleError without
+        shard or key, which the caller knows.
         """
         if width * height > MAX_PIXELS:
             raise SampleError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
@@ -96,7 +126,8 @@ class Decoder:
     def cut(
         self, data: np.ndarray, width: int, height: int, x: int, y: int, w: int, h: int
     ) -> tuple[np.ndarray, int, int, int, int]:
-        """Cut out the tiles that a box needs: (image, left, top, width, height), their positions and sizes.
+        """Cut out the tiles that a box needs: (image, left, top, width, height), their positions
+        and sizes.
 
         The image is scratch memory, or `data` itself where nothing can be cut off, as of a PNG.
         """
@@ -112,7 +143,9 @@ class Decoder:
         return self._bytes[:size], x - left, y - top, small_w, small_h
 
     def decode(self, data: np.ndarray, width: int, height: int, channels: int) -> np.ndarray:
-        """Decode an image of a known size: uint8 [height, width, 3] RGB or [height, width, 1], maybe scratch."""
+        """Decode an image of a known size: uint8 [height, width, 3] RGB or [height, width, 1],
+        maybe scratch.
+        """
         if is_png(data):
             return decode_png(data, width, height, channels)
         if len(self._pixels) < channels * width * height:
@@ -127,7 +160,9 @@ class Decoder:
 
 
 def _in_order(channels: int) -> list[int]:
-    """Tell cv2.mixChannels, four times as fast as numpy's assignment, to put channels one after the other."""
+    """Tell cv2.mixChannels, four times as fast as numpy's assignment, to put channels one after the
+    other.
+    """
     return [number for channel in range(channels) for number in (channel, channel)]
 
 
@@ -135,8 +170,9 @@ def _in_order(channels: int) -> list[int]:
 def _blur(shrink: float) -> np.ndarray:
     """Make the kernel that turns linear interpolation into an antialiased triangle filter, nearly.
 
-    A triangle as wide as the shrink factor s has variance s^2 / 6, that of linear interpolation is 1 / 6: the blur has
-    the difference. Three taps reach a variance of 2/3, then a Gaussian takes over.
+    A triangle as wide as the shrink factor s has variance s^2 / 6, that of linear interpolation is
+    1 / 6: the blur has the difference. Three taps reach a variance of 2/3, then a Gaussian takes
+    over.
     """
     variance = max(0.0, (shrink * shrink - 1) / 6)
     if variance < 0.63:
@@ -148,7 +184,9 @@ def _blur(shrink: float) -> np.ndarray:
 
 
 def resize_into(out: np.ndarray, pixels: np.ndarray, mirror: bool) -> None:
-    """Resize pixels uint8 [h, w, C] to the shape of `out` uint8 [H, W, C], mirrored if asked: for training."""
+    """Resize pixels uint8 [h, w, C] to the shape of `out` uint8 [H, W, C], mirrored if asked: for
+    training.
+    """
     if pixels.shape[2] > MOST_CHANNELS:
         for first in range(0, pixels.shape[2], MOST_CHANNELS):
             some = pixels[..., first : first + MOST_CHANNELS].copy()
@@ -172,17 +210,24 @@ def resize_into(out: np.ndarray, pixels: np.ndarray, mirror: bool) -> None:
 
 
 def resize_box_into(
-    out: np.ndarray, decoder: Decoder, data: np.ndarray, width: int, height: int, box: Sequence[float]
+    out: np.ndarray,
+    decoder: Decoder,
+    data: np.ndarray,
+    width: int,
+    height: int,
+    box: Sequence[float],
 ) -> None:
-    """Resize a fractional box (x, y, w, h) with an antialiased bilinear filter into `out`: for evaluation.
+    """Resize a fractional box (x, y, w, h) with an antialiased bilinear filter into `out`: for
+    evaluation.
 
-    `out` is uint8 [size, size, 3] for RGB or [size, size, 1] for a grey member, and may be channels of a larger array.
-    Equal to resizing the whole image with Pillow (which torchvision calls) and cutting the result, but only the box
-    and the reach of the filter around it are decoded.
+    `out` is uint8 [size, size, 3] for RGB or [size, size, 1] for a grey member, and may be channels
+    of a larger array. Equal to resizing the whole image with Pillow (which torchvision calls) and
+    cutting the result, but only the box and the reach of the filter around it are decoded.
     """
     size = out.shape[0]
     x, y, w, h = box
-    if w == h == size and float(x).is_integer() and float(y).is_integer():  # every filter leaves these as they are
+    # every filter leaves these as they are
+    if w == h == size and float(x).is_integer() and float(y).is_integer():
         out[:] = decoder.box(data, width, height, (int(x), int(y), size, size), out.shape[2])
         return
     reach = [math.ceil(max(1.0, extent / size)) + 1 for extent in box[2:]]
@@ -191,8 +236,15 @@ def resize_box_into(
     x1 = min(width, math.ceil(box[0] + box[2]) + reach[0])
     y1 = min(height, math.ceil(box[1] + box[3]) + reach[1])
     image = picture(decoder.box(data, width, height, (x0, y0, x1 - x0, y1 - y0), out.shape[2]))
-    edges = (box[0] - x0, box[1] - y0, min(box[0] + box[2] - x0, x1 - x0), min(box[1] + box[3] - y0, y1 - y0))
-    out[:] = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=edges)).reshape(out.shape)
+    edges = (
+        box[0] - x0,
+        box[1] - y0,
+        min(box[0] + box[2] - x0, x1 - x0),
+        min(box[1] + box[3] - y0, y1 - y0),
+    )
+    out[:] = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=edges)).reshape(
+        out.shape
+    )
 
 
 def picture(pixels: np.ndarray) -> Image.Image:
@@ -202,4 +254,7 @@ def picture(pixels: np.ndarray) -> Image.Image:
 
 def channels_of(out: np.ndarray, num_members: int) -> list[np.ndarray]:
     """View the channels of `out` [..., C] that each member fills: the first three, then one each."""
-    return [out[..., :3], *(out[..., channel : channel + 1] for channel in range(3, 2 + num_members))]
+    return [
+        out[..., :3],
+        *(out[..., channel : channel + 1] for channel in range(3, 2 + num_members)),
+    ]

@@ -1,4 +1,6 @@
-"""The centre and the four corners of the resized image, of one decoding: torchvision's FiveCrop after Resize."""
+"""The centre and the four corners of the resized image, of one decoding: torchvision's FiveCrop
+after Resize.
+"""
 
 from collections.abc import Iterable
 
@@ -11,14 +13,19 @@ from shards.decode.decoder import Decoder, picture
 NUM_CROPS = 5
 
 
-def five_crops_into(out: np.ndarray, decoder: Decoder, data: np.ndarray, width: int, height: int, share: float) -> None:
-    """Resize the short side of an image to size / share, cut five squares into `out`, uint8 [5, size, size, 3 or 1].
+def five_crops_into(
+    out: np.ndarray, decoder: Decoder, data: np.ndarray, width: int, height: int, share: float
+) -> None:
+    """Resize the short side of an image to size / share, cut five squares into `out`, uint8 [5,
+    size, size, 3 or 1].
 
-    Centre, top left, top right, bottom left, bottom right. Together they show nearly all of the image, so it is
-    decoded whole, by the filter of the evaluation's single crop.
+    Centre, top left, top right, bottom left, bottom right. Together they show nearly all of the
+    image, so it is decoded whole, by the filter of the evaluation's single crop.
     """
     size = out.shape[1]
-    resized_w, resized_h = (int(side) for side in resized_sizes(np.array(width), np.array(height), size, share))
+    resized_w, resized_h = (
+        int(side) for side in resized_sizes(np.array(width), np.array(height), size, share)
+    )
     whole = picture(decoder.box(data, width, height, (0, 0, width, height), out.shape[3]))
     pixels = np.asarray(whole.resize((resized_w, resized_h), Image.Resampling.BILINEAR))
     pixels = pixels.reshape(resized_h, resized_w, out.shape[3])

@@ -14,7 +14,9 @@ _KINDS = {1: 0, 3: 2}  # channels -> colour type: grey, RGB
 
 @compiled(nogil=True)
 def is_png(data: np.ndarray) -> bool:
-    """Tell a PNG by its signature. Without the GIL: the first look at mapped bytes may wait for the disk."""
+    """Tell a PNG by its signature. Without the GIL: the first look at mapped bytes may wait for the
+    disk.
+    """
     if len(data) < len(_SIGNATURE):
         return False
     same = True
@@ -30,9 +32,15 @@ def decode_png(data: np.ndarray, width: int, height: int, channels: int) -> np.n
     """
     header = bytes(data[:_HEADER_BYTES])
     size = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
-    if header[12:16] != b"IHDR" or size != (width, height) or header[24:26] != bytes([8, _KINDS[channels]]):
+    if (
+        header[12:16] != b"IHDR"
+        or size != (width, height)
+        or header[24:26] != bytes([8, _KINDS[channels]])
+    ):
         kind = "RGB" if channels == 3 else "grey"
-        raise SampleError(f"not an 8-bit {kind} PNG of the {width} x {height} pixels that the index tells")
+        raise SampleError(
+            f"not an 8-bit {kind} PNG of the {width} x {height} pixels that the index tells"
+        )
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:

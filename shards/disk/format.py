@@ -1,4 +1,6 @@
-"""The format on disk, version 1; docs/format.md is its home. Names, row layout, bit-vectors, nothing else."""
+"""The format on disk, version 1; docs/format.md is its home. Names, row layout, bit-vectors,
+nothing else.
+"""
 
 import os
 from collections.abc import Iterable
@@ -15,7 +17,8 @@ SAMPLES_NAME = "samples.npy"
 REJECTED_NAME = "rejected.jsonl"  # images that could not be packed
 ACCEPTED_NAME = "accepted.jsonl"  # damaged images that were packed, as --accept-damaged says
 DAMAGED_NAME = "damaged"  # folder of what repair has moved out of the way
-IMAGE_SUFFIXES = ("jpg", "png")  # what a member's name ends in; further bands have their name before it: nir.jpg
+# what a member's name ends in; further bands have their name before it: nir.jpg
+IMAGE_SUFFIXES = ("jpg", "png")
 BLOCK = 512  # bytes of a tar header; members are filled up to multiples of it
 MAX_STORED_SIDE = 0xFFFF  # of an image: what samples.npy has room for
 MAX_PIXELS = 100_000_000  # of one image; what claims more is refused, before memory is taken for it
@@ -38,7 +41,8 @@ def num_label_bytes(num_classes: int) -> int:
 def row_dtype(num_classes: int, num_members: int, key_bytes: int) -> np.dtype[Any]:
     """Lay out one row of samples.npy: where a sample's bytes are and what is known of it.
 
-    `offset` and `length` hold one value per image member; `labels` and `ignored` are big-endian bit-vectors.
+    `offset` and `length` hold one value per image member; `labels` and `ignored` are big-endian
+    bit-vectors.
     """
     label_bytes = (num_label_bytes(num_classes),)
     return np.dtype(
@@ -68,7 +72,9 @@ def unpack_labels(packed: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a whole file or none: temporary name, fsync, rename. A failure leaves what was there before."""
+    """Write a whole file or none: temporary name, fsync, rename. A failure leaves what was there
+    before.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as file:
@@ -78,7 +84,8 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error  # write and fsync do not name the file
+        # write and fsync do not name the file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     sync_folder(path.parent)
 
 

@@ -1,4 +1,6 @@
-"""Write one tar shard with its DALI index beside it, and read back what a shard holds. No torch here."""
+"""Write one tar shard with its DALI index beside it, and read back what a shard holds. No torch
+here.
+"""
 
 import hashlib
 import json
@@ -22,7 +24,9 @@ _MAX_JSON = 16 << 20
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample as it goes into a shard. `images` maps a member's suffix ("jpg", "nir.jpg") to its bytes."""
+    """One sample as it goes into a shard. `images` maps a member's suffix ("jpg", "nir.jpg") to its
+    bytes.
+    """
 
     key: str
     images: Mapping[str, bytes]
@@ -86,12 +90,17 @@ class ShardWriter:
             "source": sample.source,
         }
         text = json.dumps(described, ensure_ascii=False, separators=(",", ":"))
-        data = text.encode(errors="backslashreplace")  # a source path that is no UTF-8: \udcXX, as JSON spells it
+        # a source path that is no UTF-8: \udcXX, as JSON spells it
+        data = text.encode(errors="backslashreplace")
         members.append(("json", self._add_member(f"{sample.key}.json", data), len(data)))
         self._dali.append(_dali_line(sample.key, members))
         row = asdict(sample)
         row = {name: row[name] for name in ("key", "labels", "ignored", "width", "height")}
-        self.rows.append(SampleRow(suffixes=tuple(sample.images), offset=tuple(offsets), length=tuple(lengths), **row))
+        self.rows.append(
+            SampleRow(
+                suffixes=tuple(sample.images), offset=tuple(offsets), length=tuple(lengths), **row
+            )
+        )
 
     def close(self) -> str:
         """Finish the shard and its `.idx`; return the tar's SHA-256 in hex."""
@@ -165,17 +174,21 @@ def _dali_line(key: str, members: list[tuple[str, int, int]]) -> str:
 
 
 def _dali_text(lines: list[str]) -> bytes:
-    """DALI "v1.2": a header "version samples", then per sample "ext offset size name" for each member.
+    """DALI "v1.2": a header "version samples", then per sample "ext offset size name" for each
+    member.
 
     A name that is no UTF-8 keeps the bytes that it has in the tar.
 
     https://docs.nvidia.com/deeplearning/dali (wds2idx)
     """
-    return "".join(f"{line}\n" for line in [f"v1.2 {len(lines)}", *lines]).encode(errors="surrogateescape")
+    return "".join(f"{line}\n" for line in [f"v1.2 {len(lines)}", *lines]).encode(
+        errors="surrogateescape"
+    )
 
 
 def read_rows(path: Path) -> Iterator[SampleRow]:
-    """List the samples of a finished shard from its tar headers and JSON members; image bytes are skipped.
+    """List the samples of a finished shard from its tar headers and JSON members; image bytes are
+    skipped.
 
     Raises FormatError where the archive is damaged or holds something else than samples.
     """
@@ -186,7 +199,10 @@ def read_rows(path: Path) -> Iterator[SampleRow]:
             for member in tar:
                 key, _, suffix = member.name.partition(".")
                 if not member.isreg() or not KEY.fullmatch(key) or not suffix or suffix in images:
-                    raise FormatError(f"{path}: member {member.name!r} is part of no sample; pack this shard again")
+                    raise FormatError(
+                        f"{path}: member {member.name!r} is part of no sample; pack this shard "
+                        f"again"
+                    )
                 if images and key != before:
                     raise FormatError(f"{path}: sample {before} has no JSON; pack this shard again")
                 before = key
@@ -197,12 +213,16 @@ def read_rows(path: Path) -> Iterator[SampleRow]:
                 assert file is not None, member.name
                 described = _described(file.read(_MAX_JSON), path, key)
                 offset, length = zip(*images.values(), strict=True) if images else ((), ())
-                yield SampleRow(key=key, suffixes=tuple(images), offset=offset, length=length, **described)
+                yield SampleRow(
+                    key=key, suffixes=tuple(images), offset=offset, length=length, **described
+                )
                 images = {}
     except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, FormatError):
             raise
-        raise FormatError(f"{path}: is no intact tar ({one_line(error)}); pack this shard again") from error
+        raise FormatError(
+            f"{path}: is no intact tar ({one_line(error)}); pack this shard again"
+        ) from error
     if images:
         raise FormatError(f"{path}: sample {before} has no JSON; pack this shard again")
 
@@ -213,7 +233,11 @@ def _described(data: bytes, path: Path, key: str) -> dict[str, Any]:
         described = json.loads(data)
         numbers = {name: [described[name]] for name in ("width", "height")}
         numbers |= {name: described[name] for name in ("labels", "ignored")}
-        if any(type(number) is not int or number < 0 for values in numbers.values() for number in values):
+        if any(
+            type(number) is not int or number < 0
+            for values in numbers.values()
+            for number in values
+        ):
             raise ValueError("numbers are expected")
         return {
             "labels": tuple(numbers["labels"]),
@@ -222,7 +246,9 @@ def _described(data: bytes, path: Path, key: str) -> dict[str, Any]:
             "height": described["height"],
         }
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FormatError(f"{path}: {key}.json is not a sample's JSON ({error}); pack this shard again") from error
+        raise FormatError(
+            f"{path}: {key}.json is not a sample's JSON ({error}); pack this shard again"
+        ) from error
 
 
 def file_sha256(path: Path) -> str:

@@ -10,7 +10,9 @@ def num_cores() -> int:
 
 
 def open_files(wanted: int) -> int:
-    """Let this process hold `wanted` files open, as far as the system allows; tell how many it may, 0 if unknown."""
+    """Let this process hold `wanted` files open, as far as the system allows; tell how many it may,
+    0 if unknown.
+    """
     try:
         import resource
     except ImportError:  # Windows

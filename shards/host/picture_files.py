@@ -1,6 +1,19 @@
-"""Which files of a folder are pictures, and what systems and tools leave behind there, which is nobody's data."""
+"""Which files of a folder are pictures, and what systems and tools leave behind there, which is
+nobody's data.
+"""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+)
 _LEFT_BEHIND = frozenset(  # in lower case; what starts with a dot needs no line here
     (
         "__macosx",  # in zip files made by macOS: a second tree, of files ._NAME that hold no image
@@ -27,5 +40,7 @@ def is_image(name: str) -> bool:
 
 
 def is_junk(name: str) -> bool:
-    """Tell whether a file or folder is hidden, or was left behind by a system: never an image, never a class."""
+    """Tell whether a file or folder is hidden, or was left behind by a system: never an image,
+    never a class.
+    """
     return name.startswith(".") or name.lower() in _LEFT_BEHIND

@@ -25,7 +25,9 @@ def leave_stdout() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Put /dev/null in the place of closed streams: a file that got number 2 would get warnings too."""
+    """Put /dev/null in the place of closed streams: a file that got number 2 would get warnings
+    too.
+    """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         with contextlib.suppress(OSError):
             os.fstat(number)
@@ -40,7 +42,11 @@ def _start_in_utf8() -> None:
     Paths given as arguments are bytes there that no file can be named after, and names of classes
     are no names of files. Python 3.15 has this mode always. The terminal keeps its encoding.
     """
-    if os.name != "posix" or sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+    if (
+        os.name != "posix"
+        or sys.getfilesystemencoding() == "utf-8"
+        or os.environ.get("PYTHONUTF8") == "1"
+    ):
         return
     encoding = getattr(sys.stdout, "encoding", None) or "ascii"
     os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")

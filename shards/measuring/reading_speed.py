@@ -1,4 +1,6 @@
-"""Measure how fast a packed dataset is read and where the time goes: what `python -m shards.bench` prints."""
+"""Measure how fast a packed dataset is read and where the time goes: what `python -m shards.bench`
+prints.
+"""
 
 import time
 from collections.abc import Callable
@@ -47,7 +49,9 @@ def read_batches(loader: Loader, enough: Callable[[int, float], bool], what: str
     cpu = time.process_time()
     start = time.perf_counter()
     batches = iter(loader)
-    for batch in tqdm(batches, total=len(loader), desc=what, unit="batch", leave=False, disable=None):
+    for batch in tqdm(
+        batches, total=len(loader), desc=what, unit="batch", leave=False, disable=None
+    ):
         images += int(batch.valid.sum())
         steps += 1
         del batch
@@ -59,7 +63,9 @@ def read_batches(loader: Loader, enough: Callable[[int, float], bool], what: str
 
 
 def memory() -> tuple[float, float]:
-    """Tell this process's resident memory in bytes: its own, and what is mapped (page cache, shared memory)."""
+    """Tell this process's resident memory in bytes: its own, and what is mapped (page cache, shared
+    memory).
+    """
     info = psutil.Process().memory_info()
     mapped = getattr(info, "shared", 0)
     return info.rss - mapped, mapped
@@ -75,12 +81,14 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
         return f"The loader's threads are busy, and only {threads} of {cores} cores are used: raise --num-threads."
     if busy < 0.7:
         return (
-            f"The threads wait {1 - busy:.0%} of the time, for storage or for cores that others use: "
+            f"The threads wait {1 - busy:.0%} of the time, for storage or for cores that others "
+            f"use: "
             "use a faster disk or a quieter machine."
         )
     first, second = sorted(stages, key=lambda name: -stages[name])[:2]
     limit = (
-        f"The processor limits, most of it in {first} ({stages[first]:.0f} us) and {second} ({stages[second]:.0f} us)"
+        f"The processor limits, most of it in {first} ({stages[first]:.0f} us) and {second} "
+        f"({stages[second]:.0f} us)"
     )
     if config.cache == "ram" and config.augment == "pad":
         return f"{limit}: more cores help, or --cache device in training, if it has a GPU."
@@ -112,7 +120,9 @@ def measure_reading(config: BenchConfig) -> None:
         index,
         config.global_batch_size,
         num_threads=threads,
-        view=View(config.size, config.train, augment=config.augment, pad=config.pad, cutout=config.cutout),
+        view=View(
+            config.size, config.train, augment=config.augment, pad=config.pad, cutout=config.cutout
+        ),
         cache=Cache(config.cache, config.cache_short_side),
     )
     next(iter(loader))
@@ -121,14 +131,24 @@ def measure_reading(config: BenchConfig) -> None:
     warm = read_batches(loader, lambda steps, _: steps >= cold.steps, "second pass")
     own, mapped = memory()
     stages = stage_times(loader, min(cold.steps, 16))
-    print(f"{index.root}: {index.num_samples} images, {index.samples['length'].mean() / 1e3:.0f} kB each on average")
-    print(f"batches of {config.global_batch_size} at {config.size} pixels, {threads} threads, {num_cores()} cores\n")
+    print(
+        f"{index.root}: {index.num_samples} images, {index.samples['length'].mean() / 1e3:.0f} kB "
+        f"each on average"
+    )
+    print(
+        f"batches of {config.global_batch_size} at {config.size} pixels, {threads} threads, "
+        f"{num_cores()} cores\n"
+    )
     print(f"first batch  {1e3 * first_batch:8.0f} ms")
     for name, one in (("first pass ", cold), ("second pass", warm)):
         print(
-            f"{name}  {one.images_per_second:8.0f} images/s, {one.cpu_us:.0f} us of CPU an image, {one.images} images"
+            f"{name}  {one.images_per_second:8.0f} images/s, {one.cpu_us:.0f} us of CPU an image, "
+            f"{one.images} images"
         )
-    print(f"memory       {(own - own_before) / MB:8.0f} MB of its own, {(mapped - mapped_before) / MB:.0f} MB mapped\n")
+    print(
+        f"memory       {(own - own_before) / MB:8.0f} MB of its own, "
+        f"{(mapped - mapped_before) / MB:.0f} MB mapped\n"
+    )
     print("us of CPU an image, one thread alone:")
     for name, meaning in STAGES.items():
         print(f"{name:11s}  {stages[name]:8.1f}  {meaning}")

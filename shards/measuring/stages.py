@@ -70,7 +70,8 @@ def stage_times(loader: Loader, num_steps: int) -> dict[str, float]:
                 return members
 
         def _fill_random(self, *what: Any) -> None:
-            with clock("collate" if self.resident is None else "resize"):  # without it the tile decoder resizes
+            # without it the tile decoder resizes
+            with clock("collate" if self.resident is None else "resize"):
                 super()._fill_random(*what)
 
         def _fill_windows(self, *what: Any) -> None:
@@ -81,7 +82,9 @@ def stage_times(loader: Loader, num_steps: int) -> dict[str, float]:
             with clock("resize"):
                 super()._fill_views(*what)
 
-    maker = TimedMaker(loader.maker.index, loader.maker.plan, loader.maker.view, loader.maker.resident)
+    maker = TimedMaker(
+        loader.maker.index, loader.maker.plan, loader.maker.view, loader.maker.resident
+    )
     maker.make(0, 0)
     clock.seconds.clear()
     for step in range(num_steps):

@@ -1,4 +1,6 @@
-"""What every page that Tarmac writes shares: one stylesheet, templates that escape, pictures inside the file."""
+"""What every page that Tarmac writes shares: one stylesheet, templates that escape, pictures inside
+the file.
+"""
 
 import base64
 import io
@@ -16,13 +18,17 @@ WEBP_QUALITY = 70  # about 3 KB for a photograph, two thirds of a JPEG that look
 
 
 def stylesheet() -> str:
-    """Return page.css, which styles the elements and class names that it lists; goes into a <style>."""
+    """Return page.css, which styles the elements and class names that it lists; goes into a
+    <style>.
+    """
     return files("shards.pages").joinpath("page.css").read_text(encoding="utf-8")
 
 
 @cache
 def environment(package: str) -> jinja2.Environment:
-    """Return the templates of `package`. Autoescape is on: class names, keys and configs come from strangers."""
+    """Return the templates of `package`. Autoescape is on: class names, keys and configs come from
+    strangers.
+    """
     return jinja2.Environment(
         loader=jinja2.PackageLoader(package, ""),
         autoescape=True,
@@ -33,14 +39,18 @@ def environment(package: str) -> jinja2.Environment:
 
 
 def content_policy(script_hashes: Sequence[str] = ()) -> str:
-    """Return the Content-Security-Policy of a page that fetches nothing and runs only the scripts of these hashes."""
+    """Return the Content-Security-Policy of a page that fetches nothing and runs only the scripts
+    of these hashes.
+    """
     scripts = " ".join(f"'{value}'" for value in script_hashes)
     policy = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src 'unsafe-inline'"
     return f"{policy}; script-src {scripts}" if scripts else policy
 
 
 def data_uri(image: np.ndarray, long_side: int = LONG_SIDE) -> str:
-    """Shrink uint8 [H, W, 3] RGB to at most `long_side`, never enlarge it, and return a WebP data URI."""
+    """Shrink uint8 [H, W, 3] RGB to at most `long_side`, never enlarge it, and return a WebP data
+    URI.
+    """
     buffer = io.BytesIO()
     Image.fromarray(shrunk(image, long_side)).save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,8 +1,9 @@
-"""Figures in the looks of the pages: inline SVG that follows a page from light to dark, and PNG for paper.
+"""Figures in the looks of the pages: inline SVG that follows a page from light to dark, and PNG for
+paper.
 
-A figure is drawn in a `Palette`: `PAPER`, whose colours no figure uses otherwise. `svg` replaces each by the CSS
-variable of shards/pages/page.css, so that one SVG serves both colour schemes. Text stays text: it takes the page's
-font, can be searched, and costs a few bytes.
+A figure is drawn in a `Palette`: `PAPER`, whose colours no figure uses otherwise. `svg` replaces
+each by the CSS variable of shards/pages/page.css, so that one SVG serves both colour schemes. Text
+stays text: it takes the page's font, can be searched, and costs a few bytes.
 """
 
 import html
@@ -32,13 +33,18 @@ class Palette:
     bad: str
 
 
-PAPER = Palette("#000001", "#444445", "#d0d0d1", "#1c67c4", "#b4530b", "#bd2130")  # no named or default colours
+# no named or default colours
+PAPER = Palette("#000001", "#444445", "#d0d0d1", "#1c67c4", "#b4530b", "#bd2130")
 
 
-def empty_figure(palette: Palette, xlabel: str, ylabel: str, width: float = 4.2, height: float = 2.6) -> Figure:
-    """Return a figure of one axes, `width` x `height` inches. pyplot knows nothing of it: nothing to close.
+def empty_figure(
+    palette: Palette, xlabel: str, ylabel: str, width: float = 4.2, height: float = 2.6
+) -> Figure:
+    """Return a figure of one axes, `width` x `height` inches. pyplot knows nothing of it: nothing
+    to close.
 
-    4.2 inches are 403 CSS pixels: a phone shrinks the text by little, a desktop enlarges it by a quarter.
+    4.2 inches are 403 CSS pixels: a phone shrinks the text by little, a desktop enlarges it by a
+    quarter.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
@@ -59,7 +65,9 @@ def add_legend(axes: Axes, palette: Palette, **where: Any) -> None:
 
 
 def fix_layout(figure: Figure) -> None:
-    """Lay a figure out now and for good: each output would do it again, which is half of the time of drawing one."""
+    """Lay a figure out now and for good: each output would do it again, which is half of the time
+    of drawing one.
+    """
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -69,10 +77,13 @@ def fix_layout(figure: Figure) -> None:
 def svg(figure: Figure, name: str, title: str) -> Markup:
     """Draw a figure of palette `PAPER` for inlining: no fixed size, ids that begin with `name`.
 
-    The <svg> says in data-x0, data-x1, data-y0 and data-y1 where, in its own units, 0 and 1 of its axes are.
+    The <svg> says in data-x0, data-x1, data-y0 and data-y1 where, in its own units, 0 and 1 of its
+    axes are.
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify": True}):
+    with matplotlib.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": name, "path.simplify": True}
+    ):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -80,8 +91,12 @@ def svg(figure: Figure, name: str, title: str) -> Markup:
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     text = re.sub(r"[ \t]*\n[ \t]*", "\n", text)
-    head = f'<svg class="plot" role="img" aria-label="{html.escape(title)}" {_place_of_axes(figure)}'
-    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f"{head} {found[1]}>", text, count=1)
+    head = (
+        f'<svg class="plot" role="img" aria-label="{html.escape(title)}" {_place_of_axes(figure)}'
+    )
+    text = re.sub(
+        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f"{head} {found[1]}>", text, count=1
+    )
     for colour, stand_in in asdict(PAPER).items():
         text = text.replace(stand_in, f"var(--{colour})")
     return Markup(text)  # matplotlib's own output, which escapes the text that it is given
@@ -98,5 +113,7 @@ def _place_of_axes(figure: Figure) -> str:
 def png(figure: Figure) -> bytes:
     """Draw a figure of palette `PAPER` on white at 200 dots per inch. Same figure, same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        buffer, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
+    )
     return buffer.getvalue()

@@ -14,7 +14,9 @@ def plain(text: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Tell what can be written as UTF-8: of a folder's name that is in another encoding Python makes odd characters."""
+    """Tell what can be written as UTF-8: of a folder's name that is in another encoding Python
+    makes odd characters.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -14,15 +14,21 @@ _AGAIN = "run the same preprocess.shard command again"
 
 
 def restoring(index: DatasetIndex) -> str:
-    """Say how to repair a split with an unreadable sample: a split indexed in place is another writer's."""
+    """Say how to repair a split with an unreadable sample: a split indexed in place is another
+    writer's.
+    """
     if index.in_place:
-        return f"restore the tar that the shard is a link to, or {_AGAIN} to index what is there now"
+        return (
+            f"restore the tar that the shard is a link to, or {_AGAIN} to index what is there now"
+        )
     return f"{_AGAIN} to restore the shard"
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A sample that could not be read: its row in the index, the path of its shard, its key and why."""
+    """A sample that could not be read: its row in the index, the path of its shard, its key and
+    why.
+    """
 
     id: int
     shard: str
@@ -35,10 +41,11 @@ class Skipped:
 
 
 class Watch:
-    """Handles errors of the samples that one thread reads, one after the other: `with watch.over(id, row): ...`.
+    """Handles errors of the samples that one thread reads, one after the other: `with
+    watch.over(id, row): ...`.
 
-    A SampleError gets shard, key and remedy and goes on up, or with `skip` is noted in `bad`, by id, and ends here.
-    `num_seen` and `where` tell another thread how far this one is.
+    A SampleError gets shard, key and remedy and goes on up, or with `skip` is noted in `bad`, by
+    id, and ends here. `num_seen` and `where` tell another thread how far this one is.
     """
 
     def __init__(self, index: DatasetIndex, skip: bool) -> None:
@@ -73,27 +80,40 @@ class Watch:
         return True
 
     def where(self) -> str:
-        """Name the sample that is being read, or before the first of a batch the file that says where samples are."""
-        return f"{self._index.root / SAMPLES_NAME}" if self._id < 0 else self._skipped("").line().removesuffix(": ")
+        """Name the sample that is being read, or before the first of a batch the file that says
+        where samples are.
+        """
+        return (
+            f"{self._index.root / SAMPLES_NAME}"
+            if self._id < 0
+            else self._skipped("").line().removesuffix(": ")
+        )
 
     def _skipped(self, reason: str) -> Skipped:
         number = int(self._row["shard"])
         shards = self._index.shards
         path = self._index.root / shards[number].name if number < len(shards) else self._index.root
-        return Skipped(self._id, str(path), self._row["key"].decode("ascii", "backslashreplace"), reason)
+        return Skipped(
+            self._id, str(path), self._row["key"].decode("ascii", "backslashreplace"), reason
+        )
 
 
 def most_skipped(num_samples: int) -> int:
-    """Tell how many samples of a split may be skipped in an epoch: one in a hundred, and always one."""
+    """Tell how many samples of a split may be skipped in an epoch: one in a hundred, and always
+    one.
+    """
     return max(1, num_samples // 100)
 
 
 def check_skipped(num_skipped: int, index: DatasetIndex, latest: Sequence[Skipped]) -> None:
-    """Raise SampleError where more samples were skipped than is tolerated; `latest` are those just skipped."""
+    """Raise SampleError where more samples were skipped than is tolerated; `latest` are those just
+    skipped.
+    """
     most = most_skipped(index.num_samples)
     if num_skipped > most:
         last = f"{latest[-1].line()}; " if latest else f"{index.root}: "
         raise SampleError(
-            f"{last}{num_skipped} samples of {index.num_samples} were bad, {most} at most are skipped: "
+            f"{last}{num_skipped} samples of {index.num_samples} were bad, {most} at most are "
+            f"skipped: "
             f"python -m preprocess.verify {index.root} finds them all"
         )

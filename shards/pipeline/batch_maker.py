@@ -25,7 +25,8 @@ from shards.sampler import Plan, World
 
 
 class BatchMaker:
-    """Make the batches of one rank. With `resident` images are decoded once, and cropped from there.
+    """Make the batches of one rank. With `resident` images are decoded once, and cropped from
+    there.
 
     `pinned` is for batches that a GPU fetches: such memory costs the process a CUDA context.
     """
@@ -52,7 +53,9 @@ class BatchMaker:
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
         self.ring = PinnedRing(shape) if pinned else Ring(shape)
         self._local = threading.local()
-        self._colour = mean_colour(index)[: self.num_channels] if view.cutout else np.empty(0, np.uint8)
+        self._colour = (
+            mean_colour(index)[: self.num_channels] if view.cutout else np.empty(0, np.uint8)
+        )
 
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for, on two samples."""
@@ -98,7 +101,9 @@ class BatchMaker:
     def _without(
         self, ids: np.ndarray, valid: np.ndarray, num_known: int, bad: Mapping[int, Skipped]
     ) -> tuple[np.ndarray, int, tuple[Skipped, ...]]:
-        """Take bad samples out of this rank's part of a batch: what is valid, what is known of it, what is skipped."""
+        """Take bad samples out of this rank's part of a batch: what is valid, what is known of it,
+        what is skipped.
+        """
         is_bad = valid & np.isin(ids, list(bad))
         num_known -= int(self.index.known(ids[is_bad]).sum())
         return valid & ~is_bad, num_known, tuple(bad[number] for number in ids[is_bad].tolist())
@@ -115,12 +120,16 @@ class BatchMaker:
             if not bad:
                 return
         last = next(iter(bad.values())).line()
-        raise SampleError(f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}")
+        raise SampleError(
+            f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}"
+        )
 
     def _share(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Tell this rank's samples int64 [B] of a global batch, which are valid, and the global batch's known labels.
+        """Tell this rank's samples int64 [B] of a global batch, which are valid, and the global
+        batch's known labels.
 
-        Padding repeats samples of the same global batch, so that batch statistics see photographs, not zeros.
+        Padding repeats samples of the same global batch, so that batch statistics see photographs,
+        not zeros.
         """
         global_ids = self.plan.global_ids(epoch, step)
         part = self.plan.local_part(len(global_ids))
@@ -134,7 +143,9 @@ class BatchMaker:
         return [self._reader.member(row, member) for member in range(self.num_members)]
 
     def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> dict[int, Skipped]:
-        """Write this rank's images; return, by id, those that were skipped, whose pixels are anything."""
+        """Write this rank's images; return, by id, those that were skipped, whose pixels are
+        anything.
+        """
         watch = self.watch()
         watch.bad = {}
         decoder = self._decoder()
@@ -144,7 +155,9 @@ class BatchMaker:
         if self.resident is not None:
             for number in self.resident.missing(ids).tolist():
                 with watch.over(number, self.index.samples[number]):
-                    self._still_into(self.resident.image(number), decoder, self.index.samples[number])
+                    self._still_into(
+                        self.resident.image(number), decoder, self.index.samples[number]
+                    )
                     self.resident.keep(number)
         if not view.train:
             self._fill_views(slot, decoder, ids, rows)
@@ -153,7 +166,12 @@ class BatchMaker:
         else:
             self._fill_random(slot, decoder, ids, rows, epoch)
         if view.train and view.cutout:
-            cut_out(slot, draw_holes(ids, view.size, view.cutout, seed, epoch), view.cutout, self._colour)
+            cut_out(
+                slot,
+                draw_holes(ids, view.size, view.cutout, seed, epoch),
+                view.cutout,
+                self._colour,
+            )
         return watch.bad
 
     def _decoder(self) -> Decoder:
@@ -163,20 +181,34 @@ class BatchMaker:
         decoder: Decoder = self._local.decoder
         return decoder
 
-    def _fill_random(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int) -> None:
+    def _fill_random(
+        self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int
+    ) -> None:
         kept = self.resident
-        widths, heights = (rows["width"], rows["height"]) if kept is None else (kept.widths[ids], kept.heights[ids])
-        boxes, flips = random_resized_crops(ids, widths, heights, self.plan.seed, epoch, self.view.scale)
+        widths, heights = (
+            (rows["width"], rows["height"])
+            if kept is None
+            else (kept.widths[ids], kept.heights[ids])
+        )
+        boxes, flips = random_resized_crops(
+            ids, widths, heights, self.plan.seed, epoch, self.view.scale
+        )
         if kept is not None:
             for out, pixels, flip in zip(slot, kept.crops(ids, boxes), flips.tolist(), strict=True):
                 resize_into(out, pixels, flip)
             return
         watch = self.watch()
-        for out, number, row, box, flip in zip(slot, ids.tolist(), rows, boxes.tolist(), flips.tolist(), strict=True):
+        for out, number, row, box, flip in zip(
+            slot, ids.tolist(), rows, boxes.tolist(), flips.tolist(), strict=True
+        ):
             with watch.over(number, row):
-                decoder.crop_bands_into(out, self.read(row), int(row["width"]), int(row["height"]), box, flip)
+                decoder.crop_bands_into(
+                    out, self.read(row), int(row["width"]), int(row["height"]), box, flip
+                )
 
-    def _fill_windows(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int) -> None:
+    def _fill_windows(
+        self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int
+    ) -> None:
         windows = draw_windows(ids, self.view.pad, self.plan.seed, epoch)
         if self.resident is not None:
             pad_crop_into(slot, self.resident.stack(), ids, windows)
@@ -186,7 +218,9 @@ class BatchMaker:
         self._fill_views(self._local.whole, decoder, ids, rows)
         pad_crop_into(slot, self._local.whole, np.arange(len(ids)), windows)
 
-    def _fill_views(self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray) -> None:
+    def _fill_views(
+        self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray
+    ) -> None:
         views = slot.reshape(self.view.num_crops, len(ids), *slot.shape[1:]).swapaxes(0, 1)
         if self.resident is not None:
             views[:] = self.resident.stack()[ids].reshape(views.shape)
@@ -198,7 +232,8 @@ class BatchMaker:
                 self._view_into(out, decoder, row, box)
 
     def _still_into(self, out: np.ndarray, decoder: Decoder, row: np.void) -> None:
-        """Decode what is kept of an image: the one view that is needed of it, or all of it, to crop from.
+        """Decode what is kept of an image: the one view that is needed of it, or all of it, to crop
+        from.
 
         `out` is uint8 [num_crops * size, size, C], or [h, w, C] of the size to keep.
         """
@@ -210,10 +245,14 @@ class BatchMaker:
         else:
             width = int(row["width"])
             height = int(row["height"])
-            resize_into(out, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False)
+            resize_into(
+                out, decoder.bands(self.read(row), width, height, (0, 0, width, height)), False
+            )
 
     def _view_into(self, out: np.ndarray, decoder: Decoder, row: np.void, box: np.ndarray) -> None:
-        """Write what evaluation sees of one image: uint8 [1 or 5, size, size, C]. `box` is the single view's."""
+        """Write what evaluation sees of one image: uint8 [1 or 5, size, size, C]. `box` is the
+        single view's.
+        """
         members = self.read(row)
         width = int(row["width"])
         height = int(row["height"])
@@ -225,7 +264,9 @@ class BatchMaker:
 
 
 def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:
-    """Make room for decoded images: finished views, or to crop from, of a short side of at most `short_side`."""
+    """Make room for decoded images: finished views, or to crop from, of a short side of at most
+    `short_side`.
+    """
     widths = index.samples["width"]
     heights = index.samples["height"]
     if view.is_fixed:

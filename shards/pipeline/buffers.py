@@ -11,14 +11,17 @@ from shards.errors import DataError
 
 
 class _Lease(np.ndarray):
-    """A view of a slot for one batch. Torch keeps it alive as long as any tensor shares its storage."""
+    """A view of a slot for one batch. Torch keeps it alive as long as any tensor shares its
+    storage.
+    """
 
 
 class Ring:
     """Slots for `images` uint8 [B, H, W, C].
 
-    Invariant: a slot is either free, or being filled by the thread that took it, or lent out; a lent slot becomes free
-    when the last tensor over it is gone, so a kept batch is never overwritten. Slots are made as they are first
+    Invariant: a slot is either free, or being filled by the thread that took it, or lent out; a
+    lent slot becomes free when the last tensor over it is gone, so a kept batch is never
+    overwritten. Slots are made as they are first
     needed: as many as there are batches in flight and in the consumer's hands at the same time.
     """
 
@@ -41,7 +44,9 @@ class Ring:
         self._free.append(slot)
 
     def lend(self, slot: torch.Tensor) -> torch.Tensor:
-        """Make the slot's tensor, uint8 [B, C, H, W] in channels_last memory; its end frees the slot."""
+        """Make the slot's tensor, uint8 [B, C, H, W] in channels_last memory; its end frees the
+        slot.
+        """
         lease = slot.numpy().view(_Lease)
         weakref.finalize(lease, self._free.append, slot).atexit = False
         return torch.from_numpy(lease).permute(0, 3, 1, 2)
@@ -50,13 +55,16 @@ class Ring:
 class PinnedRing(Ring):
     """Slots that a GPU reads: each is a block of torch's own pinned memory, and torch reuses it.
 
-    The last tensor over a slot may be gone while the device has yet to read it: after `images.to("cuda",
-    non_blocking=True)` the host goes on at once. Torch notes which streams copy from its pinned blocks and hands none
-    out before they are done. It knows a block by its storage, so the slot itself is lent, not a view by way of NumPy.
+    The last tensor over a slot may be gone while the device has yet to read it: after
+    `images.to("cuda", non_blocking=True)` the host goes on at once. Torch notes which streams copy
+    from its pinned blocks and hands none out before they are done. It knows a block by its storage,
+    so the slot itself is lent, not a view by way of NumPy.
     """
 
     def take(self) -> torch.Tensor:
-        """Take a block that no stream reads any more, or a new one; torch rounds its size up to a power of two."""
+        """Take a block that no stream reads any more, or a new one; torch rounds its size up to a
+        power of two.
+        """
         return _new_slot(self._shape, pinned=True)
 
     def give_back(self, slot: torch.Tensor) -> None:

@@ -1,4 +1,6 @@
-"""Decoded images that stay in memory: each is decoded when it is first asked for, by whichever process that is."""
+"""Decoded images that stay in memory: each is decoded when it is first asked for, by whichever
+process that is.
+"""
 
 import math
 from collections.abc import Iterator
@@ -10,13 +12,16 @@ from shards.pipeline.shared_memory import shared_memory
 
 
 class Resident:
-    """Pixels uint8 [h, w, C] of N images of known sizes, one copy for all processes of a job on a machine.
+    """Pixels uint8 [h, w, C] of N images of known sizes, one copy for all processes of a job on a
+    machine.
 
-    Invariant: an image whose flag is set is whole. Two processes may decode the same one at the same time: both write
-    the same bytes.
+    Invariant: an image whose flag is set is whole. Two processes may decode the same one at the
+    same time: both write the same bytes.
     """
 
-    def __init__(self, widths: np.ndarray, heights: np.ndarray, channels: int, name: str, num_sharers: int) -> None:
+    def __init__(
+        self, widths: np.ndarray, heights: np.ndarray, channels: int, name: str, num_sharers: int
+    ) -> None:
         self.widths = widths.astype(np.int64)
         self.heights = heights.astype(np.int64)
         self.channels = channels
@@ -25,7 +30,8 @@ class Resident:
             memory = shared_memory(int(ends[-1]), name, num_sharers)
         except DataError as error:
             raise DataError(
-                f"cache ram cannot hold {len(widths):,} images: {error}; give a smaller cache_short_side, or cache none"
+                f"cache ram cannot hold {len(widths):,} images: {error}; give a smaller "
+                f"cache_short_side, or cache none"
             ) from error
         self._is_there = memory[: len(widths)]
         self._pixels = memory
@@ -36,7 +42,9 @@ class Resident:
         return np.unique(numbers[self._is_there[numbers] == 0])
 
     def image(self, number: int) -> np.ndarray:
-        """Give the pixels of an image, uint8 [h, w, C]; where they are not there yet, write them, then `keep`."""
+        """Give the pixels of an image, uint8 [h, w, C]; where they are not there yet, write them,
+        then `keep`.
+        """
         height = int(self.heights[number])
         width = int(self.widths[number])
         end = int(self._ends[number])
@@ -53,21 +61,36 @@ class Resident:
         return self._pixels[len(self.widths) :].reshape(shape)
 
     def crops(self, numbers: np.ndarray, boxes: np.ndarray) -> Iterator[np.ndarray]:
-        """Give crops uint8 [h, w, C] of images that are there: numbers int64 [B], boxes (x, y, w, h) int64 [B, 4].
+        """Give crops uint8 [h, w, C] of images that are there: numbers int64 [B], boxes (x, y, w,
+        h) int64 [B, 4].
 
         Boxes must be inside their images.
         """
         widths = self.widths[numbers]
         (x, y, w, h) = boxes.T
         channels = self.channels
-        starts = self._ends[numbers] - channels * (self.heights[numbers] * widths - (y * widths + x))
-        for start, width, across, down in zip(starts.tolist(), widths.tolist(), w.tolist(), h.tolist(), strict=True):
-            yield np.ndarray((down, across, channels), np.uint8, self._pixels, start, (channels * width, channels, 1))
+        starts = self._ends[numbers] - channels * (
+            self.heights[numbers] * widths - (y * widths + x)
+        )
+        for start, width, across, down in zip(
+            starts.tolist(), widths.tolist(), w.tolist(), h.tolist(), strict=True
+        ):
+            yield np.ndarray(
+                (down, across, channels),
+                np.uint8,
+                self._pixels,
+                start,
+                (channels * width, channels, 1),
+            )
 
 
 def bounded(widths: np.ndarray, heights: np.ndarray, short_side: int) -> tuple[np.ndarray, ...]:
-    """Find the sizes of images shrunk to a short side of at most `short_side` pixels: int64 [N] each."""
+    """Find the sizes of images shrunk to a short side of at most `short_side` pixels: int64 [N]
+    each.
+    """
     widths = widths.astype(np.int64)
     heights = heights.astype(np.int64)
     factor = np.minimum(1.0, short_side / np.minimum(widths, heights))
-    return tuple(np.maximum(1, np.rint(side * factor).astype(np.int64)) for side in (widths, heights))
+    return tuple(
+        np.maximum(1, np.rint(side * factor).astype(np.int64)) for side in (widths, heights)
+    )

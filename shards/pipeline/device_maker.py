@@ -1,4 +1,6 @@
-"""Batches from a split that is on a device as a whole: decoded once, then gathered and augmented there."""
+"""Batches from a split that is on a device as a whole: decoded once, then gathered and augmented
+there.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,11 +30,13 @@ _CHUNK_BYTES = 1 << 24  # decoded on the host before they cross
 class DeviceMaker(BatchMaker):
     """Make the batches of one rank on its device; per batch only sample numbers and boxes cross.
 
-    The whole split is there as uint8 [N, h, w, C]: the finished views (h = num_crops * size), or, to take
-    random-resized crops from, images squeezed into squares of `side` pixels. Boxes are drawn as without the cache, in
-    the pixels of the packed images. Every rank decodes the split for itself.
+    The whole split is there as uint8 [N, h, w, C]: the finished views (h = num_crops * size), or,
+    to take random-resized crops from, images squeezed into squares of `side` pixels. Boxes are
+    drawn as without the cache, in the pixels of the packed images. Every rank decodes the split for
+    itself.
 
-    Work is queued on the stream that was current where `prepare` was called, so who iterates there needs no waiting.
+    Work is queued on the stream that was current where `prepare` was called, so who iterates there
+    needs no waiting.
     """
 
     def __init__(
@@ -50,7 +54,8 @@ class DeviceMaker(BatchMaker):
         self._num_threads = num_threads
         self._stream: torch.cuda.Stream | None = None
         shape = (view.num_crops * view.size, view.size) if view.is_fixed else (side, side)
-        with torch.inference_mode(False):  # made under it, the images could not be written by threads, which are not
+        # made under it, the images could not be written by threads, which are not
+        with torch.inference_mode(False):
             held = _reserve(index, (index.num_samples, *shape, self.num_channels), device)
             self._images, self._labels, self._known = held
         self._is_filled = False
@@ -77,7 +82,9 @@ class DeviceMaker(BatchMaker):
             numbers = self._there(ids)
             is_valid = self._there(valid)
             return Batch(
-                images=self._view_of(numbers if seen is ids else self._there(seen), seen, epoch).permute(0, 3, 1, 2),
+                images=self._view_of(
+                    numbers if seen is ids else self._there(seen), seen, epoch
+                ).permute(0, 3, 1, 2),
                 labels=self._labels[numbers].float(),
                 known=self._known[numbers] & is_valid[:, None],
                 valid=is_valid,
@@ -96,7 +103,9 @@ class DeviceMaker(BatchMaker):
             if len(good):
                 return np.where(np.isin(ids, bad), np.resize(good, len(ids)), ids)
         last = self._bad[int(ids[0])].line()
-        raise SampleError(f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}")
+        raise SampleError(
+            f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}"
+        )
 
     def _view_of(self, numbers: torch.Tensor, ids: np.ndarray, epoch: int) -> torch.Tensor:
         """Give uint8 [num_crops * B, size, size, C]; for training augmented."""
@@ -106,10 +115,14 @@ class DeviceMaker(BatchMaker):
             stills = self._images[numbers].view(len(ids), view.num_crops, view.size, view.size, -1)
             return stills.transpose(0, 1).flatten(0, 1)
         if view.augment == "pad":
-            images = pad_crop(self._images, numbers, self._there(draw_windows(ids, view.pad, seed, epoch)))
+            images = pad_crop(
+                self._images, numbers, self._there(draw_windows(ids, view.pad, seed, epoch))
+            )
         else:
             rows = self.index.samples[ids]
-            boxes, mirrored = random_resized_crops(ids, rows["width"], rows["height"], seed, epoch, view.scale)
+            boxes, mirrored = random_resized_crops(
+                ids, rows["width"], rows["height"], seed, epoch, view.scale
+            )
             sizes = np.stack([rows["width"], rows["height"]] * 2, axis=1)
             scaled = self._there(boxes * (self._images.shape[1] / sizes))
             images = resized_crops(self._images, numbers, scaled, self._there(mirrored), view.size)
@@ -122,8 +135,15 @@ class DeviceMaker(BatchMaker):
         num_samples = self.index.num_samples
         shape = tuple(self._images.shape[1:])
         at_once = max(1, _CHUNK_BYTES // int(np.prod(shape)))
-        quiet = None if self.plan.world.rank % self.plan.world.num_local == 0 else True  # one bar a machine
-        bar = tqdm(total=num_samples, desc=f"decode {self.index.split}", unit="img", leave=False, disable=quiet)
+        # one bar a machine
+        quiet = None if self.plan.world.rank % self.plan.world.num_local == 0 else True
+        bar = tqdm(
+            total=num_samples,
+            desc=f"decode {self.index.split}",
+            unit="img",
+            leave=False,
+            disable=quiet,
+        )
 
         def decode(start: int) -> int:
             rows = self.index.samples[start : start + at_once]
@@ -145,7 +165,8 @@ class DeviceMaker(BatchMaker):
                 pool.shutdown(cancel_futures=True)
                 raise
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # the threads' copies, before another stream reads them
+            # the threads' copies, before another stream reads them
+            torch.cuda.synchronize(self.device)
 
     def _there(self, values: np.ndarray) -> torch.Tensor:
         return copied(torch.from_numpy(values), self.device)
@@ -162,7 +183,9 @@ class DeviceMaker(BatchMaker):
 def device_of(device: Any) -> torch.device:
     """Turn what a user gave into a device. Raises DataError."""
     if device is None:
-        raise DataError("cache is device, but no device is given: give one, such as Loader(device='cuda')")
+        raise DataError(
+            "cache is device, but no device is given: give one, such as Loader(device='cuda')"
+        )
     try:
         return torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -171,17 +194,25 @@ def device_of(device: Any) -> torch.device:
         ) from error
 
 
-def _reserve(index: DatasetIndex, shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Make room for the images of a split, and bring its labels and what is known. Raises DataError without the room.
+def _reserve(
+    index: DatasetIndex, shape: tuple[int, ...], device: torch.device
+) -> tuple[torch.Tensor, ...]:
+    """Make room for the images of a split, and bring its labels and what is known. Raises DataError
+    without the room.
 
-    A GPU is asked for the memory itself, not whether it has it: torch may keep enough that nothing uses any more.
+    A GPU is asked for the memory itself, not whether it has it: torch may keep enough that nothing
+    uses any more.
     """
     remedy = "give a smaller size or cache_short_side, or cache ram or none"
     try:
         if device.type == "cpu":  # where the system would promise more than there is
-            check_room(int(np.prod(shape, dtype=np.int64)) + 2 * index.num_samples * index.num_classes)
+            check_room(
+                int(np.prod(shape, dtype=np.int64)) + 2 * index.num_samples * index.num_classes
+            )
         images = torch.empty(shape, dtype=torch.uint8, device=device)
-        return images, *(torch.from_numpy(values).to(device) for values in (index.labels(), index.known()))
+        return images, *(
+            torch.from_numpy(values).to(device) for values in (index.labels(), index.known())
+        )
     except (DataError, RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise DataError(
             f"{index.root}: cache device cannot hold {index.num_samples:,} images on {device}: "

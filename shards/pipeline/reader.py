@@ -13,19 +13,22 @@ from shards.errors import DataError, SampleError, remedy
 from shards.host.machine import open_files
 from shards.index import DatasetIndex
 
-# An open shard costs a file descriptor and one of a process's 65,530 maps (Linux); several readers share them.
+# An open shard costs a file descriptor and one of a process's 65,530 maps (Linux); several readers
+# share them.
 MIN_OPEN_SHARDS = 512
 MAX_OPEN_SHARDS = 16_384
-# After so many bytes handed out the mapped pages are let go: they stay in the page cache, but no longer count as this
-# process's memory, which would otherwise grow to the size of the dataset. Costs under 1% to map them again.
+# After so many bytes handed out the mapped pages are let go: they stay in the page cache, but no
+# longer count as this process's memory, which would otherwise grow to the size of the dataset.
+# Costs under 1% to map them again.
 MAPPED_BYTES = 32_000_000
 
 
 class ShardReader:
-    """Map shards when first asked for and hand out views of their bytes. Threads may share one; a pickled copy
-    (for worker processes) opens its own maps.
+    """Map shards when first asked for and hand out views of their bytes. Threads may share one; a
+    pickled copy (for worker processes) opens its own maps.
 
-    The lock is held to look a map up, never while a shard is opened: on a network disk that takes milliseconds.
+    The lock is held to look a map up, never while a shard is opened: on a network disk that takes
+    milliseconds.
     """
 
     def __init__(self, index: DatasetIndex) -> None:
@@ -34,32 +37,38 @@ class ShardReader:
         self._first_rows = np.cumsum([0] + [shard.num_samples for shard in index.shards])
         self._max_open = max(MIN_OPEN_SHARDS, open_files(4 * MAX_OPEN_SHARDS) // 4)
         self._handed_out = 0
-        # Shards asked for since pages were let go, and in the round before: a slow thread may touch its view after.
+        # Shards asked for since pages were let go, and in the round before: a slow thread may touch
+        # its view after.
         self._touched: set[int] = set()
         self._touched_before: set[int] = set()
         self._lock = Lock()
 
     def member(self, row: np.void, member: int) -> np.ndarray:
-        """View the bytes of image member number `member` of a row of samples.npy: uint8 [length], read-only.
+        """View the bytes of image member number `member` of a row of samples.npy: uint8 [length],
+        read-only.
 
-        Raises SampleError without shard or key, which the caller knows; DataError where the shard may be well, but the
-        system does not let it be read.
+        Raises SampleError without shard or key, which the caller knows; DataError where the shard
+        may be well, but the system does not let it be read.
         """
         number = int(row["shard"])
         start = int(row["offset"][member])
         length = int(row["length"][member])
         try:
             shard, whole = self._map(number, length)
-            # The file may have been cut short since it was mapped, and touching a page that is gone would end the
-            # process (SIGBUS). Asking for its size costs 0.5 us, without the GIL.
+            # The file may have been cut short since it was mapped, and touching a page that is gone
+            # would end the process (SIGBUS). Asking for its size costs 0.5 us, without the GIL.
             num_bytes = whole.size()
         except FileNotFoundError as error:
             raise SampleError(f"the shard cannot be opened ({error.strerror})") from error
         except OSError as error:  # such as too many open files: no sample is to blame, and none may be skipped for it
             path = self.index.shard_path(number)
-            raise DataError(f"{path}: the shard cannot be read ({error.strerror}); {remedy(error)}") from error
+            raise DataError(
+                f"{path}: the shard cannot be read ({error.strerror}); {remedy(error)}"
+            ) from error
         if start + length > num_bytes:
-            raise SampleError(f"bytes {start} to {start + length} are beyond the {num_bytes} bytes of the shard")
+            raise SampleError(
+                f"bytes {start} to {start + length} are beyond the {num_bytes} bytes of the shard"
+            )
         return shard[start : start + length]
 
     def _map(self, number: int, length: int) -> tuple[np.ndarray, mmap.mmap]:
@@ -74,7 +83,8 @@ class ShardReader:
                 return mapped
         opened = self._open(number)
         with self._lock:
-            mapped = self._maps.setdefault(number, opened)  # another thread may have been first: ours is closed then
+            # another thread may have been first: ours is closed then
+            mapped = self._maps.setdefault(number, opened)
             self._touched.add(number)
             if len(self._maps) > self._max_open:
                 self._maps.popitem(last=False)  # unmapped when the last view of it goes
@@ -89,10 +99,14 @@ class ShardReader:
         return np.frombuffer(whole, np.uint8), whole
 
     def _check(self, file: BinaryIO, number: int) -> None:
-        """See that a shard is the one that samples.npy was made of: the tar names its first and last sample."""
+        """See that a shard is the one that samples.npy was made of: the tar names its first and
+        last sample.
+        """
         size = os.fstat(file.fileno()).st_size
         if size != self.index.shards[number].num_bytes:
-            raise SampleError(f"the shard has {size} bytes, the index says {self.index.shards[number].num_bytes}")
+            raise SampleError(
+                f"the shard has {size} bytes, the index says {self.index.shards[number].num_bytes}"
+            )
         if self.index.in_place:  # of another writer, who names members otherwise
             return
         rows = self.index.samples[self._first_rows[number] : self._first_rows[number + 1]]
@@ -104,13 +118,15 @@ class ShardReader:
             header = file.read(BLOCK)
             if header[:100].rstrip(b"\0") != name[:100] or header[124:135] != b"%011o" % length:
                 raise SampleError(
-                    f"the shard has no {name.decode('ascii', 'backslashreplace')} of {length} bytes at {start}: "
+                    f"the shard has no {name.decode('ascii', 'backslashreplace')} of {length} "
+                    f"bytes at {start}: "
                     "it is not the one that the index was made of"
                 )
 
     def _let_go(self) -> None:
         self._handed_out = 0
-        if hasattr(mmap, "MADV_DONTNEED"):  # views stay good: their pages are mapped again when touched
+        # views stay good: their pages are mapped again when touched
+        if hasattr(mmap, "MADV_DONTNEED"):
             for number in self._maps.keys() & (self._touched | self._touched_before):
                 self._maps[number][1].madvise(mmap.MADV_DONTNEED)
         self._touched_before = self._touched

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from shards.choices import CROP_SHARE, CROP_SHARES, Augmentation, CacheName, check_augmentation, check_scale
+from shards.choices import (
+    CROP_SHARE,
+    CROP_SHARES,
+    Augmentation,
+    CacheName,
+    check_augmentation,
+    check_scale,
+)
 from shards.decode.five_crop import NUM_CROPS
 from shards.errors import DataError
 
@@ -12,15 +19,18 @@ from shards.errors import DataError
 class View:
     """What is seen of each image, `size` pixels across.
 
-    In training a random-resized crop, of a share of the area within `scale`, and half of them mirrored. In evaluation
-    the centre, or with `five_crops` the centre and the four corners; `crop_share` is the share of the short side that
-    is seen: 0.875, or 1 with `augment="pad"`, where not given.
+    In training a random-resized crop, of a share of the area within `scale`, and half of them
+    mirrored. In evaluation the centre, or with `five_crops` the centre and the four corners;
+    `crop_share` is the share of the short side that is seen: 0.875, or 1 with `augment="pad"`,
+    where not given.
 
-    `augment="pad"`, for small images, takes all of an image that is `size` pixels wide and high (of others the centre,
-    its short side resized to `size`): in training padded by `pad` reflected pixels, cropped and flipped, in evaluation
-    as it is. `cutout` cuts a square of so many pixels out of each training image.
+    `augment="pad"`, for small images, takes all of an image that is `size` pixels wide and high (of
+    others the centre, its short side resized to `size`): in training padded by `pad` reflected
+    pixels, cropped and flipped, in evaluation as it is. `cutout` cuts a square of so many pixels
+    out of each training image.
 
-    Of a multispectral set images have C channels, red, green and blue first; `bands="rgb"` reads these only.
+    Of a multispectral set images have C channels, red, green and blue first; `bands="rgb"` reads
+    these only.
     """
 
     size: int = 224
@@ -38,7 +48,9 @@ class View:
             raise DataError(f"size is {self.size}: give at least 1")
         check_augmentation(self.augment, self.size, self.pad, self.cutout)
         if not 0 < self.share_seen <= 1:
-            raise DataError(f"crop_share is {self.crop_share}: give a share of the short side, 0 < share <= 1")
+            raise DataError(
+                f"crop_share is {self.crop_share}: give a share of the short side, 0 < share <= 1"
+            )
         if self.five_crops and self.train:
             raise DataError("five_crops is for evaluation: give train=False, or leave it out")
         if self.bands not in ("all", "rgb"):
@@ -65,10 +77,10 @@ class View:
 class Cache:
     """Where decoded images are kept: nowhere, in memory or on the device.
 
-    `kind="ram"` decodes each image once, at a short side of at most `short_side` pixels (0: the view's size / 0.875),
-    and takes all later crops from memory, which the ranks of a machine share; evaluation and `augment="pad"` keep
-    finished views. `kind="device"` keeps them on the loader's `device`, to crop from as squares of `short_side`
-    pixels, and makes the batches there.
+    `kind="ram"` decodes each image once, at a short side of at most `short_side` pixels (0: the
+    view's size / 0.875), and takes all later crops from memory, which the ranks of a machine share;
+    evaluation and `augment="pad"` keep finished views. `kind="device"` keeps them on the loader's
+    `device`, to crop from as squares of `short_side` pixels, and makes the batches there.
     """
 
     kind: CacheName = "none"
@@ -78,10 +90,17 @@ class Cache:
         if self.kind not in get_args(CacheName):
             raise DataError(f"cache is {self.kind!r}: give none, ram or device")
         if self.short_side < 0:
-            raise DataError(f"cache_short_side is {self.short_side}: give pixels, or 0 for size / {CROP_SHARE}")
+            raise DataError(
+                f"cache_short_side is {self.short_side}: give pixels, or 0 for size / {CROP_SHARE}"
+            )
 
     def side_for(self, view: View) -> int:
-        """Return the short side that images are kept at. Raises DataError where the view leaves no choice of it."""
+        """Return the short side that images are kept at. Raises DataError where the view leaves no
+        choice of it.
+        """
         if self.short_side and view.augment == "pad":
-            raise DataError(f"cache_short_side is {self.short_side}: augment pad keeps images at their size; leave it")
+            raise DataError(
+                f"cache_short_side is {self.short_side}: augment pad keeps images at their size; "
+                f"leave it"
+            )
         return self.short_side or round(view.size / CROP_SHARE)

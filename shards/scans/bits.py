@@ -1,4 +1,6 @@
-"""Bits of a JPEG's entropy-coded segments, read one Huffman symbol after another. Compiled, bounds kept."""
+"""Bits of a JPEG's entropy-coded segments, read one Huffman symbol after another. Compiled, bounds
+kept.
+"""
 
 from typing import Any
 
@@ -15,7 +17,9 @@ PADDING = 3
 
 
 def new_state() -> np.ndarray:
-    """Make the state of a bit reader at the start of a scan; the last number is for who reads progressive scans."""
+    """Make the state of a bit reader at the start of a scan; the last number is for who reads
+    progressive scans.
+    """
     return np.zeros(5, np.int64)
 
 
@@ -26,9 +30,11 @@ def left_over(state: np.ndarray, end: int) -> int:
 
 @compiled()
 def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Expand a DHT table (16 counts, symbols) to uint16 [65536]: the next 16 bits tell code length << 8 | symbol.
+    """Expand a DHT table (16 counts, symbols) to uint16 [65536]: the next 16 bits tell code length
+    << 8 | symbol.
 
-    Entry 0 means that no code starts so. Returns an empty array where the counts are no prefix code.
+    Entry 0 means that no code starts so. Returns an empty array where the counts are no prefix
+    code.
     """
     table = np.zeros(65536, np.uint16)
     code = 0
@@ -48,7 +54,9 @@ def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 @compiled(inline="always")
 def fill(data: np.ndarray, state: np.ndarray) -> None:
-    """Have at least 32 bits in the buffer; past a marker or the end they are zeros, counted as padding."""
+    """Have at least 32 bits in the buffer; past a marker or the end they are zeros, counted as
+    padding.
+    """
     while state[COUNT] <= 32:
         pos = state[POS]
         byte = np.int64(0)

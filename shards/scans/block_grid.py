@@ -10,7 +10,8 @@ class Grid:
     """Where the blocks of a frame are: they are numbered in the order of one interleaved scan."""
 
     def __init__(self, width: int, height: int, factors: list[tuple[int, int]]) -> None:
-        """Lay out `width` x `height` pixels; `factors` are each component's horizontal and vertical sampling.
+        """Lay out `width` x `height` pixels; `factors` are each component's horizontal and vertical
+        sampling.
 
         Raises ValueError for more blocks than are allowed in an MCU, or read at all.
         """
@@ -23,7 +24,8 @@ class Grid:
         if per_mcu > _MAX_BLOCKS_OF_MCU or 64 * self.num_blocks > _MAX_COEFFICIENTS:
             raise ValueError("too many blocks")
         self._mcus = []  # of each component: blocks [MCUs, blocks of the component in an MCU]
-        self._planes = []  # the same as rows and columns of the image, without the padding at its edges
+        # the same as rows and columns of the image, without the padding at its edges
+        self._planes = []
         numbers = np.arange(self.num_blocks).reshape(rows, columns, per_mcu)
         at = 0
         for h, v in factors:
@@ -34,7 +36,9 @@ class Grid:
             at += h * v
 
     def order(self, components: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """List a scan's blocks in its order, and for each block of an MCU which of the scan's components it is of."""
+        """List a scan's blocks in its order, and for each block of an MCU which of the scan's
+        components it is of.
+        """
         if len(components) == 1:
             return self._planes[components[0]].ravel(), np.zeros(1, np.int64)
         mcus = [self._mcus[component] for component in components]
@@ -42,7 +46,9 @@ class Grid:
         return np.concatenate(mcus, axis=1).ravel(), of_mcu
 
     def fill_padding(self, coefficients: np.ndarray) -> None:
-        """Give padding blocks, which scans of one component leave out, the DC of the block before, as libjpeg does."""
+        """Give padding blocks, which scans of one component leave out, the DC of the block before,
+        as libjpeg does.
+        """
         source = np.zeros(self.num_blocks, np.int64)
         for plane in self._planes:
             source[plane] = plane

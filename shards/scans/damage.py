@@ -1,7 +1,9 @@
-"""Say whether every block of a JPEG is there: for packing, indexing in place, verifying and predicting.
+"""Say whether every block of a JPEG is there: for packing, indexing in place, verifying and
+predicting.
 
-libjpeg warns of lost blocks, and of harmless faults as well (bytes before a marker, no EOI at the end). Where it warns,
-all scans are read here to their last bit, which distinguishes the two. It costs a second decoding, but only then.
+libjpeg warns of lost blocks, and of harmless faults as well (bytes before a marker, no EOI at the
+end). Where it warns, all scans are read here to their last bit, which distinguishes the two. It
+costs a second decoding, but only then.
 """
 
 import re
@@ -15,7 +17,16 @@ from shards.disk.format import TILES_NAME
 from shards.errors import DamagedError, one_line
 from shards.scans.bits import BUFFER, COUNT, PADDING, left_over, new_state
 from shards.scans.block_grid import Grid
-from shards.scans.headers import AFTER_SCAN, Headers, layout, read_scan, read_segments, scans_of, segments_of, tables_of
+from shards.scans.headers import (
+    AFTER_SCAN,
+    Headers,
+    layout,
+    read_scan,
+    read_segments,
+    scans_of,
+    segments_of,
+    tables_of,
+)
 from shards.scans.progressive import follows, new_known, read_blocks, what_is_missing
 from shards.scans.sequential import read_coefficients
 
@@ -23,15 +34,20 @@ _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff])")  # as libjpeg finds it, over w
 _SOS = 0xDA
 _EOI = 0xD9
 _WITHOUT_PAYLOAD = (0x01, *range(0xD0, 0xD9))  # TEM, RST, SOI
-_METADATA = (*range(0xE1, 0xEE), 0xEF, 0xFE)  # not those of JFIF and Adobe, which say what the colours are
+# not those of JFIF and Adobe, which say what the colours are
+_METADATA = (*range(0xE1, 0xEE), 0xEF, 0xFE)
 
 UNKNOWN_SAMPLING = "subsampling"  # TurboJPEG refuses to decode it, whole or not
 
 
-def decode_whole(data: bytes | np.ndarray, colours: str, accept_damaged: bool = False, **how: Any) -> np.ndarray:
-    """Decode with simplejpeg and its options: uint8 [height, width, channels]. Harmless faults are passed over.
+def decode_whole(
+    data: bytes | np.ndarray, colours: str, accept_damaged: bool = False, **how: Any
+) -> np.ndarray:
+    """Decode with simplejpeg and its options: uint8 [height, width, channels]. Harmless faults are
+    passed over.
 
-    Raises DamagedError where pixels are lost, unless they are accepted, and ValueError for what is no JPEG.
+    Raises DamagedError where pixels are lost, unless they are accepted, and ValueError for what is
+    no JPEG.
     """
     encoded = data if isinstance(data, bytes) else data.tobytes()
     try:
@@ -40,7 +56,8 @@ def decode_whole(data: bytes | np.ndarray, colours: str, accept_damaged: bool = 
     except ValueError as error:
         why = None if accept_damaged else damage(encoded, one_line(error))
         if why is None:
-            return simplejpeg.decode_jpeg(clean(encoded), colours, strict=False, **how)  # its headers have to be clean
+            # its headers have to be clean
+            return simplejpeg.decode_jpeg(clean(encoded), colours, strict=False, **how)
     if why is not None:
         raise DamagedError(why)
     return pixels
@@ -49,7 +66,8 @@ def decode_whole(data: bytes | np.ndarray, colours: str, accept_damaged: bool = 
 def decode_stored(data: np.ndarray, colours: str, **how: Any) -> np.ndarray:
     """Decode an image of a shard, uint8 [bytes], as `decode_whole` does.
 
-    What the packer wrote is refused with any fault: it had none. Another writer's file may have harmless ones.
+    What the packer wrote is refused with any fault: it had none. Another writer's file may have
+    harmless ones.
     """
     try:
         return simplejpeg.decode_jpeg(data, colours, **how)
@@ -72,8 +90,14 @@ def damage(data: bytes, warning: str) -> str | None:
         if not payload:
             return warning
         if headers.progressive or payload[0] < len(headers.components):
-            grid = Grid(headers.width, headers.height, [(c.horizontal, c.vertical) for c in headers.components])
-            read = read_blocks(grid, scans_of(headers, mended, segments, payload), headers.progressive, _is_filled)
+            grid = Grid(
+                headers.width,
+                headers.height,
+                [(c.horizontal, c.vertical) for c in headers.components],
+            )
+            read = read_blocks(
+                grid, scans_of(headers, mended, segments, payload), headers.progressive, _is_filled
+            )
             return read if isinstance(read, str) else None
         return _of_one_scan(headers, mended, payload)
     except (IndexError, struct.error, ValueError, StopIteration, RuntimeError):
@@ -81,7 +105,9 @@ def damage(data: bytes, warning: str) -> str | None:
 
 
 def lacking(data: bytes) -> str | None:
-    """Say that a JPEG lacks scans though libjpeg warns of nothing: it decodes, but blurred or without colour."""
+    """Say that a JPEG lacks scans though libjpeg warns of nothing: it decodes, but blurred or
+    without colour.
+    """
     identifiers = b""
     progressive = False
     number = 0
@@ -106,7 +132,8 @@ def lacking(data: bytes) -> str | None:
 
 
 def clean(data: bytes) -> bytes:
-    """Copy a JPEG without metadata, bytes between segments and what follows the image, with EOI at its end.
+    """Copy a JPEG without metadata, bytes between segments and what follows the image, with EOI at
+    its end.
 
     Raises ValueError for what does not begin as one.
     """
@@ -157,7 +184,8 @@ def _of_one_scan(headers: Headers, data: bytes, payload: bytes) -> str | None:
 
 
 def _is_filled(scan: np.ndarray, state: np.ndarray) -> bool:
-    """Tell whether the byte that the last block ends in is filled up with ones, as at the end of a whole scan.
+    """Tell whether the byte that the last block ends in is filled up with ones, as at the end of a
+    whole scan.
 
     Where blocks before were damaged it is so in one of four cases.
     """
@@ -166,8 +194,12 @@ def _is_filled(scan: np.ndarray, state: np.ndarray) -> bool:
     return (int(state[BUFFER]) >> int(state[PADDING]) >> (unread - unread % 8)) & ones == ones
 
 
-def _goes_on(scan: np.ndarray, state: np.ndarray, blocks: np.ndarray, dc: np.ndarray, ac: np.ndarray) -> bool:
-    """Tell whether what is left after the last block are more blocks, to the last bit: others must be lost then."""
+def _goes_on(
+    scan: np.ndarray, state: np.ndarray, blocks: np.ndarray, dc: np.ndarray, ac: np.ndarray
+) -> bool:
+    """Tell whether what is left after the last block are more blocks, to the last bit: others must
+    be lost then.
+    """
     while left_over(state, len(scan)):
         *_, end = read_coefficients(scan, 1, 0, blocks, dc, ac, state)
         if end < 0 or state[PADDING] > state[COUNT]:

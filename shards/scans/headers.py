@@ -32,7 +32,8 @@ class Headers:
     width: int = 0
     height: int = 0
     components: list[Component] = field(default_factory=list)
-    quantisation: dict[int, bytes] = field(default_factory=dict)  # table -> precision/id byte and its values
+    # table -> precision/id byte and its values
+    quantisation: dict[int, bytes] = field(default_factory=dict)
     dc: dict[int, np.ndarray] = field(default_factory=dict)
     ac: dict[int, np.ndarray] = field(default_factory=dict)
     interval: int = 0
@@ -47,7 +48,9 @@ class Headers:
         return [component.identifier for component in self.components]
 
 
-def scans_of(headers: Headers, data: bytes, segments: Iterator[tuple[int, int, int]], payload: bytes) -> Iterator[Scan]:
+def scans_of(
+    headers: Headers, data: bytes, segments: Iterator[tuple[int, int, int]], payload: bytes
+) -> Iterator[Scan]:
     """Yield the scan whose SOS has this payload and all after it."""
     while payload:
         members = read_scan(headers, payload)
@@ -61,7 +64,9 @@ def scans_of(headers: Headers, data: bytes, segments: Iterator[tuple[int, int, i
 
 
 def segments_of(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start, end) of the payload of each segment; after an SOS (0, start, end) of what is coded."""
+    """Yield (marker, start, end) of the payload of each segment; after an SOS (0, start, end) of
+    what is coded.
+    """
     if data[:2] != b"\xff\xd8":
         raise ValueError("no SOI")
     at = 2
@@ -88,7 +93,9 @@ def segments_of(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def read_segments(headers: Headers, data: bytes, segments: Iterator[tuple[int, int, int]]) -> bytes:
-    """Read the segments up to and with the next SOS; return its payload, nothing where the image ends before."""
+    """Read the segments up to and with the next SOS; return its payload, nothing where the image
+    ends before.
+    """
     for marker, start, end in segments:
         payload = data[start:end]
         if marker in (*_BASELINE, _PROGRESSIVE):
@@ -112,7 +119,13 @@ def read_segments(headers: Headers, data: bytes, segments: Iterator[tuple[int, i
 
 def _read_frame(headers: Headers, payload: bytes) -> None:
     precision, headers.height, headers.width, count = struct.unpack_from(">BHHB", payload)
-    if precision != 8 or not 1 <= count <= 4 or not headers.height or not headers.width or headers.components:
+    if (
+        precision != 8
+        or not 1 <= count <= 4
+        or not headers.height
+        or not headers.width
+        or headers.components
+    ):
         raise ValueError("frame")
     for i in range(count):
         identifier, sampling, table = payload[6 + 3 * i : 9 + 3 * i]
@@ -149,7 +162,9 @@ def _read_codes(headers: Headers, payload: bytes) -> None:
 
 
 def read_scan(headers: Headers, payload: bytes) -> list[int]:
-    """Take the table numbers of a scan; return which components of the frame it has, in the frame's order."""
+    """Take the table numbers of a scan; return which components of the frame it has, in the frame's
+    order.
+    """
     if not payload[0] or len(payload) != 4 + 2 * payload[0]:
         raise ValueError("SOS")
     identifiers = headers.named

@@ -1,7 +1,9 @@
-"""Read a JPEG of several scans, progressive or not, into its coefficients: what the writer of tiles needs.
+"""Read a JPEG of several scans, progressive or not, into its coefficients: what the writer of tiles
+needs.
 
-ITU-T T.81, annexes F and G. Stricter than libjpeg: what it would only warn of is damage here, and so is a bit of a
-coefficient that no scan brings, since decoders then smooth the blocks. Compiled, bounds kept.
+ITU-T T.81, annexes F and G. Stricter than libjpeg: what it would only warn of is damage here, and
+so is a bit of a coefficient that no scan brings, since decoders then smooth the blocks. Compiled,
+bounds kept.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +28,8 @@ from shards.scans.bits import (
 )
 from shards.scans.block_grid import Grid
 
-_RUN = 4  # a bit reader's state has one more here: blocks that are still to skip, as an end-of-band run says
+# a bit reader's state has one more here: blocks that are still to skip, as an end-of-band run says
+_RUN = 4
 _MAX_SCANS = 100  # libjpeg writes 10
 _MAX_AC_CATEGORY = 10
 _MAX_LOW = 9  # the highest bit of such a coefficient
@@ -36,10 +39,10 @@ _MAX_LOW = 9  # the highest bit of such a coefficient
 class Scan:
     """A scan and what is in force for it.
 
-    `band` is its first and last coefficient (zigzag), then the bit from which it takes these, 0 for the first time,
-    and to which. `components` are numbers in the frame, `interval` is in MCUs, 0 for none. `dc` and `ac` uint16
-    [components of the scan, 65536] are decoding tables, without rows where not needed. `data` uint8 [bytes] is all
-    up to the next marker that is not RST.
+    `band` is its first and last coefficient (zigzag), then the bit from which it takes these, 0 for
+    the first time, and to which. `components` are numbers in the frame, `interval` is in MCUs, 0
+    for none. `dc` and `ac` uint16 [components of the scan, 65536] are decoding tables, without rows
+    where not needed. `data` uint8 [bytes] is all up to the next marker that is not RST.
     """
 
     components: list[int]
@@ -53,9 +56,11 @@ class Scan:
 def read_scans(
     grid: Grid, scans: Iterable[Scan], progressive: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Read all scans: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens]; None if damaged.
+    """Read all scans: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens];
+    None if damaged.
 
-    The blocks are in the order of one interleaved scan, and the tokens are those of `sequential.read_coefficients`.
+    The blocks are in the order of one interleaved scan, and the tokens are those of
+    `sequential.read_coefficients`.
     """
     coefficients = read_blocks(grid, scans, progressive, lambda data, state: False)
     if isinstance(coefficients, str):
@@ -65,11 +70,15 @@ def read_scans(
 
 
 def read_blocks(
-    grid: Grid, scans: Iterable[Scan], progressive: bool, may_follow: Callable[[np.ndarray, np.ndarray], bool]
+    grid: Grid,
+    scans: Iterable[Scan],
+    progressive: bool,
+    may_follow: Callable[[np.ndarray, np.ndarray], bool],
 ) -> np.ndarray | str:
     """Read all scans: coefficients int16 [blocks, 64] (zigzag), or what is damaged.
 
-    `may_follow(bytes, state of the reader)` says whether bytes of a scan after its last block are harmless.
+    `may_follow(bytes, state of the reader)` says whether bytes of a scan after its last block are
+    harmless.
     """
     coefficients = np.zeros((grid.num_blocks, 64), np.int16)
     known = new_known(grid.num_components)
@@ -81,7 +90,9 @@ def read_blocks(
             return f"scan {number} does not go on from those before it"
         places = grid.order(scan.components)
         state = new_state()
-        if not _read_scan(scan.data, coefficients, *places, scan.band, scan.interval, scan.dc, scan.ac, state):
+        if not _read_scan(
+            scan.data, coefficients, *places, scan.band, scan.interval, scan.dc, scan.ac, state
+        ):
             return f"scan {number} is damaged or truncated"
         if left_over(state, len(scan.data)) and not may_follow(scan.data, state):
             return f"scan {number} is damaged: not all of its bytes are of its blocks"
@@ -90,7 +101,9 @@ def read_blocks(
 
 
 def new_known(num_components: int) -> np.ndarray:
-    """Make int64 [components, 64]: the lowest bit of each coefficient that scans have brought, -1 before the first."""
+    """Make int64 [components, 64]: the lowest bit of each coefficient that scans have brought, -1
+    before the first.
+    """
     return np.full((num_components, 64), -1)
 
 
@@ -101,8 +114,12 @@ def what_is_missing(known: np.ndarray, num_scans: int) -> str | None:
     return f"its {num_scans} scans bring only part of the image: the last bit of {np.mean(known == 0):.0%} of it"
 
 
-def follows(components: list[int], band: tuple[int, int, int, int], known: np.ndarray, progressive: bool) -> bool:
-    """Note in `known` what a scan brings; False where it does not take up what those before it have left."""
+def follows(
+    components: list[int], band: tuple[int, int, int, int], known: np.ndarray, progressive: bool
+) -> bool:
+    """Note in `known` what a scan brings; False where it does not take up what those before it have
+    left.
+    """
     first, last, high, low = band
     before = known[components, first : last + 1]
     if not progressive:
@@ -134,8 +151,8 @@ def _read_scan(
 ) -> bool:
     """Add a scan to `coefficients` int16 [blocks, 64] (zigzag); False where it is damaged.
 
-    `order` int64 [blocks of the scan] numbers the blocks, `components` int64 [blocks of an MCU] their DC and AC tables.
-    `state` is a bit reader's, left as it is after the last bit.
+    `order` int64 [blocks of the scan] numbers the blocks, `components` int64 [blocks of an MCU]
+    their DC and AC tables. `state` is a bit reader's, left as it is after the last bit.
     """
     first, last, high, low = band
     predicted = np.zeros(4, np.int64)
@@ -161,7 +178,9 @@ def _read_scan(
         if last and high:
             if not _refine_ac(data, state, ac[component], block, first, last, low):
                 return False
-        elif last and not _read_ac(data, state, ac[component], block, max(first, 1), last, low, longest):
+        elif last and not _read_ac(
+            data, state, ac[component], block, max(first, 1), last, low, longest
+        ):
             return False
     return bool(state[PADDING] <= state[COUNT] and state[_RUN] == 0)
 
@@ -169,7 +188,12 @@ def _read_scan(
 @compiled()
 def _restart(data: np.ndarray, state: np.ndarray, number: int) -> bool:
     pos = state[POS]
-    if state[_RUN] or pos + 1 >= len(data) or data[pos] != 0xFF or data[pos + 1] != 0xD0 + number % 8:
+    if (
+        state[_RUN]
+        or pos + 1 >= len(data)
+        or data[pos] != 0xFF
+        or data[pos + 1] != 0xD0 + number % 8
+    ):
         return False
     state[:] = 0
     state[POS] = pos + 2
@@ -201,12 +225,20 @@ def _read_dc(
     predicted[component] += _extended(state, category)
     level = predicted[component] << low
     block[0] = level
-    return -1024 <= level < 1024  # of 8-bit samples; their differences are in no higher category either
+    # of 8-bit samples; their differences are in no higher category either
+    return -1024 <= level < 1024
 
 
 @compiled(inline="always")
 def _read_ac(
-    data: np.ndarray, state: np.ndarray, table: np.ndarray, block: np.ndarray, k: int, last: int, low: int, longest: int
+    data: np.ndarray,
+    state: np.ndarray,
+    table: np.ndarray,
+    block: np.ndarray,
+    k: int,
+    last: int,
+    low: int,
+    longest: int,
 ) -> bool:
     """Read the highest bits of coefficients `k` to `last` of a block (G.1.2.2)."""
     if state[_RUN]:
@@ -233,7 +265,13 @@ def _read_ac(
 
 @compiled(inline="always")
 def _refine_ac(
-    data: np.ndarray, state: np.ndarray, table: np.ndarray, block: np.ndarray, k: int, last: int, low: int
+    data: np.ndarray,
+    state: np.ndarray,
+    table: np.ndarray,
+    block: np.ndarray,
+    k: int,
+    last: int,
+    low: int,
 ) -> bool:
     """Read one more bit of coefficients `k` to `last` of a block (G.1.2.3)."""
     while k <= last and state[_RUN] == 0:
@@ -261,7 +299,8 @@ def _refine_ac(
 def _refine_past(
     data: np.ndarray, state: np.ndarray, block: np.ndarray, k: int, last: int, low: int, zeros: int
 ) -> int:
-    """Correct the coefficients from `k` on that are not zero, up to the zero after `zeros` others; return where it is.
+    """Correct the coefficients from `k` on that are not zero, up to the zero after `zeros` others;
+    return where it is.
 
     Where there are not so many, return last + 1.
     """
@@ -290,7 +329,9 @@ def _refine_past(
 
 @compiled()
 def _tokens(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Say coefficients int16 [blocks, 64] in tokens (F.1.2.2): DC, token counts and tokens as `read_scans` has them."""
+    """Say coefficients int16 [blocks, 64] in tokens (F.1.2.2): DC, token counts and tokens as
+    `read_scans` has them.
+    """
     num_blocks = len(coefficients)
     levels = np.empty(num_blocks, np.int32)
     counts = np.empty(num_blocks, np.uint8)

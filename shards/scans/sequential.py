@@ -16,12 +16,14 @@ def read_coefficients(
     ac: np.ndarray,
     state: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Read a scan: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens], next position.
+    """Read a scan: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens], next
+    position.
 
-    `data` starts at the scan's first byte; `components` int64 [blocks of an MCU] gives each block's component; `dc`
-    and `ac` uint16 [components, 65536] are decoding tables; `state` is a bit reader's, left as it is after the last
-    bit. A token is symbol << 16 | its extra bits. The position is that of the marker after the scan, if nothing is
-    between; where the scan is damaged it is -1 - the blocks that were read.
+    `data` starts at the scan's first byte; `components` int64 [blocks of an MCU] gives each block's
+    component; `dc` and `ac` uint16 [components, 65536] are decoding tables; `state` is a bit
+    reader's, left as it is after the last bit. A token is symbol << 16 | its extra bits. The
+    position is that of the marker after the scan, if nothing is between; where the scan is damaged
+    it is -1 - the blocks that were read.
     """
     per_mcu = len(components)
     levels = np.zeros(num_mcus * per_mcu, np.int32)

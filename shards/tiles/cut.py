@@ -1,9 +1,10 @@
-"""Cut the tiles that a crop needs out of a JPEG, without decoding: compiled, without the GIL, inside its bounds.
+"""Cut the tiles that a crop needs out of a JPEG, without decoding: compiled, without the GIL,
+inside its bounds.
 
-A tile is a restart segment: some MCUs of one MCU row between two RST markers. Its bits depend on nothing outside it,
-so a rectangle of tiles, with the frame size patched and the markers renumbered, is a small valid JPEG of its own
-(ITU-T T.81, sections B.2 and E.1.4). Where the tiles are is listed in a segment of the file that the packer writes;
-nothing is searched for.
+A tile is a restart segment: some MCUs of one MCU row between two RST markers. Its bits depend on
+nothing outside it, so a rectangle of tiles, with the frame size patched and the markers renumbered,
+is a small valid JPEG of its own (ITU-T T.81, sections B.2 and E.1.4). Where the tiles are is listed
+in a segment of the file that the packer writes; nothing is searched for.
 """
 
 from typing import Any
@@ -20,7 +21,8 @@ _SOI = 0xD8
 _EOI = 0xD9
 _SOS = 0xDA
 _DRI = 0xDD
-NARROW = 4  # pixels: libjpeg smooths the chroma of anything wider, repeats that of an image this narrow
+# pixels: libjpeg smooths the chroma of anything wider, repeats that of an image this narrow
+NARROW = 4
 _TILES_NAME = np.frombuffer(TILES_NAME, np.uint8)
 
 
@@ -30,11 +32,14 @@ def _u16(data: np.ndarray, at: int) -> Any:
 
 
 @compiled(nogil=True)
-def read_headers(data: np.ndarray, width: int, height: int) -> tuple[int, int, int, int, int, int, int, int]:
-    """Read the headers: (status, scan start, SOF position, MCU width, MCU height, restart interval, list, listed).
+def read_headers(
+    data: np.ndarray, width: int, height: int
+) -> tuple[int, int, int, int, int, int, int, int]:
+    """Read the headers: (status, scan start, SOF position, MCU width, MCU height, restart interval,
+    list, listed).
 
-    `list` is the offset of the lengths of the `listed` tiles. Status is 1 for a baseline file of one scan, WHOLE for
-    another readable frame of the expected size, or MISMATCH.
+    `list` is the offset of the lengths of the `listed` tiles. Status is 1 for a baseline file of
+    one scan, WHOLE for another readable frame of the expected size, or MISMATCH.
     """
     size = len(data)
     at = 2
@@ -99,11 +104,13 @@ def _is_marker(data: np.ndarray, at: int, marker: int) -> bool:
 def cut_tiles(
     data: np.ndarray, width: int, height: int, x: int, y: int, w: int, h: int, out: np.ndarray
 ) -> tuple[int, int, int, int, int]:
-    """Write to `out` a JPEG of the tiles that box (x, y, w, h) needs: (bytes written, left, top, width, height).
+    """Write to `out` a JPEG of the tiles that box (x, y, w, h) needs: (bytes written, left, top,
+    width, height).
 
-    `left` and `top` are where the box starts inside the small image of `width` x `height`. One pixel of margin makes
-    chroma upsampling at the box's edge see the neighbours it sees in the whole image. Instead of a byte count there is
-    WHOLE or MISMATCH where nothing was written. `width` and `height` given are the index's; `out` needs len(data) + 2.
+    `left` and `top` are where the box starts inside the small image of `width` x `height`. One
+    pixel of margin makes chroma upsampling at the box's edge see the neighbours it sees in the
+    whole image. Instead of a byte count there is WHOLE or MISMATCH where nothing was written.
+    `width` and `height` given are the index's; `out` needs len(data) + 2.
     """
     status, start, sof, mcu_w, mcu_h, interval, lengths, listed = read_headers(data, width, height)
     if status != 1:

@@ -1,4 +1,5 @@
-"""Read the headers of a baseline JPEG, with Huffman tables that yield a run and a value in one lookup.
+"""Read the headers of a baseline JPEG, with Huffman tables that yield a run and a value in one
+lookup.
 
 Sections named are those of ITU-T T.81: B.2 (markers), C.2 (codes), F.2.2 (decoding).
 """
@@ -14,8 +15,9 @@ from shards.tiles.compile_options import OPTIONS
 LOOK = 11  # bits looked up at once: 10 and 12 are slower
 MAX_BLOCKS = 10  # of one MCU (B.2.3)
 
-# A lookup entry: bits to consume, or RARE; zeros to skip; the value. An entry is RARE if its value (the number of whose
-# bits is in its place) or even its code (no bits to consume then) is longer than the lookup.
+# A lookup entry: bits to consume, or RARE; zeros to skip; the value. An entry is RARE if its value
+# (the number of whose bits is in its place) or even its code (no bits to consume then) is longer
+# than the lookup.
 RARE = 32
 RUN_SHIFT = 8
 VALUE_SHIFT = 16
@@ -23,7 +25,8 @@ END_OF_BLOCK = 128  # as a run: leads to k > 128, which tells it from a block th
 BAD = 64  # as a run: leads to 64 < k <= 128
 
 # Fields of `frame`
-SCAN, LUMA_H, LUMA_V, INTERVAL, LIST, LISTED = range(6)  # LIST: offset of the lengths of the LISTED tiles
+# LIST: offset of the lengths of the LISTED tiles
+SCAN, LUMA_H, LUMA_V, INTERVAL, LIST, LISTED = range(6)
 
 _SOF0 = 0xC0
 _SOF1 = 0xC1
@@ -50,10 +53,11 @@ def u16(data: Any, at: int) -> Any:
 
 @compiled(**OPTIONS)
 def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols: Any) -> int:
-    """Read a Huffman table that starts at `at` with its 16 counts: the position after it, or -1 if it is not valid.
+    """Read a Huffman table that starts at `at` with its 16 counts: the position after it, or -1 if
+    it is not valid.
 
-    lookup int32 [2**LOOK]. For codes beyond it: longest int64 [17, 2], the last code of each length (or -1) and the
-    difference from code to position in symbols uint8 [256].
+    lookup int32 [2**LOOK]. For codes beyond it: longest int64 [17, 2], the last code of each length
+    (or -1) and the difference from code to position in symbols uint8 [256].
     """
     lookup[:] = RARE | BAD << RUN_SHIFT
     code = 0
@@ -93,9 +97,18 @@ def _read_codes(data: Any, at: int, dc: bool, lookup: Any, longest: Any, symbols
 
 
 @compiled(**OPTIONS)
-def _read_frame(data: Any, at: int, width: int, height: int, num: int, frame: Any, components: Any) -> bool:
-    """Read the frame header at `at`: `num` components of 8 bits, chroma 1x1. components int64 [3, 2]: id, quantiser."""
-    if data[at] != 8 or data[at + 5] != num or u16(data, at + 1) != height or u16(data, at + 3) != width:
+def _read_frame(
+    data: Any, at: int, width: int, height: int, num: int, frame: Any, components: Any
+) -> bool:
+    """Read the frame header at `at`: `num` components of 8 bits, chroma 1x1. components int64 [3,
+    2]: id, quantiser.
+    """
+    if (
+        data[at] != 8
+        or data[at + 5] != num
+        or u16(data, at + 1) != height
+        or u16(data, at + 3) != width
+    ):
         return False
     for i in range(num):
         components[i, 0] = data[at + 6 + 3 * i]
@@ -117,12 +130,15 @@ def read_header(
     data: Any, width: int, height: int, num: int, frame: Any, components: Any, raw: Any, scales: Any, quants: Any,
     lookups: Any, longest: Any, symbols: Any,
 ) -> bool:  # fmt: skip
-    """Read everything before the scan; False for a file of another kind, which is left to the ordinary decoder.
+    """Read everything before the scan; False for a file of another kind, which is left to the
+    ordinary decoder.
 
-    Accepted: 8-bit Huffman-coded sequential, one scan of YCbCr (`num` is 3), chroma 1x1 and luma 1x1, 2x1, 1x2 or 2x2,
-    or of grey (1), Huffman tables 0 for luma and 1 for chroma, `width` x `height`. Fills frame int64 [6]; quants
-    float32 [3, 64], a component's quantisers in zigzag order times `scales` [64]; and of the tables DC 0, DC 1, AC 0,
-    AC 1: lookups int32 [4, 2**LOOK], longest int64 [4, 17, 2], symbols uint8 [4, 256]. raw, components: scratch.
+    Accepted: 8-bit Huffman-coded sequential, one scan of YCbCr (`num` is 3), chroma 1x1 and luma
+    1x1, 2x1, 1x2 or 2x2, or of grey (1), Huffman tables 0 for luma and 1 for chroma, `width` x
+    `height`. Fills frame int64 [6]; quants float32 [3, 64], a component's quantisers in zigzag
+    order times `scales` [64]; and of the tables DC 0, DC 1, AC 0,
+    AC 1: lookups int32 [4, 2**LOOK], longest int64 [4, 17, 2], symbols uint8 [4, 256]. raw,
+    components: scratch.
     """
     if len(data) < 4 or data[0] != 0xFF or data[1] != _SOI:
         return False
@@ -155,12 +171,18 @@ def read_header(
                 if at + 17 > end or kind & 0xEE != 0:
                     return False
                 table = 2 * (kind >> 4) + (kind & 1)
-                at = _read_codes(data, at + 1, kind < 16, lookups[table], longest[table], symbols[table])
+                at = _read_codes(
+                    data, at + 1, kind < 16, lookups[table], longest[table], symbols[table]
+                )
                 if at < 0 or at > end:
                     return False
                 found_codes |= np.int64(1) << table
         elif marker in (_SOF0, _SOF1):
-            if framed or length != 8 + 3 * num or not _read_frame(data, at, width, height, num, frame, components):
+            if (
+                framed
+                or length != 8 + 3 * num
+                or not _read_frame(data, at, width, height, num, frame, components)
+            ):
                 return False
             framed = True
         elif marker == _DRI:
@@ -168,7 +190,12 @@ def read_header(
                 return False
             frame[INTERVAL] = u16(data, at)
         elif marker == _APP0:
-            if length >= 16 and u16(data, at) == 0x4A46 and u16(data, at + 2) == 0x4946 and data[at + 4] == 0:
+            if (
+                length >= 16
+                and u16(data, at) == 0x4A46
+                and u16(data, at + 2) == 0x4946
+                and data[at + 4] == 0
+            ):
                 jfif = True
                 if data[at + 5] != 1:
                     return False
@@ -183,7 +210,12 @@ def read_header(
                 frame[LISTED] = (end - frame[LIST]) // 2
         elif marker == _SOS:
             needed = 5 if num == 1 else 15  # DC 0 and AC 0, or all
-            if not framed or length != 6 + 2 * num or data[at] != num or found_codes & needed != needed:
+            if (
+                not framed
+                or length != 6 + 2 * num
+                or data[at] != num
+                or found_codes & needed != needed
+            ):
                 return False
             if data[end - 3] != 0 or data[end - 2] != 63 or data[end - 1] != 0:
                 return False
@@ -192,7 +224,9 @@ def read_header(
                 return False
             for i in range(num):
                 table = components[i, 1]
-                if data[at + 1 + 2 * i] != components[i, 0] or data[at + 2 + 2 * i] != (0x11 if i > 0 else 0):
+                if data[at + 1 + 2 * i] != components[i, 0] or data[at + 2 + 2 * i] != (
+                    0x11 if i > 0 else 0
+                ):
                     return False
                 if found_quants >> table & 1 == 0:
                     return False

@@ -1,7 +1,9 @@
-"""Decode the Huffman-coded coefficients of tiles, two tiles at a time: their chains of dependent steps overlap.
+"""Decode the Huffman-coded coefficients of tiles, two tiles at a time: their chains of dependent
+steps overlap.
 
-Every index is bounded: a block consumes at most 27 + 63 * 26 bits, less than SLACK bytes with what is read ahead, and
-the position is checked before each block; indices into tables are masked, or have as many bits as the table.
+Every index is bounded: a block consumes at most 27 + 63 * 26 bits, less than SLACK bytes with what
+is read ahead, and the position is checked before each block; indices into tables are masked, or
+have as many bits as the table.
 """
 
 from typing import Any
@@ -15,7 +17,8 @@ from shards.tiles.header import BAD, END_OF_BLOCK, LOOK, RARE, RUN_SHIFT, VALUE_
 
 SLACK = 256
 _RUN_BYTES = 32  # copied at once where no FF is among them
-# Bit arithmetic is in uint64, which numba neither mixes with signed numbers nor wraps around as an index.
+# Bit arithmetic is in uint64, which numba neither mixes with signed numbers nor wraps around as an
+# index.
 _U = np.uint64
 _BYTE = (_U(0), _U(1), _U(2), _U(3), _U(4), _U(5), _U(6), _U(7))
 _PEEK = _U(64 - LOOK)
@@ -28,7 +31,9 @@ _RUN_MASK = 255
 
 @compiled(**OPTIONS)
 def unstuff(data: Any, at: int, end: int, out: Any, to: int) -> int:
-    """Copy data[at:end] to out[to:] without the zeros stuffed after FF: the end of the copy, or -1 at a marker."""
+    """Copy data[at:end] to out[to:] without the zeros stuffed after FF: the end of the copy, or -1
+    at a marker.
+    """
     while at < end:
         if at + _RUN_BYTES <= end:
             source = data[at : at + _RUN_BYTES]
@@ -56,7 +61,9 @@ def unstuff(data: Any, at: int, end: int, out: Any, to: int) -> int:
 
 @compiled(**INLINE)
 def _refill(bits: Any, state: Any) -> Any:
-    """Top the buffer up to 56 bits or more. A state is (buffer, how many of its bits count, position in `bits`)."""
+    """Top the buffer up to 56 bits or more. A state is (buffer, how many of its bits count,
+    position in `bits`).
+    """
     buffer, valid, p = state
     word = _U(0)
     for i in numba.literal_unroll(_BYTE):
@@ -82,24 +89,33 @@ def _look_further(buffer: Any, entry: Any, dc: bool, longest: Any, symbols: Any)
             run = np.int64(END_OF_BLOCK)
     value = np.int64((buffer << _U(length)) >> _U(1) >> _U(63 - size))
     half = (np.int64(1) << size) >> 1
-    value += ((value - half) >> 63) & (1 - (np.int64(1) << size))  # no branch: half of its predictions would be wrong
+    # no branch: half of its predictions would be wrong
+    value += ((value - half) >> 63) & (1 - (np.int64(1) << size))
     return (length + size) | run << RUN_SHIFT | value << VALUE_SHIFT
 
 
 @compiled(**INLINE)
 def _decode(state: Any, dc: bool, codes: Any) -> Any:
-    """Decode one symbol with its value: state, run, value. `codes` is one table's (lookup, longest, symbols)."""
+    """Decode one symbol with its value: state, run, value. `codes` is one table's (lookup, longest,
+    symbols).
+    """
     buffer, valid, p = state
     entry = np.int64(codes[0][buffer >> _PEEK])
     if entry & RARE:
         entry = _look_further(buffer, entry, dc, codes[1], codes[2])
     length = _U(entry & _LENGTH_MASK)
-    return (buffer << length, valid - length, p), _U((entry >> RUN_SHIFT) & _RUN_MASK), entry >> VALUE_SHIFT
+    return (
+        (buffer << length, valid - length, p),
+        _U((entry >> RUN_SHIFT) & _RUN_MASK),
+        entry >> VALUE_SHIFT,
+    )
 
 
 @compiled(**INLINE)
 def _ac(state: Any, k: Any, codes: Any, coefs: Any, at: Any, places: Any, quants: Any) -> Any:
-    """Decode one AC coefficient and store it dequantised: state, next k. An end of block stores a zero over a zero."""
+    """Decode one AC coefficient and store it dequantised: state, next k. An end of block stores a
+    zero over a zero.
+    """
     state, run, value = _decode(state, False, codes)
     k += run
     i = k & _U(63)
@@ -108,7 +124,9 @@ def _ac(state: Any, k: Any, codes: Any, coefs: Any, at: Any, places: Any, quants
 
 
 @compiled(**INLINE)
-def _rest(bits: Any, state: Any, k: Any, codes: Any, coefs: Any, at: Any, places: Any, quants: Any) -> Any:
+def _rest(
+    bits: Any, state: Any, k: Any, codes: Any, coefs: Any, at: Any, places: Any, quants: Any
+) -> Any:
     """Decode the rest of a block: state, k."""
     while k < _BLOCK:
         state, k = _ac(_refill(bits, state), k, codes, coefs, at, places, quants)
@@ -129,12 +147,14 @@ def decode_pair(
     bits: Any, ends: Any, lookups: Any, longest: Any, symbols: Any, all_quants: Any, places: Any, layout: Any,
     interval: int, coefs: Any, starts: Any, dc: Any,
 ) -> bool:  # fmt: skip
-    """Decode two tiles of `interval` MCUs, bits[ends[0]:ends[1]] and bits[ends[1]:ends[2]]: False if one is damaged.
+    """Decode two tiles of `interval` MCUs, bits[ends[0]:ends[1]] and bits[ends[1]:ends[2]]: False
+    if one is damaged.
 
-    layout int64 [blocks of an MCU, 4] tells a block's component, whether it is chroma, its offset in `coefs` and the
-    step from MCU to MCU; starts int64 [tile, luma or chroma] where a tile starts in `coefs`, which has to be zero;
-    places uint64 [64] leads from zigzag order to the place in a block. `bits` has SLACK bytes after ends[2]; dc
-    int64 [2, 3] is scratch. At most two coefficients (27 + 26 bits) are decoded between two refills of 56 bits.
+    layout int64 [blocks of an MCU, 4] tells a block's component, whether it is chroma, its offset
+    in `coefs` and the step from MCU to MCU; starts int64 [tile, luma or chroma] where a tile starts
+    in `coefs`, which has to be zero; places uint64 [64] leads from zigzag order to the place in a
+    block. `bits` has SLACK bytes after ends[2]; dc int64 [2, 3] is scratch. At most two
+    coefficients (27 + 26 bits) are decoded between two refills of 56 bits.
     """
     end_a = _U(ends[1])
     end_b = _U(ends[2])

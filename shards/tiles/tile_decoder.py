@@ -1,8 +1,9 @@
-"""Decode a box of a tiled JPEG straight to a square of training pixels: compiled, without the GIL, inside its bounds.
+"""Decode a box of a tiled JPEG straight to a square of training pixels: compiled, without the GIL,
+inside its bounds.
 
-RGB or grey. Only tiles that the box needs are decoded. Two MCU rows, a strip, go through Huffman decoding, inverse DCT
-and resizing across while they are in the cache; resizing down and the conversion to RGB are done at the size of the
-output.
+RGB or grey. Only tiles that the box needs are decoded. Two MCU rows, a strip, go through Huffman
+decoding, inverse DCT and resizing across while they are in the cache; resizing down and the
+conversion to RGB are done at the size of the output.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,18 @@ from shards.disk.format import MAX_TILES
 from shards.host.compiled import compiled
 from shards.tiles.compile_options import OPTIONS
 from shards.tiles.cut import NARROW
-from shards.tiles.header import INTERVAL, LIST, LISTED, LOOK, LUMA_H, LUMA_V, MAX_BLOCKS, SCAN, read_header, u16
+from shards.tiles.header import (
+    INTERVAL,
+    LIST,
+    LISTED,
+    LOOK,
+    LUMA_H,
+    LUMA_V,
+    MAX_BLOCKS,
+    SCAN,
+    read_header,
+    u16,
+)
 from shards.tiles.huffman import SLACK, decode_pair, unstuff
 from shards.tiles.transform import (
     dct_scales,
@@ -57,9 +69,11 @@ class Scratch(NamedTuple):
     ends: np.ndarray
     starts: np.ndarray
     dc: np.ndarray
-    coefs: np.ndarray  # float32 [blocks, 8 frequencies across, LANES]: luma, then chroma, of one strip
+    # float32 [blocks, 8 frequencies across, LANES]: luma, then chroma, of one strip
+    coefs: np.ndarray
     resized: np.ndarray  # float32 [padded size, LANES]: a plane of the strip, resized across
-    lines: np.ndarray  # float32 [panels, lines of Y, Cb and Cr, LANES]: panels of LANES output columns
+    # float32 [panels, lines of Y, Cb and Cr, LANES]: panels of LANES output columns
+    lines: np.ndarray
     planes: np.ndarray  # float32 [3, LANES]
     weights: np.ndarray  # float32 [4, size, taps]
     spans: np.ndarray  # int64 [4, size, 2]
@@ -67,7 +81,9 @@ class Scratch(NamedTuple):
 
 @compiled(**OPTIONS)
 def _lay_out(luma_h: int, luma_v: int, num_components: int, layout: Any) -> int:
-    """Say where each block of an MCU goes in a strip (see entropy.decode_pair): the number of blocks."""
+    """Say where each block of an MCU goes in a strip (see entropy.decode_pair): the number of
+    blocks.
+    """
     number = 0
     for row in range(luma_v):
         for column in range(luma_h):
@@ -87,14 +103,20 @@ def _lay_out(luma_h: int, luma_v: int, num_components: int, layout: Any) -> int:
 
 @compiled(**OPTIONS)
 def _fetch(data: Any, offsets: Any, tile: int, bits: Any, at: int) -> int:
-    """Unstuff a tile's bytes into bits[at:]: their end, or -1 if its bounds or the markers around it are not right."""
+    """Unstuff a tile's bytes into bits[at:]: their end, or -1 if its bounds or the markers around
+    it are not right.
+    """
     start = offsets[tile]
     end = offsets[tile + 1] - 2
     if start < 0 or end < start or end + 2 > len(data) or at + end - start + SLACK > len(bits):
         return -1
-    if data[end] != 0xFF or data[end + 1] != (0xD9 if tile == len(offsets) - 2 else 0xD0 + tile % 8):
+    if data[end] != 0xFF or data[end + 1] != (
+        0xD9 if tile == len(offsets) - 2 else 0xD0 + tile % 8
+    ):
         return -1
-    if tile > 0 and (start < 2 or data[start - 2] != 0xFF or data[start - 1] != 0xD0 + (tile - 1) % 8):
+    if tile > 0 and (
+        start < 2 or data[start - 2] != 0xFF or data[start - 1] != 0xD0 + (tile - 1) % 8
+    ):
         return -1
     return unstuff(data, start, end, bits, at)
 
@@ -104,7 +126,8 @@ def _decode_strip(
     data: Any, offsets: Any, row: int, below: int, columns: int, column0: int, column1: int, luma_v: int,
     luma_h: int, interval: int, chroma_at: int, num_blocks: int, places: Any, s: Any,
 ) -> bool:  # fmt: skip
-    """Decode tiles [column0, column1) of tile rows `row` and `below` into s.coefs; False if one is damaged.
+    """Decode tiles [column0, column1) of tile rows `row` and `below` into s.coefs; False if one is
+    damaged.
 
     Where there is no row below (it is `row` again), pairs are of neighbours.
     """
@@ -138,7 +161,9 @@ def _decode_strip(
 
 @compiled(**OPTIONS)
 def _to_panels(resized: Any, lane: int, num_lanes: int, lines: Any, to: int, stride: int) -> None:
-    """Turn lanes of a resized strip into lines of each panel, the first at lines[to:], and transform them down."""
+    """Turn lanes of a resized strip into lines of each panel, the first at lines[to:], and
+    transform them down.
+    """
     for panel in range(len(resized) // _SQUARE):
         turn(resized, panel * _SQUARE + lane, num_lanes, lines, to + panel * stride)
         inverse_dct(lines, to + panel * stride, num_lanes // 8)
@@ -159,7 +184,9 @@ def _finish(s: Any, down: int, blue: int, red: int, stride: int, out: Any) -> No
             at = panel * stride
             weigh(s.lines, at + first, count, weights, s.planes, 0)
             weigh(s.lines, at + blue + chroma_first, chroma_count, chroma_weights, s.planes, LANES)
-            weigh(s.lines, at + red + chroma_first, chroma_count, chroma_weights, s.planes, 2 * LANES)
+            weigh(
+                s.lines, at + red + chroma_first, chroma_count, chroma_weights, s.planes, 2 * LANES
+            )
             ycc_to_rgb(s.planes, line, panel * 3 * LANES)
 
 
@@ -178,7 +205,9 @@ def _finish_grey(s: Any, stride: int, out: Any) -> None:
 
 @compiled(**OPTIONS)
 def _find_tiles(data: Any, frame: Any, num_tiles: int, offsets: Any) -> bool:
-    """Add up the listed lengths; False where the list is not of `num_tiles`, or does not fit the file."""
+    """Add up the listed lengths; False where the list is not of `num_tiles`, or does not fit the
+    file.
+    """
     if frame[LISTED] != num_tiles or num_tiles >= len(offsets):
         return False
     at = frame[SCAN]
@@ -285,7 +314,8 @@ class TileDecoder:
 
     def _make_scratch(self, num_bytes: int, width: int, box_width: int, box_height: int) -> Scratch:
         taps = max_taps(max(box_width, box_height), self.size)
-        strip_blocks = 4 * (width // 8 + 2)  # at most two luma blocks across per chroma block, of which there are two
+        # at most two luma blocks across per chroma block, of which there are two
+        strip_blocks = 4 * (width // 8 + 2)
         return Scratch(
             frame=np.zeros(6, np.int64),
             components=np.zeros((3, 2), np.int64),
@@ -309,24 +339,50 @@ class TileDecoder:
         )
 
     def crop_into(
-        self, out: np.ndarray, data: np.ndarray, width: int, height: int, box: Sequence[int], mirror: bool
+        self,
+        out: np.ndarray,
+        data: np.ndarray,
+        width: int,
+        height: int,
+        box: Sequence[int],
+        mirror: bool,
     ) -> bool:
-        """Decode box (x, y, w, h) of a JPEG `width` x `height` and resize it into `out` uint8 [size, size, 3 or 1].
+        """Decode box (x, y, w, h) of a JPEG `width` x `height` and resize it into `out` uint8
+        [size, size, 3 or 1].
 
-        False, with `out` undefined, for a damaged file or one of a kind that the packer does not write, or of other
-        colours than RGB or grey, as the shape of `out` says: ask the ordinary decoder.
+        False, with `out` undefined, for a damaged file or one of a kind that the packer does not
+        write, or of other colours than RGB or grey, as the shape of `out` says: ask the ordinary
+        decoder.
         """
         room = (len(data), width, box[2], box[3])
-        if room[0] > self._room[0] or room[1] > self._room[1] or room[2] > self._room[2] or room[3] > self._room[3]:
+        if (
+            room[0] > self._room[0]
+            or room[1] > self._room[1]
+            or room[2] > self._room[2]
+            or room[3] > self._room[3]
+        ):
             self._room = tuple(max(pair) for pair in zip(room, self._room, strict=True))  # type: ignore[assignment]
             self._scratch = self._make_scratch(*self._room)
         direct = self._padded == self.size and out.flags.c_contiguous
         channels = out.shape[2]
         line = channels * self._padded
-        pixels = out.reshape(self.size, -1) if direct else self._pixels[: self.size * line].reshape(self.size, line)
+        pixels = (
+            out.reshape(self.size, -1)
+            if direct
+            else self._pixels[: self.size * line].reshape(self.size, line)
+        )
         corners = (int(box[0]), int(box[1]), int(box[2]), int(box[3]))
         done = _decode_crop(
-            data, width, height, channels, corners, mirror, pixels, self._scales, self._places, self._scratch
+            data,
+            width,
+            height,
+            channels,
+            corners,
+            mirror,
+            pixels,
+            self._scales,
+            self._places,
+            self._scratch,
         )
         if not direct:
             out[:] = pixels[:, : channels * self.size].reshape(out.shape)

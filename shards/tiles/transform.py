@@ -1,7 +1,7 @@
 """Inverse DCT and resizing along one axis, and the exchange of axes between.
 
-Data are float32 lines of LANES values: the position along the axis is the line's number, everything else is a lane.
-Each step does the same to all lanes; nothing in between is rounded or clamped.
+Data are float32 lines of LANES values: the position along the axis is the line's number, everything
+else is a lane. Each step does the same to all lanes; nothing in between is rounded or clamped.
 """
 
 import math
@@ -11,7 +11,16 @@ import numpy as np
 
 from shards.host.compiled import compiled
 from shards.tiles.compile_options import INLINE, OPTIONS
-from shards.tiles.vectors import LANES, add_weighed, store_grey, store_rgb, turn8, weigh2, weigh3, weigh4
+from shards.tiles.vectors import (
+    LANES,
+    add_weighed,
+    store_grey,
+    store_rgb,
+    turn8,
+    weigh2,
+    weigh3,
+    weigh4,
+)
 
 _F = np.float32
 _ROOT2 = _F(1.414213562)
@@ -21,7 +30,9 @@ _C3 = _F(2.613125930)
 
 
 def dct_scales() -> np.ndarray:
-    """Make the factors that inverse_dct, along both axes, wants its coefficients multiplied by: float64 [8, 8]."""
+    """Make the factors that inverse_dct, along both axes, wants its coefficients multiplied by:
+    float64 [8, 8].
+    """
     scales = np.cos(np.arange(8) * math.pi / 16) * math.sqrt(2)
     scales[0] = 1
     return np.outer(scales, scales) / 8
@@ -34,7 +45,9 @@ def max_taps(extent: int, size: int) -> int:
 
 @compiled(**OPTIONS)
 def inverse_dct(lines: Any, at: int, num_blocks: int) -> None:
-    """Transform lines[at:], num_blocks times eight frequencies, to pixels in place (Arai, Agui and Nakajima's way)."""
+    """Transform lines[at:], num_blocks times eight frequencies, to pixels in place (Arai, Agui and
+    Nakajima's way).
+    """
     for number in range(num_blocks):
         block = lines[at + number * 8 * LANES : at + (number + 1) * 8 * LANES]
         for i in range(LANES):
@@ -74,11 +87,14 @@ def inverse_dct(lines: Any, at: int, num_blocks: int) -> None:
 
 
 @compiled(**OPTIONS)
-def triangle_weights(start: int, extent: int, mirror: bool, origin: int, weights: Any, spans: Any) -> None:
-    """Make Pillow's antialiased bilinear filter, a triangle as wide as the shrink factor, along one axis.
+def triangle_weights(
+    start: int, extent: int, mirror: bool, origin: int, weights: Any, spans: Any
+) -> None:
+    """Make Pillow's antialiased bilinear filter, a triangle as wide as the shrink factor, along one
+    axis.
 
-    The box is [start, start + extent) in pixels of the image. weights float32 [size, taps]; spans int64 [size, 2], the
-    first pixel, counted from pixel `origin`, and how many.
+    The box is [start, start + extent) in pixels of the image. weights float32 [size, taps]; spans
+    int64 [size, 2], the first pixel, counted from pixel `origin`, and how many.
     """
     size = len(weights)
     scale = extent / size
@@ -104,10 +120,14 @@ def triangle_weights(start: int, extent: int, mirror: bool, origin: int, weights
 
 
 @compiled(**OPTIONS)
-def halved_weights(weights: Any, spans: Any, origin: int, num_samples: int, halved: Any, halved_spans: Any) -> None:
-    """Make weights for a plane of half as many samples: libjpeg's upsampling (3/4 and 1/4), then `weights`.
+def halved_weights(
+    weights: Any, spans: Any, origin: int, num_samples: int, halved: Any, halved_spans: Any
+) -> None:
+    """Make weights for a plane of half as many samples: libjpeg's upsampling (3/4 and 1/4), then
+    `weights`.
 
-    The plane has `num_samples` samples; spans count from the even pixel `origin`, halved_spans from half of that.
+    The plane has `num_samples` samples; spans count from the even pixel `origin`, halved_spans from
+    half of that.
     """
     for row in range(len(weights)):
         line = weights[row]
@@ -130,7 +150,8 @@ def halved_weights(weights: Any, spans: Any, origin: int, num_samples: int, halv
 
 @compiled(**INLINE)
 def weigh(lines: Any, at: int, count: int, weights: Any, out: Any, to: int) -> None:
-    """out[to : to + LANES] = the weighted sum of the `count` lines from lines[at]; nothing where that is out of bounds.
+    """out[to : to + LANES] = the weighted sum of the `count` lines from lines[at]; nothing where
+    that is out of bounds.
 
     Fewer than two lines count as two.
     """
@@ -155,7 +176,9 @@ def resize(lines: Any, at: int, weights: Any, spans: Any, out: Any) -> None:
 
 @compiled(**OPTIONS)
 def turn(lines: Any, at: int, num_lanes: int, out: Any, to: int) -> None:
-    """Exchange lines and lanes: out[to + i * LANES + j] = lines[at + j * LANES + i] for i < num_lanes, j < LANES."""
+    """Exchange lines and lanes: out[to + i * LANES + j] = lines[at + j * LANES + i] for i <
+    num_lanes, j < LANES.
+    """
     if at < 0 or to < 0 or num_lanes > LANES or num_lanes % 8 != 0:
         return
     if at + (LANES - 1) * LANES + num_lanes > len(lines) or to + num_lanes * LANES > len(out):
@@ -174,6 +197,8 @@ def to_grey(planes: Any, out: Any, to: int) -> None:
 
 @compiled(**INLINE)
 def ycc_to_rgb(planes: Any, out: Any, to: int) -> None:
-    """Convert one line each of Y, Cb and Cr, float32 [3 * LANES], to the bytes of RGB pixels at out[to:]."""
+    """Convert one line each of Y, Cb and Cr, float32 [3 * LANES], to the bytes of RGB pixels at
+    out[to:].
+    """
     if len(planes) >= 3 * LANES and to >= 0 and to + 3 * LANES <= len(out):
         store_rgb(planes, out, to)

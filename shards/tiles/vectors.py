@@ -1,7 +1,7 @@
 """Operations on whole lines of LANES floats, which LLVM then maps to the vectors of the machine.
 
-Written out as LLVM IR because compiled Python cannot say that two arrays do not overlap, without which such short loops
-do not become vector code. Nothing here checks bounds: callers do.
+Written out as LLVM IR because compiled Python cannot say that two arrays do not overlap, without
+which such short loops do not become vector code. Nothing here checks bounds: callers do.
 """
 
 from typing import Any
@@ -50,7 +50,11 @@ def _weigh(num_taps: int, adding: bool) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source = _data(context, builder, signature.args[0], args[0])
         target = _place(
-            builder, _data(context, builder, signature.args[2 + num_taps], args[2 + num_taps]), args[-1], 0, _LINE
+            builder,
+            _data(context, builder, signature.args[2 + num_taps], args[2 + num_taps]),
+            args[-1],
+            0,
+            _LINE,
         )
         total = builder.load(target, align=4) if adding else None
         for tap in range(num_taps):
@@ -76,7 +80,9 @@ def weigh3(context: Any, lines: Any, at: Any, w0: Any, w1: Any, w2: Any, out: An
 
 
 @intrinsic
-def weigh4(context: Any, lines: Any, at: Any, w0: Any, w1: Any, w2: Any, w3: Any, out: Any, to: Any) -> Any:
+def weigh4(
+    context: Any, lines: Any, at: Any, w0: Any, w1: Any, w2: Any, w3: Any, out: Any, to: Any
+) -> Any:
     """As weigh2, of four lines."""
     return types.void(lines, types.int64, w0, w1, w2, w3, out, types.int64), _weigh(4, False)
 
@@ -94,15 +100,20 @@ def turn8(context: Any, lines: Any, at: Any, out: Any, to: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source = _data(context, builder, signature.args[0], args[0])
         target = _data(context, builder, signature.args[2], args[2])
-        parts = [builder.load(_place(builder, source, args[1], j, _EIGHT), align=4) for j in range(8)]
-        # After the first two steps parts[4 * a + b] holds lanes b and b + 4 of lines 4 * a to 4 * a + 3.
+        parts = [
+            builder.load(_place(builder, source, args[1], j, _EIGHT), align=4) for j in range(8)
+        ]
+        # After the first two steps parts[4 * a + b] holds lanes b and b + 4 of lines 4 * a to 4 * a
+        # + 3.
         for distance, shuffles in zip((1, 2, 4), _SHUFFLES, strict=True):
             merged = list(parts)
             for i in range(8):
                 if not i & distance:
                     for half, order in enumerate(shuffles):
                         mask = ir.Constant(ir.VectorType(_INT, 8), order)
-                        merged[i + half * distance] = builder.shuffle_vector(parts[i], parts[i + distance], mask)
+                        merged[i + half * distance] = builder.shuffle_vector(
+                            parts[i], parts[i + distance], mask
+                        )
             parts = merged
         for i in range(8):
             builder.store(parts[_ORDER[i]], _place(builder, target, args[3], i, _EIGHT), align=4)
@@ -145,7 +156,9 @@ def store_rgb(context: Any, planes: Any, out: Any, to: Any) -> Any:
         source = _data(context, builder, signature.args[0], args[0])
         zero = ir.Constant(ir.IntType(64), 0)
         target = _data(context, builder, signature.args[1], args[1])
-        luma, blue, red = (builder.load(_place(builder, source, zero, i, _LINE), align=4) for i in range(3))
+        luma, blue, red = (
+            builder.load(_place(builder, source, zero, i, _LINE), align=4) for i in range(3)
+        )
 
         def times(line: Any, factor: float) -> Any:
             return builder.fmul(line, _same(_LINE, factor))
@@ -164,7 +177,9 @@ def store_rgb(context: Any, planes: Any, out: Any, to: Any) -> Any:
         first = builder.shuffle_vector(channels[0], channels[1], everything)
         second = builder.shuffle_vector(channels[2], ir.Constant(_BYTES, ir.Undefined), everything)
         order = [i % 3 * LANES + i // 3 for i in range(3 * LANES)]
-        mixed = builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(_INT, 3 * LANES), order))
+        mixed = builder.shuffle_vector(
+            first, second, ir.Constant(ir.VectorType(_INT, 3 * LANES), order)
+        )
         place = builder.bitcast(builder.gep(target, [args[2]]), mixed.type.as_pointer())
         builder.store(mixed, place, align=1)
         return context.get_dummy_value()

@@ -1,7 +1,8 @@
-"""Every benchmark runs to its note, on a handful of samples: what it says of speed here means nothing.
+"""Every benchmark runs to its note, on a handful of samples: what it says of speed here means
+nothing.
 
-In this process where that is possible, since modules take longer to load than the measurements do; of peers that need
-environments of their own, what runs without those.
+In this process where that is possible, since modules take longer to load than the measurements do;
+of peers that need environments of their own, what runs without those.
 """
 
 import importlib
@@ -30,7 +31,9 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def benchmark(monkeypatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Import a benchmark as `python benchmarks/NAME.py` would find its neighbours; forget all of them afterwards."""
+    """Import a benchmark as `python benchmarks/NAME.py` would find its neighbours; forget all of
+    them afterwards.
+    """
     num_threads, before = torch.get_num_threads(), set(sys.modules)
     monkeypatch.syspath_prepend(BENCHMARKS)
     yield importlib.import_module
@@ -88,7 +91,18 @@ def test_the_trainer_and_its_bare_step(run, data, monkeypatch, tmp_path, compare
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     AcceleratorState._reset_state(reset_partial_state=True)
     more = ["--compare-precision"] if compare else []
-    settings = ["--model", "test_resnet", "--size", 32, "--global-batch-size", 8, "--steps", 2, "--rounds", 1]
+    settings = [
+        "--model",
+        "test_resnet",
+        "--size",
+        32,
+        "--global-batch-size",
+        8,
+        "--steps",
+        2,
+        "--rounds",
+        1,
+    ]
     text = run("bench_train", data, *settings, "--out", tmp_path / "note.md", *more)
     AcceleratorState._reset_state(reset_partial_state=True)
     assert float(ratios(text, "bf16" if compare else "trainer")[0].split()[0]) > 0
@@ -96,7 +110,18 @@ def test_the_trainer_and_its_bare_step(run, data, monkeypatch, tmp_path, compare
 
 
 def test_the_loader_alone(run, in_this_process, data):
-    settings = ["--size", 32, "--global-batch-size", 8, "--threads", 1, "--epochs", 1, "--rounds", 1]
+    settings = [
+        "--size",
+        32,
+        "--global-batch-size",
+        8,
+        "--threads",
+        1,
+        "--epochs",
+        1,
+        "--rounds",
+        1,
+    ]
     text = run("bench_loader", data, *settings, "--peer-workers", 1)
     assert float(ratios(text, "tarmac, 1 thread")[0].split()[0]) > 0
     assert "sliced, 1 process" in text
@@ -104,7 +129,9 @@ def test_the_loader_alone(run, in_this_process, data):
 
 
 def test_a_measurement_in_a_process_of_its_own(benchmark, data):
-    reading = benchmark("reading").Reading("tarmac", str(data / "train"), 1, 20, size=32, global_batch_size=8, epochs=1)
+    reading = benchmark("reading").Reading(
+        "tarmac", str(data / "train"), 1, 20, size=32, global_batch_size=8, epochs=1
+    )
     assert benchmark("rounds").run(reading)["images"] == 24
 
 
@@ -123,9 +150,13 @@ def test_peers_that_need_no_environment(run, benchmark, in_this_process, photogr
 @pytest.mark.parametrize("road", ["webdataset", "litdata", "streaming", "ffcv", "dali"])
 def test_a_road_is_prepared_and_read(run, benchmark, photographs, tmp_path, road):
     if road != "webdataset":
-        pytest.importorskip({"dali": "nvidia.dali"}.get(road, road), reason="needs an environment of its own")
+        pytest.importorskip(
+            {"dali": "nvidia.dali"}.get(road, road), reason="needs an environment of its own"
+        )
     run("prepare", road, photographs, tmp_path / "data")
-    reading = benchmark("reading").Reading(road, str(tmp_path / "data"), 0, 20, size=32, global_batch_size=8, epochs=1)
+    reading = benchmark("reading").Reading(
+        road, str(tmp_path / "data"), 0, 20, size=32, global_batch_size=8, epochs=1
+    )
     assert benchmark("measure_loader").measure(reading)["images"] == 24
 
 
@@ -133,7 +164,9 @@ def test_environments_name_what_the_system_lacks(benchmark, monkeypatch, tmp_pat
     environments = benchmark("environments")
     assert environments.python_of("tarmac", tmp_path) == sys.executable
     monkeypatch.setattr(environments.shutil, "which", lambda _: None)
-    with pytest.raises(DataError, match=r"ffcv cannot be built here without g\+\+, pkg-config: apt-get install"):
+    with pytest.raises(
+        DataError, match=r"ffcv cannot be built here without g\+\+, pkg-config: apt-get install"
+    ):
         environments.python_of("ffcv", tmp_path)
     assert environments.versions(["tarmac"], tmp_path) == []
     assert environments.system()
@@ -145,7 +178,18 @@ def test_scaling(run, data, monkeypatch):
 
 
 def test_small_images(run, tmp_path):
-    settings = ["--num-images", 60, "--global-batch-size", 16, "--workers", 1, "--rounds", 1, "--seconds", 0.01]
+    settings = [
+        "--num-images",
+        60,
+        "--global-batch-size",
+        16,
+        "--workers",
+        1,
+        "--rounds",
+        1,
+        "--seconds",
+        0.01,
+    ]
     text = run("bench_small", *settings)
     assert float(ratios(text, "cache device (cpu)")[0].split()[0]) > 0
 
@@ -157,8 +201,15 @@ def test_average_precision(run, benchmark, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "SIZES", ((300, 4),))
     monkeypatch.setattr(module, "SHARDED", (2000, 4))
     monkeypatch.setattr(module, "circumstances", lambda packages: [])
-    assert float(ratios(run("bench_metrics", "--rounds", 1, "--only", "time"), "300 x 4")[1].split()[0]) > 0
-    extra, size = json.loads(run("bench_metrics", "--memory", json.dumps(["tarmac", 2000, 4, "float32"])))
+    assert (
+        float(
+            ratios(run("bench_metrics", "--rounds", 1, "--only", "time"), "300 x 4")[1].split()[0]
+        )
+        > 0
+    )
+    extra, size = json.loads(
+        run("bench_metrics", "--memory", json.dumps(["tarmac", 2000, 4, "float32"]))
+    )
     assert size == pytest.approx(2000 * 4 * 4 / 2**20)
     assert extra >= 0
     module.run_rank(0, 1, str(tmp_path))
@@ -170,7 +221,10 @@ def test_metrics_of_a_gpu_need_one(run, capsys):
     with pytest.raises(SystemExit) as leaving:
         run("gpu_metrics")
     assert leaving.value.code == 2
-    assert "no CUDA device here: bench_metrics.py is the benchmark for a CPU" in capsys.readouterr().err
+    assert (
+        "no CUDA device here: bench_metrics.py is the benchmark for a CPU"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.gpu
@@ -184,7 +238,9 @@ def test_figures_of_the_house(run, tmp_path):
     (tmp_path / "shards").mkdir()
     (tmp_path / "eval").mkdir()
     (tmp_path / "shards/row.py").write_text("class Row:\n    pass\n\n\na, b = 1, 2\n")
-    (tmp_path / "eval/row.py").write_text("class Row:\n    def f(self):\n        pass\n\n\na, b = b, a\n")
+    (tmp_path / "eval/row.py").write_text(
+        "class Row:\n    def f(self):\n        pass\n\n\na, b = b, a\n"
+    )
     text = run("house_figures", tmp_path)
     assert ratios(text, "files; lines")[0] == "2; 11"
     assert ratios(text, "typed functions")[0] == "0.0%"
@@ -196,7 +252,9 @@ def test_figures_of_the_house(run, tmp_path):
 
 def test_a_table_of_networks(run):
     text = run("networks", "--models", "test_resnet", "--size", 32)
-    assert sum("`test_resnet`" in line or "test_resnet |" in line for line in text.splitlines()) == 1
+    assert (
+        sum("`test_resnet`" in line or "test_resnet |" in line for line in text.splitlines()) == 1
+    )
 
 
 def test_every_command_is_run_here():

@@ -47,13 +47,19 @@ def exact() -> dict[str, str]:
 
 
 def crops(tiles: bool) -> np.ndarray:
-    """Cut crops of training, uint8 [EPOCHS, 5, SIZE, SIZE, 3]: by the tile decoder, or by libjpeg and OpenCV."""
+    """Cut crops of training, uint8 [EPOCHS, 5, SIZE, SIZE, 3]: by the tile decoder, or by libjpeg
+    and OpenCV.
+    """
     index = DatasetIndex.open(GOLDEN / "split")
     reader, decoder, rows = ShardReader(index), Decoder(), index.samples
     out = np.empty((EPOCHS, len(rows), SIZE, SIZE, 3), np.uint8)
     for epoch in range(EPOCHS):
-        boxes, flips = random_resized_crops(np.arange(len(rows)), rows["width"], rows["height"], 0, epoch, (0.08, 1.0))
-        for image, row, box, flip in zip(out[epoch], rows, boxes.tolist(), flips.tolist(), strict=True):
+        boxes, flips = random_resized_crops(
+            np.arange(len(rows)), rows["width"], rows["height"], 0, epoch, (0.08, 1.0)
+        )
+        for image, row, box, flip in zip(
+            out[epoch], rows, boxes.tolist(), flips.tolist(), strict=True
+        ):
             data, width, height = reader.member(row, 0), int(row["width"]), int(row["height"])
             if not tiles:
                 resize_into(image, decoder.box(data, width, height, box), flip)

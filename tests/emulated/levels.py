@@ -10,7 +10,16 @@ from pathlib import Path
 from numpy._core._multiarray_umath import __cpu_dispatch__
 
 # NumPy refuses names that it does not know, and those that its build takes for granted.
-_NEWER = ("X86_V4", "AVX512F", "AVX512CD", "AVX512_SKX", "AVX512_CLX", "AVX512_CNL", "AVX512_ICL", "AVX512_SPR")
+_NEWER = (
+    "X86_V4",
+    "AVX512F",
+    "AVX512CD",
+    "AVX512_SKX",
+    "AVX512_CLX",
+    "AVX512_CNL",
+    "AVX512_ICL",
+    "AVX512_SPR",
+)
 _V3 = ("X86_V3", "AVX", "F16C", "FMA3", "AVX2")
 _OPENCV_NEWER = "AVX512-SKX,AVX512-CNL,AVX512-CLX,AVX512-ICL"
 

@@ -1,4 +1,5 @@
-"""CPUs of the levels x86-64-v2 and v3 give the bits of this one, as far as docs/guarantees.md promises them.
+"""CPUs of the levels x86-64-v2 and v3 give the bits of this one, as far as docs/guarantees.md
+promises them.
 
 `python tests/emulated/test_levels.py` writes the golden metrics again.
 """
@@ -32,7 +33,9 @@ def there(request, tmp_path_factory):
         pytest.skip(f"this CPU does not have the instructions of x86-64-{request.param}")
     out = tmp_path_factory.mktemp("emulated") / "core.npz"
     env = {**os.environ, **variables(request.param)}
-    subprocess.run([sys.executable, "-m", "tests.emulated.core", str(out)], cwd=ROOT, env=env, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "tests.emulated.core", str(out)], cwd=ROOT, env=env, check=True
+    )
     return np.load(out)
 
 
@@ -58,11 +61,15 @@ def test_libraries_obey(level):
         pytest.skip(f"this CPU does not have the instructions of x86-64-{level}")
     asked = (
         "import os, numba, torch, numpy._core._multiarray_umath as n; "
-        "print(torch.backends.cpu.get_cpu_capability(), numba.core.codegen.JITCPUCodegen('t').magic_tuple()[1:], "
-        "[name for name in os.environ['NPY_DISABLE_CPU_FEATURES'].split() if n.__cpu_features__[name]])"
+        "print(torch.backends.cpu.get_cpu_capability(), "
+        "numba.core.codegen.JITCPUCodegen('t').magic_tuple()[1:], "
+        "[name for name in os.environ['NPY_DISABLE_CPU_FEATURES'].split() if "
+        "n.__cpu_features__[name]])"
     )
     env = {**os.environ, **variables(level)}
-    done = subprocess.run([sys.executable, "-c", asked], env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=env, check=True, capture_output=True, text=True
+    )
     expected = {"v3": "AVX2 ('x86-64-v3', '') []", "v2": "DEFAULT ('x86-64-v2', '') []"}
     assert done.stdout.strip() == expected[level]
 

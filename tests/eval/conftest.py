@@ -44,7 +44,9 @@ def predict(monkeypatch, capsys):
 
 @pytest.fixture
 def call_eval(monkeypatch):
-    """Run `python -m eval` in this process without a report: its arguments, --out the last -> scores."""
+    """Run `python -m eval` in this process without a report: its arguments, --out the last ->
+    scores.
+    """
 
     def call(*args):
         AcceleratorState._reset_state(reset_partial_state=True)

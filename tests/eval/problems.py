@@ -1,4 +1,6 @@
-"""Scores made to be awkward: ties of every kind, infinities, subnormals, constant columns, one or no positive."""
+"""Scores made to be awkward: ties of every kind, infinities, subnormals, constant columns, one or
+no positive.
+"""
 
 import math
 

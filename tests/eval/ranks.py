@@ -1,4 +1,6 @@
-"""What one of several gloo processes does in test_distributed: a module of its own, so that a process can import it."""
+"""What one of several gloo processes does in test_distributed: a module of its own, so that a
+process can import it.
+"""
 
 from datetime import timedelta
 from functools import partial
@@ -15,7 +17,12 @@ from eval.metrics.roc import best_f1_thresholds, roc_auc
 from eval.ranking import rank
 
 NUM_RANKS = (1, 2, 4)
-CASES = [(60, 11, torch.float32), (60, 3, torch.bfloat16), (40, 5, torch.float64), (3, 1, torch.float16)]
+CASES = [
+    (60, 11, torch.float32),
+    (60, 3, torch.bfloat16),
+    (40, 5, torch.float64),
+    (3, 1, torch.float16),
+]
 
 
 def sample_set(num_samples, num_classes, dtype):
@@ -34,7 +41,11 @@ def share(num_samples, rank_, num_ranks):
     bounds = {1: [0, 1], 2: [0, 0.9, 1], 4: [0, 0.1, 0.7, 0.7, 1]}[num_ranks]
     first, last = (round(num_samples * bounds[r]) for r in (rank_, rank_ + 1))
     padding = torch.full((rank_ % 3,), -1)
-    return torch.cat([ids[first:last], padding]) if rank_ != 1 else torch.cat([padding, ids[first:last]])
+    return (
+        torch.cat([ids[first:last], padding])
+        if rank_ != 1
+        else torch.cat([padding, ids[first:last]])
+    )
 
 
 def measure(scores, labels, known):
@@ -51,12 +62,17 @@ def measure(scores, labels, known):
 
 
 def sharded(matrices, num_samples, place, num_ranks, group):
-    """Measure on several ranks what `measure_predictions` measures on one, and the label ranking of every sample."""
+    """Measure on several ranks what `measure_predictions` measures on one, and the label ranking of
+    every sample.
+    """
     ids = share(num_samples, place, num_ranks)
     scores, labels, known = (matrix[ids.clamp(min=0)] for matrix in matrices)
     scores[ids < 0] = float("nan")  # padding must not count
     shard = class_sharded(scores, labels, known, ids, num_samples, group)
-    values = [gather_classes(part, shard, group) for part in measure(shard.scores, shard.labels, shard.known)]
+    values = [
+        gather_classes(part, shard, group)
+        for part in measure(shard.scores, shard.labels, shard.known)
+    ]
     gather = partial(gather_samples, ids=ids, num_samples=num_samples, group=group)
     ranking = LabelRanking(*map(gather, label_ranking(scores, labels, known)))
     return [*values, *ranking[:3], ranking.means()], list(shard.scores.shape)
@@ -66,11 +82,15 @@ def run(place, folder, world=4):
     """Be rank `place` of 4, and of the first 1 and 2; leave what was measured in a file each."""
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
-    dist.init_process_group("gloo", init_method=store, rank=place, world_size=world, timeout=timedelta(seconds=60))
+    dist.init_process_group(
+        "gloo", init_method=store, rank=place, world_size=world, timeout=timedelta(seconds=60)
+    )
     for num_ranks in NUM_RANKS:
         group = dist.new_group(list(range(num_ranks)))
         if place < num_ranks:
-            results = [sharded(sample_set(*case), case[0], place, num_ranks, group) for case in CASES]
+            results = [
+                sharded(sample_set(*case), case[0], place, num_ranks, group) for case in CASES
+            ]
             torch.save(results, Path(folder) / f"{num_ranks}-{place}.pt")
     dist.barrier()
     dist.destroy_process_group()

@@ -16,10 +16,15 @@ from eval.results.measure import measure_predictions
 
 HOSTILE = "</script><script>alert(1)</script>"
 NUM_SAMPLES = 40
-HISTORY = [{"epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "val_mAP": 1 - 1 / e, "lr": 0.1} for e in range(1, 6)]
+HISTORY = [
+    {"epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "val_mAP": 1 - 1 / e, "lr": 0.1}
+    for e in range(1, 6)
+]
 ARTICLE = (
-    "id => [...document.querySelectorAll(`#gallery-${id} .gallery`)].map(g => [...g.querySelectorAll('.tile')].map("
-    "t => [t.querySelector('img').title, t.querySelector('img').naturalWidth, t.innerText, t.className]))"
+    "id => [...document.querySelectorAll(`#gallery-${id} .gallery`)].map(g => "
+    "[...g.querySelectorAll('.tile')].map("
+    "t => [t.querySelector('img').title, t.querySelector('img').naturalWidth, t.innerText, "
+    "t.className]))"
 )
 
 
@@ -29,7 +34,13 @@ def picture(index):
 
 
 def make_report(
-    predictions, class_ids=(0, 1), history=HISTORY, num_images=12, thumbnail=picture, baseline=None, **record
+    predictions,
+    class_ids=(0, 1),
+    history=HISTORY,
+    num_images=12,
+    thumbnail=picture,
+    baseline=None,
+    **record,
 ):
     fields = {
         "title": "digits & <b>more</b>",
@@ -41,10 +52,14 @@ def make_report(
     }
     run = RunRecord(**{**fields, **record})
     curves = class_curves(predictions)
-    metrics = measure_predictions(predictions, curves=curves) | ({"baseline": baseline} if baseline else {})
+    metrics = measure_predictions(predictions, curves=curves) | (
+        {"baseline": baseline} if baseline else {}
+    )
     plots, _ = draw_figures(figures(metrics, predictions, curves, history))
     galleries = build_galleries(predictions, class_ids, num_images) if class_ids else []
-    return render_report(metrics, predictions, run, plots, class_ids, galleries, Thumbnails(thumbnail))
+    return render_report(
+        metrics, predictions, run, plots, class_ids, galleries, Thumbnails(thumbnail)
+    )
 
 
 def open_page(browser, html, folder, **context):
@@ -57,7 +72,9 @@ def open_page(browser, html, folder, **context):
     page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
     page.on(
         "request",
-        lambda request: None if request.url.startswith(("data:", "file:")) else trouble.append(request.url),
+        lambda request: (
+            None if request.url.startswith(("data:", "file:")) else trouble.append(request.url)
+        ),
     )
     page.goto(path.as_uri(), wait_until="load")
     return page, trouble

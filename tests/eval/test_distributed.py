@@ -1,4 +1,6 @@
-"""Class-sharded evaluation on 1, 2 and 4 gloo processes: the bits of one process, and no whole matrix anywhere."""
+"""Class-sharded evaluation on 1, 2 and 4 gloo processes: the bits of one process, and no whole
+matrix anywhere.
+"""
 
 import pytest
 import torch

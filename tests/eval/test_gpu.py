@@ -17,7 +17,10 @@ from eval.metrics.multilabel import label_ranking
 from eval.metrics.roc import best_f1_thresholds, f1, roc_auc
 from eval.ranking import rank
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
@@ -35,7 +38,9 @@ def f1_at_half(scores, labels, known):
 
 def top_three(scores, labels, known):
     targets = torch.where(known[:, 0], labels.int().argmax(1), -1)
-    return torch.stack([top_k_accuracy(scores, targets, 3), confusion_matrix(scores, targets).trace()])
+    return torch.stack(
+        [top_k_accuracy(scores, targets, 3), confusion_matrix(scores, targets).trace()]
+    )
 
 
 def rankings(scores, labels, known):
@@ -82,5 +87,8 @@ def test_same_as_on_the_cpu_without_a_wait(function, dtype):
         got = function(*on_gpu)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    tolerance = 1e-14 if function in (means, tail, average_precision_11_points) else 0  # their means are float sums
-    torch.testing.assert_close(got.cpu(), function(scores, labels, known), rtol=0, atol=tolerance, equal_nan=True)
+    # their means are float sums
+    tolerance = 1e-14 if function in (means, tail, average_precision_11_points) else 0
+    torch.testing.assert_close(
+        got.cpu(), function(scores, labels, known), rtol=0, atol=tolerance, equal_nan=True
+    )

@@ -1,4 +1,6 @@
-"""`python -m eval.predict`: pictures from anywhere score as in a shard; what cannot be read is told, not fatal."""
+"""`python -m eval.predict`: pictures from anywhere score as in a shard; what cannot be read is
+told, not fatal.
+"""
 
 import csv
 import os
@@ -26,7 +28,9 @@ NUM = 40
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """JPEGs of odd sizes, every subsampling, some progressive or grey, in a folder and packed at their size."""
+    """JPEGs of odd sizes, every subsampling, some progressive or grey, in a folder and packed at
+    their size.
+    """
     root = tmp_path_factory.mktemp("predict")
     records = write_photographs(root / "photographs", NUM)
     for number in range(0, NUM, 5):
@@ -49,19 +53,26 @@ def test_a_picture_is_seen_to_the_bit_as_in_a_shard(photographs, ckpt, look):
     root, paths = photographs
     decode, num_channels = decoder([checkpoint.read(ckpt)])
     same_views(
-        PictureBatches([*map(Path, paths)], 11, 16, 2, decode, num_channels), DatasetIndex.open(root / "data/val"), look
+        PictureBatches([*map(Path, paths)], 11, 16, 2, decode, num_channels),
+        DatasetIndex.open(root / "data/val"),
+        look,
     )
 
 
 def same_views(pictures, index, look, bands="all"):
     """Compare the batches of pictures and of the index that was packed of them."""
-    view = View(look.size, False, crop_share=look.crop_share, five_crops=look.five_crops, bands=bands)
+    view = View(
+        look.size, False, crop_share=look.crop_share, five_crops=look.five_crops, bands=bands
+    )
     loader = Loader(index, pictures.local_batch_size, view=view)
     assert len(pictures) == len(loader)
     seen = list(pictures.batches(look))
     for ours, theirs in zip(seen, loader, strict=True):
         num = int(theirs.valid.sum())
-        crops = [batch.images.reshape(-1, len(batch.valid), *batch.images.shape[1:]) for batch in (ours, theirs)]
+        crops = [
+            batch.images.reshape(-1, len(batch.valid), *batch.images.shape[1:])
+            for batch in (ours, theirs)
+        ]
         assert torch.equal(crops[0], crops[1][:, :num])
         assert torch.equal(ours.ids, theirs.ids[:num])
         assert ours.images.is_contiguous(memory_format=torch.channels_last)
@@ -69,7 +80,9 @@ def same_views(pictures, index, look, bands="all"):
 
 
 @pytest.mark.parametrize("tta", ["none", "tencrop", "multiscale"])
-def test_scores_are_those_of_eval_on_the_packed_pictures(photographs, ckpt, predict, call_eval, tmp_path, tta):
+def test_scores_are_those_of_eval_on_the_packed_pictures(
+    photographs, ckpt, predict, call_eval, tmp_path, tta
+):
     _, paths = photographs
     status, out, err = predict(
         "--ckpt", ckpt, "--csv", tmp_path / "s.csv", "--tta", tta, "--local-batch-size", 16, *paths
@@ -88,11 +101,15 @@ def test_scores_are_those_of_eval_on_the_packed_pictures(photographs, ckpt, pred
 def png_header(width, height):
     """A PNG that claims a size and holds nothing."""
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    header = (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
     return header + struct.pack(">I", 100) + b"IDAT"
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(ckpt, predict, tmp_path, monkeypatch):
+def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(
+    ckpt, predict, tmp_path, monkeypatch
+):
     monkeypatch.setattr("eval.prediction.pictures.MAX_FILE_BYTES", 50_000)
     whole = jpeg(photograph(80, 60))
     files = {
@@ -110,13 +127,21 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(ckpt, predict, t
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / ".hidden.jpg").write_bytes(b"")
-    status, out, err = predict("--ckpt", ckpt, "--local-batch-size", 3, tmp_path, "--csv", tmp_path / "s" / "s.csv")
+    status, out, err = predict(
+        "--ckpt", ckpt, "--local-batch-size", 3, tmp_path, "--csv", tmp_path / "s" / "s.csv"
+    )
     assert status == 2
-    assert [line.partition(": ")[0] for line in out.splitlines()] == [f"{tmp_path}/a good.jpg", f"{tmp_path}/z.jpg"]
+    assert [line.partition(": ")[0] for line in out.splitlines()] == [
+        f"{tmp_path}/a good.jpg",
+        f"{tmp_path}/z.jpg",
+    ]
     assert len({line.partition(": ")[2] for line in out.splitlines()}) == 1
     *named, last = err.splitlines()
     assert last == "error: 7 of 9 pictures cannot be read, as named above"
-    reasons = {line.partition(": ")[0].removeprefix(f"{tmp_path}/"): line.partition(": ")[2] for line in named}
+    reasons = {
+        line.partition(": ")[0].removeprefix(f"{tmp_path}/"): line.partition(": ")[2]
+        for line in named
+    }
     says = {
         "bomb.png": "more than 100,000,000 pixels by its header",
         "cut.jpg": "truncated",
@@ -138,10 +163,15 @@ def test_nothing_readable_is_no_traceback(ckpt, predict, tmp_path):
     assert err.endswith("error: 1 of 1 pictures cannot be read, as named above\n")
 
 
-def test_a_table_that_cannot_be_written_is_refused_before_anything_is_predicted(ckpt, predict, photographs, tmp_path):
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_predicted(
+    ckpt, predict, photographs, tmp_path
+):
     picture = photographs[1][0]
     (tmp_path / "file").touch()
-    for table, says in ((tmp_path, "is a folder; give the name of a file"), (tmp_path / "file" / "a.csv", "file")):
+    for table, says in (
+        (tmp_path, "is a folder; give the name of a file"),
+        (tmp_path / "file" / "a.csv", "file"),
+    ):
         status, out, err = predict("--ckpt", ckpt, picture, "--csv", table)
         assert (status, out, len(err.splitlines())) == (2, "", 1)
         assert says in err
@@ -149,14 +179,24 @@ def test_a_table_that_cannot_be_written_is_refused_before_anything_is_predicted(
 
 def test_a_model_that_diverged_gives_no_answer(predict, photographs, tmp_path, monkeypatch):
     ckpt = make_run(tmp_path / "run", photographs[0] / "data", model="test_resnet")
-    monkeypatch.setattr("eval.predict_pictures._predict", lambda *_: np.full((1, 11), np.nan, np.float32))
+    monkeypatch.setattr(
+        "eval.predict_pictures._predict", lambda *_: np.full((1, 11), np.nan, np.float32)
+    )
     status, out, err = predict("--ckpt", ckpt, photographs[1][0])
     assert (status, out) == (2, "")
     assert "error: scores are NaN of 1 of 1 pictures (first: " in err
 
 
 def test_files_and_folders_in_the_order_given_each_once(tmp_path):
-    for name in ("b/2.JPG", "b/1.png", "b/c/3.tiff", "b/notes.txt", "b/.git/4.jpg", "a.weird", "b/.5.jpg"):
+    for name in (
+        "b/2.JPG",
+        "b/1.png",
+        "b/c/3.tiff",
+        "b/notes.txt",
+        "b/.git/4.jpg",
+        "a.weird",
+        "b/.5.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     given = [str(tmp_path / name) for name in ("b/c/3.tiff", "a.weird", "b", "a.weird")]
@@ -201,7 +241,9 @@ def test_several_checkpoints_are_averaged_and_others_refused(photographs, ckpt, 
     scores = []
     for number, given in enumerate((ckpt, other, f"{ckpt},{other}")):
         assert predict("--ckpt", given, "--csv", tmp_path / f"{number}.csv", *paths[:9])[0] == 0
-        scores.append(np.loadtxt(tmp_path / f"{number}.csv", delimiter=",", skiprows=1, usecols=range(1, 12)))
+        scores.append(
+            np.loadtxt(tmp_path / f"{number}.csv", delimiter=",", skiprows=1, usecols=range(1, 12))
+        )
     np.testing.assert_allclose(scores[2], (scores[0] + scores[1]) / 2, atol=1e-6)
     single = make_run(tmp_path / "single", root / "data", task="multiclass")
     status, _, err = predict("--ckpt", ckpt, "--ckpt", single, paths[0])

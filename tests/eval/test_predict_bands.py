@@ -1,4 +1,6 @@
-"""Pictures of more bands than three: TIFFs are scaled as the packer of the training set scaled them."""
+"""Pictures of more bands than three: TIFFs are scaled as the packer of the training set scaled
+them.
+"""
 
 import io
 from pathlib import Path
@@ -22,7 +24,12 @@ from train.network.model import build_network
 from train.run import checkpoint
 from train.run.checkpoint import Meta, Progress
 
-BANDS = (Band("red", 2, 100, 9000), Band("green", 1, 0, 8000), Band("blue", 0, 50, 7000), Band("nir", 3, 0, 20000))
+BANDS = (
+    Band("red", 2, 100, 9000),
+    Band("green", 1, 0, 8000),
+    Band("blue", 0, 50, 7000),
+    Band("nir", 3, 0, 20000),
+)
 NUM = 11
 
 
@@ -70,13 +77,22 @@ def test_a_tiff_is_seen_to_the_bit_as_in_a_shard(tiffs, tmp_path, channels, look
     decode, num_channels = decoder([opened])
     assert num_channels == channels
     pictures = PictureBatches(sorted(tiffs.glob("*.tif")), 11, 4, 2, decode, num_channels)
-    same_views(pictures, DatasetIndex.open(tiffs / "data" / "val"), look, bands="all" if channels == 4 else "rgb")
+    same_views(
+        pictures,
+        DatasetIndex.open(tiffs / "data" / "val"),
+        look,
+        bands="all" if channels == 4 else "rgb",
+    )
 
 
 @pytest.mark.parametrize("which", [(3,), (4,), (3, 4)])
 def test_scores_are_those_of_eval(tiffs, tmp_path, predict, call_eval, which):
-    runs = ",".join(str(make_run(tmp_path / f"run{channels}", tiffs, channels)) for channels in which)
-    status, _, err = predict("--ckpt", runs, "--csv", tmp_path / "s.csv", *sorted(tiffs.glob("*.tif")))
+    runs = ",".join(
+        str(make_run(tmp_path / f"run{channels}", tiffs, channels)) for channels in which
+    )
+    status, _, err = predict(
+        "--ckpt", runs, "--csv", tmp_path / "s.csv", *sorted(tiffs.glob("*.tif"))
+    )
     assert (status, err) == (0, "")
     expected = call_eval("--ckpt", runs, "--out", tmp_path / "out")
     found = np.loadtxt(tmp_path / "s.csv", delimiter=",", skiprows=1, usecols=range(1, 12))
@@ -84,7 +100,9 @@ def test_scores_are_those_of_eval(tiffs, tmp_path, predict, call_eval, which):
     assert expected.std() > 0.05
 
 
-def test_a_photograph_is_rgb_to_a_network_of_three_bands_and_refused_by_one_of_four(tiffs, tmp_path):
+def test_a_photograph_is_rgb_to_a_network_of_three_bands_and_refused_by_one_of_four(
+    tiffs, tmp_path
+):
     data = jpeg(photograph(40, 30))
     decode, _ = decoder([checkpoint.read(make_run(tmp_path / "three", tiffs, 3))])
     assert decode(data).shape == (30, 40, 3)
@@ -102,8 +120,14 @@ def test_checkpoints_without_ranges_or_with_others_are_one_line(tiffs, tmp_path,
     old = make_run(tmp_path / "old", tiffs, 4, keep_bands=False)
     status, _, err = predict("--ckpt", old, picture)
     assert (status, err.count("\n")) == (2, 1)
-    assert "old/best: its network sees 4 bands, but the checkpoint is of a release that did not keep their" in err
-    one, other = make_run(tmp_path / "one", tiffs, 4), make_run(tmp_path / "other", tiffs, 4, high=100.0)
+    assert (
+        "old/best: its network sees 4 bands, but the checkpoint is of a release that did not keep "
+        "their" in err
+    )
+    one, other = (
+        make_run(tmp_path / "one", tiffs, 4),
+        make_run(tmp_path / "other", tiffs, 4, high=100.0),
+    )
     status, _, err = predict("--ckpt", f"{one},{other}", picture)
     assert (status, err.count("\n")) == (2, 1)
     assert "other/best: its set scales bands otherwise than that of" in err

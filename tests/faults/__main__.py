@@ -1,7 +1,8 @@
-"""Try to lose something: kills, full disks, corruption, other ranks. `python -m tests.faults [--quick] [NAME ...]`
+"""Try to lose something: kills, full disks, corruption, other ranks. `python -m tests.faults
+[--quick] [NAME ...]`
 
-Runs each experiment of this folder as a program of its own, prints all their rows as one table, and leaves with status
-1 if anything was lost.
+Runs each experiment of this folder as a program of its own, prints all their rows as one table, and
+leaves with status 1 if anything was lost.
 """
 
 import argparse
@@ -18,13 +19,22 @@ def main() -> None:
     """Run the experiments one after the other."""
     there = [name for name in EXPERIMENTS if find_spec(f"tests.faults.{name}")]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=there, metavar="NAME", help=f"some of {', '.join(there)}")
-    parser.add_argument("--quick", action="store_true", help="a few moments of each, to see that it works")
+    parser.add_argument(
+        "names", nargs="*", default=there, metavar="NAME", help=f"some of {', '.join(there)}"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a few moments of each, to see that it works"
+    )
     given = parser.parse_args()
     rows, failed = [], []
     for name in given.names:
         print(f"-- {name}", flush=True)
-        command = [sys.executable, "-m", f"tests.faults.{name}", *(["--quick"] if given.quick else [])]
+        command = [
+            sys.executable,
+            "-m",
+            f"tests.faults.{name}",
+            *(["--quick"] if given.quick else []),
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:

@@ -1,7 +1,8 @@
-"""Damage a packed split in every way, again and again: all of it is named, and mended to the same bytes.
+"""Damage a packed split in every way, again and again: all of it is named, and mended to the same
+bytes.
 
-After each damage `preprocess.verify` must name a file that was damaged, `--repair` and the same packing must restore
-every byte, and a second look must find nothing.
+After each damage `preprocess.verify` must name a file that was damaged, `--repair` and the same
+packing must restore every byte, and a second look must find nothing.
 """
 
 import os
@@ -19,7 +20,8 @@ from tests.faults.report import Options, Row, run
 
 NUM_IMAGES, SHARD_SAMPLES = 24, 6
 
-Damage = Callable[[Path, random.Random], set[str]]  # does harm to a split; returns the files that it changed
+# does harm to a split; returns the files that it changed
+Damage = Callable[[Path, random.Random], set[str]]
 
 
 def some_file(root: Path, rng: random.Random) -> Path:
@@ -86,13 +88,21 @@ DAMAGES: dict[str, Damage] = {
 
 
 def _causes(name: str, changed: set[str]) -> set[str]:
-    """Name the files one of which must be told of: damage to a tar hides its .idx, that to the index hides all."""
+    """Name the files one of which must be told of: damage to a tar hides its .idx, that to the
+    index hides all.
+    """
     return {name, *({name.replace(".idx", ".tar"), "index.json"} & changed)}
 
 
-def damaged_and_mended(options: Options, kind: str, again: Callable[[Path], object], whole: Path, pool: Pool) -> Row:
+def damaged_and_mended(
+    options: Options, kind: str, again: Callable[[Path], object], whole: Path, pool: Pool
+) -> Row:
     row, rng = Row(f"corruption: {kind}"), random.Random(f"{options.seed} {kind}")
-    intact, root, num_tried = content(whole), options.folder / "damaged-split/train", options.moments(100, 3)
+    intact, root, num_tried = (
+        content(whole),
+        options.folder / "damaged-split/train",
+        options.moments(100, 3),
+    )
     for number in range(num_tried):
         shutil.rmtree(root.parent, ignore_errors=True)
         shutil.copytree(whole, root)
@@ -103,7 +113,8 @@ def damaged_and_mended(options: Options, kind: str, again: Callable[[Path], obje
         where = f"seed {options.seed}, damage {number} ({', '.join(sorted(changed))})"
         try:
             findings = verify_split(root, pool).findings
-            told = {finding.file or "index.json" for finding in findings}  # no name: there is no index
+            # no name: there is no index
+            told = {finding.file or "index.json" for finding in findings}
             missed = [name for name in changed if not told & _causes(name, changed)]
             row.check(not missed, f"{where}: not named: {', '.join(missed)}")
             list(repair_split(root, findings))

@@ -8,13 +8,16 @@ from pathlib import Path
 
 # What changes a folder, and every opening of a file, as Python's audit events tell of them.
 EVENTS = {"open", "os.rename", "os.mkdir", "os.link", "os.truncate", "shutil.rmtree"}
-REMOVALS = {"os.remove", "os.rmdir"}  # shutil.rmtree names what it removes relative to an open folder
+# shutil.rmtree names what it removes relative to an open folder
+REMOVALS = {"os.remove", "os.rmdir"}
 
 
 def dies_before(operation: int, folder: Path, work: Callable[[], None]) -> bool:
-    """Do `work` in a fork that gets SIGKILL before its file operation number `operation` in `folder`.
+    """Do `work` in a fork that gets SIGKILL before its file operation number `operation` in
+    `folder`.
 
-    False if it had fewer operations and came to its end. What `work` raises is raised here as RuntimeError.
+    False if it had fewer operations and came to its end. What `work` raises is raised here as
+    RuntimeError.
     """
     child = os.fork()
     if child == 0:
@@ -38,7 +41,9 @@ def _killer(operation: int, folder: str) -> Callable[[str, tuple[object, ...]], 
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         nonlocal left
-        inside = any(str(arg).startswith(folder) for arg in args if isinstance(arg, str | os.PathLike))
+        inside = any(
+            str(arg).startswith(folder) for arg in args if isinstance(arg, str | os.PathLike)
+        )
         if event in REMOVALS or (event in EVENTS and inside):
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,7 @@
 """Fill a small disk while packing and while writing a checkpoint; then make room and go on.
 
-One clear line, nothing half-written that looks whole, the checkpoint before it intact, the same result in the end. The
-disk is a tmpfs, which only root may mount: elsewhere a row says so.
+One clear line, nothing half-written that looks whole, the checkpoint before it intact, the same
+result in the end. The disk is a tmpfs, which only root may mount: elsewhere a row says so.
 """
 
 import random
@@ -31,7 +31,9 @@ NOT_TRIED = "nothing: mounting a small disk needs root"
 def small_disk(folder: Path) -> Iterator[Path | None]:
     """Mount a tmpfs at `folder`; None where that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder)], check=False, capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "tmpfs", str(folder)], check=False, capture_output=True
+    )
     if mounted.returncode:
         yield None
         return
@@ -42,7 +44,9 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
 
 
 def resize(disk: Path, kib: int) -> None:
-    """Give the disk so much room; it may be less than it holds, and is then full. 0 KiB would mean no limit."""
+    """Give the disk so much room; it may be less than it holds, and is then full. 0 KiB would mean
+    no limit.
+    """
     subprocess.run(["mount", "-o", f"remount,size={max(4, kib)}k", str(disk)], check=True)
 
 
@@ -52,7 +56,10 @@ def used_kib(disk: Path) -> int:
 
 def one_line(row: Row, job: Job, where: str) -> None:
     """A full disk is met with status 2 and one line that says so."""
-    status, errors = job.process.wait(), [line for line in job.output.splitlines() if line.startswith("error: ")]
+    status, errors = (
+        job.process.wait(),
+        [line for line in job.output.splitlines() if line.startswith("error: ")],
+    )
     row.check(status == 2 and len(errors) == 1, f"{where}: status {status}: {job.output[-300:]}")
     row.check("Traceback" not in job.output, f"{where}: a traceback")
     said = " ".join(errors).lower()
@@ -76,10 +83,16 @@ def while_packing(options: Options, disk: Path) -> Row:
         resize(disk, size)
         one_line(row, Job(options.folder, *args, str(disk / "out")), f"{size} of {needed} KiB")
         check(row, disk / "out/train", whole, f"{size} of {needed} KiB")
-        row.check(not list(disk.glob("out/train/*.tmp")), f"{size} of {needed} KiB: half-written files stay")
+        row.check(
+            not list(disk.glob("out/train/*.tmp")),
+            f"{size} of {needed} KiB: half-written files stay",
+        )
         resize(disk, ROOMY)
         Job(options.folder, *args, str(disk / "out")).finish()
-        row.check(content(disk / "out/train") == whole, f"{size} of {needed} KiB: another folder after making room")
+        row.check(
+            content(disk / "out/train") == whole,
+            f"{size} of {needed} KiB: another folder after making room",
+        )
     row.tried = f"{num_sizes} disks of 8 to {needed} KiB, then room"
     return row
 
@@ -98,7 +111,10 @@ def while_saving(options: Options, disk: Path) -> Row:
             number += 1
         except DataError as error:
             num_full += 1
-            row.check("could not be written" in str(error) and "is whole in" in str(error), f"{size} KiB: {error}")
+            row.check(
+                "could not be written" in str(error) and "is whole in" in str(error),
+                f"{size} KiB: {error}",
+            )
         except (OSError, RuntimeError) as error:
             row.check(False, f"{size} KiB: {type(error).__name__}: {error}")
         for name in ("last", "best"):
@@ -106,7 +122,10 @@ def while_saving(options: Options, disk: Path) -> Row:
         number = read(folder / "last")
         resize(disk, ROOMY)
         write(folder, number := number + 1)
-        row.check(sorted(path.name for path in folder.iterdir()) == ["best", "last"], f"{size} KiB: something stays")
+        row.check(
+            sorted(path.name for path in folder.iterdir()) == ["best", "last"],
+            f"{size} KiB: something stays",
+        )
     row.tried = f"disks of {least} to {3 * least} KiB, {num_full} of them full"
     row.check(num_full > 0, "no disk was full")
     return row
@@ -116,11 +135,24 @@ def while_training(options: Options, disk: Path) -> Row:
     """The command: its line, its checkpoint, and the same weights after --resume on a roomier disk."""
     row, rng = Row("training on a full disk"), random.Random(options.seed)
     data = pack_digits(options.folder / "digits", num_train=32, num_val=16)
-    args = ["train", "--data", str(data), *SMALL, "--epochs", "4", "--global-batch-size", "8", "--resume", "--out"]
+    args = [
+        "train",
+        "--data",
+        str(data),
+        *SMALL,
+        "--epochs",
+        "4",
+        "--global-batch-size",
+        "8",
+        "--resume",
+        "--out",
+    ]
     resize(disk, ROOMY)
     Job(options.folder, *args, str(options.folder / "whole-run")).finish()
     whole = checkpoint.read(options.folder / "whole-run/last").weights()
-    size_of_one = sum(path.stat().st_size for path in (options.folder / "whole-run/last").iterdir()) // 1024
+    size_of_one = (
+        sum(path.stat().st_size for path in (options.folder / "whole-run/last").iterdir()) // 1024
+    )
     num_sizes = options.moments(8, 1)
     for number in range(num_sizes):
         out = disk / f"run-{number}"
@@ -131,7 +163,10 @@ def while_training(options: Options, disk: Path) -> Row:
         resize(disk, ROOMY)
         Job(options.folder, *args, str(out)).finish()
         found = checkpoint.read(out / "last").weights()
-        row.check(all(torch.equal(found[name], whole[name]) for name in whole), f"{size} KiB: other weights")
+        row.check(
+            all(torch.equal(found[name], whole[name]) for name in whole),
+            f"{size} KiB: other weights",
+        )
         shutil.rmtree(out)
     row.tried = f"{num_sizes} disks, a checkpoint takes {size_of_one} KiB"
     return row

@@ -1,6 +1,8 @@
-"""Train and evaluate on 1, 2 and 4 ranks, and on 2, then 1, then 4: the same loss at every step, the same predictions.
+"""Train and evaluate on 1, 2 and 4 ranks, and on 2, then 1, then 4: the same loss at every step,
+the same predictions.
 
-Real processes with gloo. A run that goes on with other ranks is stopped in the middle of its second and third epoch.
+Real processes with gloo. A run that goes on with other ranks is stopped in the middle of its second
+and third epoch.
 """
 
 import json
@@ -18,10 +20,12 @@ from train.run.folder import read_metrics
 
 FP32 = 2e-6  # relative difference of a loss within 18 steps: gradients are summed in another order
 BF16 = 5e-2  # activations are rounded to 8 bits, so what is summed in another order differs by that
-NUM_TRAIN, NUM_VAL, BATCH, EPOCHS = 45, 23, 8, 3  # the last global batch has 5 samples, 4 ranks share them as 2 2 1 0
+# the last global batch has 5 samples, 4 ranks share them as 2 2 1 0
+NUM_TRAIN, NUM_VAL, BATCH, EPOCHS = 45, 23, 8, 3
 STEPS = -(-NUM_TRAIN // BATCH)
 PLAIN = ["--optimizer", "sgd", "--momentum", "0.9", "--lr", "0.02"]
-# All that has a state beside the weights; dropout has one, too, but other masks on another number of ranks.
+# All that has a state beside the weights; dropout has one, too, but other masks on another number
+# of ranks.
 STATEFUL = ["--optimizer", "adamw", "--lr", "0.002", "--schedule", "cosine", "--warmup-epochs", "1"]
 STATEFUL += ["--ema-decay", "0.9", "--clip-norm", "1", "--weight-decay", "0.05"]
 
@@ -33,16 +37,36 @@ class Runs:
         self.folder, self.data = folder, pack_digits(folder, NUM_TRAIN, NUM_VAL)
 
     def train(self, name: str, stops: Sequence[tuple[int, int]], *flags: str) -> np.ndarray:
-        """Train as run `name` in parts of (ranks, steps until it stops or 0); return the loss of each step."""
+        """Train as run `name` in parts of (ranks, steps until it stops or 0); return the loss of
+        each step.
+        """
         losses = []
         for part, (num_ranks, stop) in enumerate(stops):
             record = self.folder / f"{name}.{part}.losses"
-            args = ["--data", str(self.data), *SMALL, "--epochs", str(EPOCHS), "--global-batch-size", str(BATCH)]
+            args = [
+                "--data",
+                str(self.data),
+                *SMALL,
+                "--epochs",
+                str(EPOCHS),
+                "--global-batch-size",
+                str(BATCH),
+            ]
             args += ["--out", str(self.folder / name), "--resume", *flags]
-            job = Job(self.folder, *on_ranks(num_ranks), "tests.faults.recorded", str(record), str(stop), *args)
+            job = Job(
+                self.folder,
+                *on_ranks(num_ranks),
+                "tests.faults.recorded",
+                str(record),
+                str(stop),
+                *args,
+            )
             if not stop:
                 job.finish()
-            elif job.process.wait() == 0 or "go on with the same command and --resume" not in job.output:
+            elif (
+                job.process.wait() == 0
+                or "go on with the same command and --resume" not in job.output
+            ):
                 raise RuntimeError(f"did not stop after {stop} steps:\n{job.output}")
             if f"on {num_ranks} process" not in job.output:
                 raise RuntimeError(f"not on {num_ranks} ranks:\n{job.output}")
@@ -61,14 +85,18 @@ class Runs:
             "4",
         ]
         Job(self.folder, *on_ranks(num_ranks), *args).finish()
-        return [(self.folder / out / file).read_bytes() for file in ("predictions.npz", "per_class.csv")]
+        return [
+            (self.folder / out / file).read_bytes() for file in ("predictions.npz", "per_class.csv")
+        ]
 
     def weights(self, name: str, which: str = "model") -> dict[str, torch.Tensor]:
         return safetensors.torch.load_file(self.folder / name / f"last/{which}.safetensors")
 
 
 def global_losses(record: Path, num_ranks: int) -> list[float]:
-    """Add up the shares of all ranks; every rank must have taken the same steps, over the same counts."""
+    """Add up the shares of all ranks; every rank must have taken the same steps, over the same
+    counts.
+    """
     files = [Path(f"{record}.{rank}") for rank in range(num_ranks)]
     ranks = [[json.loads(line) for line in path.read_text().splitlines()] for path in files]
     steps = zip(*ranks, strict=True)
@@ -80,7 +108,9 @@ def global_losses(record: Path, num_ranks: int) -> list[float]:
     return losses
 
 
-def compare(row: Row, name: str, losses: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
+def compare(
+    row: Row, name: str, losses: np.ndarray, expected: np.ndarray, tolerance: float
+) -> float:
     """Check the loss of every step; return the greatest relative difference."""
     if len(losses) != EPOCHS * STEPS:
         row.check(False, f"{name}: {len(losses)} steps, not {EPOCHS * STEPS}")
@@ -95,7 +125,9 @@ def epoch_losses(run_folder: Path) -> list[list[float]]:
     return [[line["train_loss"], line["val_loss"]] for line in read_metrics(run_folder)]
 
 
-def losses_on_any_ranks(runs: Runs, options: Options, title: str, flags: list[str], tolerance: float) -> Row:
+def losses_on_any_ranks(
+    runs: Runs, options: Options, title: str, flags: list[str], tolerance: float
+) -> Row:
     """One rank against 2 and 4, and against a run that moves from 2 ranks to 1 to 4."""
     row = Row(f"elastic training, {title}")
     expected = runs.train(f"{title}-1", [(1, 0)], *flags)
@@ -104,7 +136,8 @@ def losses_on_any_ranks(runs: Runs, options: Options, title: str, flags: list[st
         plans |= {"2": [(2, 0)], "4": [(4, 0)], "1-4-2": [(1, 1), (4, 2 * STEPS), (2, 0)]}
     differences = []
     for name, plan in plans.items():
-        losses = runs.train(f"{title}-{name}", plan, *flags, "--num-threads", str(len(name)))  # 1 or 5
+        # 1 or 5
+        losses = runs.train(f"{title}-{name}", plan, *flags, "--num-threads", str(len(name)))
         differences.append(compare(row, name, losses, expected, tolerance))
         one, other = (epoch_losses(runs.folder / f"{title}-{each}") for each in ("1", name))
         row.check(np.allclose(one, other, rtol=tolerance), f"{name}: metrics.jsonl differs")
@@ -113,7 +146,9 @@ def losses_on_any_ranks(runs: Runs, options: Options, title: str, flags: list[st
 
 
 def same_bits_again(runs: Runs) -> Row:
-    """With dropout: the same ranks and the same stops give the same bits, also where ranks have joined."""
+    """With dropout: the same ranks and the same stops give the same bits, also where ranks have
+    joined.
+    """
     row, flags = Row("elastic training, dropout, twice alike"), [*STATEFUL, "--drop-rate", "0.3"]
     plan = [(2, STEPS + 2), (4, 0)]
     first, second = (runs.train(f"dropout-{time}", plan, *flags) for time in (1, 2))
@@ -131,7 +166,10 @@ def same_predictions(runs: Runs, options: Options, name: str) -> Row:
     expected = runs.evaluate(name, 1, "eval-1")
     keys = np.load(runs.folder / "eval-1/predictions.npz")["keys"].tolist()
     samples = np.load(runs.data / "val/samples.npy")["key"].astype(str).tolist()
-    row.check(keys == samples and len(set(keys)) == NUM_VAL, "keys are not those of the dataset, once, in order")
+    row.check(
+        keys == samples and len(set(keys)) == NUM_VAL,
+        "keys are not those of the dataset, once, in order",
+    )
     for num_ranks in plan:
         found = runs.evaluate(name, num_ranks, f"eval-{num_ranks}")
         row.check(found == expected, f"{num_ranks} ranks: other bytes")
@@ -145,7 +183,9 @@ def experiments(options: Options) -> Iterator[Row]:
     yield same_predictions(runs, options, "fp32-adamw-ema-cosine-1")
     if not options.quick:
         yield losses_on_any_ranks(runs, options, "fp32-sgd", PLAIN, FP32)
-        yield losses_on_any_ranks(runs, options, "bf16-adamw-ema-cosine", [*STATEFUL, "--precision", "bf16"], BF16)
+        yield losses_on_any_ranks(
+            runs, options, "bf16-adamw-ema-cosine", [*STATEFUL, "--precision", "bf16"], BF16
+        )
         yield same_bits_again(runs)
 
 

@@ -1,7 +1,8 @@
-"""Hostile and odd input, many thousands of cases: `python -m tests.faults.fuzz` prints what was tried.
+"""Hostile and odd input, many thousands of cases: `python -m tests.faults.fuzz` prints what was
+tried.
 
-Every target takes a generator and tries one case; what it returns is counted, and whatever it raises is a bug. Cases
-are pure functions of target, seed and number.
+Every target takes a generator and tries one case; what it returns is counted, and whatever it
+raises is a bug. Cases are pure functions of target, seed and number.
 """
 
 import argparse
@@ -14,7 +15,8 @@ import numpy as np
 from tests.faults.hostile_files import index_json, keys, samples_npy, voc_lists, voc_xml
 from tests.faults.hostile_images import decoder, packer, png, retiler, splicer
 
-TARGETS: dict[str, tuple[Callable[[np.random.Generator], str], float]] = {  # and its share of the cases
+# and its share of the cases
+TARGETS: dict[str, tuple[Callable[[np.random.Generator], str], float]] = {
     "tile splicer": (splicer, 0.2),
     "tile decoder": (decoder, 0.2),
     "retile, progressive": (retiler, 0.1),
@@ -41,18 +43,25 @@ def fuzz(target: str, num_cases: int, seed: int = 0) -> tuple[Counter[str], list
 
 
 def main() -> None:
-    """Print a row for each target, `target | tried | lost`; leave with status 1 where there was a bug."""
+    """Print a row for each target, `target | tried | lost`; leave with status 1 where there was a
+    bug.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fiftieth of the cases")
     parser.add_argument("--seed", type=int, default=0, help="which cases")
-    parser.add_argument("--cases", type=int, default=100_000, help="how many, of all targets together")
+    parser.add_argument(
+        "--cases", type=int, default=100_000, help="how many, of all targets together"
+    )
     given = parser.parse_args()
     lost = False
     for target, (_, share) in TARGETS.items():
         num_cases = int(given.cases * share / (50 if given.quick else 1))
         ends, bugs = fuzz(target, num_cases, given.seed)
         told = ", ".join(f"{number:,} {end}" for end, number in ends.most_common())
-        print(f"fuzz: {target} | {num_cases:,} cases: {told} | {'; '.join(bugs[:3]) or 'nothing'}", flush=True)
+        print(
+            f"fuzz: {target} | {num_cases:,} cases: {told} | {'; '.join(bugs[:3]) or 'nothing'}",
+            flush=True,
+        )
         lost |= bool(bugs)
     raise SystemExit(lost)
 

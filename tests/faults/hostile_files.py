@@ -1,4 +1,6 @@
-"""Damaged and odd index files, lists, annotations and names: each function tries one case and says how it ended."""
+"""Damaged and odd index files, lists, annotations and names: each function tries one case and says
+how it ended.
+"""
 
 import atexit
 import json
@@ -112,9 +114,15 @@ def voc_lists(rng: np.random.Generator) -> str:
 
     ids = [pick(names if rng.random() < 0.3 else names[:3]) for _ in range(rng.integers(0, 4))]
     main = voc() / "ImageSets" / "Main"
-    (main / "val.txt").write_bytes("".join(name + pick(ends) for name in ids).encode(errors="surrogatepass"))
-    text = "".join(name + pick(gaps) + pick(["1", "0", "-1", "-1", "2", ""]) + pick(ends) for name in ids)
-    (main / "cat_val.txt").write_bytes(mutated(rng, text.encode() + b"\n", 50) if rng.random() < 0.3 else text.encode())
+    (main / "val.txt").write_bytes(
+        "".join(name + pick(ends) for name in ids).encode(errors="surrogatepass")
+    )
+    text = "".join(
+        name + pick(gaps) + pick(["1", "0", "-1", "-1", "2", ""]) + pick(ends) for name in ids
+    )
+    (main / "cat_val.txt").write_bytes(
+        mutated(rng, text.encode() + b"\n", 50) if rng.random() < 0.3 else text.encode()
+    )
     return _records()
 
 
@@ -147,7 +155,9 @@ def _records() -> str:
             raise AssertionError("a message of several lines") from error
         return "refused"
     root = (voc() / "JPEGImages").resolve()
-    assert all(record.path.resolve().parent == root for record in records), "a path out of the folder"
+    assert all(record.path.resolve().parent == root for record in records), (
+        "a path out of the folder"
+    )
     return "read"
 
 

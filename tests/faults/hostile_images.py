@@ -1,4 +1,6 @@
-"""Damaged images through every reader of images: each function tries one case and says how it ended."""
+"""Damaged images through every reader of images: each function tries one case and says how it
+ended.
+"""
 
 import io
 import zlib
@@ -23,7 +25,9 @@ WIDTH, HEIGHT = 96, 80
 
 @cache
 def tiled(subsampling: int) -> bytes:
-    data = retile(jpeg(photograph(WIDTH, HEIGHT), quality=85, subsampling=subsampling), tile_interval)
+    data = retile(
+        jpeg(photograph(WIDTH, HEIGHT), quality=85, subsampling=subsampling), tile_interval
+    )
     assert data is not None
     return data
 
@@ -40,7 +44,9 @@ def encoded(kind: str) -> bytes:
 
 
 def splicer(rng: np.random.Generator) -> str:
-    """Cut a box out of a damaged JPEG: what is accepted has the pixels that decoding all of it has there."""
+    """Cut a box out of a damaged JPEG: what is accepted has the pixels that decoding all of it has
+    there.
+    """
     data = np.frombuffer(mutated(rng, tiled(int(rng.integers(3))), 700), np.uint8)
     w, h = int(rng.integers(1, WIDTH + 1)), int(rng.integers(1, HEIGHT + 1))
     x, y = int(rng.integers(0, WIDTH - w + 1)), int(rng.integers(0, HEIGHT - h + 1))
@@ -73,8 +79,11 @@ def decoder(rng: np.random.Generator) -> str:
         except SampleError:
             return "refused"
         return "decoded the ordinary way"
-    pixels = decoder.box(data, WIDTH, HEIGHT, box)  # raises where libjpeg warns: nothing is accepted that it refuses
-    expected = Image.fromarray(np.ascontiguousarray(pixels)).resize((32, 32), Image.Resampling.BILINEAR)
+    # raises where libjpeg warns: nothing is accepted that it refuses
+    pixels = decoder.box(data, WIDTH, HEIGHT, box)
+    expected = Image.fromarray(np.ascontiguousarray(pixels)).resize(
+        (32, 32), Image.Resampling.BILINEAR
+    )
     if np.abs(np.asarray(expected).astype(int) - out).mean() < 2.5:
         return "the pixels of libjpeg"
     assert ((pixels == 0) | (pixels == 255)).any(), "other pixels, though nothing is clamped"
@@ -117,7 +126,9 @@ def packer(rng: np.random.Generator) -> str:
 
 
 def png(rng: np.random.Generator) -> str:
-    """Read a damaged PNG member; half of them with checksums that are right again, as who means harm makes them."""
+    """Read a damaged PNG member; half of them with checksums that are right again, as who means
+    harm makes them.
+    """
     data = mutated(rng, encoded("png"), 60)
     if rng.random() < 0.5:
         data = _right_checksums(data)

@@ -1,6 +1,8 @@
-"""Kill the packer: at random moments, alone and with its worker processes, and before each of its file operations.
+"""Kill the packer: at random moments, alone and with its worker processes, and before each of its
+file operations.
 
-A folder that opens holds exactly what an undisturbed packing wrote; the same command finishes every other one.
+A folder that opens holds exactly what an undisturbed packing wrote; the same command finishes every
+other one.
 """
 
 import os
@@ -33,12 +35,16 @@ def check(row: Row, root: Path, whole: dict[str, bytes], where: str) -> bool:
     except DataError:
         return False
     found = content(root)
-    row.check({name: found.get(name) for name in whole} == whole, f"{where}: a folder that opens is not whole")
+    row.check(
+        {name: found.get(name) for name in whole} == whole,
+        f"{where}: a folder that opens is not whole",
+    )
     return True
 
 
 def at_random_moments(options: Options, source: Path, workers: int) -> Row:
-    """Kill, start the same command again, until it is through; then begin again, until all moments are used.
+    """Kill, start the same command again, until it is through; then begin again, until all moments
+    are used.
 
     A moment counts if there was still something to kill.
     """
@@ -58,7 +64,14 @@ def at_random_moments(options: Options, source: Path, workers: int) -> Row:
         time.sleep(rng.uniform(0, duration))
         members = job.members()
         packer = [process for process in members if process.pid == job.process.pid]
-        victims = rng.choice([packer, packer, members, [process for process in members if process not in packer][-1:]])
+        victims = rng.choice(
+            [
+                packer,
+                packer,
+                members,
+                [process for process in members if process not in packer][-1:],
+            ]
+        )
         job.kill(victims)
         row.lost += job.end()
         row.lost += [f"moment {moment}: {name}" for name in leftovers(folder / "tmp", shared)]
@@ -84,7 +97,8 @@ def before_every_operation(options: Options) -> Row:
             check(row, root, whole, f"operation {operation}")
         pack(records, root, **sizes)
         row.check(content(root) == whole, f"operation {operation}: another folder than undisturbed")
-        if num_points % 2:  # every second time the next packing meets a finished folder with a shard gone
+        # every second time the next packing meets a finished folder with a shard gone
+        if num_points % 2:
             (root / "train-000001.tar").unlink()
         else:
             shutil.rmtree(root)

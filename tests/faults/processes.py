@@ -1,4 +1,6 @@
-"""Start the product's commands, find every process that descends from one, kill some, see what stays behind."""
+"""Start the product's commands, find every process that descends from one, kill some, see what
+stays behind.
+"""
 
 import itertools
 import os
@@ -11,13 +13,17 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-MARK = "TARMAC_FAULTS_JOB"  # all that a command starts inherits it, also what its parent has left alone
-GONE_WITHIN = 180  # seconds: torchrun lets a rank take 30 to end; a busy machine, a multiple of that
+# all that a command starts inherits it, also what its parent has left alone
+MARK = "TARMAC_FAULTS_JOB"
+# seconds: torchrun lets a rank take 30 to end; a busy machine, a multiple of that
+GONE_WITHIN = 180
 _numbers = itertools.count()
 
 
 class Job:
-    """A command under way: `python -m ...`, with a folder for temporary files and one for its output."""
+    """A command under way: `python -m ...`, with a folder for temporary files and one for its
+    output.
+    """
 
     def __init__(self, folder: Path, *args: str, **environment: str) -> None:
         number = next(_numbers)
@@ -37,16 +43,24 @@ class Job:
         self.started = time.monotonic()
         with open(self._output, "w") as file:
             argv = [sys.executable, "-m", *args]
-            self.process = subprocess.Popen(argv, env=env, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                argv, env=env, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
+            )
 
     @property
     def output(self) -> str:
         return self._output.read_text()
 
     def members(self, **environment: str) -> list[psutil.Process]:
-        """List the job's processes that are alive, or those among them that were started with these variables."""
+        """List the job's processes that are alive, or those among them that were started with these
+        variables.
+        """
         wanted = {MARK: self._mark, **environment}
-        return [process for process in psutil.process_iter() if _environment(process).items() >= wanted.items()]
+        return [
+            process
+            for process in psutil.process_iter()
+            if _environment(process).items() >= wanted.items()
+        ]
 
     def kill(self, victims: list[psutil.Process]) -> None:
         """SIGKILL, to all of them before the first can tell the others."""
@@ -58,7 +72,9 @@ class Job:
                     continue
 
     def end(self) -> list[str]:
-        """Wait until no process of the job is left; kill and name those that do not end by themselves."""
+        """Wait until no process of the job is left; kill and name those that do not end by
+        themselves.
+        """
         limit = time.monotonic() + GONE_WITHIN
         while time.monotonic() < limit:
             self.process.poll()  # what has ended is no zombie then
@@ -76,7 +92,9 @@ class Job:
         """Wait for success; raise RuntimeError with the output otherwise."""
         if self.process.wait():
             command = " ".join(map(str, self.process.args))
-            raise RuntimeError(f"{command}\nleft with status {self.process.returncode}:\n{self.output}")
+            raise RuntimeError(
+                f"{command}\nleft with status {self.process.returncode}:\n{self.output}"
+            )
 
     def wait_for(self, sign: str) -> bool:
         """Wait until the output holds `sign`; False if the process ended before."""

@@ -1,7 +1,8 @@
-"""Train as `python -m train` does, and write down the loss of every step: `-m tests.faults.recorded FILE STOP ARGS`.
+"""Train as `python -m train` does, and write down the loss of every step: `-m tests.faults.recorded
+FILE STOP ARGS`.
 
-Each rank writes its share of a step's loss and the global count of known labels as a line of FILE.RANK. After STOP
-steps (0: never) the first rank gets the SIGTERM that a cluster would send.
+Each rank writes its share of a step's loss and the global count of known labels as a line of
+FILE.RANK. After STOP steps (0: never) the first rank gets the SIGTERM that a cluster would send.
 """
 
 import json

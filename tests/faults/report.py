@@ -41,7 +41,9 @@ class Options:
 def run(experiments: Callable[[Options], Iterator[Row]], doc: str) -> None:
     """Run a script's experiments, print a row for each, leave with status 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=doc)
-    parser.add_argument("--quick", action="store_true", help="a few moments of each, to see that it works")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few moments of each, to see that it works"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which moments")
     given = parser.parse_args()
     started, num_lost = time.monotonic(), 0

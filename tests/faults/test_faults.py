@@ -12,7 +12,9 @@ from tests.faults.training import VICTIMS
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="finds processes and shared memory in /proc"),
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="finds processes and shared memory in /proc"
+    ),
 ]
 
 
@@ -59,6 +61,8 @@ def test_every_damage_is_named_and_mended_to_the_same_bytes():
 @pytest.mark.parametrize("lost", [[], ["one thing"]])
 def test_what_is_lost_fails_the_command(lost, tmp_path):
     script = f"from tests.faults.report import Row, run\nrun(lambda options: iter([Row('a', 'b', {lost})]), '')"
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert result.stdout.strip() == str(Row("a", "b", lost)).strip()
     assert result.returncode == len(lost)

@@ -1,7 +1,9 @@
-"""Kill a training on two ranks, whole or in part, at random moments; start it again; compare with an undisturbed one.
+"""Kill a training on two ranks, whole or in part, at random moments; start it again; compare with
+an undisturbed one.
 
-Victims are all processes at once, the launcher, the agent that torchrun is, one rank, the other. Whatever is not killed
-must end by itself. Weights, their average and every metric must be those of the undisturbed run, bit for bit.
+Victims are all processes at once, the launcher, the agent that torchrun is, one rank, the other.
+Whatever is not killed must end by itself. Weights, their average and every metric must be those of
+the undisturbed run, bit for bit.
 """
 
 import os
@@ -29,7 +31,17 @@ class TwoRanks:
 
     def __init__(self, folder: Path, data: Path, out: Path, *flags: str) -> None:
         self.folder, self.out = folder, out
-        args = ["--data", str(data), *SMALL, "--epochs", "8", "--global-batch-size", "8", "--save-every-steps", "2"]
+        args = [
+            "--data",
+            str(data),
+            *SMALL,
+            "--epochs",
+            "8",
+            "--global-batch-size",
+            "8",
+            "--save-every-steps",
+            "2",
+        ]
         args += ["--ema-decay", "0.9", "--drop-rate", "0.2", *flags]
         self.command = ["train", *args, "--out", str(out), "--resume"]
         self.port = free_port()
@@ -39,16 +51,31 @@ class TwoRanks:
 
     def start_without_launcher(self) -> list[Job]:
         """Start the two ranks as a cluster's own launcher would: by environment variables."""
-        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        shared = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self.port),
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+        }
         shared |= {"ACCELERATE_USE_CPU": "true"}
-        return [Job(self.folder, *self.command, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"]
+        return [
+            Job(self.folder, *self.command, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"
+        ]
 
     def result(self) -> dict[str, object]:
         """All that must not depend on how often the run was killed."""
-        names = ("last/model.safetensors", "last/ema.safetensors", "best/model.safetensors", "best/ema.safetensors")
+        names = (
+            "last/model.safetensors",
+            "last/ema.safetensors",
+            "best/model.safetensors",
+            "best/ema.safetensors",
+        )
         files = {name: (self.out / name).read_bytes() for name in names}
         kept = ("epoch", "train_loss", "val_loss", "val_mAP", "lr")
-        return {**files, "metrics": [[line[name] for name in kept] for line in read_metrics(self.out)]}
+        return {
+            **files,
+            "metrics": [[line[name] for name in kept] for line in read_metrics(self.out)],
+        }
 
 
 def victims(job: Job, name: str) -> list[psutil.Process]:
@@ -92,9 +119,13 @@ def at_random_moments(options: Options, data: Path, cache: str) -> Row:
         at = time.monotonic()
         row.lost += [f"moment {moment}, {victim} killed: {line}" for line in job.end()]
         slowest, told = max(slowest, time.monotonic() - at), told + (LOST in job.output)
-        row.check(is_whole(folder / "killed"), f"moment {moment}, {victim} killed: no whole checkpoint")
+        row.check(
+            is_whole(folder / "killed"), f"moment {moment}, {victim} killed: no whole checkpoint"
+        )
         if job.process.returncode == 0:
-            row.check(killed.result() == expected, f"moment {moment}: another result than undisturbed")
+            row.check(
+                killed.result() == expected, f"moment {moment}: another result than undisturbed"
+            )
             shutil.rmtree(folder / "killed")
             num_finished += 1
         moment += bool(found)
@@ -102,7 +133,11 @@ def at_random_moments(options: Options, data: Path, cache: str) -> Row:
     row.check(killed.result() == expected, "another result than undisturbed")
     row.lost += leftovers(folder / "tmp", shared)
     strange = [path.name for path in folder.glob("killed*") if path.name != "killed"]
-    strange += [path.name for path in (folder / "killed").iterdir() if path.suffix in (".new", ".old", ".tmp")]
+    strange += [
+        path.name
+        for path in (folder / "killed").iterdir()
+        if path.suffix in (".new", ".old", ".tmp")
+    ]
     row.check(not strange, f"left behind: {strange}")
     row.tried = f"{num_moments} kills ({', '.join(VICTIMS[:num_moments])}) in {num_starts} starts, "
     row.tried += f"{num_finished + 1} runs finished, all gone within {slowest:.0f} s, {told} told"
@@ -125,7 +160,9 @@ def a_rank_without_launcher(options: Options, data: Path) -> Row:
     row, folder = Row("a rank of two, no launcher: SIGKILL"), options.folder / "alone"
     rng, num_moments, slowest = random.Random(options.seed), options.moments(6, 2), 0.0
     for moment in range(num_moments):
-        ranks = TwoRanks(folder, data, folder / str(moment), "--epochs", "100000").start_without_launcher()
+        ranks = TwoRanks(
+            folder, data, folder / str(moment), "--epochs", "100000"
+        ).start_without_launcher()
         ranks[0].wait_for("epoch ")
         time.sleep(rng.uniform(0, 1))
         victim, other = ranks if moment % 2 else ranks[::-1]
@@ -135,10 +172,12 @@ def a_rank_without_launcher(options: Options, data: Path) -> Row:
         row.lost += [f"moment {moment}: {line}" for line in lost]
         slowest = max(slowest, time.monotonic() - at)
         row.check(
-            LOST in other.output, f"moment {moment}: the other rank did not say why it ended: {other.output[-300:]}"
+            LOST in other.output,
+            f"moment {moment}: the other rank did not say why it ended: {other.output[-300:]}",
         )
         row.check(
-            other.process.returncode == 2, f"moment {moment}: the other rank left with {other.process.returncode}"
+            other.process.returncode == 2,
+            f"moment {moment}: the other rank left with {other.process.returncode}",
         )
     row.tried = f"{num_moments} moments, the other ended within {slowest:.1f} s"
     return row

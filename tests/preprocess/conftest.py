@@ -15,7 +15,18 @@ from preprocess.record import Record
 from tests.conftest import jpeg
 
 HOSTILE = "<script>alert(1)</script>"
-NAMES = ("cat", "dog & <b>", HOSTILE, "a class with a long name", "fox", "gnu", "hen", "ibex", "jay", "never")
+NAMES = (
+    "cat",
+    "dog & <b>",
+    HOSTILE,
+    "a class with a long name",
+    "fox",
+    "gnu",
+    "hen",
+    "ibex",
+    "jay",
+    "never",
+)
 SIZES = [(160, 120), (120, 160), (97, 61), (240, 48), (160, 120)]
 
 
@@ -26,16 +37,22 @@ def scene(seed: int, size: tuple[int, int]) -> Image.Image:
 
 def pack(root, split, records, class_names=NAMES, **options):
     pool = Pool(1)
-    job = Job(split, class_names, records, ImageOptions(**options), 10**9, 30, 0, f"pack --{split} '<i>'")
+    job = Job(
+        split, class_names, records, ImageOptions(**options), 10**9, 30, 0, f"pack --{split} '<i>'"
+    )
     pack_split(job, root / split, pool)
     pool.close()
 
 
 def write(folder, split, pictures, seed) -> list[Record]:
-    """Write pictures with random labels: class 9 never, class 8 never in val, class 0 in about half."""
+    """Write pictures with random labels: class 9 never, class 8 never in val, class 0 in about
+    half.
+    """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
-    chances = np.array([0.5, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.0 if split == "val" else 0.2, 0.0])
+    chances = np.array(
+        [0.5, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.0 if split == "val" else 0.2, 0.0]
+    )
     records = []
     for name, picture in pictures.items():
         path = folder / f"{name}.jpg"
@@ -44,7 +61,11 @@ def write(folder, split, pictures, seed) -> list[Record]:
         ignored = ~shows & (rng.random(len(NAMES)) < 0.1)
         records.append(
             Record(
-                name, path, path.name, tuple(np.flatnonzero(shows).tolist()), tuple(np.flatnonzero(ignored).tolist())
+                name,
+                path,
+                path.name,
+                tuple(np.flatnonzero(shows).tolist()),
+                tuple(np.flatnonzero(ignored).tolist()),
             )
         )
     return records
@@ -52,7 +73,9 @@ def write(folder, split, pictures, seed) -> list[Record]:
 
 @pytest.fixture(scope="session")
 def things(tmp_path_factory):
-    """70 + 41 pictures: 4 of val are in train too, one mirrored; one key is in both; one picture is flat."""
+    """70 + 41 pictures: 4 of val are in train too, one mirrored; one key is in both; one picture is
+    flat.
+    """
     root = tmp_path_factory.mktemp("inspected") / "things"
     source = root.parent / "source"
     train = {f"t{n}": scene(n, SIZES[n % len(SIZES)]) for n in range(70)}

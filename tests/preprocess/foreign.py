@@ -22,7 +22,11 @@ def write_shard(path: Path, samples: list[dict]) -> Path:
 def sample(number: int, suffix: str = "jpg", **more) -> dict:
     """Make a sample: an image, and `cls` or whatever is given."""
     image = photograph(40 + number, 30, number)
-    encoded = jpeg(image, quality=85, progressive=bool(number % 2)) if suffix in ("jpg", "jpeg") else png(image)
+    encoded = (
+        jpeg(image, quality=85, progressive=bool(number % 2))
+        if suffix in ("jpg", "jpeg")
+        else png(image)
+    )
     return {"__key__": f"photo{number:04d}", suffix: encoded, **(more or {"cls": number % 3})}
 
 

@@ -1,4 +1,6 @@
-"""Records whose reading never ends, or ends the process that does it, and odd tasks: importable by worker processes."""
+"""Records whose reading never ends, or ends the process that does it, and odd tasks: importable by
+worker processes.
+"""
 
 import os
 import signal

@@ -1,8 +1,9 @@
-"""Make a folder in the layout of Planet's rainforest competition: `python -m tests.preprocess.planet_folder ROOT`.
+"""Make a folder in the layout of Planet's rainforest competition: `python -m
+tests.preprocess.planet_folder ROOT`.
 
-Each tag leaves a mark in the pixels. Those of NIR_ONLY leave it in the near infrared alone, so a network that sees four
-bands can tell what one of three cannot. Values are near those of real scenes: the forest lies within a few percent of
-16 bits, clouds are several times as bright.
+Each tag leaves a mark in the pixels. Those of NIR_ONLY leave it in the near infrared alone, so a
+network that sees four bands can tell what one of three cannot. Values are near those of real
+scenes: the forest lies within a few percent of 16 bits, clouds are several times as bright.
 """
 
 import argparse
@@ -15,7 +16,8 @@ from PIL import Image
 
 from preprocess.sources.planet import TAGS
 
-WEATHER = ("clear", "partly_cloudy", "haze", "cloudy")  # one an image; under clouds nothing else is seen
+# one an image; under clouds nothing else is seen
+WEATHER = ("clear", "partly_cloudy", "haze", "cloudy")
 NIR_ONLY = ("blooming", "cultivation", "selective_logging")
 FOREST = np.array([4400.0, 3700.0, 2400.0, 6200.0])  # blue, green, red, near infrared
 OTHERS = [tag for tag in TAGS if tag not in (*WEATHER, "primary")]
@@ -39,7 +41,9 @@ MARKS = {
 def _smooth(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     """Noise of about 0 +- 1 with `cells` bumps across: float32 [size, size]."""
     return cv2.resize(
-        rng.standard_normal((cells, cells)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+        rng.standard_normal((cells, cells)).astype(np.float32),
+        (size, size),
+        interpolation=cv2.INTER_CUBIC,
     )
 
 
@@ -51,7 +55,13 @@ def _shape(rng: np.random.Generator, size: int, kind: str) -> np.ndarray:
         return rng.integers(size // 8, size - size // 8, 2).tolist()
 
     if kind == "field":
-        box = cv2.boxPoints((place(), (size * rng.uniform(0.3, 0.5), size * rng.uniform(0.3, 0.5)), rng.uniform(0, 90)))
+        box = cv2.boxPoints(
+            (
+                place(),
+                (size * rng.uniform(0.3, 0.5), size * rng.uniform(0.3, 0.5)),
+                rng.uniform(0, 90),
+            )
+        )
         cv2.fillPoly(mask, [box.astype(np.int32)], 1.0)
     elif kind == "pond":
         cv2.ellipse(mask, place(), (size // 4, size // 6), rng.uniform(0, 180), 0, 360, 1.0, -1)
@@ -77,7 +87,11 @@ def scene(rng: np.random.Generator, tags: set[str], size: int) -> np.ndarray:
     for tag in OTHERS:
         if tag in tags:
             added, kind = MARKS[tag]
-            pixels += _shape(marks, size, kind)[..., None] * np.float32(added) * np.float32(marks.uniform(0.8, 1.2))
+            pixels += (
+                _shape(marks, size, kind)[..., None]
+                * np.float32(added)
+                * np.float32(marks.uniform(0.8, 1.2))
+            )
     if "haze" in tags:
         pixels = 0.5 * pixels + np.float32([3600, 3300, 2700, 3000])
     if "cloudy" in tags or "partly_cloudy" in tags:
@@ -88,7 +102,9 @@ def scene(rng: np.random.Generator, tags: set[str], size: int) -> np.ndarray:
 
 
 def draw_tags(rng: np.random.Generator) -> list[str]:
-    """Draw an image's tags: a weather, and unless it is cloudy the forest, usually, and what is in it."""
+    """Draw an image's tags: a weather, and unless it is cloudy the forest, usually, and what is in
+    it.
+    """
     weather = str(rng.choice(WEATHER, p=[0.55, 0.2, 0.17, 0.08]))
     if weather == "cloudy":
         return [weather]
@@ -96,8 +112,12 @@ def draw_tags(rng: np.random.Generator) -> list[str]:
     return [*shown, weather, *(["primary"] if rng.random() < 0.85 else [])]
 
 
-def write_planet(root: Path, num: int = 600, size: int = 96, seed: int = 0, kind: str = "tif") -> list[list[str]]:
-    """Write train_v2.csv and `num` images of `size` pixels, in train-tif-v2 or train-jpg; return the tags of each."""
+def write_planet(
+    root: Path, num: int = 600, size: int = 96, seed: int = 0, kind: str = "tif"
+) -> list[list[str]]:
+    """Write train_v2.csv and `num` images of `size` pixels, in train-tif-v2 or train-jpg; return
+    the tags of each.
+    """
     folder = root / ("train-tif-v2" if kind == "tif" else "train-jpg")
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
@@ -105,11 +125,16 @@ def write_planet(root: Path, num: int = 600, size: int = 96, seed: int = 0, kind
     for number in range(num):
         tags = draw_tags(rng)
         pixels = scene(rng, set(tags), size)
-        if kind == "tif":  # as the real ones are: four samples a pixel, the fourth an alpha by its headers
+        # as the real ones are: four samples a pixel, the fourth an alpha by its headers
+        if kind == "tif":
             path = folder / f"train_{number}.tif"
-            tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["assocalpha"], planarconfig="contig")
+            tifffile.imwrite(
+                path, pixels, photometric="rgb", extrasamples=["assocalpha"], planarconfig="contig"
+            )
         else:
-            eight = np.clip((pixels[..., 2::-1].astype(np.float32) - 1500) / 18, 0, 255).astype(np.uint8)
+            eight = np.clip((pixels[..., 2::-1].astype(np.float32) - 1500) / 18, 0, 255).astype(
+                np.uint8
+            )
             Image.fromarray(eight).save(folder / f"train_{number}.jpg", quality=92)
         all_tags.append(tags)
     lines = [f"train_{number},{' '.join(tags)}\n" for number, tags in enumerate(all_tags)]
@@ -119,7 +144,9 @@ def write_planet(root: Path, num: int = 600, size: int = 96, seed: int = 0, kind
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("root", type=Path, help="folder to make")
     parser.add_argument("--num", type=int, default=600, help="images")
     parser.add_argument("--size", type=int, default=96, help="pixels, width and height")

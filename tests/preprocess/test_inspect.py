@@ -1,4 +1,6 @@
-"""`python -m preprocess.inspect`: findings say what is wrong, files are written, mistakes get one line."""
+"""`python -m preprocess.inspect`: findings say what is wrong, files are written, mistakes get one
+line.
+"""
 
 import dataclasses
 import json
@@ -40,12 +42,21 @@ def test_findings_say_what_is_wrong(things, inspection):
         for name in ("train", "val")
         for sample, _ in members(things / name)
     }
-    pairs = [("t0", "copy-0"), ("t7", "copy-7"), ("t7", "twin-7"), ("copy-7", "twin-7"), ("t9", "copy-9")]
+    pairs = [
+        ("t0", "copy-0"),
+        ("t7", "copy-7"),
+        ("t7", "twin-7"),
+        ("copy-7", "twin-7"),
+        ("t9", "copy-9"),
+    ]
     contradictions = sum(shown[one] != shown[other] for one, other in pairs)
     assert 1 < contradictions < 5
     assert f"{contradictions} pairs look alike but have different labels" in texts
     assert "1 image of val is of almost one colour" in texts
-    assert any(re.fullmatch(r"\d+ images of train \(\d+\.\d%\) show none of the classes", text) for text in texts)
+    assert any(
+        re.fullmatch(r"\d+ images of train \(\d+\.\d%\) show none of the classes", text)
+        for text in texts
+    )
     assert "the narrowest image of train is 5.0 times as long as wide" in texts
     assert any(text.startswith("val has fewer than 10 positives of ") for text in texts)
 
@@ -70,7 +81,9 @@ def test_differences_between_splits_are_found(tmp_path):
         records = []
         for n in range(100):
             path = folder / f"{first + n}.jpg"
-            path.write_bytes(jpeg(ImageEnhance.Brightness(scene(first + n, (40, 48))).enhance(brightness)))
+            path.write_bytes(
+                jpeg(ImageEnhance.Brightness(scene(first + n, (40, 48))).enhance(brightness))
+            )
             records.append(Record(path.stem, path, path.name, (int(n >= num_a),), ()))
         pack(tmp_path / "data", split, records, ("a", "b"), short_side=36 if split == "val" else 0)
     assert [finding.text for finding in inspect(tmp_path / "data", False, 1).findings] == [
@@ -85,8 +98,13 @@ def test_the_command_prints_and_writes(things, tmp_path, monkeypatch, capsys):
     main([str(things), "--num-threads", "1"])
     told = capsys.readouterr()
     assert told.err == ""
-    assert told.out.startswith("things: 111 images of 10 classes\n\n! 4 images of val look like images of train\n")
-    assert "see inspect-things/inspect.html; the numbers are in inspect-things/inspect.json" in told.out
+    assert told.out.startswith(
+        "things: 111 images of 10 classes\n\n! 4 images of val look like images of train\n"
+    )
+    assert (
+        "see inspect-things/inspect.html; the numbers are in inspect-things/inspect.json"
+        in told.out
+    )
     numbers = json.loads((tmp_path / "inspect-things" / "inspect.json").read_text())
     assert numbers["class_names"] == list(NAMES)
     assert numbers["splits"]["train"]["positives"] == dict(
@@ -147,11 +165,15 @@ def mistake(capsys, *args: str) -> str:
 
 
 def test_mistakes_get_one_line(things, tmp_path, capsys):
-    assert "this is one split; give the folder of the whole dataset" in mistake(capsys, str(things / "train"))
+    assert "this is one split; give the folder of the whole dataset" in mistake(
+        capsys, str(things / "train")
+    )
     assert "no packed dataset here; pack it first" in mistake(capsys, str(tmp_path / "nowhere"))
     assert "--images is -1: give 0 or more" in mistake(capsys, str(things), "--images", "-1")
     (tmp_path / "file").write_text("")
-    assert "a file of that name is there" in mistake(capsys, str(things), "--out", str(tmp_path / "file"))
+    assert "a file of that name is there" in mistake(
+        capsys, str(things), "--out", str(tmp_path / "file")
+    )
     copy = shutil.copytree(things, tmp_path / "copy")
     described = json.loads((copy / "val" / "index.json").read_text())
     described["class_names"][0] = "cow"
@@ -179,22 +201,31 @@ def test_a_reader_that_goes_away_leaves_no_traceback(packed, tmp_path):
 
 
 def test_normalised_pixels_have_mean_0_and_std_1_where_the_index_is_right(index):
-    """As numpy finds it over all decoded pixels; packing measures before it encodes, so JPEGs are off by little."""
+    """As numpy finds it over all decoded pixels; packing measures before it encodes, so JPEGs are
+    off by little.
+    """
     (found,) = normalise([index], 2)
     dataset, statistics = ShardDataset(index), index.statistics
-    pixels = np.concatenate([dataset.image(number).reshape(-1, 3) for number in range(len(dataset))]) / 255.0
+    pixels = (
+        np.concatenate([dataset.image(number).reshape(-1, 3) for number in range(len(dataset))])
+        / 255.0
+    )
     normalised = (pixels - statistics["mean"]) / statistics["std"]
     assert found.num_images == index.num_samples
     np.testing.assert_allclose(found.mean, normalised.mean(0), atol=1e-5)
     np.testing.assert_allclose(found.std, normalised.std(0), atol=1e-5)
     assert found.worst < 0.01
-    shifted = [mean + std / 2 for mean, std in zip(statistics["mean"], statistics["std"], strict=True)]
+    shifted = [
+        mean + std / 2 for mean, std in zip(statistics["mean"], statistics["std"], strict=True)
+    ]
     (off,) = normalise([dataclasses.replace(index, statistics={**statistics, "mean": shifted})], 1)
     assert off.worst == pytest.approx(0.5, abs=0.01)
     facts = Facts(index.class_names, [count(index)], [index.settings], normalised=[off.worst])
     said = "mean and std in the index of train are not those of its images: pack it again"
     assert Finding(said, serious=True) in findings(facts)
-    assert said not in [line.text for line in findings(dataclasses.replace(facts, normalised=[found.worst]))]
+    assert said not in [
+        line.text for line in findings(dataclasses.replace(facts, normalised=[found.worst]))
+    ]
 
 
 def test_of_large_sets_some_images_are_measured(index, monkeypatch):

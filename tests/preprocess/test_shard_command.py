@@ -1,4 +1,6 @@
-"""`python -m preprocess.shard` as a user runs it: what a kill leaves running, mistakes in its input, help."""
+"""`python -m preprocess.shard` as a user runs it: what a kill leaves running, mistakes in its
+input, help.
+"""
 
 import os
 import shutil
@@ -30,13 +32,25 @@ def source(tmp_path_factory):
 
 
 def arguments(source: Path, out: Path, *more: str) -> list[str]:
-    return ["--source", "voc", "--root", str(source), "--out", str(out), "--shard-samples", "16", *more]
+    return [
+        "--source",
+        "voc",
+        "--root",
+        str(source),
+        "--out",
+        str(out),
+        "--shard-samples",
+        "16",
+        *more,
+    ]
 
 
 def start(*args: str) -> subprocess.Popen:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "preprocess.shard", *args]
-    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def command(monkeypatch, capsys, *args: str) -> tuple[int, str, str]:
@@ -56,7 +70,14 @@ def test_no_process_outlives_a_killed_packing(tmp_path):
     """It is killed while each of three workers reads an image and would do so for ever."""
     photos = [record.path for record in write_photographs(tmp_path / "photos", 3 * CHUNK)][::CHUNK]
     waiting.hold(*photos)
-    args = ["--source", waiting.NAME, "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        waiting.NAME,
+        "--root",
+        str(tmp_path / "photos"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     process = start(*args, "--workers", "3")
     waiting.wait_until_reached(process, *photos)
     children = _descendants(process.pid)
@@ -74,7 +95,9 @@ def _descendants(pid: int) -> list[int]:
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = int(
+                (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            )
         except (OSError, IndexError):
             continue
     found = [pid]
@@ -130,13 +153,17 @@ def test_sources_that_do_not_fit_together(source, tmp_path, monkeypatch, capsys)
     image = next((root / "JPEGImages").iterdir())
     kept = image.read_bytes()
     image.unlink()
-    status, _, errors = command(monkeypatch, capsys, *arguments(root, tmp_path / "out", "--workers", "1"))
+    status, _, errors = command(
+        monkeypatch, capsys, *arguments(root, tmp_path / "out", "--workers", "1")
+    )
     assert (status, errors.count("\n")) == (2, 1), errors
     assert image.stem in errors
     image.write_bytes(kept[: len(kept) // 3])
     for split in ("train", "val"):
         status, _, errors = command(
-            monkeypatch, capsys, *arguments(root, tmp_path / "out", "--workers", "1", "--splits", split)
+            monkeypatch,
+            capsys,
+            *arguments(root, tmp_path / "out", "--workers", "1", "--splits", split),
         )
         if status:
             assert (status, errors.count("error:")) == (2, 1)
@@ -147,7 +174,9 @@ def test_sources_that_do_not_fit_together(source, tmp_path, monkeypatch, capsys)
     for path in (root / "ImageSets" / "Main").glob("*val.txt"):
         path.write_text("")
     status, _, errors = command(
-        monkeypatch, capsys, *arguments(root, tmp_path / "empty", "--workers", "1", "--splits", "val")
+        monkeypatch,
+        capsys,
+        *arguments(root, tmp_path / "empty", "--workers", "1", "--splits", "val"),
     )
     assert (status, errors.count("\n")) == (2, 1), errors
     assert "val" in errors
@@ -162,4 +191,7 @@ def test_help_names_every_option(monkeypatch, capsys):
 
 def test_the_recorded_command_names_no_folder_and_no_worker_count():
     config = ShardConfig(source="voc", root="/a/b/VOC2012", out="/c/d", workers=7, short_side=256)
-    assert config.command() == "python -m preprocess.shard --source voc --root VOC2012 --short-side 256"
+    assert (
+        config.command()
+        == "python -m preprocess.shard --source voc --root VOC2012 --short-side 256"
+    )

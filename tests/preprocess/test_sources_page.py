@@ -1,4 +1,6 @@
-"""docs/sources.md tells the truth: its example runs, its commands parse, no source or flag is left out."""
+"""docs/sources.md tells the truth: its example runs, its commands parse, no source or flag is left
+out.
+"""
 
 import json
 import re
@@ -28,7 +30,8 @@ def test_the_example_packs(tmp_path, monkeypatch, capsys):
     for record in write_photographs(tmp_path / "photos", 20):
         states = rng.integers(0, 3, 3)
         seen, unsure = (
-            [name for name, s in zip(("crow", "robin", "wren"), states, strict=True) if s == n] for n in (1, 2)
+            [name for name, s in zip(("crow", "robin", "wren"), states, strict=True) if s == n]
+            for n in (1, 2)
         )
         shown[record.source] = {"file": record.source, "seen": seen, "unsure": unsure}
     text = "".join(json.dumps(line) + "\n" for line in shown.values())
@@ -44,11 +47,14 @@ def test_the_example_packs(tmp_path, monkeypatch, capsys):
         assert (index.num_samples, index.class_names) == (num, ("crow", "robin", "wren"))
         for number in range(num):
             seen, unsure = (
-                [index.class_names[n] for n in np.flatnonzero(row[number])] for row in (index.labels(), ~index.known())
+                [index.class_names[n] for n in np.flatnonzero(row[number])]
+                for row in (index.labels(), ~index.known())
             )
             found[index.key(number).replace("%20", " ") + ".jpg"] = (seen, unsure)
     assert found == {name: (line["seen"], line["unsure"]) for name, line in shown.items()}
-    status, _, errors = shard(monkeypatch, capsys, *shlex.split(command)[3:], "--listing", "none.jsonl")
+    status, _, errors = shard(
+        monkeypatch, capsys, *shlex.split(command)[3:], "--listing", "none.jsonl"
+    )
     assert (status, errors.count("\n")) == (2, 1)
     assert "none.jsonl is missing; name the list with --listing" in errors
     sys.modules.pop("birds")

@@ -1,4 +1,6 @@
-"""Every kind of damage is found and named; repair and the same packing again restore the same bytes."""
+"""Every kind of damage is found and named; repair and the same packing again restore the same
+bytes.
+"""
 
 import hashlib
 import json
@@ -70,7 +72,9 @@ def edit_samples(root: Path, field: str, row: int, value) -> None:
 
 
 def swap(root: Path) -> None:
-    """Exchange two shards of the same size: the smaller one is filled up with zeros, as archives are."""
+    """Exchange two shards of the same size: the smaller one is filled up with zeros, as archives
+    are.
+    """
     one, two = root / "train-000001.tar", root / "train-000003.tar"
     a, b = one.read_bytes(), two.read_bytes()
     one.write_bytes(b), two.write_bytes(a)
@@ -94,7 +98,9 @@ def of_row(index: DatasetIndex, row: int) -> tuple[str, int]:
 DAMAGE = {
     "a flipped byte in an image": (
         lambda root, name, at: flip(root / name, at + 300),
-        [r"train-000002\.tar: its checksum is wrong; --repair moves the shard out of the way; then run the same"],
+        [
+            r"train-000002\.tar: its checksum is wrong; --repair moves the shard out of the way; then run the same"
+        ],
         True,
     ),
     "a broken image": (
@@ -107,7 +113,10 @@ DAMAGE = {
     ),
     "a flipped byte in a header": (
         lambda root, name, at: flip(root / name, at - 500),
-        [r"train-000002\.tar: its checksum is wrong", r"train-000002\.tar: holds 5 samples, index\.json says 16"],
+        [
+            r"train-000002\.tar: its checksum is wrong",
+            r"train-000002\.tar: holds 5 samples, index\.json says 16",
+        ],
         True,
     ),
     "a shard cut short": (
@@ -115,8 +124,16 @@ DAMAGE = {
         [r"train-000002\.tar: has [0-9,]+ bytes, index\.json says", r"train-000002\.tar: "],
         True,
     ),
-    "a shard gone": (lambda root, name, at: (root / name).unlink(), [r"train-000002\.tar: is missing"], True),
-    "a shard emptied": (lambda root, name, at: os.truncate(root / name, 0), [r"train-000002\.tar: has 0 bytes"], True),
+    "a shard gone": (
+        lambda root, name, at: (root / name).unlink(),
+        [r"train-000002\.tar: is missing"],
+        True,
+    ),
+    "a shard emptied": (
+        lambda root, name, at: os.truncate(root / name, 0),
+        [r"train-000002\.tar: has 0 bytes"],
+        True,
+    ),
     "two shards swapped": (
         lambda root, *_: swap(root),
         [r"train-000001\.tar: (has|its checksum)", r"train-000003\.tar: (has|its checksum)"],
@@ -127,9 +144,21 @@ DAMAGE = {
         [r"train-000002\.tar: member '\.\./\.\./\.\./etc/passwd\.jpg' is part of no sample"],
         True,
     ),
-    "an .idx gone": (lambda root, *_: (root / "train-000001.idx").unlink(), [r"train-000001\.idx: is missing"], False),
-    "an .idx flipped": (lambda root, *_: flip(root / "train-000001.idx", 9), [r"train-000001\.idx: is not"], False),
-    "samples.npy gone": (lambda root, *_: (root / "samples.npy").unlink(), [r"samples\.npy: cannot be read"], False),
+    "an .idx gone": (
+        lambda root, *_: (root / "train-000001.idx").unlink(),
+        [r"train-000001\.idx: is missing"],
+        False,
+    ),
+    "an .idx flipped": (
+        lambda root, *_: flip(root / "train-000001.idx", 9),
+        [r"train-000001\.idx: is not"],
+        False,
+    ),
+    "samples.npy gone": (
+        lambda root, *_: (root / "samples.npy").unlink(),
+        [r"samples\.npy: cannot be read"],
+        False,
+    ),
     "samples.npy cut short": (
         lambda root, *_: os.truncate(root / "samples.npy", 700),
         [r"samples\.npy: cannot be read"],
@@ -150,9 +179,15 @@ DAMAGE = {
         [r"samples\.npy: sample 3%2E21: labels is \[255, 224\], the tar says"],
         False,
     ),
-    "another key": (lambda root, *_: edit_samples(root, "key", 69, b"x"), ["sample 69%2E483: key is x, the"], False),
+    "another key": (
+        lambda root, *_: edit_samples(root, "key", 69, b"x"),
+        ["sample 69%2E483: key is x, the"],
+        False,
+    ),
     "an index of another class order": (
-        lambda root, *_: edit_index(root, class_names=[f"class-{n}" for n in (1, 0, *range(2, 11))]),
+        lambda root, *_: edit_index(
+            root, class_names=[f"class-{n}" for n in (1, 0, *range(2, 11))]
+        ),
         [r"index\.json: its checksum is wrong"],
         True,
     ),
@@ -171,12 +206,21 @@ DAMAGE = {
         [r"index\.json: num_samples are not those of its shards"],
         True,
     ),
-    "no JSON": (lambda root, *_: os.truncate(root / "index.json", 900), [r"index\.json: cannot be read"], True),
+    "no JSON": (
+        lambda root, *_: os.truncate(root / "index.json", 900),
+        [r"index\.json: cannot be read"],
+        True,
+    ),
     "no index": (lambda root, *_: (root / "index.json").unlink(), ["there is no index.json"], True),
     "leftovers": (
         lambda root, *_: [
             (root / name).write_text("left")
-            for name in ("train-000009.tar", "train-000001.tar.tmp", "packing.json", "rejected.jsonl")
+            for name in (
+                "train-000009.tar",
+                "train-000001.tar.tmp",
+                "packing.json",
+                "rejected.jsonl",
+            )
         ],
         [
             "train-000009.tar: index.json does not list it",
@@ -206,7 +250,9 @@ def test_damage_is_named_and_mended_to_the_same_bytes(name, records, packed, ind
     for pattern in says:
         assert any(re.search(pattern, line) for line in told), told
     assert list(repair_split(copy, findings))
-    assert sum(path.stat().st_size for path in copy.rglob("*") if path.is_file()) >= left, "a user's bytes are kept"
+    assert sum(path.stat().st_size for path in copy.rglob("*") if path.is_file()) >= left, (
+        "a user's bytes are kept"
+    )
     if again:
         assert lines(copy, pool) or not (copy / "index.json").exists()
         packing = pack(records, copy)
@@ -244,7 +290,10 @@ def test_the_command_tells_by_its_status(copy, tmp_path):
 def test_an_unfinished_split_is_checked_as_far_as_it_is(records, copy, packed, pool):
     described = json.loads((copy / "index.json").read_text())
     (copy / "index.json").unlink()
-    write_atomically(copy / "packing.json", json.dumps({k: described[k] for k in ("identity", "shards")}).encode())
+    write_atomically(
+        copy / "packing.json",
+        json.dumps({k: described[k] for k in ("identity", "shards")}).encode(),
+    )
     (unfinished,) = lines(copy, pool)
     assert "packing was not finished; run the same preprocess.shard command again" in unfinished
     flip(copy / "train-000001.tar", 3000)
@@ -260,7 +309,10 @@ def test_another_version_is_told_and_left_alone(copy, pool):
     edit_index(copy, version=2)
     before = digests(copy)
     (finding,) = verify_split(copy, pool).findings
-    assert "index.json: format version 2, this code reads 1; use the release that wrote it" in finding.line()
+    assert (
+        "index.json: format version 2, this code reads 1; use the release that wrote it"
+        in finding.line()
+    )
     assert not list(repair_split(copy, [finding]))
     assert digests(copy) == before
 

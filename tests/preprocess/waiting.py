@@ -1,4 +1,6 @@
-"""A user's own source whose reading stops where a test wants: what is killed then is killed while it packs."""
+"""A user's own source whose reading stops where a test wants: what is killed then is killed while
+it packs.
+"""
 
 import subprocess
 import time
@@ -35,7 +37,10 @@ class WaitingSource(Source):
 
     def records(self, split: str) -> list[Record]:
         paths = sorted(self.root.glob("*.jpg"))
-        return [Waiting(path.stem, path, path.name, (place % 2,), ()) for place, path in enumerate(paths)]
+        return [
+            Waiting(path.stem, path, path.name, (place % 2,), ())
+            for place, path in enumerate(paths)
+        ]
 
 
 def hold(*images: Path) -> None:

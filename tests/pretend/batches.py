@@ -1,7 +1,9 @@
-"""How batches reach a device that is busy: `python -m tests.pretend.batches SPLIT` on two pretended devices.
+"""How batches reach a device that is busy: `python -m tests.pretend.batches SPLIT` on two pretended
+devices.
 
-Every way of copying is one that a user's loop may take. A step is one kernel of 20 ms; launching it takes no time, so
-the host runs ahead of the device, and what is copied is read long after the host has asked for it.
+Every way of copying is one that a user's loop may take. A step is one kernel of 20 ms; launching it
+takes no time, so the host runs ahead of the device, and what is copied is read long after the host
+has asked for it.
 """
 
 import gc
@@ -24,7 +26,9 @@ CUT = slice(2, None)
 
 
 def loader(index: DatasetIndex, **options: object) -> Loader:
-    return load(index, **{"global_batch_size": 5, "size": 96, "seed": 0, "num_threads": 2, **options})
+    return load(
+        index, **{"global_batch_size": 5, "size": 96, "seed": 0, "num_threads": 2, **options}
+    )
 
 
 def images_alone(batch: Batch) -> torch.Tensor:
@@ -71,7 +75,9 @@ def num_wrong(images: Iterator[torch.Tensor], truth: list[torch.Tensor]) -> int:
     return sum(not torch.equal(found.cpu(), one) for found, one in zip(images, truth, strict=True))
 
 
-def users_loop(index: DatasetIndex, copy: Callable[[Batch], torch.Tensor], truth: list[torch.Tensor]) -> int:
+def users_loop(
+    index: DatasetIndex, copy: Callable[[Batch], torch.Tensor], truth: list[torch.Tensor]
+) -> int:
     """Copy each batch behind the step before, drop it, and go on."""
     weights, copies = torch.zeros(4, device=HERE), []
     with slow_kernels(STEP_MS):
@@ -84,10 +90,14 @@ def users_loop(index: DatasetIndex, copy: Callable[[Batch], torch.Tensor], truth
 
 
 def trainers_loop(index: DatasetIndex, device: torch.device, truth: list[torch.Tensor]) -> int:
-    """Take batches as the trainer does, on a device that need not be the current one, and keep copies of them."""
+    """Take batches as the trainer does, on a device that need not be the current one, and keep
+    copies of them.
+    """
     weights, copies = torch.zeros(4, device=device), []
     with slow_kernels(STEP_MS):
-        for _, batch in zip(range(NUM), OnDevice(loader(index, device=device), device), strict=False):
+        for _, batch in zip(
+            range(NUM), OnDevice(loader(index, device=device), device), strict=False
+        ):
             weights.add_(1)
             copies.append(batch.images.clone())
             del batch
@@ -134,7 +144,9 @@ def pinned_blocks(index: DatasetIndex, num_passes: int) -> int:
 
 
 def resident(index: DatasetIndex) -> list[str]:
-    """Open loaders that keep the split on the device, each of more than half its memory, the last beside another."""
+    """Open loaders that keep the split on the device, each of more than half its memory, the last
+    beside another.
+    """
     said = []
     side = int((0.6 * torch.cuda.mem_get_info(HERE)[1] / index.num_samples / 3) ** 0.5)
     gc.collect()
@@ -151,10 +163,16 @@ def resident(index: DatasetIndex) -> list[str]:
 
 def main() -> None:
     index = DatasetIndex.open(sys.argv[1])
-    truth = [batch.images.clone() for _, batch in zip(range(NUM), loader(index, device="cpu"), strict=False)]
+    truth = [
+        batch.images.clone()
+        for _, batch in zip(range(NUM), loader(index, device="cpu"), strict=False)
+    ]
     found = {
         "wrong": {copy.__name__: users_loop(index, copy, truth) for copy in COPIES}
-        | {"trainer": trainers_loop(index, HERE, truth), "trainer_elsewhere": trainers_loop(index, OTHER, truth)}
+        | {
+            "trainer": trainers_loop(index, HERE, truth),
+            "trainer_elsewhere": trainers_loop(index, OTHER, truth),
+        }
         | {"back_again": back_again(index, truth), "kept": kept(index, truth)},
         "reserved": reserved(index, 6),
         "pinned_blocks": pinned_blocks(index, 3),

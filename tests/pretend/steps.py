@@ -1,8 +1,10 @@
-"""What a training step asks of the device: `python -m tests.pretend.steps WHAT DATA FOLDER [ROUNDS]`.
+"""What a training step asks of the device: `python -m tests.pretend.steps WHAT DATA FOLDER
+[ROUNDS]`.
 
-WHAT is `step`, the optimiser's step of a ResNet-18 on a batch that is on the device; `loop`, the trainer's own, with
-its loader; or `ddp`, the same by one of several ranks that torchrun has started, over gloo. Kernels compute nothing
-here, so no loss means anything; that weights are finite is not asked.
+WHAT is `step`, the optimiser's step of a ResNet-18 on a batch that is on the device; `loop`, the
+trainer's own, with its loader; or `ddp`, the same by one of several ranks that torchrun has
+started, over gloo. Kernels compute nothing here, so no loss means anything; that weights are finite
+is not asked.
 """
 
 import json
@@ -25,7 +27,13 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 
 def configured(data: Path, out: Path, **options: Any) -> TrainConfig:
-    small = {"model": "test_resnet", "size": 32, "epochs": 1, "global_batch_size": 4, "tensorboard": False}
+    small = {
+        "model": "test_resnet",
+        "size": 32,
+        "epochs": 1,
+        "global_batch_size": 4,
+        "tensorboard": False,
+    }
     small |= {"precision": "no"}  # auto follows the machine
     return TrainConfig(data=str(data), out=str(out), **{**small, **options})
 
@@ -79,13 +87,19 @@ def in_loop(config: TrainConfig) -> dict[str, float]:
 
 
 def by_loop(data: Path, out: Path) -> dict[str, Any]:
-    ways: dict[str, dict[str, Any]] = {precision: {"precision": precision} for precision in PRECISIONS}
+    ways: dict[str, dict[str, Any]] = {
+        precision: {"precision": precision} for precision in PRECISIONS
+    }
     ways["averaged"] = {"precision": "bf16", "ema_decay": 0.9}
-    return {name: in_loop(configured(data, out / name, **options)) for name, options in ways.items()}
+    return {
+        name: in_loop(configured(data, out / name, **options)) for name, options in ways.items()
+    }
 
 
 def by_ranks(data: Path, out: Path) -> dict[str, Any]:
-    """Be one of several ranks, each on a pretended device of its own, and exchange gradients over gloo."""
+    """Be one of several ranks, each on a pretended device of its own, and exchange gradients over
+    gloo.
+    """
     prepare = PartialState._prepare_backend
 
     def over_gloo(state: PartialState, *args: Any, **kwargs: Any) -> tuple[str, Any]:
@@ -106,7 +120,9 @@ def main() -> None:
     if what == "ddp":
         Path(f"{out}.{found['rank']}.json").write_text(json.dumps(found))
         torch.distributed.barrier()
-        os._exit(0)  # gloo's threads would wait, at the interpreter's end, for streams that have ended before them
+        # gloo's threads would wait, at the interpreter's end, for streams that have ended before
+        # them
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
         x = torch.rand(3, device="cuda")
         y = f(x)
 
-A `There` holds its values in a tensor of the host, `own`. Each operator on one is done on the host's tensors; what
-mixes host and device, as no real device allows, raises. Every launch, wait and copy is imagined: those are for the
-pretended runtime to count.
+A `There` holds its values in a tensor of the host, `own`. Each operator on one is done on the
+host's tensors; what mixes host and device, as no real device allows, raises. Every launch, wait and
+copy is imagined: those are for the pretended runtime to count.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from shards.pipeline.device_maker import DeviceMaker
 
 DEVICE = torch.device("cuda:0")
-BY_HOST_IDS = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")  # CUDA takes ids of the host
+# CUDA takes ids of the host
+BY_HOST_IDS = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")
 MIXED = "{name}: tensors of cuda:0 and of the host, as no device takes them together"
 
 
@@ -32,14 +33,21 @@ class There(Tensor):
     @staticmethod
     def __new__(cls, own: Tensor) -> "There":
         made = Tensor._make_wrapper_subclass(
-            cls, own.size(), strides=own.stride(), storage_offset=own.storage_offset(), dtype=own.dtype, device=DEVICE
+            cls,
+            own.size(),
+            strides=own.stride(),
+            storage_offset=own.storage_offset(),
+            dtype=own.dtype,
+            device=DEVICE,
         )
         made.own = own
         return made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "There":
         copied = There(self.own.detach().clone())
-        return nn.Parameter(copied, self.requires_grad) if isinstance(self, nn.Parameter) else copied
+        return (
+            nn.Parameter(copied, self.requires_grad) if isinstance(self, nn.Parameter) else copied
+        )
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # saved as what `map_location="cpu"` would read
         return self.own.__reduce_ex__(protocol)
@@ -59,8 +67,12 @@ def here(values: Any) -> Any:
 
 
 def _adopted(value: Any) -> Any:
-    """Take over what was made on the device below the mode, as torch.tensor(..., device="cuda") does."""
-    real = isinstance(value, Tensor) and not isinstance(value, There) and value.device.type == "cuda"
+    """Take over what was made on the device below the mode, as torch.tensor(..., device="cuda")
+    does.
+    """
+    real = (
+        isinstance(value, Tensor) and not isinstance(value, There) and value.device.type == "cuda"
+    )
     return There(value.cpu()) if real else value
 
 
@@ -69,7 +81,9 @@ def _is_there(device: Any) -> bool:
 
 
 class Pretend(TorchDispatchMode):
-    """Do on the host what is asked of cuda:0. Inference tensors are none here: they could not be wrapped again."""
+    """Do on the host what is asked of cuda:0. Inference tensors are none here: they could not be
+    wrapped again.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch.inference_mode(False), torch.no_grad():
@@ -95,8 +109,10 @@ class Pretend(TorchDispatchMode):
         if not there and not makes:
             return out
 
-        def taken(one: Any) -> Any:  # what comes out of an operator in place is the tensor that went in
-            if not isinstance(one, Tensor) or one.layout != torch.strided:  # sparse: as the host's, beside pretended
+        # what comes out of an operator in place is the tensor that went in
+        def taken(one: Any) -> Any:
+            # sparse: as the host's, beside pretended
+            if not isinstance(one, Tensor) or one.layout != torch.strided:
                 return one
             return there[id(one)] if id(one) in there else There(one)
 
@@ -109,7 +125,11 @@ class Pretend(TorchDispatchMode):
         return There(copied) if _is_there(to) else copied
 
     def _check(self, name: str, args: Any, tensors: list[Tensor]) -> None:
-        of_host = [one for one in tensors if not isinstance(one, There) and one.ndim and one.layout == torch.strided]
+        of_host = [
+            one
+            for one in tensors
+            if not isinstance(one, There) and one.ndim and one.layout == torch.strided
+        ]
         if of_host and not (name in BY_HOST_IDS and isinstance(args[0], There)):
             raise RuntimeError(MIXED.format(name=name))
 
@@ -118,14 +138,21 @@ _to = nn.Module.to
 
 
 def _module_to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
-    """Move a module as Module.to does, which would write the device's values into the host's tensors."""
-    given = next((value for value in (*args, *kwargs.values()) if isinstance(value, torch.device | str)), None)
+    """Move a module as Module.to does, which would write the device's values into the host's
+    tensors.
+    """
+    given = next(
+        (value for value in (*args, *kwargs.values()) if isinstance(value, torch.device | str)),
+        None,
+    )
     if not _is_there(given):
         return _to(module, *args, **kwargs)
     for part in module.modules():
         for name, one in part._parameters.items():
             if one is not None and not isinstance(one, There):
-                part._parameters[name] = nn.Parameter(There(one.data), requires_grad=one.requires_grad)
+                part._parameters[name] = nn.Parameter(
+                    There(one.data), requires_grad=one.requires_grad
+                )
         for name, one in part._buffers.items():
             if one is not None and not isinstance(one, There):
                 part._buffers[name] = There(one)

@@ -1,4 +1,6 @@
-"""Batches on their way to a pretended device: whole however busy it is, in memory that does not grow."""
+"""Batches on their way to a pretended device: whole however busy it is, in memory that does not
+grow.
+"""
 
 import pytest
 
@@ -40,7 +42,8 @@ def test_reserved_memory_is_flat_after_two_passes(found):
 
 def test_pinned_memory_is_that_of_the_batches_in_flight(found):
     most = NUM_THREADS + BATCHES_AHEAD + 2  # being made, ahead; in the loop's hands, and on its way
-    assert found["pinned_blocks"] <= most + 1  # one may be waiting for torch to see that its copy is done
+    # one may be waiting for torch to see that its copy is done
+    assert found["pinned_blocks"] <= most + 1
 
 
 def test_a_cache_on_the_device_gets_what_torch_keeps_but_does_not_use(found):

@@ -1,4 +1,6 @@
-"""The whole trainer and evaluator on pretended tensors: the bits of the CPU, and no tensor on the wrong device."""
+"""The whole trainer and evaluator on pretended tensors: the bits of the CPU, and no tensor on the
+wrong device.
+"""
 
 import pytest
 
@@ -15,7 +17,9 @@ def found(pretended, digits, tmp_path_factory):
 
     def call(what: str) -> dict:
         if what not in made:
-            made[what] = pretended("tests.pretend.values", what, digits, tmp_path_factory.mktemp(what))
+            made[what] = pretended(
+                "tests.pretend.values", what, digits, tmp_path_factory.mktemp(what)
+            )
         return made[what]
 
     return call

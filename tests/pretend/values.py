@@ -1,4 +1,5 @@
-"""Train and evaluate on the CPU and on a pretended device: `python -m tests.pretend.values WHAT DATA FOLDER`.
+"""Train and evaluate on the CPU and on a pretended device: `python -m tests.pretend.values WHAT
+DATA FOLDER`.
 
 WHAT is `train`, `resume` or `eval`. What is printed, as JSON, maps each way to the pair of results.
 """
@@ -46,19 +47,38 @@ def on_both(call: Callable[[str], Any]) -> list[Any]:
 
 
 def configured(data: Path, out: Path, **options: Any) -> TrainConfig:
-    small = {"model": "test_resnet", "size": 32, "epochs": 1, "global_batch_size": 32, "tensorboard": False}
-    alike = {"precision": "no", "memory_format": "contiguous"}  # by themselves both follow the device
-    return TrainConfig(data=str(data), out=str(out), **{**small, **alike, "optimizer": "adamw", "lr": 1e-3, **options})
+    small = {
+        "model": "test_resnet",
+        "size": 32,
+        "epochs": 1,
+        "global_batch_size": 32,
+        "tensorboard": False,
+    }
+    # by themselves both follow the device
+    alike = {"precision": "no", "memory_format": "contiguous"}
+    return TrainConfig(
+        data=str(data),
+        out=str(out),
+        **{**small, **alike, "optimizer": "adamw", "lr": 1e-3, **options},
+    )
 
 
 def trained(config: TrainConfig, device: str) -> dict[str, Any]:
-    """Train, and give the metrics and weights that are left, as numbers that JSON keeps to the last bit."""
+    """Train, and give the metrics and weights that are left, as numbers that JSON keeps to the last
+    bit.
+    """
     assert loop.train(config)
     out = Path(config.out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     last = checkpoint.read(out / "last")
-    sums = {name: float(value.double().abs().sum()) for name, value in last.weights(last.has_average).items()}
-    return {"metrics": [[line[key] for key in ("train_loss", "val_loss", "val_mAP")] for line in lines], "sums": sums}
+    sums = {
+        name: float(value.double().abs().sum())
+        for name, value in last.weights(last.has_average).items()
+    }
+    return {
+        "metrics": [[line[key] for key in ("train_loss", "val_loss", "val_mAP")] for line in lines],
+        "sums": sums,
+    }
 
 
 def stopped(config: TrainConfig, num_steps: int) -> None:
@@ -71,7 +91,11 @@ def stopped(config: TrainConfig, num_steps: int) -> None:
 
 def train(data: Path, folder: Path) -> dict[str, Any]:
     return {
-        way: on_both(lambda device, way=way: trained(configured(data, folder / device / way, **TRAININGS[way]), device))
+        way: on_both(
+            lambda device, way=way: trained(
+                configured(data, folder / device / way, **TRAININGS[way]), device
+            )
+        )
         for way in TRAININGS
     }
 
@@ -99,7 +123,16 @@ def evaluate(data: Path, folder: Path) -> dict[str, Any]:
 
     def call(device: str, tta: str) -> dict[str, Any]:
         out = folder / f"{device}-{tta}"
-        given = ["--ckpt", str(folder / "run" / "best"), "--data", str(data), "--tta", tta, "--out", str(out)]
+        given = [
+            "--ckpt",
+            str(folder / "run" / "best"),
+            "--data",
+            str(data),
+            "--tta",
+            tta,
+            "--out",
+            str(out),
+        ]
         sys.argv = ["eval", *given]
         evaluate_command()
         metrics = json.loads((out / "metrics.json").read_text())

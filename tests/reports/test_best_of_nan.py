@@ -1,4 +1,6 @@
-"""A validation split without a positive: the best epoch is that of the lowest loss, and the run says so."""
+"""A validation split without a positive: the best epoch is that of the lowest loss, and the run
+says so.
+"""
 
 import io
 import json
@@ -48,7 +50,13 @@ def test_best_is_the_epoch_of_the_lowest_loss_and_the_run_says_so(without_positi
     assert best.meta.progress.epoch == best.meta.progress.best.epoch
     assert [(line["val_mAP"], line["best_by"]) for line in metrics] == [(None, "val_loss")] * 4
     assert first.endswith("best by val loss (no mAP: no positives)")
-    starred = [f"val loss {losses[0]:.4f}*" in epochs[0], *(f"{loss:.4f}*  mAP nan" in line for loss, line in zip(losses[1:], epochs[1:], strict=True))]  # fmt: skip # noqa: E501
+    starred = [
+        f"val loss {losses[0]:.4f}*" in epochs[0],
+        *(
+            f"{loss:.4f}*  mAP nan" in line
+            for loss, line in zip(losses[1:], epochs[1:], strict=True)
+        ),
+    ]
     assert starred == [loss == min(losses[: place + 1]) for place, loss in enumerate(losses)]
     assert f"best: epoch {best.meta.progress.best.epoch}, val loss {min(losses):.4f}" in last
 
@@ -86,7 +94,8 @@ def line(epoch, value, loss):
     ("lines", "expected"),
     [
         ([(None, 0.9), (None, 0.5), (None, 0.7)], Best("val_loss", 0.5, 2)),
-        ([(None, 0.9), (0.1, 0.95), (None, 0.2)], Best("val_mAP", 0.1, 2)),  # a low loss is no reason against any mAP
+        # a low loss is no reason against any mAP
+        ([(None, 0.9), (0.1, 0.95), (None, 0.2)], Best("val_mAP", 0.1, 2)),
         ([(0.3, 0.1), (0.2, 0.05), (None, 0.01), (0.4, 2.0)], Best("val_mAP", 0.4, 4)),
         ([(None, 0.5), (None, 0.5)], Best("val_loss", 0.5, 1)),
     ],
@@ -102,7 +111,11 @@ def test_a_sweep_of_such_runs_takes_the_lowest_loss():
     def outcome(name, best):
         return Outcome(name, {"lr": 1.0}, 1, "finished", best, [])
 
-    runs = [outcome("a", Best("val_loss", 0.5, 1)), outcome("b", Best("val_loss", 0.4, 1)), outcome("c", None)]
+    runs = [
+        outcome("a", Best("val_loss", 0.5, 1)),
+        outcome("b", Best("val_loss", 0.4, 1)),
+        outcome("c", None),
+    ]
     assert winner(runs).name == "b"
     assert metric_of(runs) == "val_loss"
     runs.append(outcome("d", Best("val_mAP", 0.01, 1)))
@@ -111,7 +124,14 @@ def test_a_sweep_of_such_runs_takes_the_lowest_loss():
 
 
 def test_a_sweep_over_a_set_without_positives(without_positives, tmp_path, capsys):
-    args = ["train", "--data", str(without_positives), "--out", str(tmp_path / "sweep"), "--no-tensorboard"]
+    args = [
+        "train",
+        "--data",
+        str(without_positives),
+        "--out",
+        str(tmp_path / "sweep"),
+        "--no-tensorboard",
+    ]
     args += [
         "--model",
         "test_convnext",

@@ -24,7 +24,12 @@ CLASSES = ("one", "two")
 def records_of(split, seed=0):
     return [
         Record(
-            f"{split}-{number:03d}", "x", "made here", (number % 2,), (), data=jpeg(photograph(40, 36, number + seed))
+            f"{split}-{number:03d}",
+            "x",
+            "made here",
+            (number % 2,),
+            (),
+            data=jpeg(photograph(40, 36, number + seed)),
         )
         for number in range(NUM)
     ]
@@ -41,7 +46,11 @@ def write(root, change=None, split="train", classes=CLASSES, **options):
 
 
 def replaced(records, number, **values):
-    return [*records[:number], dataclasses.replace(records[number], **values), *records[number + 1 :]]
+    return [
+        *records[:number],
+        dataclasses.replace(records[number], **values),
+        *records[number + 1 :],
+    ]
 
 
 def other_label(records):
@@ -93,10 +102,14 @@ def resume(begun, data, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-@pytest.mark.parametrize(("change", "says"), CHANGES, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("change", "says"), CHANGES, ids=lambda value: getattr(value, "__name__", "")
+)
 def test_other_data_are_refused_by_what_is_other(change, says, split, begun, tmp_path):
     data = write(tmp_path / "data", change, split)
-    with pytest.raises(DataError, match=rf"data is not what it was trained on; other: {says} of {split}\. Give"):
+    with pytest.raises(
+        DataError, match=rf"data is not what it was trained on; other: {says} of {split}\. Give"
+    ):
         resume(begun, data, tmp_path)
 
 
@@ -117,7 +130,10 @@ def test_a_set_packed_again_alike_goes_on(begun, tmp_path, capsys):
 
 def test_shards_of_another_size_go_on_and_are_said(begun, tmp_path, capsys):
     resume(begun, write(tmp_path / "data", shard_samples=7), tmp_path)
-    assert "data/train: its shards are not those of the run's start; labels and images agree" in capsys.readouterr().out
+    assert (
+        "data/train: its shards are not those of the run's start; labels and images agree"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_checkpoint_of_a_release_before_goes_on_and_is_said(begun, tmp_path, capsys):
@@ -159,16 +175,30 @@ def test_keys_are_hashed_alike_in_any_width():
 
 @pytest.mark.parametrize("name", ["config.yaml", "--config"])
 def test_a_configuration_that_is_not_utf8_is_one_line(name, begun, tmp_path, capsys):
-    args = ["train", "--data", str(begun / "data"), "--no-tensorboard", "--out", str(tmp_path / "run")]
+    args = [
+        "train",
+        "--data",
+        str(begun / "data"),
+        "--no-tensorboard",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     if name == "--config":
         (tmp_path / "latin.yaml").write_bytes("out: Stra\xdfe\n".encode("latin-1"))
         status, _, told = command_here(capsys, *args, "--config", str(tmp_path / "latin.yaml"))
-        assert told.splitlines()[-1].startswith(f"error: --config: {tmp_path}/latin.yaml is not UTF-8")
+        assert told.splitlines()[-1].startswith(
+            f"error: --config: {tmp_path}/latin.yaml is not UTF-8"
+        )
     else:
         shutil.copytree(begun / "run", tmp_path / "run")
-        (tmp_path / "run" / "last" / "config.yaml").write_bytes("out: Stra\xdfe\n".encode("latin-1"))
+        (tmp_path / "run" / "last" / "config.yaml").write_bytes(
+            "out: Stra\xdfe\n".encode("latin-1")
+        )
         status, _, told = command_here(capsys, *args, "--resume")
-        assert f"{tmp_path}/run/last/config.yaml: not the configuration of a run" in told.splitlines()[-1]
+        assert (
+            f"{tmp_path}/run/last/config.yaml: not the configuration of a run"
+            in told.splitlines()[-1]
+        )
     assert status == 2
     assert "Traceback" not in told
 

@@ -1,4 +1,6 @@
-"""Class names that are really pieces of syntax, splits or the same name twice: refused, or asked about."""
+"""Class names that are really pieces of syntax, splits or the same name twice: refused, or asked
+about.
+"""
 
 import unicodedata
 from pathlib import Path
@@ -19,7 +21,18 @@ ORDINARY = [
     VOC,
     CIFAR,
     TAGS,
-    ("hot dog", "traffic light", "T-shirt", "men's shoe", "N95 mask", "café", "naïve", "猫", "כלב", "قطة"),
+    (
+        "hot dog",
+        "traffic light",
+        "T-shirt",
+        "men's shoe",
+        "N95 mask",
+        "café",
+        "naïve",
+        "猫",
+        "כלב",
+        "قطة",
+    ),
     ("0", "1", "2", "10", "11"),
     ("1-1", "1-0", "10", "11"),
     ("mouse (animal)", "mouse (device)", "crab_(animal)"),
@@ -67,7 +80,10 @@ def test_ordinary_names_pass_without_a_word(names):
         (("ca\ufffd", "dog"), "with characters lost"),
         (("cat\tdog", "bird"), r"'cat\tdog': with control characters"),
         (("cat\x1b[2J", "bird"), "with control characters"),
-        (("cat", "cat\u200b"), r"'cat' and 'cat\u200b': the same but for characters that cannot be seen"),
+        (
+            ("cat", "cat\u200b"),
+            r"'cat' and 'cat\u200b': the same but for characters that cannot be seen",
+        ),
         (("hot dog", "hot\u00a0dog"), "the same but for characters that cannot be seen"),
         (("cat", "cat "), "the same but for characters that cannot be seen"),
     ],
@@ -85,7 +101,10 @@ def test_what_is_almost_surely_wrong_is_refused_with_the_flag_that_accepts_it(na
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (("Cat", "cat", "dog"), "'Cat' and 'cat': differ only in upper and lower case; are they one class?"),
+        (
+            ("Cat", "cat", "dog"),
+            "'Cat' and 'cat': differ only in upper and lower case; are they one class?",
+        ),
         (("ﬁsh", "fish"), "'ﬁsh' and 'fish': differ only in their Unicode form"),
         (("hot dog", "hot_dog", "cat"), "differ only in case, spaces, hyphens or underscores"),
         (("hot dog", "hotdog", "cat"), "differ only in case, spaces, hyphens or underscores"),
@@ -102,7 +121,10 @@ def test_what_is_almost_surely_wrong_is_refused_with_the_flag_that_accepts_it(na
         (("cat <old>", "dog"), "with brackets"),
         (("cat (", "dog"), "with brackets"),
         (("'cat'", "dog", "fox"), "with quotes"),
-        (("tench, Tinca tinca", "goldfish, Carassius auratus", "dog"), "with ',' inside, as between labels"),
+        (
+            ("tench, Tinca tinca", "goldfish, Carassius auratus", "dog"),
+            "with ',' inside, as between labels",
+        ),
         (("cat|dog", "fox"), "with '|' inside"),
         (("0.5", "1.25"), "numbers with a fraction; are they classes, or measured values?"),
         (("nan", "cat"), "'nan': as missing values are written; is it a class?"),
@@ -144,18 +166,26 @@ def test_the_packer_asks_and_packs(tmp_path, monkeypatch, capsys):
     args = ["--source", "imagefolder", "--root", str(root), "--out", str(tmp_path / "out")]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert status == 0, errors
-    assert "please check: classes 'Cat' and 'cat': differ only in upper and lower case; are they one class?" in told
+    assert (
+        "please check: classes 'Cat' and 'cat': differ only in upper and lower case; are they one "
+        "class?" in told
+    )
     assert "please check: class 'dog ': with spaces before or behind; are they meant?" in told
     status, told, _ = shard(monkeypatch, capsys, *args, "--accept-class-names")
     assert (status, "please check" in told) == (0, False)
 
 
-def test_the_packer_refuses_before_it_writes_and_packs_what_is_accepted(tmp_path, monkeypatch, capsys):
+def test_the_packer_refuses_before_it_writes_and_packs_what_is_accepted(
+    tmp_path, monkeypatch, capsys
+):
     root = write(tmp_path / "in", "train", "Testing")
     args = ["--source", "imagefolder", "--root", str(root), "--out", str(tmp_path / "out")]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert (status, told, errors.count("\n")) == (2, "", 1)
-    assert "classes 'Testing', 'train' are named like splits; put a folder per class into each of them" in errors
+    assert (
+        "classes 'Testing', 'train' are named like splits; put a folder per class into each of them"
+        in errors
+    )
     assert not (tmp_path / "out").exists()
     assert shard(monkeypatch, capsys, *args, "--accept-class-names")[0] == 0
     assert DatasetIndex.open(tmp_path / "out/all").class_names == ("Testing", "train")
@@ -180,18 +210,36 @@ def test_a_users_own_source_is_looked_at_too(tmp_path, monkeypatch, capsys):
     write(tmp_path / "in", "a", "b", "c")
     (tmp_path / "odd_names.py").write_text(OWN.replace("NAMES", "('cat|dog', 'dog|fox', 'fox')"))
     monkeypatch.syspath_prepend(str(tmp_path))
-    args = ["--source", "odd_names:Own", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "odd_names:Own",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args)
     assert (status, "with '|' inside" in errors) == (2, True)
     assert not (tmp_path / "out").exists()
 
 
-def test_names_are_kept_in_one_unicode_form_and_what_is_then_the_same_is_one_class(tmp_path, monkeypatch, capsys):
+def test_names_are_kept_in_one_unicode_form_and_what_is_then_the_same_is_one_class(
+    tmp_path, monkeypatch, capsys
+):
     write(tmp_path / "in", "a", "b", "c")
     composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
-    (tmp_path / "two_forms.py").write_text(OWN.replace("NAMES", repr((composed, "dog", apart))), encoding="utf-8")
+    (tmp_path / "two_forms.py").write_text(
+        OWN.replace("NAMES", repr((composed, "dog", apart))), encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
-    args = ["--source", "two_forms:Own", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "two_forms:Own",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert status == 0, errors
     assert "class café: spelled in 2 Unicode forms, taken as one class" in told
@@ -202,7 +250,9 @@ def test_names_are_kept_in_one_unicode_form_and_what_is_then_the_same_is_one_cla
     assert index.known().tolist() == [[True, False], [False, True], [True, True]]
 
 
-def test_folders_of_one_name_in_two_unicode_forms_are_refused_with_both(tmp_path, monkeypatch, capsys):
+def test_folders_of_one_name_in_two_unicode_forms_are_refused_with_both(
+    tmp_path, monkeypatch, capsys
+):
     names = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
     root = write(tmp_path / "in", *names, "bar")
     if len(list(root.iterdir())) < 3:
@@ -213,7 +263,9 @@ def test_folders_of_one_name_in_two_unicode_forms_are_refused_with_both(tmp_path
     assert r"'cafe\u0301' and 'caf\xe9'" in errors
 
 
-def test_splits_that_spell_a_class_in_two_unicode_forms_have_it_in_common(tmp_path, monkeypatch, capsys):
+def test_splits_that_spell_a_class_in_two_unicode_forms_have_it_in_common(
+    tmp_path, monkeypatch, capsys
+):
     composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     root = write(tmp_path / "in", f"train/{apart}", "train/bar", f"val/{composed}", "val/bar")
     args = ["--source", "imagefolder", "--root", str(root), "--out", str(tmp_path / "out")]
@@ -224,7 +276,9 @@ def test_splits_that_spell_a_class_in_two_unicode_forms_have_it_in_common(tmp_pa
         assert index.labels().sum(0).tolist() == [1, 1]
 
 
-def test_a_table_that_spells_a_class_in_two_unicode_forms_gives_one_class(tmp_path, monkeypatch, capsys):
+def test_a_table_that_spells_a_class_in_two_unicode_forms_gives_one_class(
+    tmp_path, monkeypatch, capsys
+):
     write(tmp_path / "in", "a", "b", "c")
     composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     rows = f"path,labels\na/0.jpg,{composed} dog\nb/1.jpg,{apart}\nc/2.jpg,{apart} {composed}\n"
@@ -232,6 +286,12 @@ def test_a_table_that_spells_a_class_in_two_unicode_forms_gives_one_class(tmp_pa
     args = ["--source", "csv", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert status == 0, errors
-    assert "class names: some are in another Unicode form than NFC; the forms of a name are one class" in told
+    assert (
+        "class names: some are in another Unicode form than NFC; the forms of a name are one class"
+        in told
+    )
     index = DatasetIndex.open(tmp_path / "out/all")
-    assert (index.class_names, index.labels()[:, 0].tolist()) == ((composed, "dog"), [True, True, True])
+    assert (index.class_names, index.labels()[:, 0].tolist()) == (
+        (composed, "dog"),
+        [True, True, True],
+    )

@@ -1,4 +1,6 @@
-"""COCO as Roboflow and other tools export it: a JSON among the images of each split, a category that heads others."""
+"""COCO as Roboflow and other tools export it: a JSON among the images of each split, a category
+that heads others.
+"""
 
 import json
 from pathlib import Path
@@ -24,14 +26,20 @@ ROBOFLOW = "_annotations.coco.json"
 def content(categories=FISH, shown=SHOWN, prefix="") -> dict:
     objects = [(image, category) for image, of_image in enumerate(shown) for category in of_image]
     return {
-        "images": [{"id": number, "file_name": f"{prefix}{number}.jpg"} for number in range(len(shown))],
-        "annotations": [{"id": n, "image_id": i, "category_id": c} for n, (i, c) in enumerate(objects)],
+        "images": [
+            {"id": number, "file_name": f"{prefix}{number}.jpg"} for number in range(len(shown))
+        ],
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": c} for n, (i, c) in enumerate(objects)
+        ],
         "categories": list(categories),
     }
 
 
 def write(root: Path, file: str, folder: str, **how) -> Path:
-    """Write a JSON, and its images into a folder: grey, the split's place in the alphabet says how grey."""
+    """Write a JSON, and its images into a folder: grey, the split's place in the alphabet says how
+    grey.
+    """
     (root / file).parent.mkdir(parents=True, exist_ok=True)
     (root / folder).mkdir(parents=True, exist_ok=True)
     (root / file).write_text(json.dumps(content(**how)))
@@ -46,7 +54,9 @@ def roboflow(root: Path, *splits: str, **how) -> Path:
     return root
 
 
-@pytest.mark.parametrize("flags", [(), ("--annotations", f"train/{ROBOFLOW},valid/{ROBOFLOW},test/{ROBOFLOW}")])
+@pytest.mark.parametrize(
+    "flags", [(), ("--annotations", f"train/{ROBOFLOW},valid/{ROBOFLOW},test/{ROBOFLOW}")]
+)
 def test_an_export_of_roboflow_packs_split_by_split(tmp_path, monkeypatch, capsys, flags):
     root = roboflow(tmp_path / "in", "train", "valid", "test")
     args = ["--source", "coco", "--root", str(root), "--out", str(tmp_path / "out"), *flags]
@@ -58,7 +68,10 @@ def test_an_export_of_roboflow_packs_split_by_split(tmp_path, monkeypatch, capsy
         assert [np.flatnonzero(row).tolist() for row in index.labels()] == [[0], [1], [], [0, 1]]
         assert f"split {split}: labels of {folder}/{ROBOFLOW}, images of {folder}" in told
         assert f"{split}: 4 images, 2 classes; 1 image without any label" in told
-    assert "left out: category 'fish' (id 0), no object is one and it is the supercategory of others" in told
+    assert (
+        "left out: category 'fish' (id 0), no object is one and it is the supercategory of others"
+        in told
+    )
 
 
 def test_one_file_is_the_split_of_its_folder(tmp_path):
@@ -81,15 +94,23 @@ def test_a_category_that_heads_others_is_kept_where_it_is_annotated_or_asked_for
 
 
 def test_a_class_without_an_object_that_heads_no_other_is_kept(tmp_path):
-    alone = [{"id": 3, "name": "cat", "supercategory": "cat"}, {"id": 5, "name": "dog", "supercategory": "none"}]
+    alone = [
+        {"id": 3, "name": "cat", "supercategory": "cat"},
+        {"id": 5, "name": "dog", "supercategory": "none"},
+    ]
     source = COCO(roboflow(tmp_path, "train", categories=alone, shown=((5,),)))
     assert source.class_names == ("cat", "dog")
     assert source.records("train")[0].labels == (1,)
 
 
 def test_roboflows_heading_of_the_name_of_a_class(tmp_path):
-    """Projects are often called after their only class: id 0 heads, id 1 is annotated, both are called fish."""
-    both = [{"id": 0, "name": "fish", "supercategory": "none"}, {"id": 1, "name": "fish", "supercategory": "fish"}]
+    """Projects are often called after their only class: id 0 heads, id 1 is annotated, both are
+    called fish.
+    """
+    both = [
+        {"id": 0, "name": "fish", "supercategory": "none"},
+        {"id": 1, "name": "fish", "supercategory": "fish"},
+    ]
     source = COCO(roboflow(tmp_path, "train", categories=both, shown=((1,), ())))
     assert source.class_names == ("fish",)
     assert [record.labels for record in source.records("train")] == [(0,), ()]
@@ -98,7 +119,9 @@ def test_roboflows_heading_of_the_name_of_a_class(tmp_path):
 def test_categories_of_one_name_are_refused_or_merged(tmp_path):
     both = [{"id": 2, "name": "dog"}, {"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}]
     root = roboflow(tmp_path, "train", categories=both, shown=((2,), (9,), (2, 9), (4,)))
-    with pytest.raises(DataError, match=r"category 9 is named 'dog', as category 2 is; .* --same-names merge$"):
+    with pytest.raises(
+        DataError, match=r"category 9 is named 'dog', as category 2 is; .* --same-names merge$"
+    ):
         COCO(root)
     source = COCO(root, same_names="merge")
     assert source.class_names == ("dog", "cat")
@@ -122,7 +145,9 @@ def test_categories_of_one_name_are_refused_or_merged(tmp_path):
 def test_images_are_found_where_other_tools_put_them(tmp_path, file, folder):
     source = COCO(write(tmp_path, file, folder), annotations=file)
     assert source.splits() == ("train",)
-    assert [record.source for record in source.records("train")] == [f"{folder}/{number}.jpg" for number in range(4)]
+    assert [record.source for record in source.records("train")] == [
+        f"{folder}/{number}.jpg" for number in range(4)
+    ]
 
 
 @pytest.mark.parametrize("prefix", ["train/", "./", "train\\", "./train/"])
@@ -160,7 +185,9 @@ def test_images_that_no_file_lists_are_named(tmp_path):
     for number in range(10, 15):
         (root / "train" / f"{number}.jpg").touch()
     (root / "train/._0.jpg").touch()
-    says = f"left out: 5 images of train not listed in train/{ROBOFLOW}: 10.jpg, 11.jpg, 12.jpg, ..."
+    says = (
+        f"left out: 5 images of train not listed in train/{ROBOFLOW}: 10.jpg, 11.jpg, 12.jpg, ..."
+    )
     source = COCO(root)
     source.records("train")
     assert says in source.describe()
@@ -181,7 +208,9 @@ def test_annotations_of_images_or_categories_that_are_not_listed_are_counted(tmp
     described = content()
     described["annotations"] += [{"id": n, "image_id": 90 + n, "category_id": 1} for n in range(4)]
     (root / "train" / ROBOFLOW).write_text(json.dumps(described))
-    with pytest.raises(DataError, match=r"annotation 4 has image_id 90, which is not listed \(and so have 3 more\)"):
+    with pytest.raises(
+        DataError, match=r"annotation 4 has image_id 90, which is not listed \(and so have 3 more\)"
+    ):
         COCO(root)
 
 
@@ -191,10 +220,14 @@ def test_a_root_one_level_too_high(tmp_path):
     (tmp_path / "__MACOSX/train" / ROBOFLOW).touch()
     with pytest.raises(DataError) as caught:
         COCO(tmp_path)
-    assert str(caught.value).endswith(f"holds My-Fish-1/train/{ROBOFLOW}; give --root {tmp_path / 'My-Fish-1'}")
+    assert str(caught.value).endswith(
+        f"holds My-Fish-1/train/{ROBOFLOW}; give --root {tmp_path / 'My-Fish-1'}"
+    )
 
 
 def test_two_files_of_one_split_are_named_with_their_folders(tmp_path):
     roboflow(tmp_path, "train", "Training")
-    with pytest.raises(DataError, match=rf"Training/{ROBOFLOW}, train/{ROBOFLOW}: two of these are of one split"):
+    with pytest.raises(
+        DataError, match=rf"Training/{ROBOFLOW}, train/{ROBOFLOW}: two of these are of one split"
+    ):
         COCO(tmp_path)

@@ -28,7 +28,9 @@ def start(tree: Path, **environment: str) -> subprocess.Popen[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     env |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", **environment}
     argv = [sys.executable, "-c", SCRIPT]
-    return subprocess.Popen(argv, env=env, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        argv, env=env, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def answer(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -39,7 +39,10 @@ def photos(root: Path, text: str, name: str = "_classes.csv", suffix: str = ".jp
 
 def shown(source: CSV, split: str = "all") -> list[tuple[set[str], set[str]]]:
     return [
-        tuple({source.class_names[label] for label in part} for part in (record.labels, record.ignored))
+        tuple(
+            {source.class_names[label] for label in part}
+            for part in (record.labels, record.ignored)
+        )
         for record in source.records(split)
     ]
 
@@ -48,10 +51,14 @@ def test_columns_of_0_and_1_are_classes(tmp_path):
     source = CSV(photos(tmp_path, ROBOFLOW), path_column="filename")
     assert source.class_names == ("cat", "dog", "bird")
     assert shown(source) == [({"cat", "bird"}, set()), (set(), set()), ({"dog", "bird"}, set())]
-    assert source.describe() == ["labels: columns of 0 and 1, 'cat' to 'bird' (3 classes), of _classes.csv"]
+    assert source.describe() == [
+        "labels: columns of 0 and 1, 'cat' to 'bird' (3 classes), of _classes.csv"
+    ]
 
 
-@pytest.mark.parametrize("form", ["1.0/0.0", "True/False", "true/false", "TRUE/FALSE", "yes/no", " 1 / 0 "])
+@pytest.mark.parametrize(
+    "form", ["1.0/0.0", "True/False", "true/false", "TRUE/FALSE", "yes/no", " 1 / 0 "]
+)
 def test_spellings_of_0_and_1(tmp_path, form):
     one, zero = form.split("/")
     text = "path,cat,dog\n" + "".join(f"{n}.jpg,{one},{zero}\n" for n in range(3))
@@ -63,7 +70,15 @@ def test_roboflows_folders_are_splits(tmp_path, monkeypatch, capsys):
         photos(tmp_path / "in", ROBOFLOW, f"{split}/_classes.csv")
     with pytest.raises(DataError, match=r"give|such as test/_classes\.csv,train/_classes\.csv"):
         CSV(tmp_path / "in")
-    args = ["--source", "csv", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--path-column"]
+    args = [
+        "--source",
+        "csv",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+        "--path-column",
+    ]
     table = "train/_classes.csv,valid/_classes.csv,test/_classes.csv"
     status, _, errors = shard(monkeypatch, capsys, *args, "filename", "--table", table)
     assert status == 0, errors
@@ -84,14 +99,23 @@ def test_other_columns_beside_them(tmp_path):
 
 def test_chexpert(tmp_path):
     photos(tmp_path, CHEXPERT)
-    assert "--label-columns 'No Finding,Edema,Pleural Effusion'" in refusal(tmp_path, path_column="Path")
+    assert "--label-columns 'No Finding,Edema,Pleural Effusion'" in refusal(
+        tmp_path, path_column="Path"
+    )
     chosen = {"path_column": "Path", "label_columns": "No Finding..Pleural Effusion"}
     text = refusal(tmp_path, **chosen)
-    assert "_classes.csv:2: column 'Edema' has an empty cell, neither 0 nor 1; give --unknown=blank" in text
+    assert (
+        "_classes.csv:2: column 'Edema' has an empty cell, neither 0 nor 1; give --unknown=blank"
+        in text
+    )
     text = refusal(tmp_path, **chosen, negative="blank")
     assert "column 'Edema' has '-1.0', neither 0 nor 1; give --unknown=-1" in text
     source = CSV(tmp_path, **chosen, negative="blank", unknown="-1")
-    assert shown(source) == [({"No Finding"}, set()), ({"Pleural Effusion"}, {"Edema"}), ({"Edema"}, set())]
+    assert shown(source) == [
+        ({"No Finding"}, set()),
+        ({"Pleural Effusion"}, {"Edema"}),
+        ({"Edema"}, set()),
+    ]
     source = CSV(tmp_path, **chosen, unknown="-1,blank")
     assert shown(source)[0] == ({"No Finding"}, {"Edema", "Pleural Effusion"})
 
@@ -114,20 +138,60 @@ def test_other_values_are_refused(tmp_path, value):
     ("text", "options", "says"),
     [
         ("path,label\n0.jpg,1\n1.jpg,0\n", {}, "--label-columns label"),
-        ("path,label,is_valid\n0.jpg,1,0\n1.jpg,0,1\n", {}, "has no column 'labels'; give one with --label-column"),
+        (
+            "path,label,is_valid\n0.jpg,1,0\n1.jpg,0,1\n",
+            {},
+            "has no column 'labels'; give one with --label-column",
+        ),
         ("path,cat,fold\n0.jpg,1,0\n1.jpg,0,1\n", {}, "has no column 'labels'"),
         ("path,cat,dog\n0.jpg,1,0\n", {"label_column": "tags"}, "has no column 'tags'"),
-        ("path,cat,dog\n0.jpg,1,0\n", {"label_columns": "cat,cow"}, "has no column 'cow'; it has 'path', 'cat', 'dog'"),
-        ("path,cat,dog\n0.jpg,1,0\n", {"label_columns": "dog..cat"}, "column 'cat' is before 'dog'"),
+        (
+            "path,cat,dog\n0.jpg,1,0\n",
+            {"label_columns": "cat,cow"},
+            "has no column 'cow'; it has 'path', 'cat', 'dog'",
+        ),
+        (
+            "path,cat,dog\n0.jpg,1,0\n",
+            {"label_columns": "dog..cat"},
+            "column 'cat' is before 'dog'",
+        ),
         ("path,cat,dog\n0.jpg,1,0\n", {"label_columns": "cat..dog,cat"}, "names 'cat' twice"),
         ("path,cat,cat\n0.jpg,1,0\n", {"label_columns": "cat"}, "has more than one column 'cat'"),
-        ("path,cat,dog\n0.jpg,1,0\n", {"label_separator": "|"}, "--label-separator is of labels in one cell"),
-        ("path,cat,dog\n0.jpg,1,0\n", {"unknown": "1"}, "--unknown=1: 1 means something else already"),
-        ("path,cat,dog\n0.jpg,1,0\n", {"unknown": "-1", "negative": "-1.0"}, "=-1.0: -1 means something else already"),
-        ("path,cat,dog\n0.jpg,1,1\n", {"task": "multiclass"}, "2 columns are 1, 0 unknown; with --task multiclass"),
-        ("path,labels\n0.jpg,cat\n", {"unknown": "-1"}, "--unknown and --negative say what columns of 0 and 1 mean"),
-        ("path,labels,a\n0.jpg,x,1\n", {"label_column": "labels", "label_columns": "b"}, "has no column 'b'"),
-        ("path,tags,a\n0.jpg,x,1\n", {"label_column": "tags", "label_columns": "a"}, "leave one of them out"),
+        (
+            "path,cat,dog\n0.jpg,1,0\n",
+            {"label_separator": "|"},
+            "--label-separator is of labels in one cell",
+        ),
+        (
+            "path,cat,dog\n0.jpg,1,0\n",
+            {"unknown": "1"},
+            "--unknown=1: 1 means something else already",
+        ),
+        (
+            "path,cat,dog\n0.jpg,1,0\n",
+            {"unknown": "-1", "negative": "-1.0"},
+            "=-1.0: -1 means something else already",
+        ),
+        (
+            "path,cat,dog\n0.jpg,1,1\n",
+            {"task": "multiclass"},
+            "2 columns are 1, 0 unknown; with --task multiclass",
+        ),
+        (
+            "path,labels\n0.jpg,cat\n",
+            {"unknown": "-1"},
+            "--unknown and --negative say what columns of 0 and 1 mean",
+        ),
+        (
+            "path,labels,a\n0.jpg,x,1\n",
+            {"label_column": "labels", "label_columns": "b"},
+            "has no column 'b'",
+        ),
+        (
+            "path,tags,a\n0.jpg,x,1\n",
+            {"label_column": "tags", "label_columns": "a"},
+            "leave one of them out",
+        ),
     ],
 )
 def test_mistakes_with_columns(tmp_path, text, options, says):
@@ -148,8 +212,13 @@ def test_tables_of_other_classes(tmp_path):
 
 
 def test_one_label_per_image_by_columns(tmp_path):
-    source = CSV(photos(tmp_path, "path,cat,dog\n0.jpg,1,0\n1.jpg,0,1\n2.jpg,0,1\n"), task="multiclass")
-    assert (source.task, [record.labels for record in source.records("all")]) == ("multiclass", [(0,), (1,), (1,)])
+    source = CSV(
+        photos(tmp_path, "path,cat,dog\n0.jpg,1,0\n1.jpg,0,1\n2.jpg,0,1\n"), task="multiclass"
+    )
+    assert (source.task, [record.labels for record in source.records("all")]) == (
+        "multiclass",
+        [(0,), (1,), (1,)],
+    )
 
 
 def test_an_index_column_of_pandas_is_no_class(tmp_path):

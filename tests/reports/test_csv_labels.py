@@ -1,4 +1,6 @@
-"""Tables as people have them: labels are read as they are meant, or refused with a line, never in pieces."""
+"""Tables as people have them: labels are read as they are meant, or refused with a line, never in
+pieces.
+"""
 
 import csv
 import io
@@ -41,7 +43,9 @@ def write(root: Path, cells: list[str], header: str = "labels", name: str = "lab
 
 def read(root: Path, **options) -> list[set[str]]:
     source = CSV(root, **options)
-    return [{source.class_names[label] for label in record.labels} for record in source.records("all")]
+    return [
+        {source.class_names[label] for label in record.labels} for record in source.records("all")
+    ]
 
 
 def refusal(root: Path, **options) -> str:
@@ -97,13 +101,29 @@ def test_every_way_to_write_several_labels(tmp_path, way, meant):
 
 
 def test_words_between_spaces(tmp_path):
-    assert read(write(tmp_path, [" ".join(names) for names in MEANT])) == [set(names) for names in MEANT]
+    assert read(write(tmp_path, [" ".join(names) for names in MEANT])) == [
+        set(names) for names in MEANT
+    ]
 
 
 CERTAIN = {
-    "pipes and a class of two words": ["Mass", "Mass|Edema", "No Finding", "Hernia|Edema", "No Finding", "Mass"],
+    "pipes and a class of two words": [
+        "Mass",
+        "Mass|Edema",
+        "No Finding",
+        "Hernia|Edema",
+        "No Finding",
+        "Mass",
+    ],
     "no single label": ["cat|dog", "dog|bird", "cat|bird", "bird|dog", "cat|dog|bird", "cat|dog"],
-    "no single label, commas": ["cat,dog", "dog,bird", "cat,bird", "bird,dog", "cat,dog,bird", "cat,dog"],
+    "no single label, commas": [
+        "cat,dog",
+        "dog,bird",
+        "cat,bird",
+        "bird,dog",
+        "cat,dog,bird",
+        "cat,dog",
+    ],
     "one pipe in all": ["Mass|Edema", "No Finding", "Clear"],
     "both orders": ["cat dog", "dog cat", "ant bee"],
     "numbers": ["3,17", "17", "3", "4,17,3"],
@@ -139,7 +159,11 @@ UNSURE = {
     "phrases that share words": ["grey wolf", "red wolf", "red fox", "grey fox", "kit fox"],
     "plants and their state": ["apple healthy", "apple scab", "tomato healthy", "tomato blight"],
     "one cell": ["cat dog"],
-    "names with commas": ["tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark, white shark"],
+    "names with commas": [
+        "tench, Tinca tinca",
+        "goldfish, Carassius auratus",
+        "great white shark, white shark",
+    ],
     "two separators": ["cat|dog", "cat,dog"],
     "three separators": ["a|b", "a;b", "a,b"],
     "slashes": ["cat/dog", "cat", "dog"],
@@ -227,7 +251,9 @@ def test_vectors_are_no_labels(tmp_path, name):
     ],
 )
 def test_vectors_are_no_labels_by_any_separator(tmp_path, name, separator):
-    assert "is a vector of numbers" in refusal(write(tmp_path, VECTORS[name]), label_separator=separator)
+    assert "is a vector of numbers" in refusal(
+        write(tmp_path, VECTORS[name]), label_separator=separator
+    )
 
 
 @pytest.mark.parametrize("name", ["list", "spaces", "commas", "floats", "numpy"])
@@ -243,7 +269,11 @@ def test_vectors_are_no_classes_of_one_label(tmp_path, name):
         (["cat dog", "dog"], {"label_separator": "space"}, [{"cat", "dog"}, {"dog"}]),
         (["cat dog", "dog"], {"label_separator": " "}, [{"cat", "dog"}, {"dog"}]),
         (["cat\ndog", "dog"], {"label_separator": "newline"}, [{"cat", "dog"}, {"dog"}]),
-        (["tench, Tinca tinca", "cat"], {"label_separator": "none"}, [{"tench, Tinca tinca"}, {"cat"}]),
+        (
+            ["tench, Tinca tinca", "cat"],
+            {"label_separator": "none"},
+            [{"tench, Tinca tinca"}, {"cat"}],
+        ),
         (["tench, Tinca", "cat"], {"label_separator": ","}, [{"tench", "Tinca"}, {"cat"}]),
         (["a|b", "a,b"], {"label_separator": "|"}, [{"a", "b"}, {"a,b"}]),
         (["[unknown]", "cat"], {"label_separator": "none"}, [{"[unknown]"}, {"cat"}]),
@@ -262,11 +292,23 @@ def test_what_the_flags_say_counts(tmp_path, cells, options, meant):
 @pytest.mark.parametrize(
     ("cells", "options", "says"),
     [
-        (["traffic light", "car"], {}, "labels.csv:2: 'traffic light' may be one label or 2; give --label-sep"),
+        (
+            ["traffic light", "car"],
+            {},
+            "labels.csv:2: 'traffic light' may be one label or 2; give --label-sep",
+        ),
         (["traffic light", "car"], {}, "--label-separator space if it is 'traffic' and 'light'"),
         (["a|b", "a,b"], {}, "separated by '|' in 'a|b', by ',' in 'a,b' at"),
-        (["a & b", "a", "b"], {}, "'&' is between the labels in 'a & b'; give --label-separator '&'"),
-        (["['a']", "['b']"], {"label_separator": ","}, "is a list, as every cell is; leave --label-separator out"),
+        (
+            ["a & b", "a", "b"],
+            {},
+            "'&' is between the labels in 'a & b'; give --label-separator '&'",
+        ),
+        (
+            ["['a']", "['b']"],
+            {"label_separator": ","},
+            "is a list, as every cell is; leave --label-separator out",
+        ),
         (["['a']", "['b']"], {"task": "multiclass"}, "is a list; give --task multilabel"),
         (["a\nb", "a"], {}, "has a line break; is a quote missing?"),
         (["[1, 0]", "[0, 1]"], {}, "--label-columns"),
@@ -302,7 +344,12 @@ def test_a_quote_that_nobody_closed(tmp_path):
 
 @pytest.mark.parametrize(
     ("encoding", "says"),
-    [("utf-16", "it is UTF-16"), ("utf-16-le", "UTF-16"), ("latin-1", "is no UTF-8 text"), ("cp1252", "iconv")],
+    [
+        ("utf-16", "it is UTF-16"),
+        ("utf-16-le", "UTF-16"),
+        ("latin-1", "is no UTF-8 text"),
+        ("cp1252", "iconv"),
+    ],
 )
 def test_other_encodings_get_a_line(tmp_path, encoding, says):
     write(tmp_path, ["café", "tea"])
@@ -312,7 +359,9 @@ def test_other_encodings_get_a_line(tmp_path, encoding, says):
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     write(tmp_path, ["cat", "dog"])
-    (tmp_path / "labels.csv").write_text((tmp_path / "labels.csv").read_text(), encoding="utf-8-sig")
+    (tmp_path / "labels.csv").write_text(
+        (tmp_path / "labels.csv").read_text(), encoding="utf-8-sig"
+    )
     assert read(tmp_path) == [{"cat"}, {"dog"}]
 
 
@@ -321,5 +370,10 @@ def test_describe_says_what_was_taken(tmp_path):
     assert CSV(tmp_path).describe() == ["labels: column 'labels', separated by '|', of labels.csv"]
     write(tmp_path, ["['cat']", "['dog', 'cat']"])
     assert CSV(tmp_path).describe() == ["labels: column 'labels', written as lists, of labels.csv"]
-    (tmp_path / "labels.csv").write_text("path,labels,split\nimg/0.jpg,cat,train\nimg/1.jpg,dog,val\n")
-    assert CSV(tmp_path).describe() == ["labels: column 'labels', one a cell, of labels.csv", "splits: column 'split'"]
+    (tmp_path / "labels.csv").write_text(
+        "path,labels,split\nimg/0.jpg,cat,train\nimg/1.jpg,dog,val\n"
+    )
+    assert CSV(tmp_path).describe() == [
+        "labels: column 'labels', one a cell, of labels.csv",
+        "splits: column 'split'",
+    ]

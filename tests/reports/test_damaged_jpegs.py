@@ -98,7 +98,14 @@ EXIF[0x010E] = "a thumbnail's maker"
 def with_thumbnail(data: bytes) -> bytes:
     """Put a small JPEG, itself cut off, into a segment of metadata."""
     inner = half(jpeg(photograph(30, 20)))
-    return data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + 6 + len(inner)) + b"Exif\0\0" + inner + data[2:]
+    return (
+        data[:2]
+        + b"\xff\xe1"
+        + struct.pack(">H", 2 + 6 + len(inner))
+        + b"Exif\0\0"
+        + inner
+        + data[2:]
+    )
 
 
 def two_pictures() -> bytes:
@@ -118,7 +125,9 @@ HARMLESS = {
     "half an EOI": PLAIN[:-1],
     "progressive, no EOI": PROGRESSIVE[:-2],
     "fill bytes": PLAIN[:SOS] + b"\xff\xff\xff" + PLAIN[SOS:-2] + b"\xff\xff" + EOI,
-    "Adobe of an unknown transform": PLAIN[:2] + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x07" + PLAIN[2:],
+    "Adobe of an unknown transform": PLAIN[:2]
+    + b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x07"
+    + PLAIN[2:],
     "damaged EXIF": jpeg(IMAGE, quality=85, exif=b"Exif\0\0II*\0\xff\xff\xff\xffrubbish"),
     "damaged ICC": jpeg(IMAGE, quality=85, icc_profile=b"no profile" * 300),
     "EXIF": jpeg(IMAGE, quality=85, exif=EXIF),
@@ -207,7 +216,11 @@ def folder(tmp_path):
 
 
 def listed(path) -> set[str]:
-    return {json.loads(line)["source"] for line in path.read_text().splitlines()} if path.exists() else set()
+    return (
+        {json.loads(line)["source"] for line in path.read_text().splitlines()}
+        if path.exists()
+        else set()
+    )
 
 
 def test_packing_lists_the_damaged_and_the_flag_packs_them(folder, tmp_path, monkeypatch, capsys):
@@ -229,7 +242,11 @@ def test_packing_lists_the_damaged_and_the_flag_packs_them(folder, tmp_path, mon
         (finding,) = verify_split(tmp_path / "out/all", pool).findings
     assert "accepted.jsonl: does not list what index.json lists as accepted" in finding.line()
     status, out, errors = shard(monkeypatch, capsys, *args, "--max-rejects", "2")
-    assert (status, "2 samples in 1 shards" in out, "2 images rejected (" in out) == (0, True, True), errors
+    assert (status, "2 samples in 1 shards" in out, "2 images rejected (" in out) == (
+        0,
+        True,
+        True,
+    ), errors
     assert listed(tmp_path / "out/all/accepted.jsonl") == set()
     status, out, _ = shard(monkeypatch, capsys, *args, "--max-rejects", "2", "--accept-damaged")
     assert (status, "4 samples" in out) == (0, True)
@@ -238,15 +255,33 @@ def test_packing_lists_the_damaged_and_the_flag_packs_them(folder, tmp_path, mon
 def test_in_place_refuses_the_damaged_and_serves_the_harmless(tmp_path, monkeypatch, capsys):
     damaged = {name: data for name, data in DAMAGES.items() if not name.startswith("CMYK")}
     harmless = {name: data for name, data in HARMLESS.items() if name != "bytes before SOS"}
-    images = {f"{number:03d}": data for number, data in enumerate([*damaged.values(), *harmless.values()])}
-    images["999"] = HARMLESS["bytes before SOS"]  # readers look for every segment right after the one before
-    write_shard(tmp_path / "in/a.tar", [{"__key__": key, "jpg": data, "cls": 0} for key, data in images.items()])
-    args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--in-place"]
+    images = {
+        f"{number:03d}": data for number, data in enumerate([*damaged.values(), *harmless.values()])
+    }
+    # readers look for every segment right after the one before
+    images["999"] = HARMLESS["bytes before SOS"]
+    write_shard(
+        tmp_path / "in/a.tar",
+        [{"__key__": key, "jpg": data, "cls": 0} for key, data in images.items()],
+    )
+    args = [
+        "--source",
+        "webdataset",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+        "--in-place",
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args, "--max-rejects", str(len(damaged) + 1))
     assert status == 0, errors
-    lines = [json.loads(line) for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()
+    ]
     assert "pack these shards without --in-place" in lines.pop()["reason"]
-    assert [line["source"].removesuffix(".jpg") for line in lines] == [f"a.tar/{n:03d}" for n in range(len(damaged))]
+    assert [line["source"].removesuffix(".jpg") for line in lines] == [
+        f"a.tar/{n:03d}" for n in range(len(damaged))
+    ]
     assert all(line["reason"].startswith(DAMAGED) for line in lines)
     dataset = ShardDataset(DatasetIndex.open(tmp_path / "out/all"))
     assert len(dataset) == len(harmless)
@@ -259,12 +294,22 @@ def test_in_place_refuses_the_damaged_and_serves_the_harmless(tmp_path, monkeypa
     assert "--accept-damaged packs damaged JPEGs again, --in-place packs none" in errors
 
 
-def test_predict_names_the_damaged_and_scores_them_only_where_asked(folder, tmp_path, monkeypatch, capsys):
+def test_predict_names_the_damaged_and_scores_them_only_where_asked(
+    folder, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     ckpt = make_run(tmp_path / "run", tmp_path, model="test_resnet", classes=("cat", "dog", "cow"))
 
     def predict(*more: str) -> tuple[int, list[str], str]:
-        args = ["predict", "--ckpt", str(ckpt), "--csv", str(tmp_path / "s.csv"), *more, str(folder)]
+        args = [
+            "predict",
+            "--ckpt",
+            str(ckpt),
+            "--csv",
+            str(tmp_path / "s.csv"),
+            *more,
+            str(folder),
+        ]
         monkeypatch.setattr("sys.argv", args)
         status = 0
         try:

@@ -61,7 +61,9 @@ def test_labels_that_were_corrected_after_packing(pack, table):
 
 
 def test_a_photograph_that_was_replaced_after_packing(pack, table):
-    """Thumbnails and caches that kept the old image, though the time of the file is the old one too."""
+    """Thumbnails and caches that kept the old image, though the time of the file is the old one
+    too.
+    """
     args = ["--source", "csv", "--root", table.parent, "--out", table.parents[1] / "out"]
     photo = table.parent / "0.jpg"
     assert pack(*args)[0] == 0
@@ -93,13 +95,18 @@ def test_a_photograph_was_replaced_by_one_of_the_same_size(pack, table):
     [
         ("path,labels,labels\n0.jpg,cat,dog\n1.jpg,dog,cat\n", "more than one column 'labels'"),
         ("path,cat,dog,cat\n0.jpg,1,0,0\n1.jpg,0,1,1\n", "'cat' twice"),
-        ("path,labels\n0.jpg,cat,dog\n1.jpg,dog\n", "labels.csv:2: 3 values where there are 2 columns"),
+        (
+            "path,labels\n0.jpg,cat,dog\n1.jpg,dog\n",
+            "labels.csv:2: 3 values where there are 2 columns",
+        ),
     ],
 )
 def test_a_column_that_is_there_twice(pack, table, text, what):
     """csv.DictReader keeps the last column of a name, and drops what has none."""
     table.write_text(text)
-    status, told = pack("--source", "csv", "--root", table.parent, "--out", table.parents[1] / "out")
+    status, told = pack(
+        "--source", "csv", "--root", table.parent, "--out", table.parents[1] / "out"
+    )
     assert status == 2
     assert what in told
 
@@ -114,14 +121,32 @@ def tar(path: Path, members: dict[str, bytes]) -> None:
 
 
 def test_dots_in_the_names_of_a_tar(pack, tmp_path):
-    """`v1.0.a.jpg` and `v1.0.b.jpg` have one key, v1, by WebDataset's rule; a folder `v1.0` has no part in it."""
+    """`v1.0.a.jpg` and `v1.0.b.jpg` have one key, v1, by WebDataset's rule; a folder `v1.0` has no
+    part in it.
+    """
     images = [jpeg(photograph(24, 20, number)) for number in range(2)]
-    folders = {"v1.0/a.jpg": images[0], "v1.0/a.cls": b"0", "v1.0/b.jpg": images[1], "v1.0/b.cls": b"1"}
+    folders = {
+        "v1.0/a.jpg": images[0],
+        "v1.0/a.cls": b"0",
+        "v1.0/b.jpg": images[1],
+        "v1.0/b.cls": b"1",
+    }
     tar(tmp_path / "folders" / "0.tar", folders)
-    assert pack("--source", "webdataset", "--root", tmp_path / "folders", "--out", tmp_path / "out")[0] == 0
-    assert DatasetIndex.open(tmp_path / "out" / "all").labels().tolist() == [[True, False], [False, True]]
-    tar(tmp_path / "names" / "0.tar", {name.replace("/", "."): data for name, data in folders.items()})
-    status, told = pack("--source", "webdataset", "--root", tmp_path / "names", "--out", tmp_path / "none")
+    assert (
+        pack("--source", "webdataset", "--root", tmp_path / "folders", "--out", tmp_path / "out")[0]
+        == 0
+    )
+    assert DatasetIndex.open(tmp_path / "out" / "all").labels().tolist() == [
+        [True, False],
+        [False, True],
+    ]
+    tar(
+        tmp_path / "names" / "0.tar",
+        {name.replace("/", "."): data for name, data in folders.items()},
+    )
+    status, told = pack(
+        "--source", "webdataset", "--root", tmp_path / "names", "--out", tmp_path / "none"
+    )
     assert status == 2
     assert "sample v1 has no .jpg, .jpeg, .png; it has .0.a.jpg" in told
 
@@ -136,14 +161,24 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 def test_of_several_frames_the_first(kind):
     frames = [Image.new("RGB", (20, 12), colour) for colour in (RED, BLUE)]
     data = saved(
-        frames[0], kind, save_all=True, append_images=frames[1:], **({"lossless": True} if kind == "WEBP" else {})
+        frames[0],
+        kind,
+        save_all=True,
+        append_images=frames[1:],
+        **({"lossless": True} if kind == "WEBP" else {}),
     )
     assert (decode_image(data) == RED).all()
 
 
 def test_inverted_inks():
     """Adobe stores the inks of CMYK inverted; read as they are, red is cyan."""
-    assert abs(decode_image(saved(Image.new("CMYK", (32, 24), (0, 255, 255, 0)), "JPEG")) - np.array(RED)).max() < 3
+    assert (
+        abs(
+            decode_image(saved(Image.new("CMYK", (32, 24), (0, 255, 255, 0)), "JPEG"))
+            - np.array(RED)
+        ).max()
+        < 3
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -161,7 +196,15 @@ def test_slivers(pack, tmp_path, size, short_side):
     Image.new("RGB", size, RED).save(tmp_path / "in" / "cat" / "a.JFIF", "JPEG")
     Image.new("RGB", (40, 30), RED).save(tmp_path / "in" / "cat" / "b.jpe", "JPEG")
     limit = ["--short-side", short_side] if short_side else []
-    args = ["--source", "imagefolder", "--root", tmp_path / "in", "--out", tmp_path / "out", "--accept-class-names"]
+    args = [
+        "--source",
+        "imagefolder",
+        "--root",
+        tmp_path / "in",
+        "--out",
+        tmp_path / "out",
+        "--accept-class-names",
+    ]
     status, told = pack(*args, *limit)
     assert status == 0, told
     batch = next(iter(Loader(DatasetIndex.open(tmp_path / "out" / "all"), 2, 16, train=False)))
@@ -174,8 +217,12 @@ def test_ties_do_not_depend_on_the_order_of_samples():
     labels = torch.tensor([1, 0, 1, 0, 0, 1])[:, None]
     scores = torch.tensor([0.5, 0.5, 0.5, 0.9, 0.1, 0.1])[:, None]
     expected = average_precision_score(labels[:, 0].numpy(), scores[:, 0].numpy())
-    for order in torch.stack([torch.arange(6), torch.arange(5, -1, -1), torch.tensor([3, 1, 4, 0, 5, 2])]):
-        assert float(average_precision(scores[order], labels[order])) == pytest.approx(expected, abs=1e-12)
+    for order in torch.stack(
+        [torch.arange(6), torch.arange(5, -1, -1), torch.tensor([3, 1, 4, 0, 5, 2])]
+    ):
+        assert float(average_precision(scores[order], labels[order])) == pytest.approx(
+            expected, abs=1e-12
+        )
 
 
 def test_large_logits_are_ranked_as_they_are():
@@ -219,7 +266,9 @@ def test_a_second_resumption_in_one_epoch(index):
 
 
 def test_averaged_weights_have_averaged_statistics(shades, tmp_path):
-    """Where only parameters are averaged, batch norm keeps the mean 0 and the variance 1 that it began with."""
+    """Where only parameters are averaged, batch norm keeps the mean 0 and the variance 1 that it
+    began with.
+    """
     train_here(shades, tmp_path / "run", model="test_resnet", ema_decay=0.9)
     last = checkpoint.read(tmp_path / "run" / "last")
     own, averaged = last.weights(), last.weights(averaged=True)

@@ -1,4 +1,6 @@
-"""ImageFolder: splits in every usual spelling, a root that is not the right one, and what systems leave behind."""
+"""ImageFolder: splits in every usual spelling, a root that is not the right one, and what systems
+leave behind.
+"""
 
 from pathlib import Path
 
@@ -27,7 +29,9 @@ def splits(root: Path, *folders: str) -> dict[str, tuple[str, ...]]:
     write(root, *(f"{folder}/{name}/1.jpg" for folder in folders for name in ("cat", "dog")))
     source = ImageFolder(root)
     assert source.class_names == ("cat", "dog")
-    return {split: tuple(record.source for record in source.records(split)) for split in source.splits()}
+    return {
+        split: tuple(record.source for record in source.records(split)) for split in source.splits()
+    }
 
 
 @pytest.mark.parametrize(
@@ -64,44 +68,78 @@ def test_splits_are_recognised_however_they_are_spelled(tmp_path, folders, expec
 def test_a_split_inside_a_folder_of_its_name(tmp_path):
     found = splits(tmp_path / "a", "seg_train/seg_train", "seg_test/seg_test")
     assert found["train"] == ("seg_train/seg_train/cat/1.jpg", "seg_train/seg_train/dog/1.jpg")
-    assert tuple(splits(tmp_path / "b", "training_set/training_set", "test_set/test_set")) == ("train", "test")
+    assert tuple(splits(tmp_path / "b", "training_set/training_set", "test_set/test_set")) == (
+        "train",
+        "test",
+    )
     assert tuple(splits(tmp_path / "c", "train/images", "val/images")) == ("train", "val")
     assert "split train: folder train/images" in ImageFolder(tmp_path / "c").describe()
 
 
 @pytest.mark.parametrize("folder", ["test", "test1", "seg_pred/seg_pred", "unlabeled", "test/test"])
-def test_images_without_labels_beside_the_splits_are_left_out_with_a_word(tmp_path, monkeypatch, capsys, folder):
+def test_images_without_labels_beside_the_splits_are_left_out_with_a_word(
+    tmp_path, monkeypatch, capsys, folder
+):
     write(tmp_path / "in", *(f"{folder}/{number}.jpg" for number in range(3)))
     assert tuple(splits(tmp_path / "in", "train", "val")) == ("train", "val")
     args = ["--source", "imagefolder", "--root", str(tmp_path / "in"), "--list"]
     status, told, _ = shard(monkeypatch, capsys, *args)
-    assert (status, f"left out: {folder}, 3 images in no class folder, so without labels" in told) == (0, True)
+    assert (
+        status,
+        f"left out: {folder}, 3 images in no class folder, so without labels" in told,
+    ) == (0, True)
 
 
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        (("train/cat/1.jpg", "val/cat/1.jpg", "bird/1.jpg"), "bird is no split with class folders, but is in the same"),
-        (("train/cat/1.jpg", "train2/cat/1.jpg"), "train and train2, both for split train; keep one"),
+        (
+            ("train/cat/1.jpg", "val/cat/1.jpg", "bird/1.jpg"),
+            "bird is no split with class folders, but is in the same",
+        ),
+        (
+            ("train/cat/1.jpg", "train2/cat/1.jpg"),
+            "train and train2, both for split train; keep one",
+        ),
         (("train/cat/1.jpg", "val/cat/1.jpg", "extra/cat/1.jpg"), "extra is no split"),
         (("train/cat/1.jpg", "val/1.jpg"), "val is no split with class folders"),
         (
             ("Training/a/1.jpg", "PublicTest/a/1.jpg", "PrivateTest/a/1.jpg"),
             "PrivateTest and PublicTest, both for split",
         ),
-        (("train/Cat/1.jpg", "val/cat/1.jpg"), "val/cat: train has no class 'cat'; it has 'Cat': rename one of them"),
+        (
+            ("train/Cat/1.jpg", "val/cat/1.jpg"),
+            "val/cat: train has no class 'cat'; it has 'Cat': rename one of them",
+        ),
         (("train/1.jpg", "test/cat/1.jpg"), "train is no split with class folders"),
         (
-            ("chest/train/a/1.jpg", "chest/val/a/1.jpg", "chest/chest/train/a/1.jpg", "chest/chest/val/a/1.jpg"),
+            (
+                "chest/train/a/1.jpg",
+                "chest/val/a/1.jpg",
+                "chest/chest/train/a/1.jpg",
+                "chest/chest/val/a/1.jpg",
+            ),
             "in holds no split, but {root}/chest does: train, val; give --root {root}/chest",
         ),
         (("in/train/a/1.jpg", "train/a/1.jpg"), "in/in has splits of its own"),
-        (("birds/train/a/1.jpg", "birds/test/a/1.jpg", "docs/page.txt"), "give --root {root}/birds"),
-        (("x/train/a/1.jpg", "x/test/a/1.jpg", "y/train/a/1.jpg", "y/test/a/1.jpg"), "give --root {root}/x (or of y)"),
-        (("data/birds/cat/1.jpg", "data/birds/dog/1.jpg"), "cat, dog; give --root {root}/data/birds"),
+        (
+            ("birds/train/a/1.jpg", "birds/test/a/1.jpg", "docs/page.txt"),
+            "give --root {root}/birds",
+        ),
+        (
+            ("x/train/a/1.jpg", "x/test/a/1.jpg", "y/train/a/1.jpg", "y/test/a/1.jpg"),
+            "give --root {root}/x (or of y)",
+        ),
+        (
+            ("data/birds/cat/1.jpg", "data/birds/dog/1.jpg"),
+            "cat, dog; give --root {root}/data/birds",
+        ),
         (("data/birds/Training/cat/1.jpg",), "give --root {root}/data/birds"),
         (("__MACOSX/birds/._a", "birds/cat/1.jpg", "birds/dog/1.jpg"), "give --root {root}/birds"),
-        (("cat/train/1.jpg", "cat/test/1.jpg", "dog/train/1.jpg"), "splits, inside the class folders; put"),
+        (
+            ("cat/train/1.jpg", "cat/test/1.jpg", "dog/train/1.jpg"),
+            "splits, inside the class folders; put",
+        ),
         (("JPEGImages/1.jpg", "ImageSets/Main/train.txt"), "use --source voc"),
         (("train/1.jpg", "train/_annotations.coco.json"), "use --source coco --root {root}"),
         (("train/images/1.jpg", "train/labels/1.txt", "val/images/2.jpg"), "the layout of YOLO"),
@@ -121,7 +159,10 @@ def test_classes_that_only_sound_like_splits_stay_classes(tmp_path):
     source = ImageFolder(tmp_path)
     assert source.class_names == ("airport", "test_tube", "train_station")
     source.records("all")
-    assert "class train_station has folders below it, such as platform, which belong to it" in source.describe()
+    assert (
+        "class train_station has folders below it, such as platform, which belong to it"
+        in source.describe()
+    )
 
 
 JUNK = (
@@ -152,7 +193,10 @@ def test_what_systems_leave_behind_is_neither_class_nor_image(tmp_path, monkeypa
     assert index.keys().tolist() == ["cat%2F1", "dog%2F2"]
     beside = [name for name in JUNK if not name.startswith("cat/")]
     inside = [f"train/{name}" for name in JUNK]
-    assert tuple(splits(write(tmp_path / "more", *beside, *inside), "train", "val")) == ("train", "val")
+    assert tuple(splits(write(tmp_path / "more", *beside, *inside), "train", "val")) == (
+        "train",
+        "val",
+    )
 
 
 def test_a_hidden_photograph_is_left_out_with_a_word(tmp_path):
@@ -185,7 +229,9 @@ def test_which_split_a_name_tells(name, whole, inside):
     assert (split_named(name), split_of(name)) == (whole, inside)
 
 
-def test_folders_of_shards_and_columns_of_splits_are_spelled_the_same_way(tmp_path, monkeypatch, capsys):
+def test_folders_of_shards_and_columns_of_splits_are_spelled_the_same_way(
+    tmp_path, monkeypatch, capsys
+):
     for folder in ("Training", "Validation"):
         write_shard(tmp_path / "tars" / folder / "0.tar", [sample(0)])
     (tmp_path / "tars/Training/._0.tar").write_bytes(b"x")
@@ -196,4 +242,9 @@ def test_folders_of_shards_and_columns_of_splits_are_spelled_the_same_way(tmp_pa
     )
     args = ["--source", "csv", "--root", str(root), "--out", str(tmp_path / "out")]
     assert shard(monkeypatch, capsys, *args)[0] == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["PublicTest", "test1", "train", "val"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "PublicTest",
+        "test1",
+        "train",
+        "val",
+    ]

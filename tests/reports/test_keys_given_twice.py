@@ -53,14 +53,18 @@ def test_numbers_stay_numbers(tmp_path, spelled):
 def test_words_of_flags_stay_words():
     for flag, name in (("--out", "out"), ("--data", "data")):
         for word in ("null", "~", "[a]", "{a}", "a:", "123", "1e5", "2026-11-30", "no", "on"):
-            config = parse(TrainConfig, [flag, word], prog="train", description="", config_file=True)
+            config = parse(
+                TrainConfig, [flag, word], prog="train", description="", config_file=True
+            )
             assert getattr(config, name) == word
     config = parse(TrainConfig, ["--crop-scale", "[0.5,1]"], prog="train", description="")
     assert config.crop_scale == (0.5, 1.0)
 
 
 def test_a_written_configuration_reads_back(tmp_path):
-    config = TrainConfig(lr=1e-5, precision="no", mean=(0.5, 0.5, 0.5), std=(1e-3, 1.0, 1.0), normalize="own")
+    config = TrainConfig(
+        lr=1e-5, precision="no", mean=(0.5, 0.5, 0.5), std=(1e-3, 1.0, 1.0), normalize="own"
+    )
     assert recipe(tmp_path, config.to_yaml()) == config
     assert TrainConfig.from_yaml(tmp_path / "own.yaml") == config
 
@@ -68,7 +72,10 @@ def test_a_written_configuration_reads_back(tmp_path):
 COCO = {
     "images": [{"id": number, "file_name": f"{number}.jpg"} for number in range(3)],
     "categories": [{"id": 1, "name": "cat"}, {"id": 5, "name": "dog"}],
-    "annotations": [{"image_id": 0, "category_id": 1, "extra": 1}, {"image_id": 1, "category_id": 5}],
+    "annotations": [
+        {"image_id": 0, "category_id": 1, "extra": 1},
+        {"image_id": 1, "category_id": 5},
+    ],
 }
 
 
@@ -85,7 +92,10 @@ def test_coco_that_holds_a_key_twice(tmp_path, key, old, new):
     """Two lists of annotations, as files joined by hand have them: those of the first were lost."""
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(COCO).replace(old, new, 1))
-    with pytest.raises(DataError, match=rf"instances\.json is not JSON \(key '{key}' is there twice in one object\)"):
+    with pytest.raises(
+        DataError,
+        match=rf"instances\.json is not JSON \(key '{key}' is there twice in one object\)",
+    ):
         read_instances(path)
 
 

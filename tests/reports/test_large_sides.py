@@ -20,13 +20,32 @@ TALL = png(Image.new("RGB", (2, 65_536), (9, 200, 30)))
 
 
 def test_in_place_such_an_image_is_a_reject(tmp_path, monkeypatch, capsys):
-    images = {"a": png(photograph(40, 30)), "b": WIDE, "c": TALL, "d": png(Image.new("RGB", (65_535, 1)))}
-    write_shard(tmp_path / "in/a.tar", [{"__key__": key, "png": data, "cls": 0} for key, data in images.items()])
-    args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--in-place"]
+    images = {
+        "a": png(photograph(40, 30)),
+        "b": WIDE,
+        "c": TALL,
+        "d": png(Image.new("RGB", (65_535, 1))),
+    }
+    write_shard(
+        tmp_path / "in/a.tar",
+        [{"__key__": key, "png": data, "cls": 0} for key, data in images.items()],
+    )
+    args = [
+        "--source",
+        "webdataset",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+        "--in-place",
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args)
     assert (status, errors.count("error:")) == (2, 1)
     assert "2 of 4 images of all were rejected" in errors
-    reasons = [json.loads(line)["reason"] for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()]
+    reasons = [
+        json.loads(line)["reason"]
+        for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()
+    ]
     assert "70000 x 2 has a side over 65,535 pixels; --max-side shrinks it" in reasons[0]
     assert "2 x 65536 has a side over 65,535 pixels" in reasons[1]
     assert shard(monkeypatch, capsys, *args, "--max-rejects", "2")[0] == 0

@@ -61,18 +61,25 @@ def test_a_run_and_its_evaluation_leave_with_one_line(digits, tmp_path, capsys, 
     data = ("train", "--data", str(digits), "--out", str(tmp_path / "run"))
     status, _, error = command_here(capsys, *data, "--config", str(ROOT / "recipes/digits.yaml"))
     assert status == 2
-    assert error.startswith("error: ACCELERATE_GRADIENT_ACCUMULATION_STEPS is 4, but accumulate is 1")
+    assert error.startswith(
+        "error: ACCELERATE_GRADIENT_ACCUMULATION_STEPS is 4, but accumulate is 1"
+    )
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_accumulating_by_the_option_is_not_divided_by_the_variable_again(digits, tmp_path, monkeypatch):
+def test_accumulating_by_the_option_is_not_divided_by_the_variable_again(
+    digits, tmp_path, monkeypatch
+):
     """Accelerate's backward divides by the variable: the learning rate would be another one."""
     plain = train_here(digits, tmp_path / "plain", **SGD, accumulate=2)
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
     monkeypatch.setenv("TORCH_BLAS_PREFER_CUBLASLT", "0")
     same = train_here(digits, tmp_path / "same", **SGD, accumulate=2)
-    one, two = (safetensors.torch.load_file(f"{config.out}/last/model.safetensors") for config in (plain, same))
+    one, two = (
+        safetensors.torch.load_file(f"{config.out}/last/model.safetensors")
+        for config in (plain, same)
+    )
     assert all(one[name].equal(two[name]) for name in one)
     metrics, _ = evaluate_here(tmp_path / "same", tmp_path / "evaluated")
     assert metrics["prediction"]["TORCH_BLAS_PREFER_CUBLASLT"] == "0"
@@ -109,12 +116,17 @@ def test_two_ranks_meet_though_the_port_is_taken(digits, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        out = succeed(launch("--main_process_port", port, "--mixed_precision", "no", "-m", "train", *run))
+        out = succeed(
+            launch("--main_process_port", port, "--mixed_precision", "no", "-m", "train", *run)
+        )
     assert "test_convnext on 2 processes" in out
 
 
 def test_what_accelerate_launch_passes_is_seen(digits, tmp_path):
     run = ["--data", str(digits), "--out", str(tmp_path / "run"), "--precision", "no"]
     done = launch("--num_processes", "1", "--mixed_precision", "bf16", "-m", "train", *run)
-    assert "error: ACCELERATE_MIXED_PRECISION is bf16, but precision is no: give --precision bf16" in done.stderr
+    assert (
+        "error: ACCELERATE_MIXED_PRECISION is bf16, but precision is no: give --precision bf16"
+        in done.stderr
+    )
     assert not os.path.exists(tmp_path / "run")

@@ -1,4 +1,6 @@
-"""A loader of a script of one's own on several ranks: data doubled or divided twice, which no loss shows."""
+"""A loader of a script of one's own on several ranks: data doubled or divided twice, which no loss
+shows.
+"""
 
 import os
 import socket
@@ -35,7 +37,13 @@ def on_two_ranks(*args: str) -> list[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    given = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    given = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
     ranks = [
         subprocess.Popen(
             [sys.executable, *args],
@@ -56,13 +64,22 @@ def launched(monkeypatch):
 
 
 def test_no_world_on_one_of_several_ranks(index, launched):
-    with pytest.raises(DataError, match=r"one of 2 ranks, .* no world: give world=World\(rank, 2\) .* or world=World"):
+    with pytest.raises(
+        DataError,
+        match=r"one of 2 ranks, .* no world: give world=World\(rank, 2\) .* or world=World",
+    ):
         Loader(index)
 
 
 def test_a_world_that_is_given_is_taken(index, launched):
-    assert sum(int(batch.valid.sum()) for batch in Loader(index, 16, 32, world=World(1, 2))) < index.num_samples
-    assert sum(int(batch.valid.sum()) for batch in Loader(index, 16, 32, world=World())) == index.num_samples
+    assert (
+        sum(int(batch.valid.sum()) for batch in Loader(index, 16, 32, world=World(1, 2)))
+        < index.num_samples
+    )
+    assert (
+        sum(int(batch.valid.sum()) for batch in Loader(index, 16, 32, world=World()))
+        == index.num_samples
+    )
 
 
 @pytest.mark.parametrize("variables", [{}, {"RANK": "0", "WORLD_SIZE": "1"}, {"WORLD_SIZE": "4"}])
@@ -73,17 +90,28 @@ def test_one_process_needs_no_world(index, monkeypatch, variables):
         monkeypatch.setenv(name, value)
     loader = Loader(index, 16, 32)
     assert loader.plan.world == World()
-    assert sum(int(batch.valid.sum()) for batch in DataLoader(loader.dataset, batch_size=None)) == index.num_samples
+    assert (
+        sum(int(batch.valid.sum()) for batch in DataLoader(loader.dataset, batch_size=None))
+        == index.num_samples
+    )
 
 
 def test_another_dataloader_over_it(index, launched):
     loader = Loader(index, 16, 32, world=World(1, 2))
-    with pytest.raises(DataError, match=r"its part already: .* accelerator\.prepare .* would divide it again"):
+    with pytest.raises(
+        DataError, match=r"its part already: .* accelerator\.prepare .* would divide it again"
+    ):
         next(iter(DataLoader(loader.dataset, batch_size=None)))
 
 
 def test_accelerate_prepares_it_on_two_ranks(index):
-    """The first rank reads for all: it failed with `Can only concatenate tensors but got <class 'int'>`."""
+    """The first rank reads for all: it failed with `Can only concatenate tensors but got <class
+    'int'>`.
+    """
     first, _ = on_two_ranks("-c", PREPARED, str(index.root))
     assert "refused: this loader gives each of 2 ranks its part already" in first
-    assert f"own: {sum(min(8, index.num_samples - start) for start in range(0, index.num_samples, 16))}" in first
+    assert (
+        f"own: "
+        f"{sum(min(8, index.num_samples - start) for start in range(0, index.num_samples, 16))}"
+        in first
+    )

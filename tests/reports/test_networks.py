@@ -42,7 +42,9 @@ def test_a_backward_pass_in_fp32_survives_on_a_cpu_without_avx512(model):
     environment = {**os.environ, **LESSER_CPU, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     root = Path(__file__).parents[2]
     script = STEPS.replace("{model}", model)
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr.decode()
 
 
@@ -96,7 +98,9 @@ def test_a_size_that_a_network_does_not_take_is_one_line(shades, tmp_path, capsy
     status, _, told = command_here(capsys, *args, "--model", "mvitv2_tiny", "--size", "100")
     line = told.splitlines()[-1]
     assert status == 2
-    assert line.startswith("error: model mvitv2_tiny does not take images of 100 pixels and 3 channels (IndexError")
+    assert line.startswith(
+        "error: model mvitv2_tiny does not take images of 100 pixels and 3 channels (IndexError"
+    )
     assert line.endswith("give --size 96, or another --model")
     assert not (tmp_path / "run").exists()
     build_network("mvitv2_tiny", 5, 96)
@@ -105,7 +109,16 @@ def test_a_size_that_a_network_does_not_take_is_one_line(shades, tmp_path, capsy
 class Odd(nn.Module):
     """A network that fails in a way of its own where images are not of 64 pixels."""
 
-    def __init__(self, error=None, at_once=False, num_classes=5, gives=None, img_size=64, in_chans=3, drop_rate=0.0):
+    def __init__(
+        self,
+        error=None,
+        at_once=False,
+        num_classes=5,
+        gives=None,
+        img_size=64,
+        in_chans=3,
+        drop_rate=0.0,
+    ):
         super().__init__()
         if at_once and img_size != 64:
             raise error
@@ -127,13 +140,22 @@ HOW = {}
 
 
 @register_model
-def odd_network(pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **options):
+def odd_network(
+    pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, cache_dir=None, **options
+):
     return Odd(**HOW, **options)
 
 
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize(
-    "error", [IndexError("of\nits own"), KeyError("x"), ZeroDivisionError(), NotImplementedError(), AttributeError("a")]
+    "error",
+    [
+        IndexError("of\nits own"),
+        KeyError("x"),
+        ZeroDivisionError(),
+        NotImplementedError(),
+        AttributeError("a"),
+    ],
 )
 def test_whatever_a_network_raises_is_one_line_with_a_size_that_works(error, at_once, monkeypatch):
     monkeypatch.setitem(HOW, "error", error)
@@ -142,7 +164,8 @@ def test_whatever_a_network_raises_is_one_line_with_a_size_that_works(error, at_
         build_network("odd_network", 5, 70)
     (line,) = str(caught.value).splitlines()
     assert line.startswith(
-        f"model odd_network does not take images of 70 pixels and 3 channels ({type(error).__name__}"
+        f"model odd_network does not take images of 70 pixels and 3 channels "
+        f"({type(error).__name__}"
     )
     assert line.endswith("give --size 64, or another --model")
     build_network("odd_network", 5, 64)

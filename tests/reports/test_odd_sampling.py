@@ -67,18 +67,33 @@ def test_packing_and_prediction_see_libjpegs_pixels(name):
 @pytest.mark.parametrize("cut", [False, True])
 def test_in_place_and_verify(tmp_path, monkeypatch, capsys, cut):
     images = {
-        f"{number:02d}": data[: len(data) * 3 // 4] if cut else data for number, data in enumerate(JPEGS.values())
+        f"{number:02d}": data[: len(data) * 3 // 4] if cut else data
+        for number, data in enumerate(JPEGS.values())
     }
-    write_shard(tmp_path / "in/a.tar", [{"__key__": key, "jpg": data, "cls": 0} for key, data in images.items()])
-    args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--in-place"]
+    write_shard(
+        tmp_path / "in/a.tar",
+        [{"__key__": key, "jpg": data, "cls": 0} for key, data in images.items()],
+    )
+    args = [
+        "--source",
+        "webdataset",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+        "--in-place",
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args, "--max-rejects", "99")
     assert "Traceback" not in errors
-    lines = [json.loads(line) for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()
+    ]
     if cut:
         assert (status, len(lines)) == (2, len(images))
         return
     assert status == 0
-    assert {"a.tar/05.jpg"} & {line["source"] for line in lines} == set()  # 4:4:1 is one that readers decode
+    # 4:4:1 is one that readers decode
+    assert {"a.tar/05.jpg"} & {line["source"] for line in lines} == set()
     assert all("sampled in a way that readers do not know" in line["reason"] for line in lines[:-1])
     dataset = ShardDataset(DatasetIndex.open(tmp_path / "out/all"))
     assert len(dataset) + len(lines) == len(images)
@@ -94,7 +109,14 @@ def test_packed_sets_of_them_are_intact(tmp_path, monkeypatch, capsys):
         path = tmp_path / "in/a" / f"{name.replace(':', '-')}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    args = ["--source", "imagefolder", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "imagefolder",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args, "--max-rejects", "1")
     assert status == 0, errors
     with open_pool(1) as pool:

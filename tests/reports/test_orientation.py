@@ -1,4 +1,6 @@
-"""EXIF orientations outside 1 to 8 mean upright: in packing, in place and in prediction, of every format."""
+"""EXIF orientations outside 1 to 8 mean upright: in packing, in place and in prediction, of every
+format.
+"""
 
 import io
 import struct
@@ -23,7 +25,13 @@ def exif(kind: int, count: int, value: bytes) -> bytes:
     """Make EXIF whose only entry is Orientation; a value of more than four bytes follows it."""
     inside = value.ljust(4, b"\0") if len(value) <= 4 else struct.pack("<I", 26)
     more = value if len(value) > 4 else b""
-    return b"Exif\0\0II*\0" + struct.pack("<IHHHI", 8, 1, 0x0112, kind, count) + inside + bytes(4) + more
+    return (
+        b"Exif\0\0II*\0"
+        + struct.pack("<IHHHI", 8, 1, 0x0112, kind, count)
+        + inside
+        + bytes(4)
+        + more
+    )
 
 
 ODD = {
@@ -41,14 +49,20 @@ ODD = {
 
 
 def tiff(orientation: bytes) -> bytes:
-    """Add the entry of Orientation to an uncompressed TIFF: Pillow would write it as a plain number."""
+    """Add the entry of Orientation to an uncompressed TIFF: Pillow would write it as a plain
+    number.
+    """
     entry, more = orientation[16:28], orientation[32:]
     width, height = IMAGE.size
     tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 200), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 300),
             (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, 3 * width * height)]  # fmt: skip
     entries = [struct.pack("<HHII", *tag) for tag in tags]
     entries.append(entry if not more else entry[:8] + struct.pack("<I", 220))
-    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(sorted(entries, key=lambda e: e[1::-1]))
+    head = (
+        b"II*\0"
+        + struct.pack("<IH", 8, len(entries))
+        + b"".join(sorted(entries, key=lambda e: e[1::-1]))
+    )
     head = head.ljust(200, b"\0") + struct.pack("<HHH", 8, 8, 8).ljust(20, b"\0") + more
     return head.ljust(300, b"\0") + IMAGE.tobytes()
 

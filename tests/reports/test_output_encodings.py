@@ -13,13 +13,21 @@ C_LOCALE = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 def told(*args: str, **variables: str) -> str:
     """Run `python -m ...` where nothing but ASCII may come out: what it prints."""
     argv = [sys.executable, "-m", *args]
-    done = subprocess.run(argv, env=environment() | variables, cwd=ROOT, capture_output=True, timeout=300)
+    done = subprocess.run(
+        argv, env=environment() | variables, cwd=ROOT, capture_output=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.decode("ascii")
 
 
 def test_inspect_spells_what_an_ascii_terminal_cannot_show(animals, tmp_path):
-    shown = told("preprocess.inspect", str(animals / "data"), "--out", str(tmp_path / "猫"), PYTHONIOENCODING="ascii")
+    shown = told(
+        "preprocess.inspect",
+        str(animals / "data"),
+        "--out",
+        str(tmp_path / "猫"),
+        PYTHONIOENCODING="ascii",
+    )
     assert "\nni\\xf1o " in shown
     assert "\\u732b" in shown
     assert "niño" in (tmp_path / "猫/inspect.json").read_text(encoding="utf-8")
@@ -27,7 +35,16 @@ def test_inspect_spells_what_an_ascii_terminal_cannot_show(animals, tmp_path):
 
 def test_evaluation_names_its_files_in_the_c_locale(animals, tmp_path):
     out = tmp_path / "猫"
-    shown = told("eval", "--ckpt", str(animals / "run/best"), "--out", str(out), "--classes", "niño,猫", **C_LOCALE)
+    shown = told(
+        "eval",
+        "--ckpt",
+        str(animals / "run/best"),
+        "--out",
+        str(out),
+        "--classes",
+        "niño,猫",
+        **C_LOCALE,
+    )
     assert "\\u732b/report.html" in shown
     assert (out / "plots/top-niño.png").is_file()
     assert "niño" in (out / "per_class.csv").read_text(encoding="utf-8")
@@ -46,6 +63,8 @@ def test_predict_with_closed_streams_in_a_latin_1_terminal(animals, tmp_path):
     lines = done.stdout.decode("latin-1").splitlines()
     assert len(lines) == 12
     assert all("niño" in line and r"\u732b" in line for line in lines)
-    silent = subprocess.run(["sh", "-c", f"exec {command} >&-"], env=variables, cwd=ROOT, timeout=300)
+    silent = subprocess.run(
+        ["sh", "-c", f"exec {command} >&-"], env=variables, cwd=ROOT, timeout=300
+    )
     assert silent.returncode == 0
     assert len(csv.read_bytes().splitlines()) == 13

@@ -1,4 +1,6 @@
-"""A user's folder may have a train.py, an eval/ or a shards/ of its own: Tarmac's packages are found all the same."""
+"""A user's folder may have a train.py, an eval/ or a shards/ of its own: Tarmac's packages are
+found all the same.
+"""
 
 import json
 import sys
@@ -34,7 +36,9 @@ class Birds(Source):
 
 
 def make_own(folder: Path, *names: str) -> Path:
-    """Write modules of the user's: a file such as train.py, or a package where the name ends in a slash."""
+    """Write modules of the user's: a file such as train.py, or a package where the name ends in a
+    slash.
+    """
     for name in names:
         path = folder / (f"{name}__init__.py" if name.endswith("/") else name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,11 +101,33 @@ def test_ranks_find_them_too(tmp_path):
     make_own(tmp_path, "train.py", "eval.py", "shards.py", "preprocess.py")
     write_imagefolder(tmp_path / "photos", 20)
     source = ["--source", "imagefolder", "--root", "photos", "--val-fraction", "0.2"]
-    small = ["--model", "test_resnet", "--size", "32", "--precision", "no", "--no-tensorboard", "--epochs", "1"]
+    small = [
+        "--model",
+        "test_resnet",
+        "--size",
+        "32",
+        "--precision",
+        "no",
+        "--no-tensorboard",
+        "--epochs",
+        "1",
+    ]
     launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
     for words in (
         ["tarmac", "pack", *source, "--out", "data", "--workers", "1"],
-        [*launch, "--mixed_precision", "no", "-m", "tarmac", "train", "--data", "data", "--out", "run", *small],
+        [
+            *launch,
+            "--mixed_precision",
+            "no",
+            "-m",
+            "tarmac",
+            "train",
+            "--data",
+            "data",
+            "--out",
+            "run",
+            *small,
+        ],
     ):  # from the source tree, which has the machine code of other tests
         done = run([sys.executable, "-m", *words], tmp_path, {"PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""The packer says what it found: classes with their counts split by split, and where labels came from."""
+"""The packer says what it found: classes with their counts split by split, and where labels came
+from.
+"""
 
 import json
 import unicodedata
@@ -47,7 +49,14 @@ def args(tmp_path, monkeypatch) -> list[str]:
         (tmp_path / "in" / f"{number}.jpg").write_bytes(jpeg(photograph(20, 20, number)))
     (tmp_path / "labelled_source.py").write_text(LABELLED)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return ["--source", "labelled_source:Labelled", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    return [
+        "--source",
+        "labelled_source:Labelled",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
 
 
 def test_counts_are_told_after_packing(args, monkeypatch, capsys):
@@ -70,10 +79,15 @@ def test_what_is_rejected_is_in_no_count(args, tmp_path, monkeypatch, capsys):
     (tmp_path / "in/1.jpg").write_bytes(b"no image")
     status, told, errors = shard(monkeypatch, capsys, *args, "--max-rejects", "1")
     assert status == 0, errors
-    assert "train: 3 images, 3 classes; 2 images without any label; 2 classes without a positive\n  cat  1 pos" in told
+    assert (
+        "train: 3 images, 3 classes; 2 images without any label; 2 classes without a positive\n  "
+        "cat  1 pos" in told
+    )
 
 
-def test_a_finished_set_is_told_again_and_no_flag_of_listing_is_in_it(args, tmp_path, monkeypatch, capsys):
+def test_a_finished_set_is_told_again_and_no_flag_of_listing_is_in_it(
+    args, tmp_path, monkeypatch, capsys
+):
     shard(monkeypatch, capsys, *args)
     before = (tmp_path / "out/train/index.json").read_bytes()
     assert TRAIN in shard(monkeypatch, capsys, *args)[1]
@@ -87,7 +101,14 @@ def test_the_parts_of_a_division_are_listed(tmp_path, monkeypatch, capsys):
         path = tmp_path / "in" / f"class-{number % 2}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg(photograph(20, 20, number)))
-    args = ["--source", "imagefolder", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "imagefolder",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, told, _ = shard(monkeypatch, capsys, *args, "--val-fraction", "0.2", "--list")
     assert status == 0
     assert "labels: the names of the class folders" in told
@@ -112,13 +133,17 @@ def record(labels: tuple[int, ...]) -> Record:
 def test_labels_that_occur_as_classes_hardly_do_are_asked_about():
     ids = [record((number,)) for number in range(30)]
     (line,) = odd(ids, [str(number) for number in range(30)])
-    assert "each of 30 classes, such as 0, is on one image only: are these numbers or names of images?" in line
+    assert (
+        "each of 30 classes, such as 0, is on one image only: are these numbers or names of images?"
+        in line
+    )
     pieces = [record((0,)), record((1, 2)), record((1, 2)), record((0, 1, 2))]
     (line,) = odd(pieces, ["car", "light", "traffic"])
     assert line.startswith("please check: light and traffic are always on the same images")
     usual = [record((0,)), record((1, 2)), record((1,)), record((0, 1, 2))]
     assert list(odd(usual, ["car", "light", "traffic"])) == []
-    assert list(odd([record((0, 1))] * 3, ["a", "b"])) == []  # on all images: nothing to tell them apart by
+    # on all images: nothing to tell them apart by
+    assert list(odd([record((0, 1))] * 3, ["a", "b"])) == []
 
 
 def test_names_cannot_rewrite_the_terminal():
@@ -139,7 +164,14 @@ def test_names_that_would_be_refused_are_listed_first(tmp_path, monkeypatch, cap
     for name in ("cat|dog", "dog|fox"):
         (tmp_path / "in" / name).mkdir(parents=True)
         (tmp_path / "in" / name / "1.jpg").write_bytes(jpeg(photograph(20, 20)))
-    args = ["--source", "imagefolder", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "imagefolder",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, told, errors = shard(monkeypatch, capsys, *args, "--list")
     assert (status, errors.count("\n")) == (2, 1)
     assert "  cat|dog  1 positive\n" in told

@@ -1,4 +1,6 @@
-"""Every kind of pixel in PNG and TIFF: those that NumPy computes from what was stored, or one clear reject."""
+"""Every kind of pixel in PNG and TIFF: those that NumPy computes from what was stored, or one clear
+reject.
+"""
 
 import io
 import struct
@@ -24,7 +26,12 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return (
+        struct.pack(">I", len(content))
+        + name
+        + content
+        + struct.pack(">I", zlib.crc32(name + content))
+    )
 
 
 def packed_bits(values: np.ndarray, bits: int) -> np.ndarray:
@@ -36,13 +43,18 @@ def packed_bits(values: np.ndarray, bits: int) -> np.ndarray:
     return np.packbits(each.reshape(len(values), -1).astype(np.uint8), axis=1)
 
 
-def png(values: np.ndarray, bits: int, kind: int, transparent: bytes = b"", palette: bytes = b"") -> bytes:
+def png(
+    values: np.ndarray, bits: int, kind: int, transparent: bytes = b"", palette: bytes = b""
+) -> bytes:
     rows = packed_bits(values, bits)
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, kind, 0, 0, 0)
     parts = [chunk(b"IHDR", header)]
     parts += [chunk(b"PLTE", palette)] if palette else []
     parts += [chunk(b"tRNS", transparent)] if transparent else []
-    parts += [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), chunk(b"IEND", b"")]
+    parts += [
+        chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        chunk(b"IEND", b""),
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
@@ -69,20 +81,32 @@ def cases() -> dict[str, tuple[bytes, np.ndarray]]:
     is_first = (COLOUR[2, 2] == COLOUR).all(2)[..., None]
     found = {
         "png grey 16": (png(GREY, 16, 0), high),
-        "png grey 16, a value transparent": (png(GREY, 16, 0, clear), np.where(grey(GREY[3, 4] == GREY), 255, high)),
+        "png grey 16, a value transparent": (
+            png(GREY, 16, 0, clear),
+            np.where(grey(GREY[3, 4] == GREY), 255, high),
+        ),
         "png grey 16, alpha": (png(np.dstack([GREY, ALPHA]), 16, 4), on_white(high, ALPHA)),
         "png colour 16": (png(COLOUR, 16, 2), deep),
-        "png colour 16, one transparent": (png(COLOUR, 16, 2, first), np.where(is_first, 255, deep)),
+        "png colour 16, one transparent": (
+            png(COLOUR, 16, 2, first),
+            np.where(is_first, 255, deep),
+        ),
         "png colour 16, alpha": (png(np.dstack([COLOUR, ALPHA]), 16, 6), on_white(deep, ALPHA)),
     }
     for bits in (1, 2, 4, 8):
         values, most = RNG.integers(0, 1 << bits, (HEIGHT, WIDTH)), (1 << bits) - 1
         shown, one = grey(values * 255 // most), grey(values == 1)
-        palette, alphas = RNG.integers(0, 256, (1 << bits, 3)), RNG.integers(0, 256, 1 << bits).astype(np.uint8)
+        palette, alphas = (
+            RNG.integers(0, 256, (1 << bits, 3)),
+            RNG.integers(0, 256, 1 << bits).astype(np.uint8),
+        )
         entries = palette.astype(np.uint8).tobytes()
         found |= {
             f"png grey {bits}": (png(values, bits, 0), shown),
-            f"png grey {bits}, a value transparent": (png(values, bits, 0, b"\0\1"), np.where(one, 255, shown)),
+            f"png grey {bits}, a value transparent": (
+                png(values, bits, 0, b"\0\1"),
+                np.where(one, 255, shown),
+            ),
             f"png palette {bits}": (png(values, bits, 3, palette=entries), palette[values]),
             f"png palette {bits}, alpha": (
                 png(values, bits, 3, alphas.tobytes(), entries),
@@ -100,7 +124,12 @@ def cases() -> dict[str, tuple[bytes, np.ndarray]]:
             )
         for planes in ("contig", "separate"):
             for compression in (None, "zlib"):
-                options = {"byteorder": order, "planarconfig": planes, "compression": compression, "photometric": "rgb"}
+                options = {
+                    "byteorder": order,
+                    "planarconfig": planes,
+                    "compression": compression,
+                    "photometric": "rgb",
+                }
                 axis = 0 if planes == "separate" else 2
                 name = f"{order} {planes} {compression}"
                 both = np.ascontiguousarray(np.moveaxis(np.dstack([COLOUR, ALPHA]), 2, axis))
@@ -116,7 +145,12 @@ def cases() -> dict[str, tuple[bytes, np.ndarray]]:
                     ),
                 }
     found["tiff grey 16, alpha"] = (
-        tiff(np.dstack([GREY, ALPHA]), photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]),
+        tiff(
+            np.dstack([GREY, ALPHA]),
+            photometric="minisblack",
+            planarconfig="contig",
+            extrasamples=["unassalpha"],
+        ),
         on_white(high, ALPHA),
     )
     found["tiff of two pages"] = (
@@ -143,9 +177,20 @@ def test_pixels_are_those_that_were_stored(name):
 def raw_tiff(values: np.ndarray, bits: int, photometric: int) -> bytes:
     """Make a little-endian TIFF of one strip of grey values of any number of bits."""
     coded = packed_bits(values, bits).tobytes()
-    tags = [(256, WIDTH), (257, HEIGHT), (258, bits), (259, 1), (262, photometric), (273, 200), (277, 1), (278, HEIGHT)]
+    tags = [
+        (256, WIDTH),
+        (257, HEIGHT),
+        (258, bits),
+        (259, 1),
+        (262, photometric),
+        (273, 200),
+        (277, 1),
+        (278, HEIGHT),
+    ]
     tags.append((279, len(coded)))
-    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    entries = b"".join(
+        struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags
+    )
     return (b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries).ljust(200, b"\0") + coded
 
 

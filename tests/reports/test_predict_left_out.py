@@ -1,4 +1,6 @@
-"""`python -m eval.predict` names what it leaves out of a folder; what systems leave behind is nobody's."""
+"""`python -m eval.predict` names what it leaves out of a folder; what systems leave behind is
+nobody's.
+"""
 
 import csv
 
@@ -51,7 +53,9 @@ def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
 
 def test_a_folder_without_pictures_says_what_it_holds(tmp_path):
     fill(tmp_path, "a.heic", *JUNK)
-    with pytest.raises(DataError, match=r"holds no picture with one of the suffixes .*; it holds .*a\.heic$"):
+    with pytest.raises(
+        DataError, match=r"holds no picture with one of the suffixes .*; it holds .*a\.heic$"
+    ):
         find_pictures([str(tmp_path)])
 
 
@@ -63,7 +67,10 @@ def test_predictions_and_table_hold_the_pictures_and_stderr_the_rest(tmp_path, p
     status, out, err = predict("--ckpt", ckpt, "--csv", tmp_path / "s.csv", tmp_path / "album")
     assert (status, len(out.splitlines())) == (0, 3)
     assert err == (
-        f"left out: 2 files are no pictures by their names: {tmp_path}/album/clip.mov, {tmp_path}/album/notes.txt\n"
+        f"left out: 2 files are no pictures by their names: {tmp_path}/album/clip.mov, "
+        f"{tmp_path}/album/notes.txt\n"
     )
     with (tmp_path / "s.csv").open() as file:
-        assert [row["path"] for row in csv.DictReader(file)] == [str(record.path) for record in records]
+        assert [row["path"] for row in csv.DictReader(file)] == [
+            str(record.path) for record in records
+        ]

@@ -24,12 +24,16 @@ def pack(animals, out, workers: int, num_files: int) -> subprocess.CompletedProc
     )  # fmt: skip
 
 
-def test_workers_that_need_too_many_open_files_are_refused_and_the_named_number_packs(animals, tmp_path):
+def test_workers_that_need_too_many_open_files_are_refused_and_the_named_number_packs(
+    animals, tmp_path
+):
     done = pack(animals, tmp_path / "data", 8, 32)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "data/train/index.json").exists()
-    found = re.fullmatch(r"error: --workers 8: needs 48 open files.* --workers (\d+)\n", done.stderr)
+    found = re.fullmatch(
+        r"error: --workers 8: needs 48 open files.* --workers (\d+)\n", done.stderr
+    )
     done = pack(animals, tmp_path / "data", int(found[1]), 32)
     assert done.returncode == 0, done.stderr
 

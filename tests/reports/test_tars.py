@@ -1,4 +1,6 @@
-"""Tars that stop too early or go on after their end: one line, or everything in them, never half a set."""
+"""Tars that stop too early or go on after their end: one line, or everything in them, never half a
+set.
+"""
 
 import io
 import shutil
@@ -62,7 +64,14 @@ def test_half_a_tar_is_refused(tmp_path, monkeypatch, capsys, how, in_place):
     path = write_shard(tmp_path / "in/train-000000.tar", [sample(n) for n in range(NUM)])
     change, says = WRONG[how]
     path.write_bytes(change(path.read_bytes()))
-    args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "webdataset",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args, *(["--in-place"] if in_place else []))
     assert (status, errors.count("\n")) == (2, 1)
     assert says in errors
@@ -106,15 +115,27 @@ def test_what_the_tar_program_writes_is_read(tmp_path, form):
         (files / f"{number}.jpg").write_bytes(made["jpg"])
         (files / f"{number}.cls").write_text(str(made["cls"]))
     names = sorted(path.name for path in files.iterdir())
-    subprocess.run(["tar", f"--format={form}", "-C", files, "-cf", tmp_path / "a.tar", *names], check=True)
+    subprocess.run(
+        ["tar", f"--format={form}", "-C", files, "-cf", tmp_path / "a.tar", *names], check=True
+    )
     assert len(WebDataset(tmp_path).records("all")) == NUM
 
 
 def test_verify_finds_half_a_tar_that_was_indexed_before(tmp_path, monkeypatch, capsys):
-    """A set that an earlier release indexed in place: its index agrees with the tar, which goes on after its end."""
+    """A set that an earlier release indexed in place: its index agrees with the tar, which goes on
+    after its end.
+    """
     path = write_shard(tmp_path / "in/train-000000.tar", [sample(n) for n in range(NUM)])
     path.write_bytes(path.read_bytes() + path.read_bytes())
-    args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--in-place"]
+    args = [
+        "--source",
+        "webdataset",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+        "--in-place",
+    ]
     with monkeypatch.context() as earlier:
         earlier.setattr("preprocess.sources.foreign_tar._check_end", lambda path, at, size: None)
         status, _, errors = shard(monkeypatch, capsys, *args)

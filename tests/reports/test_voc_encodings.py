@@ -1,4 +1,6 @@
-"""VOC annotations and lists that are not UTF-8: the encoding they declare is honoured, what is lost is refused."""
+"""VOC annotations and lists that are not UTF-8: the encoding they declare is honoured, what is lost
+is refused.
+"""
 
 import unicodedata
 from pathlib import Path
@@ -38,7 +40,9 @@ def folder(root: Path, annotations: list[bytes], lists: dict[str, bytes] | None 
 
 def read(root: Path) -> list[set[str]]:
     source = VOC(root)
-    return [{source.class_names[label] for label in record.labels} for record in source.records("train")]
+    return [
+        {source.class_names[label] for label in record.labels} for record in source.records("train")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,8 @@ def read(root: Path) -> list[set[str]]:
         (CHINESE, "utf-16", "utf-16-be"),
         (CHINESE, None, "utf-16"),
         (CHINESE, "utf-32", "utf-32"),
-        (CHINESE, "utf-16", "utf-8"),  # as programs of Windows declare what they then write as UTF-8
+        # as programs of Windows declare what they then write as UTF-8
+        (CHINESE, "utf-16", "utf-8"),
         (CHINESE, "gb2312", "utf-8-sig"),  # the byte order mark is surer than the declaration
     ],
 )
@@ -83,14 +88,19 @@ def test_the_declared_encoding_is_honoured(tmp_path, names, declared, written):
 
 
 def test_single_quotes_and_spaces_in_the_declaration(tmp_path):
-    text = xml("猫", None).replace('version="1.0"', "version = '1.0'  encoding = 'gbk' standalone='yes'")
+    text = xml("猫", None).replace(
+        'version="1.0"', "version = '1.0'  encoding = 'gbk' standalone='yes'"
+    )
     assert read(folder(tmp_path, [text.encode("gbk")])) == [{"猫"}]
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (xml("狗", "utf-8").encode("gbk"), "the name of object 1 is no text in utf-8, the encoding of this file"),
+        (
+            xml("狗", "utf-8").encode("gbk"),
+            "the name of object 1 is no text in utf-8, the encoding of this file",
+        ),
         (xml("狗", None).encode("gbk"), "the name of object 1 is no text in utf-8"),
         (xml("éléphant", "utf-8").encode("latin-1"), "the name of object 1 is no text in utf-8"),
         (xml("éléphant", "ascii").encode("latin-1"), "no text in ascii"),
@@ -122,7 +132,9 @@ def test_what_nobody_reads_may_be_in_another_encoding(tmp_path):
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "shift_jis", "latin-1", "utf-16", "utf-16-le", "utf-32", "utf-7"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "gbk", "shift_jis", "latin-1", "utf-16", "utf-16-le", "utf-32", "utf-7"]
+)
 def test_no_encoding_hides_an_entity(tmp_path, encoding):
     declared = encoding.removesuffix("-le")
     text = f'<?xml version="1.0" encoding="{declared}"?>{BOMB}<annotation>&b;</annotation>'
@@ -133,8 +145,14 @@ def test_no_encoding_hides_an_entity(tmp_path, encoding):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("<doc><object><name>cat</name></object></doc>", "starts with <doc>: it is no annotation in the form of VOC"),
-        ("<annotation><objects><object><name>cat</name></object></objects></annotation>", "has its objects deeper"),
+        (
+            "<doc><object><name>cat</name></object></doc>",
+            "starts with <doc>: it is no annotation in the form of VOC",
+        ),
+        (
+            "<annotation><objects><object><name>cat</name></object></objects></annotation>",
+            "has its objects deeper",
+        ),
     ],
 )
 def test_another_form_of_xml_is_not_an_empty_image(tmp_path, text, says):
@@ -143,22 +161,35 @@ def test_another_form_of_xml_is_not_an_empty_image(tmp_path, text, says):
 
 
 def test_a_namespace_hides_no_object(tmp_path):
-    text = xml("cat", "utf-8").replace("<annotation>", '<annotation xmlns="http://example.org/voc">')
+    text = xml("cat", "utf-8").replace(
+        "<annotation>", '<annotation xmlns="http://example.org/voc">'
+    )
     assert read(folder(tmp_path, [text.encode()])) == [{"cat"}]
 
 
 def test_two_unicode_forms_are_one_class(tmp_path):
     forms = [unicodedata.normalize(form, "éléphant  d'Asie") for form in ("NFC", "NFD")]
-    assert read(folder(tmp_path, [xml(form, "utf-8").encode() for form in forms])) == [{"éléphant d'Asie"}] * 2
+    assert (
+        read(folder(tmp_path, [xml(form, "utf-8").encode() for form in forms]))
+        == [{"éléphant d'Asie"}] * 2
+    )
 
 
 def test_class_lists_in_two_unicode_forms(tmp_path):
     nfc, nfd = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     image = xml("x", None).encode()
-    lists = {"train": b"000000\n", "val": b"000001\n", f"{nfc}_train": b"000000 1\n", f"{nfd}_val": b"000001 1\n"}
+    lists = {
+        "train": b"000000\n",
+        "val": b"000001\n",
+        f"{nfc}_train": b"000000 1\n",
+        f"{nfd}_val": b"000001 1\n",
+    }
     source = VOC(folder(tmp_path / "a", [image] * 2, lists))
     assert source.class_names == (nfc,)
-    assert [record.labels for split in ("train", "val") for record in source.records(split)] == [(0,), (0,)]
+    assert [record.labels for split in ("train", "val") for record in source.records(split)] == [
+        (0,),
+        (0,),
+    ]
     with pytest.raises(DataError, match="are lists of one class, spelled in two Unicode forms"):
         VOC(folder(tmp_path / "b", [image] * 2, {**lists, f"{nfd}_train": b"000000 -1\n"}))
 
@@ -166,13 +197,19 @@ def test_class_lists_in_two_unicode_forms(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "ascii"])
 def test_lists_with_a_byte_order_mark(tmp_path, encoding):
     image = xml("cat", None).encode()
-    assert read(folder(tmp_path, [image] * 2, {"train": "000000\r\n000001\r\n".encode(encoding)})) == [{"cat"}] * 2
+    assert (
+        read(folder(tmp_path, [image] * 2, {"train": "000000\r\n000001\r\n".encode(encoding)}))
+        == [{"cat"}] * 2
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("000000\nphoto_é\n".encode("latin-1"), r"train\.txt:2: is no UTF-8 text \(byte 0xe9\); save it as UTF-8"),
+        (
+            "000000\nphoto_é\n".encode("latin-1"),
+            r"train\.txt:2: is no UTF-8 text \(byte 0xe9\); save it as UTF-8",
+        ),
         ("000000\n照片\n".encode("gbk"), r"train\.txt:2: is no UTF-8 text"),
         ("000000\n".encode("utf-16-le"), r"train\.txt is no UTF-8 text; save it as UTF-8"),
         ("000000\n".encode("utf-16")[:-1], r"train\.txt is no UTF-8 text"),

@@ -1,4 +1,6 @@
-"""Labels in tars of other writers: vectors, gaps, arrays and lists in text are refused, never taken for classes."""
+"""Labels in tars of other writers: vectors, gaps, arrays and lists in text are refused, never taken
+for classes.
+"""
 
 import io
 import pickle
@@ -20,20 +22,26 @@ ARRAYS = ("npy", "npz", "pyd", "pickle", "pkl", "pth", "ten", "msgpack", "cbor",
 
 def jsons(root: Path, values: list, key: str = "labels") -> Path:
     """Write a shard of samples with JSON members."""
-    write_shard(root / "train-000000.tar", [sample(n, json={key: value}) for n, value in enumerate(values)])
+    write_shard(
+        root / "train-000000.tar", [sample(n, json={key: value}) for n, value in enumerate(values)]
+    )
     return root
 
 
 def texts(root: Path, values: list) -> Path:
     """Write a shard of samples with `cls` members."""
     contents = [value if isinstance(value, bytes) else str(value).encode() for value in values]
-    write_shard(root / "train-000000.tar", [sample(n, cls=content) for n, content in enumerate(contents)])
+    write_shard(
+        root / "train-000000.tar", [sample(n, cls=content) for n, content in enumerate(contents)]
+    )
     return root
 
 
 def read(root: Path, **options) -> list[set[str]]:
     source = WebDataset(root, **options)
-    return [{source.class_names[label] for label in record.labels} for record in source.records("train")]
+    return [
+        {source.class_names[label] for label in record.labels} for record in source.records("train")
+    ]
 
 
 def refusal(root: Path, **options) -> str:
@@ -65,14 +73,25 @@ VECTORS = {
 def test_vectors_are_refused(tmp_path, monkeypatch, capsys, name, classes):
     jsons(tmp_path / "in", VECTORS[name])
     (tmp_path / "in/classes.txt").write_text("cat\ndog\n")
-    args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
-    status, _, errors = shard(monkeypatch, capsys, *args, *(["--class-list", "classes.txt"] if classes else []))
+    args = [
+        "--source",
+        "webdataset",
+        "--root",
+        str(tmp_path / "in"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    status, _, errors = shard(
+        monkeypatch, capsys, *args, *(["--class-list", "classes.txt"] if classes else [])
+    )
     assert (status, errors.count("\n")) == (2, 1)
     assert "train-000000.tar: sample photo000" in errors
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("values", [[[0, 1], [1], [0]], [[0, 1], [], [1]], [[1, 0], [2, 0], [0]], [[0], [1]]])
+@pytest.mark.parametrize(
+    "values", [[[0, 1], [1], [0]], [[0, 1], [], [1]], [[1, 0], [2, 0], [0]], [[0], [1]]]
+)
 def test_lists_of_class_numbers_are_none(tmp_path, values):
     assert read(jsons(tmp_path, values)) == [set(map(str, numbers)) for numbers in values]
 
@@ -86,8 +105,15 @@ def test_two_class_numbers_of_more_classes(tmp_path):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ([0, 7, 90000], "class numbers go up to 90,000, but only 3 occur (0, 7, 90000), so most classes would have no"),
-        ([0, 7], "give the names of all with --class-list, or number the classes from 0 without gaps"),
+        (
+            [0, 7, 90000],
+            "class numbers go up to 90,000, but only 3 occur (0, 7, 90000), so most classes would "
+            "have no",
+        ),
+        (
+            [0, 7],
+            "give the names of all with --class-list, or number the classes from 0 without gaps",
+        ),
         ([281, 282, 285], "class numbers go up to 285"),
         ([-1, 0, 1], "label -1 is no class number; use 0 to 99,999"),
         ([0, 1, 100_000], "label 100000 is no class number"),
@@ -111,7 +137,10 @@ def test_numbers_with_gaps_and_names_for_them(tmp_path):
 def test_numbers_with_a_small_gap(tmp_path):
     source = WebDataset(texts(tmp_path, [1, 2, 4]))
     assert source.class_names == ("0", "1", "2", "3", "4")
-    lines = ["labels: members .cls, one class each", "classes: numbers 0 to 4, of which 0, 3 on no image"]
+    lines = [
+        "labels: members .cls, one class each",
+        "classes: numbers 0 to 4, of which 0, 3 on no image",
+    ]
     assert source.describe() == lines
 
 
@@ -142,11 +171,15 @@ def test_text_that_is_no_class(tmp_path, name):
     assert "train-000000.tar: sample photo0000" in refusal(texts(tmp_path, [NO_CLASS[name]] * 2))
 
 
-@pytest.mark.parametrize("name", ["a list", "a vector", "a list of names", "a fraction", "a tensor", "white space"])
+@pytest.mark.parametrize(
+    "name", ["a list", "a vector", "a list of names", "a fraction", "a tensor", "white space"]
+)
 @pytest.mark.parametrize("listed", [False, True])
 def test_json_strings_that_are_no_class(tmp_path, name, listed):
     text = NO_CLASS[name].decode()
-    assert "train-000000.tar: sample photo0000" in refusal(jsons(tmp_path, [[text] if listed else text] * 2))
+    assert "train-000000.tar: sample photo0000" in refusal(
+        jsons(tmp_path, [[text] if listed else text] * 2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,8 +214,12 @@ def test_json_values_that_are_no_labels(tmp_path, value):
     ],
 )
 def test_several_labels_in_one_text(tmp_path, values):
-    assert "is made of 'cat' and 'dog', labels of their own" in refusal(texts(tmp_path / "cls", values))
-    assert "is made of 'cat' and 'dog', labels of their own" in refusal(jsons(tmp_path / "json", values))
+    assert "is made of 'cat' and 'dog', labels of their own" in refusal(
+        texts(tmp_path / "cls", values)
+    )
+    assert "is made of 'cat' and 'dog', labels of their own" in refusal(
+        jsons(tmp_path / "json", values)
+    )
     refusal(jsons(tmp_path / "lists", [[value] for value in values]))
 
 
@@ -190,7 +227,10 @@ def test_several_labels_in_one_text(tmp_path, values):
     ("values", "meant"),
     [
         ([b"cat\n", b" cat ", b"\tdog\r\n"], ["cat", "cat", "dog"]),
-        ([b"traffic light", b"traffic  light\n", b"dog"], ["traffic light", "traffic light", "dog"]),
+        (
+            [b"traffic light", b"traffic  light\n", b"dog"],
+            ["traffic light", "traffic light", "dog"],
+        ),
         (["\ufeffcat".encode(), b"cat", b"dog"], ["cat", "cat", "dog"]),
         ([b"hot dog", b"dog", b"tench, Tinca tinca"], ["hot dog", "dog", "tench, Tinca tinca"]),
         ([FORMS[0].encode(), FORMS[1].encode()], [FORMS[0]] * 2),
@@ -258,28 +298,48 @@ def test_labels_in_different_members(tmp_path):
 
 def test_a_key_twice_in_json(tmp_path):
     content = b'{"labels": ["cat"], "labels": ["dog"]}'
-    add_by_hand(tmp_path / "train-000000.tar", [{"__key__": "a", "jpg": sample(0)["jpg"], "json": content}])
+    add_by_hand(
+        tmp_path / "train-000000.tar", [{"__key__": "a", "jpg": sample(0)["jpg"], "json": content}]
+    )
     assert "is there twice" in refusal(tmp_path)
 
 
 def test_the_layout_of_img2dataset_gets_a_line(tmp_path):
     """Captions and addresses, no labels."""
-    meta = {"url": "http://x/1.jpg", "caption": "a cat", "key": "000000000", "status": "success", "width": 32}
+    meta = {
+        "url": "http://x/1.jpg",
+        "caption": "a cat",
+        "key": "000000000",
+        "status": "success",
+        "width": 32,
+    }
     made = [sample(n, txt=f"a photo of {n}", json=meta) for n in range(2)]
     write_shard(tmp_path / "00000.tar", made)
-    with pytest.raises(DataError, match=r"has no key 'labels', it has 'url', 'caption', .*give one with --label-field"):
+    with pytest.raises(
+        DataError,
+        match=r"has no key 'labels', it has 'url', 'caption', .*give one with --label-field",
+    ):
         WebDataset(tmp_path)
 
 
 def test_the_layout_of_imagenet_by_timm(tmp_path):
-    """Samples of timm/imagenet-1k-wds: the number in .cls, and the same among other things in .json."""
+    """Samples of timm/imagenet-1k-wds: the number in .cls, and the same among other things in
+    .json.
+    """
     made = [
-        sample(n, cls=n % 2, json={"label": n % 2, "width": 40, "height": 30, "filename": f"n01440764_{n}.JPEG"})
+        sample(
+            n,
+            cls=n % 2,
+            json={"label": n % 2, "width": 40, "height": 30, "filename": f"n01440764_{n}.JPEG"},
+        )
         for n in range(4)
     ]
     write_shard(tmp_path / "imagenet1k-train-0000.tar", made)
     source = WebDataset(tmp_path)
-    assert (source.task, [record.labels for record in source.records("train")]) == ("multiclass", [(0,), (1,)] * 2)
+    assert (source.task, [record.labels for record in source.records("train")]) == (
+        "multiclass",
+        [(0,), (1,)] * 2,
+    )
     by_key = WebDataset(tmp_path, label_member="json", label_field="label")
     assert [record.labels for record in by_key.records("train")] == [(0,), (1,)] * 2
 
@@ -291,4 +351,7 @@ def test_describe_says_what_was_taken(tmp_path):
         "classes: names as found",
     ]
     (tmp_path / "names.txt").write_text("dog\ncat\n")
-    assert WebDataset(tmp_path, label_field="tags", class_list="names.txt").describe()[1] == "classes: names.txt"
+    assert (
+        WebDataset(tmp_path, label_field="tags", class_list="names.txt").describe()[1]
+        == "classes: names.txt"
+    )

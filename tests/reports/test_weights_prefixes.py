@@ -1,4 +1,6 @@
-"""State dicts as training programs write them: wrapped, prefixed, nested; and those of another network."""
+"""State dicts as training programs write them: wrapped, prefixed, nested; and those of another
+network.
+"""
 
 import argparse
 
@@ -43,7 +45,11 @@ def loaded(content, tmp_path, **options):
 
 def same_body(network, state) -> bool:
     own = network.state_dict()
-    return all(torch.equal(own[name], value.to(own[name])) for name, value in state.items() if "fc" not in name)
+    return all(
+        torch.equal(own[name], value.to(own[name]))
+        for name, value in state.items()
+        if "fc" not in name
+    )
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -58,7 +64,9 @@ def test_what_stands_before_the_names_is_taken_off_and_said(prefix, state, tmp_p
 def test_plain_names_say_nothing_of_it(state, tmp_path):
     network, report = loaded(state, tmp_path)
     assert same_body(network, state)
-    assert str(report) == f"{len(state) - 2} tensors loaded; 2 of another shape (fc.bias, fc.weight)"
+    assert (
+        str(report) == f"{len(state) - 2} tensors loaded; 2 of another shape (fc.bias, fc.weight)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,20 +86,29 @@ def test_plain_names_say_nothing_of_it(state, tmp_path):
     ],
 )  # fmt: skip
 def test_nested_state_dicts_are_found_and_said(wrap, place, state, tmp_path):
-    network, report = loaded(wrap({f"module.{name}": value for name, value in state.items()}), tmp_path)
+    network, report = loaded(
+        wrap({f"module.{name}": value for name, value in state.items()}), tmp_path
+    )
     assert same_body(network, state)
     assert f"tensors loaded; from {place}; the prefix module. of" in str(report)
 
 
 def test_a_lightning_module_holds_more_than_its_model(state, tmp_path):
-    content = {f"model.{name}": value for name, value in state.items()} | {"metric.total": torch.zeros(1)}
-    network, report = loaded({"state_dict": content, "hyper_parameters": {"lr": 0.1}, "callbacks": {}}, tmp_path)
+    content = {f"model.{name}": value for name, value in state.items()} | {
+        "metric.total": torch.zeros(1)
+    }
+    network, report = loaded(
+        {"state_dict": content, "hyper_parameters": {"lr": 0.1}, "callbacks": {}}, tmp_path
+    )
     assert same_body(network, state)
     assert report.unused == ["metric.total"]
 
 
 def test_prefixes_go_with_halves_and_other_channels(state, tmp_path):
-    halves = {f"module.{name}": value.half() if value.is_floating_point() else value for name, value in state.items()}
+    halves = {
+        f"module.{name}": value.half() if value.is_floating_point() else value
+        for name, value in state.items()
+    }
     safetensors.torch.save_file(halves, tmp_path / "w.safetensors")
     network = build_network(MODEL, 5, SIZE, channels=4)
     report = load_weights(network, tmp_path / "w.safetensors")
@@ -145,5 +162,7 @@ def test_less_than_half_of_a_network_is_refused_and_half_is_not(state, tmp_path)
 
 def test_weights_that_are_no_numbers_are_refused(state, tmp_path):
     content = {**state, "conv1.0.weight": state["conv1.0.weight"] * float("nan")}
-    with pytest.raises(DataError, match=r"w.pth: tensor conv1.0.weight has values that are no numbers"):
+    with pytest.raises(
+        DataError, match=r"w.pth: tensor conv1.0.weight has values that are no numbers"
+    ):
         loaded(content, tmp_path)

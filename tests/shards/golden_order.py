@@ -17,8 +17,14 @@ def golden() -> dict:
     ids = np.arange(12)
     boxes, flips = random_resized_crops(ids, np.full(12, 500), np.full(12, 375), 7, 3, (0.08, 1.0))
     views = []
-    for width, height, seed, epoch, low in [(375, 500, 0, 0, 0.08), (1, 1, 3, 1, 0.08), (4000, 30, 3, 2, 0.9)]:
-        more, mirrored = random_resized_crops(ids, np.full(12, width), np.full(12, height), seed, epoch, (low, 1.0))
+    for width, height, seed, epoch, low in [
+        (375, 500, 0, 0, 0.08),
+        (1, 1, 3, 1, 0.08),
+        (4000, 30, 3, 2, 0.9),
+    ]:
+        more, mirrored = random_resized_crops(
+            ids, np.full(12, width), np.full(12, height), seed, epoch, (low, 1.0)
+        )
         views.append([width, height, seed, epoch, low, more.tolist(), mirrored.tolist()])
     return {
         "orders": [[*case, order(*case)] for case in cases],

@@ -16,7 +16,9 @@ from shards.pipeline.batch_maker import BatchMaker
 
 
 def bench(*args) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "shards.bench", *args], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "shards.bench", *args], capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.mark.slow
@@ -44,7 +46,9 @@ def test_it_tells_figures_stages_and_one_sentence(packed, extra):
     ],
 )
 def test_stages_add_up_to_the_making_of_the_batches(index, monkeypatch, options, absent):
-    """Clocks around the making and around the whole call: by nesting alone the sum is between the two."""
+    """Clocks around the making and around the whole call: by nesting alone the sum is between the
+    two.
+    """
     size = () if "view" in options else (32,)
     loader, make, made = Loader(index, 16, *size, **options), BatchMaker.make, []
     list(loader)
@@ -69,17 +73,32 @@ def test_stages_add_up_to_the_making_of_the_batches(index, monkeypatch, options,
     ("options", "busy", "says"),
     [
         ({}, 1.0, "The processor limits, most of it in decode (500 us) and resize (90 us)"),
-        ({"size": 24}, 1.0, "pack with --short-side 27, or keep the images in memory with --cache ram (0.00 GB)."),
+        (
+            {"size": 24},
+            1.0,
+            "pack with --short-side 27, or keep the images in memory with --cache ram (0.00 GB).",
+        ),
         ({"cache": "ram"}, 1.0, "only fewer pixels help"),
         ({"cache": "ram", "augment": "pad"}, 1.0, "more cores help, or --cache device in training"),
-        ({"augment": "pad", "size": 2000}, 1.0, "keep the images in memory with --cache ram (0.84 GB)."),
+        (
+            {"augment": "pad", "size": 2000},
+            1.0,
+            "keep the images in memory with --cache ram (0.84 GB).",
+        ),
         ({}, 0.3, "The threads wait 70% of the time"),
     ],
 )
 def test_the_sentence_follows_the_figures(index, options, busy, says):
     threads = num_cores()
     config = BenchConfig(data="x", **options)
-    stages = {"read": 1.0, "tiles": 0.0, "splice": 20.0, "decode": 500.0, "resize": 90.0, "collate": 7.0}
+    stages = {
+        "read": 1.0,
+        "tiles": 0.0,
+        "splice": 20.0,
+        "decode": 500.0,
+        "resize": 90.0,
+        "collate": 7.0,
+    }
     warm = Pass(steps=10, images=640, seconds=1.0, cpu_seconds=busy * threads)
     assert says in advice(config, Loader(index, 16, config.size, num_threads=threads), warm, stages)
 
@@ -87,8 +106,16 @@ def test_the_sentence_follows_the_figures(index, options, busy, says):
 def test_idle_cores_are_named(index, monkeypatch):
     monkeypatch.setattr("shards.measuring.reading_speed.num_cores", lambda: 8)
     warm = Pass(steps=1, images=64, seconds=1.0, cpu_seconds=2.0)
-    sentence = advice(BenchConfig(data="x"), Loader(index, 16, 32, num_threads=2), warm, dict.fromkeys(STAGES, 1.0))
-    assert sentence == "The loader's threads are busy, and only 2 of 8 cores are used: raise --num-threads."
+    sentence = advice(
+        BenchConfig(data="x"),
+        Loader(index, 16, 32, num_threads=2),
+        warm,
+        dict.fromkeys(STAGES, 1.0),
+    )
+    assert (
+        sentence
+        == "The loader's threads are busy, and only 2 of 8 cores are used: raise --num-threads."
+    )
 
 
 @pytest.mark.slow

@@ -36,7 +36,13 @@ class Config:
 
 def test_help_tells_defaults_that_say_something_and_no_python(capsys):
     with pytest.raises(SystemExit) as leave:
-        parse(Config, ["--help"], prog="python -m it", description="Do it.", epilog="example: python -m it a.jpg")
+        parse(
+            Config,
+            ["--help"],
+            prog="python -m it",
+            description="Do it.",
+            epilog="example: python -m it a.jpg",
+        )
     assert leave.value.code == 0
     shown = capsys.readouterr().out
     assert shown.startswith("usage: python -m it [options] images\n")
@@ -110,9 +116,13 @@ class Bounded:
     gamma: float = option(2.0, "how much", ge=0, only_with=("loss", "focal"), group="training")
     lr: float = option(0.1, "length of a step", gt=0, lt=math.inf, group="training")
     decay: float = option(0.0, "of 100% of the weights", ge=0, lt=1, group="training")
-    size: int = option(0, "side", ge=16, unit="pixels", zero="the size of training", free_on_resume=True)
+    size: int = option(
+        0, "side", ge=16, unit="pixels", zero="the size of training", free_on_resume=True
+    )
     images: int = option(5, "shown", ge=1, le=9, unit="images", group="report")
-    threshold: float | None = option(None, "from where on", ge=0, le=1, unit="a probability", group="report")
+    threshold: float | None = option(
+        None, "from where on", ge=0, le=1, unit="a probability", group="report"
+    )
     share: float = option(0.5, "held out", gt=0, lt=1)
     top: int = option(3, "best", le=7)
     scale: tuple[float, float] = option((0.1, 1.0), "of the area", gt=0, le=1)
@@ -163,7 +173,10 @@ def test_an_option_that_does_nothing_is_named_with_what_it_needs():
     check_idle(Bounded(loss="focal", gamma=1.0))
     with pytest.raises(DataError) as error:
         check_idle(Bounded(gamma=1.0))
-    assert str(error.value) == "gamma is 1, but loss is bce: leave it out (--gamma 2), or give --loss focal"
+    assert (
+        str(error.value)
+        == "gamma is 1, but loss is bce: leave it out (--gamma 2), or give --loss focal"
+    )
 
 
 def test_what_may_change_on_resume_is_what_is_declared():
@@ -174,8 +187,17 @@ def test_help_has_groups_bounds_and_conditions(capsys):
     with pytest.raises(SystemExit):
         parse(Bounded, ["--help"], prog="it", description="")
     shown = capsys.readouterr().out
-    options, training, report = (shown.index(f"\n{title}:\n") for title in ("options", "training", "report"))
-    assert options < shown.index("--epochs") < training < shown.index("--decay") < report < shown.index("--images")
+    options, training, report = (
+        shown.index(f"\n{title}:\n") for title in ("options", "training", "report")
+    )
+    assert (
+        options
+        < shown.index("--epochs")
+        < training
+        < shown.index("--decay")
+        < report
+        < shown.index("--images")
+    )
     shown = " ".join(shown.split())
     assert "--gamma X with --loss focal: how much (default: 2)" in shown
     assert "of 100% of the weights (default: 0; from 0 to below 1)" in shown
@@ -193,21 +215,30 @@ COMMANDS = {
     "train.export": ExportConfig,
     "eval": EvalConfig,
     "eval.predict": PredictConfig,
-} | {f"preprocess.shard --source {name}": with_options(ShardConfig, find_source(name)) for name in SOURCES}
+} | {
+    f"preprocess.shard --source {name}": with_options(ShardConfig, find_source(name))
+    for name in SOURCES
+}
 NUMERIC = [
     (command, field.name)
     for command, config in COMMANDS.items()
     for field in dataclasses.fields(config)
     if {int, float} & {hint := typing.get_type_hints(config)[field.name], *typing.get_args(hint)}
-    and typing.get_origin(hint) is not tuple  # crop_scale, mean, std: `train.config` checks the pairs
-    and (config is ShardConfig or field.name not in {own.name for own in dataclasses.fields(ShardConfig)})
+    # crop_scale, mean, std: `train.config` checks the pairs
+    and typing.get_origin(hint) is not tuple
+    and (
+        config is ShardConfig
+        or field.name not in {own.name for own in dataclasses.fields(ShardConfig)}
+    )
 ]
 
 
 def test_the_numeric_options_are_found():
-    assert {("train", "lr"), ("eval.predict", "threshold"), ("preprocess.shard --source planet", "clip_percent")} < {
-        *NUMERIC
-    }
+    assert {
+        ("train", "lr"),
+        ("eval.predict", "threshold"),
+        ("preprocess.shard --source planet", "clip_percent"),
+    } < {*NUMERIC}
     assert len(NUMERIC) > 55
 
 
@@ -216,10 +247,18 @@ def test_every_number_has_a_lowest_value_and_below_it_is_refused_in_one_line(com
     config = COMMANDS[command]
     bounds = config.__dataclass_fields__[name].metadata["bounds"]
     assert bounds.ge is not None or bounds.gt is not None, f"{command}: {name} has no lower bound"
-    argv = ["x"] if command not in ("train", "eval") and not command.startswith("preprocess.shard") else []
+    argv = (
+        ["x"]
+        if command not in ("train", "eval") and not command.startswith("preprocess.shard")
+        else []
+    )
     for value in {-1, bounds.gt if bounds.gt is not None and not bounds.zero else -2}:
         with pytest.raises(SystemExit) as leave:
-            run(lambda value=value: parse(config, [*argv, f"--{name}={value}"], prog="x", description=""))
+            run(
+                lambda value=value: parse(
+                    config, [*argv, f"--{name}={value}"], prog="x", description=""
+                )
+            )
         assert leave.value.code == 2
         told = capsys.readouterr().err
         assert told.count("\n") == 1

@@ -1,4 +1,6 @@
-"""Ranks, threads, shards and stops change nothing: the same samples with the same crops in every global batch."""
+"""Ranks, threads, shards and stops change nothing: the same samples with the same crops in every
+global batch.
+"""
 
 import dataclasses
 import json
@@ -27,7 +29,9 @@ SEED = 5
 
 
 def reshard(index: DatasetIndex, sizes: Sequence[int], root: Path) -> DatasetIndex:
-    """Write the first sum(sizes) samples anew, in shards of the given numbers of samples; 0 makes an empty one."""
+    """Write the first sum(sizes) samples anew, in shards of the given numbers of samples; 0 makes
+    an empty one.
+    """
     reader, num_samples = ShardReader(index), sum(sizes)
     samples = np.array(index.samples[:num_samples])
     root.mkdir(parents=True)
@@ -36,26 +40,47 @@ def reshard(index: DatasetIndex, sizes: Sequence[int], root: Path) -> DatasetInd
         writer = ShardWriter(root / f"train-{number:06d}.tar")
         for row in index.samples[at : at + size]:
             data = bytes(reader.member(row, 0))
-            writer.add(Sample(row["key"].decode(), {"jpg": data}, (), (), int(row["width"]), int(row["height"]), ""))
+            writer.add(
+                Sample(
+                    row["key"].decode(),
+                    {"jpg": data},
+                    (),
+                    (),
+                    int(row["width"]),
+                    int(row["height"]),
+                    "",
+                )
+            )
         sha256 = writer.close()
         part = samples[at : at + size]
-        part["shard"], part["offset"] = number, np.reshape([row.offset for row in writer.rows], part["offset"].shape)
+        part["shard"], part["offset"] = (
+            number,
+            np.reshape([row.offset for row in writer.rows], part["offset"].shape),
+        )
         num_bytes = writer.path.stat().st_size
-        entries.append({"name": writer.path.name, "bytes": num_bytes, "num_samples": size, "sha256": sha256})
+        entries.append(
+            {"name": writer.path.name, "bytes": num_bytes, "num_samples": size, "sha256": sha256}
+        )
         at += size
     np.save(root / SAMPLES_NAME, samples)
     described = json.loads((index.root / INDEX_NAME).read_bytes())
-    (root / INDEX_NAME).write_text(json.dumps({**described, "num_samples": num_samples, "shards": entries}))
+    (root / INDEX_NAME).write_text(
+        json.dumps({**described, "num_samples": num_samples, "shards": entries})
+    )
     return DatasetIndex.open(root)
 
 
 class Photographs:
-    """26 photographs in shards of any sizes, and what a rank alone, with one thread, makes of each of them."""
+    """26 photographs in shards of any sizes, and what a rank alone, with one thread, makes of each
+    of them.
+    """
 
     def __init__(self, folder: Path) -> None:
         pack(write_photographs(folder / "photos", 26), folder / "whole")
         self.whole = DatasetIndex.open(folder / "whole")
-        self.in_shards = cache(lambda sizes: reshard(self.whole, sizes, folder / "-".join(map(str, sizes))))
+        self.in_shards = cache(
+            lambda sizes: reshard(self.whole, sizes, folder / "-".join(map(str, sizes)))
+        )
         self.pictures = cache(self._pictures)
 
     def _pictures(self, epoch: int, train: bool, cache: str) -> dict[int, torch.Tensor]:
@@ -69,7 +94,9 @@ def photographs(tmp_path_factory) -> Photographs:
     return Photographs(tmp_path_factory.mktemp("elastic"))
 
 
-def ranks_of(index, num_ranks: int, num_threads: int, global_batch_size: int, **options) -> list[Loader]:
+def ranks_of(
+    index, num_ranks: int, num_threads: int, global_batch_size: int, **options
+) -> list[Loader]:
     """The loaders of all ranks of a run."""
     worlds = [World(rank, num_ranks) for rank in range(num_ranks)]
     options = {"size": 16, "seed": SEED, "num_threads": num_threads, **options}
@@ -98,7 +125,9 @@ def together(parts: Sequence[Batch]) -> Global:
 
 
 def rest_of_epoch(loaders: Sequence[Loader], num_steps: int | None = None) -> list[Global]:
-    """Take `num_steps` global batches, or all there are; then leave the epoch as a stopped run does."""
+    """Take `num_steps` global batches, or all there are; then leave the epoch as a stopped run
+    does.
+    """
     iterators = [iter(loader) for loader in loaders]
     num_steps = len(loaders[0]) if num_steps is None else num_steps
     seen = []
@@ -113,8 +142,12 @@ def rest_of_epoch(loaders: Sequence[Loader], num_steps: int | None = None) -> li
     return seen
 
 
-def assert_plain(seen: Sequence[Global], index, pictures, global_batch_size: int, epoch: int, shuffle: bool) -> None:
-    """Compare with the plain reference: the order from its function, the picture of each sample made alone."""
+def assert_plain(
+    seen: Sequence[Global], index, pictures, global_batch_size: int, epoch: int, shuffle: bool
+) -> None:
+    """Compare with the plain reference: the order from its function, the picture of each sample
+    made alone.
+    """
     positions = np.arange(index.num_samples)
     order = shuffled(positions, index.num_samples, SEED, epoch) if shuffle else positions
     assert [sample for batch in seen for sample in batch.ids] == order.tolist()
@@ -136,15 +169,30 @@ bounded = settings(max_examples=100, deadline=None)
 
 
 @bounded
-@given(sizes=SHARDS, run=RUN, global_batch_size=st.integers(1, 24), epoch=st.integers(0, 3), options=OPTIONS)
-def test_ranks_threads_and_shards_change_nothing(photographs, sizes, run, global_batch_size, epoch, options):
+@given(
+    sizes=SHARDS,
+    run=RUN,
+    global_batch_size=st.integers(1, 24),
+    epoch=st.integers(0, 3),
+    options=OPTIONS,
+)
+def test_ranks_threads_and_shards_change_nothing(
+    photographs, sizes, run, global_batch_size, epoch, options
+):
     index = photographs.in_shards(tuple(sizes))
     loaders = ranks_of(index, *run, global_batch_size, **options)
     for loader in loaders:
         loader.set_epoch(epoch)
     seen = rest_of_epoch(loaders)
     assert len(seen) == len(loaders[0]) == -(-index.num_samples // global_batch_size)
-    assert_plain(seen, index, photographs.pictures(epoch, **options), global_batch_size, epoch, options["train"])
+    assert_plain(
+        seen,
+        index,
+        photographs.pictures(epoch, **options),
+        global_batch_size,
+        epoch,
+        options["train"],
+    )
 
 
 @bounded
@@ -159,7 +207,9 @@ def test_ranks_threads_and_shards_change_nothing(photographs, sizes, run, global
 def test_a_run_may_stop_anywhere_and_go_on_with_any_ranks(
     photographs, sizes, runs, global_batch_size, epoch, options, data
 ):
-    """Each run takes some steps, stops, and hands its state, as JSON, to the next; the last goes to the epoch's end."""
+    """Each run takes some steps, stops, and hands its state, as JSON, to the next; the last goes to
+    the epoch's end.
+    """
     index = photographs.in_shards(tuple(sizes))
     seen, state = [], None
     for number, run in enumerate(runs):
@@ -170,13 +220,22 @@ def test_a_run_may_stop_anywhere_and_go_on_with_any_ranks(
                 loader.load_state_dict(state)
         left = len(loaders[0]) - len(seen)
         is_last = number == len(runs) - 1
-        seen += rest_of_epoch(loaders, None if is_last else data.draw(st.integers(0, left - 1), label="steps"))
+        seen += rest_of_epoch(
+            loaders, None if is_last else data.draw(st.integers(0, left - 1), label="steps")
+        )
         states = [loader.state_dict() for loader in loaders]
         if not is_last:
             assert all(one == states[0] for one in states)
             assert (states[0]["epoch"], states[0]["step"]) == (epoch, len(seen))
             state = json.loads(json.dumps(states[0]))
-    assert_plain(seen, index, photographs.pictures(epoch, **options), global_batch_size, epoch, options["train"])
+    assert_plain(
+        seen,
+        index,
+        photographs.pictures(epoch, **options),
+        global_batch_size,
+        epoch,
+        options["train"],
+    )
 
 
 @pytest.mark.parametrize("num_ranks", RANKS)

@@ -86,13 +86,22 @@ def test_the_dataset_instead_of_a_split(packed):
         ({"num_samples": 71}, "the index says 71 rows"),
         ({"class_names": ["a"] * 30}, "of 30 classes; pack this split again"),
         ({"shards": []}, "shards hold 0 samples"),
-        ({"shards": [{"name": "../x.tar", "bytes": 1, "num_samples": 1, "sha256": ""}]}, "leads out of the folder"),
-        ({"shards": [{"name": "x" * 300, "bytes": 1, "num_samples": 1, "sha256": ""}]}, "cannot be looked at"),
+        (
+            {"shards": [{"name": "../x.tar", "bytes": 1, "num_samples": 1, "sha256": ""}]},
+            "leads out of the folder",
+        ),
+        (
+            {"shards": [{"name": "x" * 300, "bytes": 1, "num_samples": 1, "sha256": ""}]},
+            "cannot be looked at",
+        ),
         ({"shards": [{"name": "x.tar"}]}, "no valid 'bytes' entry"),
         ({"image": {"members": ["exe"]}}, "not of a kind read here"),
         ({"image": {"members": [3]}}, "no valid .* entry"),
         ({"image": "RGB"}, "no valid .* entry"),
-        ({"shards": [{"name": 7, "bytes": 1, "num_samples": 1, "sha256": ""}]}, "no valid .* entry"),
+        (
+            {"shards": [{"name": 7, "bytes": 1, "num_samples": 1, "sha256": ""}]},
+            "no valid .* entry",
+        ),
         ({"shards": ["train-000000.tar"]}, "no valid .* entry"),
     ],
 )
@@ -116,7 +125,9 @@ def test_a_shard_cut_short_or_gone(copied):
     refused(copied, r"train-000003\.tar: is missing")
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|O'}", b"junk" * 100])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|O'}", b"junk" * 100]
+)
 def test_damaged_rows(copied, damage):
     (copied / "samples.npy").write_bytes(damage)
     refused(copied, r"samples\.npy: cannot be read")

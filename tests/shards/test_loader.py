@@ -1,4 +1,6 @@
-"""What the loader promises: exactly once, the same on any threads and ranks, memory that is never overwritten."""
+"""What the loader promises: exactly once, the same on any threads and ranks, memory that is never
+overwritten.
+"""
 
 import gc
 import random
@@ -146,7 +148,8 @@ def test_slots_are_used_again(index):
     for _ in range(3):
         for batch in ours:
             del batch
-    assert ours.maker.ring.num_slots <= 2 + BATCHES_AHEAD + 2  # being made, ahead, handed out, in the loop's hands
+    # being made, ahead, handed out, in the loop's hands
+    assert ours.maker.ring.num_slots <= 2 + BATCHES_AHEAD + 2
 
 
 def test_no_thread_stays_behind(index):
@@ -167,7 +170,9 @@ def test_global_randomness_is_left_alone(index):
     assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
 
 
-@pytest.mark.parametrize("options", [{"global_batch_size": 500}, {"num_threads": 9, "global_batch_size": 64}])
+@pytest.mark.parametrize(
+    "options", [{"global_batch_size": 500}, {"num_threads": 9, "global_batch_size": 64}]
+)
 def test_odd_proportions(index, options):
     batches = list(loader(index, **options))
     assert sum(int(batch.valid.sum()) for batch in batches) == index.num_samples
@@ -178,7 +183,8 @@ def test_fewer_samples_than_ranks(tmp_path):
     index = DatasetIndex.open(tmp_path / "train")
     batches = [next(iter(loader(index, world=World(rank, 3)))) for rank in range(3)]
     assert [int(batch.valid.sum()) for batch in batches] == [1, 0, 0]
-    assert torch.equal(batches[0].images[0], batches[2].images[0])  # padding is a photograph there, too
+    # padding is a photograph there, too
+    assert torch.equal(batches[0].images[0], batches[2].images[0])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +212,9 @@ def test_a_damaged_image_stops_with_shard_and_key(packed, tmp_path):
         file.seek(int(row["offset"][0]) + 10)
         file.write(bytes(80))
     damaged = DatasetIndex.open(root)
-    with pytest.raises(SampleError, match=rf"train-000002\.tar: sample {index.key(37)}: .*preprocess\.shard"):
+    with pytest.raises(
+        SampleError, match=rf"train-000002\.tar: sample {index.key(37)}: .*preprocess\.shard"
+    ):
         list(loader(damaged, num_threads=2))
     with pytest.raises(SampleError, match=index.key(37)):
         ShardDataset(damaged)[37]
@@ -247,14 +255,19 @@ def test_a_loader_ends_with_its_last_user(index, cache):
 def test_what_torch_is_told_of_goes_on_without_its_loader(index):
     """Others wrap `dataset` in a DataLoader of their own and let ours go."""
     expected = [batch.ids.tolist() for batch in loader(index)]
-    assert [batch.ids.tolist() for batch in DataLoader(loader(index).dataset, batch_size=None)] == expected
+    assert [
+        batch.ids.tolist() for batch in DataLoader(loader(index).dataset, batch_size=None)
+    ] == expected
 
 
 def test_memory_is_pinned_for_a_gpu_alone(index, monkeypatch):
     """On a machine with a GPU, a run on the CPU needs no CUDA context."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     devices = (None, "cuda", "cuda:0", "cpu")
-    pinned = {device: isinstance(loader(index, device=device).maker.ring, PinnedRing) for device in devices}
+    pinned = {
+        device: isinstance(loader(index, device=device).maker.ring, PinnedRing)
+        for device in devices
+    }
     assert pinned == {None: True, "cuda": True, "cuda:0": True, "cpu": False}
     loader(index, device="cpu").warm_up()
 
@@ -304,7 +317,9 @@ def test_a_batch_is_frozen_and_its_tensors_move_together(index):
 
 
 def test_nothing_is_kept_of_a_batch_that_was_handed_out(index):
-    """The consumer's reference is the only one: while it waits for the next batch the buffer is free again."""
+    """The consumer's reference is the only one: while it waits for the next batch the buffer is
+    free again.
+    """
     batches = OnDevice(loader(index), torch.device("cpu"))
     for _ in range(3):
         images = weakref.ref(next(batches).images)
@@ -313,11 +328,20 @@ def test_nothing_is_kept_of_a_batch_that_was_handed_out(index):
 
 def test_the_documented_call_is_a_view_of_its_size(index):
     short = Loader(
-        index, global_batch_size=16, size=32, train=True, seed=3, world=World(0, 1), num_threads=2, scale=(0.3, 1)
+        index,
+        global_batch_size=16,
+        size=32,
+        train=True,
+        seed=3,
+        world=World(0, 1),
+        num_threads=2,
+        scale=(0.3, 1),
     )
     for ours in (short, Loader(index, 16, 32, True, 3, World(), 2, (0.3, 1.0))):
         assert ours.maker.view == View(32, scale=(0.3, 1.0))
-    assert same(next(iter(short)), next(iter(Loader(index, 16, seed=3, view=View(32, scale=(0.3, 1.0))))))
+    assert same(
+        next(iter(short)), next(iter(Loader(index, 16, seed=3, view=View(32, scale=(0.3, 1.0)))))
+    )
     kept = Loader(index, 16, 32, seed=3, cache="ram")
     assert same(next(iter(kept)), next(iter(Loader(index, 16, 32, seed=3, cache=Cache("ram")))))
 

@@ -1,4 +1,6 @@
-"""Order and crops are pure functions, every sample comes exactly once, ranks share the same global batches."""
+"""Order and crops are pure functions, every sample comes exactly once, ranks share the same global
+batches.
+"""
 
 import json
 from pathlib import Path
@@ -33,7 +35,9 @@ def test_seeds_and_epochs_differ():
 
 
 def test_orders_are_uniform():
-    """All 24 orders of 4 samples, and where sample 0 lands among 10, come equally often (chi-square, p > 1e-4)."""
+    """All 24 orders of 4 samples, and where sample 0 lands among 10, come equally often
+    (chi-square, p > 1e-4).
+    """
     orders = [tuple(order(4, seed)) for seed in range(12_000)]
     counts = np.unique(orders, axis=0, return_counts=True)[1]
     assert len(counts) == 24
@@ -58,13 +62,18 @@ def test_neighbours_do_not_stay_together():
 )
 def test_ranks_share_the_global_batches(num_samples, global_batch_size, num_ranks, shuffle, epoch):
     one = Plan(num_samples, global_batch_size, shuffle, 3, World(0, 1))
-    ranks = [Plan(num_samples, global_batch_size, shuffle, 3, World(rank, num_ranks)) for rank in range(num_ranks)]
+    ranks = [
+        Plan(num_samples, global_batch_size, shuffle, 3, World(rank, num_ranks))
+        for rank in range(num_ranks)
+    ]
     assert {plan.num_steps for plan in ranks} == {one.num_steps}
     seen = []
     for step in range(one.num_steps):
         whole = one.global_ids(epoch, step)
         parts = [plan.global_ids(epoch, step)[plan.local_part(len(whole))] for plan in ranks]
-        assert all(len(part) <= plan.local_batch_size for part, plan in zip(parts, ranks, strict=True))
+        assert all(
+            len(part) <= plan.local_batch_size for part, plan in zip(parts, ranks, strict=True)
+        )
         np.testing.assert_array_equal(np.concatenate(parts), whole)
         seen += whole.tolist()
     assert sorted(seen) == list(range(num_samples))
@@ -80,13 +89,19 @@ def test_crops_are_distributed_like_torchvisions(size, scale):
 
     num = 3_000
     width, height = size
-    boxes, flips = random_resized_crops(np.arange(num), np.full(num, width), np.full(num, height), 1, 0, scale)
+    boxes, flips = random_resized_crops(
+        np.arange(num), np.full(num, width), np.full(num, height), 1, 0, scale
+    )
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
-    theirs = np.array([RandomResizedCrop.get_params(image, scale, (3 / 4, 4 / 3)) for _ in range(num)])
+    theirs = np.array(
+        [RandomResizedCrop.get_params(image, scale, (3 / 4, 4 / 3)) for _ in range(num)]
+    )
     theirs = theirs[:, [1, 0, 3, 2]]  # top, left, height, width -> x, y, width, height
     for column in range(4):
-        assert stats.ks_2samp(boxes[:, column], theirs[:, column], method="asymp").pvalue > 1e-4, column
+        assert stats.ks_2samp(boxes[:, column], theirs[:, column], method="asymp").pvalue > 1e-4, (
+            column
+        )
     assert abs(flips.mean() - 0.5) < 0.05
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, 2:] >= 1).all()
@@ -98,11 +113,19 @@ def test_a_crop_depends_on_seed_epoch_and_sample_alone():
     sizes = np.full(8, 300)
     together, flips = random_resized_crops(np.arange(8), sizes, sizes, 1, 2, (0.08, 1.0))
     for sample in (5, 0, 7):
-        alone, flip = random_resized_crops(np.array([sample]), sizes[:1], sizes[:1], 1, 2, (0.08, 1.0))
+        alone, flip = random_resized_crops(
+            np.array([sample]), sizes[:1], sizes[:1], 1, 2, (0.08, 1.0)
+        )
         assert alone[0].tolist() == together[sample].tolist()
         assert flip[0] == flips[sample]
-    assert random_resized_crops(np.arange(8), sizes, sizes, 1, 3, (0.08, 1.0))[0].tolist() != together.tolist()
-    assert random_resized_crops(np.arange(8), sizes, sizes, 2, 2, (0.08, 1.0))[0].tolist() != together.tolist()
+    assert (
+        random_resized_crops(np.arange(8), sizes, sizes, 1, 3, (0.08, 1.0))[0].tolist()
+        != together.tolist()
+    )
+    assert (
+        random_resized_crops(np.arange(8), sizes, sizes, 2, 2, (0.08, 1.0))[0].tolist()
+        != together.tolist()
+    )
 
 
 @pytest.mark.parametrize("world", [(-1, 1), (1, 1), (0, 0)])

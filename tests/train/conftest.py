@@ -20,24 +20,53 @@ from preprocess.sources.digits import write_digits
 from tests.conftest import jpeg
 
 ROOT = Path(__file__).parents[2]
-# A network without batch norm and with dropout; one torch thread, so that two ranks and one add up alike.
-SMALL = ["--model", "test_convnext", "--size", "32", "--precision", "no", "--no-tensorboard", "--drop-rate", "0.1"]
+# A network without batch norm and with dropout; one torch thread, so that two ranks and one add up
+# alike.
+SMALL = [
+    "--model",
+    "test_convnext",
+    "--size",
+    "32",
+    "--precision",
+    "no",
+    "--no-tensorboard",
+    "--drop-rate",
+    "0.1",
+]
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(ROOT),
+    }
 
 
 def command(*args: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m ...` to its end."""
     return subprocess.run(
-        [sys.executable, "-m", *args], env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", *args],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
 def launch(num_processes: int, *args: str) -> subprocess.CompletedProcess[str]:
     """Run `accelerate launch --cpu -m ...` on several processes."""
-    flags = ["--cpu", "--num_processes", str(num_processes), "--num_machines", "1", "--mixed_precision", "no"]
+    flags = [
+        "--cpu",
+        "--num_processes",
+        str(num_processes),
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+    ]
     return command("accelerate.commands.launch", *flags, "--dynamo_backend", "no", "-m", *args)
 
 
@@ -51,7 +80,16 @@ def digits(tmp_path_factory) -> Path:
     """200 training and 90 validation images, packed by the command line."""
     folder = tmp_path_factory.mktemp("digits")
     write_digits(folder / "source", num_train=200, num_val=90, size=48)
-    args = ["--source", "voc", "--root", str(folder / "source"), "--out", str(folder / "data"), "--workers", "1"]
+    args = [
+        "--source",
+        "voc",
+        "--root",
+        str(folder / "source"),
+        "--out",
+        str(folder / "data"),
+        "--workers",
+        "1",
+    ]
     succeed(command("preprocess.shard", *args, "--shard-samples", "64"))
     return folder / "data"
 
@@ -70,12 +108,22 @@ def whole_run(train_args, tmp_path_factory) -> Path:
     return out
 
 
-def pack_here(root: Path, records: list[Record], split: str, class_names: Sequence[str], **options) -> None:
+def pack_here(
+    root: Path, records: list[Record], split: str, class_names: Sequence[str], **options
+) -> None:
     """Pack records that carry their images."""
-    settings = {"shard_bytes": 10**9, "shard_samples": 64, "max_rejects": 0, "image": ImageOptions(), **options}
+    settings = {
+        "shard_bytes": 10**9,
+        "shard_samples": 64,
+        "max_rejects": 0,
+        "image": ImageOptions(),
+        **options,
+    }
     pool = Pool(1)
     try:
-        pack_split(Job(split, tuple(class_names), records, command="test", **settings), root / split, pool)
+        pack_split(
+            Job(split, tuple(class_names), records, command="test", **settings), root / split, pool
+        )
     finally:
         pool.close()
 
@@ -89,29 +137,49 @@ def shades(tmp_path_factory) -> Path:
         records = []
         for number in range(num):
             shade = int(rng.integers(3))
-            tint = rng.normal(np.eye(3)[shade] * 40 + 100, 25)  # shades overlap: not all can be told apart
+            # shades overlap: not all can be told apart
+            tint = rng.normal(np.eye(3)[shade] * 40 + 100, 25)
             pixels = np.clip(rng.normal(tint, 45, (40, 40, 3)), 0, 255).astype(np.uint8)
             data = jpeg(Image.fromarray(pixels), quality=90)
-            records.append(Record(f"{split}-{number}", folder, "made here", (shade,), (), data=data))
+            records.append(
+                Record(f"{split}-{number}", folder, "made here", (shade,), (), data=data)
+            )
         pack_here(folder / "data", records, split, ("red", "green", "blue"), task="multiclass")
     return folder / "data"
 
 
 @pytest.fixture(scope="session")
 def four_bands(tmp_path_factory) -> Path:
-    """Noise in four bands; `leaf` is what is bright in infrared, `brick` in red: 96 to train on, 48 to validate."""
+    """Noise in four bands; `leaf` is what is bright in infrared, `brick` in red: 96 to train on, 48
+    to validate.
+    """
     folder = tmp_path_factory.mktemp("bands")
-    bands = tuple(Band(name, place, 0, 255) for place, name in enumerate(("red", "green", "blue", "nir")))
+    bands = tuple(
+        Band(name, place, 0, 255) for place, name in enumerate(("red", "green", "blue", "nir"))
+    )
     rng = np.random.default_rng(6)
     for split, num in (("train", 96), ("val", 48)):
         records = []
         for number in range(num):
             brick, leaf = rng.random(2) < 0.5
-            pixels = rng.normal(np.array([100 + 50 * brick, 100, 100, 100 + 50 * leaf]), 40, (36, 36, 4))
+            pixels = rng.normal(
+                np.array([100 + 50 * brick, 100, 100, 100 + 50 * leaf]), 40, (36, 36, 4)
+            )
             file = io.BytesIO()
             pixels = np.clip(pixels, 0, 255).astype(np.uint8)
             tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="contig")
             labels = tuple(int(label) for label in np.flatnonzero([brick, leaf]))
-            records.append(Record(f"{split}-{number}", folder / "x.tif", "made here", labels, (), data=file.getvalue()))
-        pack_here(folder / "data", records, split, ("brick", "leaf"), image=ImageOptions(bands=bands))
+            records.append(
+                Record(
+                    f"{split}-{number}",
+                    folder / "x.tif",
+                    "made here",
+                    labels,
+                    (),
+                    data=file.getvalue(),
+                )
+            )
+        pack_here(
+            folder / "data", records, split, ("brick", "leaf"), image=ImageOptions(bands=bands)
+        )
     return folder / "data"

@@ -28,7 +28,13 @@ def cpu():
 
 def train_here(data: Path, out: Path, **options) -> TrainConfig:
     """Train on `data` into `out`, a small network unless told otherwise."""
-    small = {"model": "test_convnext", "size": 32, "epochs": 1, "global_batch_size": 16, "tensorboard": False}
+    small = {
+        "model": "test_convnext",
+        "size": 32,
+        "epochs": 1,
+        "global_batch_size": 16,
+        "tensorboard": False,
+    }
     config = TrainConfig(data=str(data), out=str(out), **{**small, "precision": "no", **options})
     with cpu():
         assert train(config)
@@ -49,9 +55,13 @@ def command_here(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, s
 
 
 def evaluate_here(folder: Path, out: Path, *args: str) -> tuple[dict, dict[str, np.ndarray]]:
-    """Evaluate the best checkpoint: metrics.json and predictions.npz. The report has tests of its own."""
+    """Evaluate the best checkpoint: metrics.json and predictions.npz. The report has tests of its
+    own.
+    """
     with cpu() as patch:
-        patch.setattr(sys, "argv", ["eval", "--ckpt", str(folder / "best"), "--out", str(out), *args])
+        patch.setattr(
+            sys, "argv", ["eval", "--ckpt", str(folder / "best"), "--out", str(out), *args]
+        )
         patch.setattr("eval.evaluation.render_report", lambda *_, **__: "")
         patch.setattr("eval.evaluation.draw_figures", lambda *_: ({}, {}))
         main()

@@ -1,4 +1,6 @@
-"""A model that has left the house scores as it did inside, in every format and for every kind of network."""
+"""A model that has left the house scores as it did inside, in every format and for every kind of
+network.
+"""
 
 import json
 import sys
@@ -42,7 +44,10 @@ def checkpoints(tmp_path_factory):
         torch.manual_seed(number)
         config = TrainConfig(size=SIZE, **options)
         own = {key: options[key] for key in ("fusion", "activation") if key in options}
-        networks = [build_network(config.model, len(CLASSES), SIZE, channels=channels, **own) for _ in range(2)]
+        networks = [
+            build_network(config.model, len(CLASSES), SIZE, channels=channels, **own)
+            for _ in range(2)
+        ]
         states = [network.state_dict() for network in networks]
         mean, std = (0.4, 0.5, 0.45, 0.3)[:channels], (0.2, 0.25, 0.2, 0.3)[:channels]
         progress = Progress(epoch=3, best=Best("val_mAP", 0.5, 3))
@@ -59,7 +64,9 @@ def run_export(monkeypatch, *args: str) -> None:
 
 def images(num: int, channels: int, seed: int = 1) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (num, channels, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+    return torch.randint(
+        0, 256, (num, channels, SIZE, SIZE), dtype=torch.uint8, generator=generator
+    )
 
 
 @torch.inference_mode()
@@ -73,7 +80,9 @@ def own_scores(path, pixels) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_torchscript_scores_as_the_checkpoint_does(name, checkpoints, monkeypatch, tmp_path):
     path = tmp_path / "model.pt"
-    run_export(monkeypatch, str(checkpoints / name / "best"), "--format", "torchscript", "--out", str(path))
+    run_export(
+        monkeypatch, str(checkpoints / name / "best"), "--format", "torchscript", "--out", str(path)
+    )
     extra = {"tarmac.json": ""}
     loaded = torch.jit.load(str(path), _extra_files=extra)
     described = json.loads(extra["tarmac.json"])
@@ -81,7 +90,9 @@ def test_torchscript_scores_as_the_checkpoint_does(name, checkpoints, monkeypatc
     assert described["task"] == NETWORKS[name][2]
     for num in (1, 4):
         pixels = images(num, NETWORKS[name][1])
-        torch.testing.assert_close(loaded(pixels), own_scores(checkpoints / name / "best", pixels)[1])
+        torch.testing.assert_close(
+            loaded(pixels), own_scores(checkpoints / name / "best", pixels)[1]
+        )
 
 
 @pytest.mark.slow
@@ -90,11 +101,17 @@ def test_onnx_scores_as_the_checkpoint_does(name, checkpoints, monkeypatch, tmp_
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     path = tmp_path / "model.onnx"
-    run_export(monkeypatch, str(checkpoints / name / "best"), "--format", "onnx", "--out", str(path))
+    run_export(
+        monkeypatch, str(checkpoints / name / "best"), "--format", "onnx", "--out", str(path)
+    )
     assert "differs from the checkpoint by at most" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (given,), (out,) = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(uint8)", [NETWORKS[name][1], SIZE, SIZE])
+    assert (given.name, given.type, given.shape[1:]) == (
+        "images",
+        "tensor(uint8)",
+        [NETWORKS[name][1], SIZE, SIZE],
+    )
     assert (out.name, out.shape[1:]) == ("probabilities", [len(CLASSES)])
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["class_names"]) == list(CLASSES)
@@ -103,7 +120,9 @@ def test_onnx_scores_as_the_checkpoint_does(name, checkpoints, monkeypatch, tmp_
     for num in (1, 4):
         pixels = images(num, NETWORKS[name][1])
         (scores,) = session.run(None, {"images": pixels.numpy()})
-        np.testing.assert_allclose(scores, own_scores(checkpoints / name / "best", pixels)[1], atol=1e-4)
+        np.testing.assert_allclose(
+            scores, own_scores(checkpoints / name / "best", pixels)[1], atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("name", ["rgb", "averaged", "transformer", "four"])
@@ -136,8 +155,12 @@ def test_the_last_weights_instead_of_their_average(checkpoints, monkeypatch, tmp
         assert all(torch.equal(saved[key], own[key]) for key in own)
 
 
-@pytest.mark.parametrize(("name", "form", "suffix"), [("rgb", "timm", "safetensors"), ("cnn", "onnx", "onnx")])
-def test_the_same_file_every_time_beside_the_checkpoint(name, form, suffix, checkpoints, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "form", "suffix"), [("rgb", "timm", "safetensors"), ("cnn", "onnx", "onnx")]
+)
+def test_the_same_file_every_time_beside_the_checkpoint(
+    name, form, suffix, checkpoints, monkeypatch
+):
     if form == "onnx":
         pytest.importorskip("onnxscript")
     written = []
@@ -157,7 +180,11 @@ def test_the_same_file_every_time_beside_the_checkpoint(name, form, suffix, chec
             "timm has no network like this Joined of test_resnet: give onnx or torchscript",
         ),
         ("cnn", ["--format", "timm"], "timm has no network like this CNN of cnn"),
-        ("rgb", ["--format", "timm", "--out", "x.onnx"], "the name of this format's files ends in .safetensors"),
+        (
+            "rgb",
+            ["--format", "timm", "--out", "x.onnx"],
+            "the name of this format's files ends in .safetensors",
+        ),
         ("nowhere", [], "no checkpoint here"),
     ],
 )
@@ -171,10 +198,16 @@ def test_what_cannot_be_exported_is_one_line(name, args, says, checkpoints, monk
 def test_a_missing_extra_is_named(checkpoints, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(
-        DataError, match=r"format onnx needs the package onnxscript: pip install 'tarmac-vision\[export\]'"
+        DataError,
+        match=r"format onnx needs the package onnxscript: pip install 'tarmac-vision\[export\]'",
     ):
         run_export(
-            monkeypatch, str(checkpoints / "rgb/best"), "--format", "onnx", "--out", str(tmp_path / "model.onnx")
+            monkeypatch,
+            str(checkpoints / "rgb/best"),
+            "--format",
+            "onnx",
+            "--out",
+            str(tmp_path / "model.onnx"),
         )
 
 
@@ -191,6 +224,11 @@ def test_a_file_that_scores_otherwise_is_not_kept(checkpoints, monkeypatch, tmp_
     monkeypatch.setitem(FORMATS, "torchscript", replace(honest, write=spoil))
     with pytest.raises(DataError, match=r"differs from the checkpoint by .*: it is not kept"):
         run_export(
-            monkeypatch, str(checkpoints / "cnn/best"), "--format", "torchscript", "--out", str(tmp_path / "model.pt")
+            monkeypatch,
+            str(checkpoints / "cnn/best"),
+            "--format",
+            "torchscript",
+            "--out",
+            str(tmp_path / "model.pt"),
         )
     assert not list(tmp_path.iterdir())

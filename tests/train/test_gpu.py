@@ -14,13 +14,21 @@ from tests.train.conftest import ROOT, environment
 from train.run import checkpoint
 from train.run.folder import read_metrics
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
 
 def on_gpu(*args: str, status: int = 0) -> str:
     env = {**environment(), "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0")}
     result = subprocess.run(
-        [sys.executable, "-m", *args], env=env, cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", *args],
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert result.returncode == status, result.stdout + result.stderr
     return result.stdout
@@ -40,14 +48,26 @@ def test_trains_resumes_and_evaluates(precision, train_args, tmp_path):
     best = checkpoint.read(run / "best").meta.progress.best.value
     on_gpu("eval", "--ckpt", str(run / "best"), "--out", str(tmp_path / "eval"))
     found = json.loads((tmp_path / "eval" / "metrics.json").read_text())["mAP"]
-    assert found == pytest.approx(best, abs=1e-3)  # cuDNN may take another algorithm: two scores may change places
+    # cuDNN may take another algorithm: two scores may change places
+    assert found == pytest.approx(best, abs=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_stopped_run_goes_on_with_its_scaler(precision, train_args, tmp_path):
-    """Stopped in the middle of the second epoch: the loss curve of the whole run, the scaler where it stood."""
+    """Stopped in the middle of the second epoch: the loss curve of the whole run, the scaler where
+    it stood.
+    """
     steps, losses, scalers = 13, [], []
-    args = [*train_args[1:], "--precision", precision, "--ema-decay", "0.9", "--drop-rate", "0", "--resume"]
+    args = [
+        *train_args[1:],
+        "--precision",
+        precision,
+        "--ema-decay",
+        "0.9",
+        "--drop-rate",
+        "0",
+        "--resume",
+    ]
     for name, stops in (("whole", [0]), ("stopped", [steps + 6, 0])):
         record = tmp_path / f"{name}.losses"
         for stop in stops:
@@ -60,11 +80,14 @@ def test_a_stopped_run_goes_on_with_its_scaler(precision, train_args, tmp_path):
                 str(tmp_path / name),
                 status=130 if stop else 0,
             )
-        losses.append([json.loads(line)[0] for line in Path(f"{record}.0").read_text().splitlines()])
+        losses.append(
+            [json.loads(line)[0] for line in Path(f"{record}.0").read_text().splitlines()]
+        )
         scalers.append(checkpoint.read(tmp_path / name / "last").trainer()["scaler"])
     assert len(losses[0]) == len(losses[1]) == 3 * steps
     np.testing.assert_allclose(losses[0], losses[1], rtol=5e-2)
-    if precision == "fp16":  # a gradient at the edge of fp16's range may overflow in one of two runs alone
+    # a gradient at the edge of fp16's range may overflow in one of two runs alone
+    if precision == "fp16":
         assert scalers[0].keys() == scalers[1].keys()
         assert scalers[0]["scale"] / scalers[1]["scale"] in (0.5, 1, 2)
     assert [scaler is None for scaler in scalers] == [precision == "bf16"] * 2

@@ -18,8 +18,20 @@ KINDS = {
     "focal": ("digits", {"loss": "focal", "focal_gamma": 1.0, "mixup": 0.2}),
     "asl": ("digits", {"loss": "asl", "pos_weight": 5.0, "mixup": 0.2, "cutmix": 1.0}),
     "cross-entropy": ("shades", {"cutmix": 0.5, "label_smoothing": 0.1, "accumulate": 2}),
-    "cnn": ("shades", {"model": "cnn", "activation": "gelu", "drop_rate": 0.2, "clip_norm": 0.1, "warmup_epochs": 1.0}),
-    "late": ("four_bands", {"model": "test_resnet", "fusion": "late", "drop_rate": 0.2, "normalize": "dataset"}),
+    "cnn": (
+        "shades",
+        {
+            "model": "cnn",
+            "activation": "gelu",
+            "drop_rate": 0.2,
+            "clip_norm": 0.1,
+            "warmup_epochs": 1.0,
+        },
+    ),
+    "late": (
+        "four_bands",
+        {"model": "test_resnet", "fusion": "late", "drop_rate": 0.2, "normalize": "dataset"},
+    ),
     "early": ("four_bands", {"loss": "asl", "mixup": 1.0, "ema_decay": 0.9}),
 }
 
@@ -48,7 +60,8 @@ def test_it_learns_and_goes_on_to_the_same_bits(kind, request, tmp_path, monkeyp
     folder = request.getfixturevalue(data)
     train_here(folder, tmp_path / "whole", **options)
     metrics = read_metrics(tmp_path / "whole")
-    losses = [line["val_loss"] for line in metrics]  # that of training depends on what is mixed with what
+    # that of training depends on what is mixed with what
+    losses = [line["val_loss"] for line in metrics]
     assert min(losses[1:]) < losses[0]
 
     @contextmanager
@@ -63,20 +76,28 @@ def test_it_learns_and_goes_on_to_the_same_bits(kind, request, tmp_path, monkeyp
     assert len(read_metrics(tmp_path / "stopped")) == 1
     train_here(folder, tmp_path / "stopped", resume=True, **options)
     whole, stopped = (
-        safetensors.torch.load_file(tmp_path / run / "last/model.safetensors") for run in ("whole", "stopped")
+        safetensors.torch.load_file(tmp_path / run / "last/model.safetensors")
+        for run in ("whole", "stopped")
     )
     assert whole.keys() == stopped.keys()
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
     for name in ("train_loss", "val_loss", *(("train_accuracy",) if data == "shades" else ())):
-        assert [line[name] for line in read_metrics(tmp_path / "stopped")] == [line[name] for line in metrics]
+        assert [line[name] for line in read_metrics(tmp_path / "stopped")] == [
+            line[name] for line in metrics
+        ]
 
 
 def test_every_step_is_clipped(shades, tmp_path):
-    """Plain SGD moves the weights by at most lr * clip_norm a step: the second epoch's steps, which begin anew, too."""
+    """Plain SGD moves the weights by at most lr * clip_norm a step: the second epoch's steps, which
+    begin anew, too.
+    """
     options = {"model": "cnn", "lr": 1.0, "global_batch_size": 32, "clip_norm": 0.001}
     for epochs in (1, 2):
         train_here(shades, tmp_path / str(epochs), epochs=epochs, **options)
-    before, after = (safetensors.torch.load_file(tmp_path / name / "last/model.safetensors") for name in ("1", "2"))
+    before, after = (
+        safetensors.torch.load_file(tmp_path / name / "last/model.safetensors")
+        for name in ("1", "2")
+    )
     moved = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm()
     assert 0 < moved <= 4 * 0.001 * (1 + 1e-3)  # four steps
 

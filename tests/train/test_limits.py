@@ -1,4 +1,6 @@
-"""Where a run ends early: no memory, a network that cannot, a stop between epochs, weights that are no numbers."""
+"""Where a run ends early: no memory, a network that cannot, a stop between epochs, weights that are
+no numbers.
+"""
 
 import sys
 from contextlib import contextmanager
@@ -31,13 +33,17 @@ def test_a_lack_of_memory_is_one_line():
         torch.empty(1 << 55, dtype=torch.uint8)
     assert "enforce fail" not in str(told.value)
     with pytest.raises(DataError, match="of the GPU"), one_line_where_memory_ends("of the GPU"):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ..."
+        )
     with pytest.raises(RuntimeError, match="else"), one_line_where_memory_ends("give less"):
         raise RuntimeError("something else")
 
 
 def test_batch_norm_of_one_image_is_one_line(digits, tmp_path):
-    with pytest.raises(DataError, match=r"batch norm cannot normalise 1 image by itself: .* smaller --accumulate"):
+    with pytest.raises(
+        DataError, match=r"batch norm cannot normalise 1 image by itself: .* smaller --accumulate"
+    ):
         train_here(digits, tmp_path, model="resnet18", global_batch_size=4, accumulate=4)
 
 
@@ -107,7 +113,9 @@ def test_no_thread_of_the_ranks_outlives_their_work(digits, tmp_path):
             patch.setenv("ACCELERATE_USE_CPU", "true")
             result = command(*launch, str(script), *args)
         succeed(result)
-        assert [line for line in result.stderr.splitlines() if line.startswith("left:")] == ["left:"] * 2
+        assert [line for line in result.stderr.splitlines() if line.startswith("left:")] == [
+            "left:"
+        ] * 2
 
 
 class Twice(nn.Module):
@@ -121,17 +129,23 @@ class Twice(nn.Module):
 
 def test_a_parameter_under_two_names_is_saved_under_both(tmp_path):
     weights = Twice().state_dict()
-    meta = Meta(("a", "b"), "multilabel", (0.5,) * 3, (0.2,) * 3, Progress(), {"epoch": 0, "step": 0}, {})
+    meta = Meta(
+        ("a", "b"), "multilabel", (0.5,) * 3, (0.2,) * 3, Progress(), {"epoch": 0, "step": 0}, {}
+    )
     checkpoint.save(tmp_path / "last", TrainConfig(), meta, weights, None, {})
     found = safetensors.torch.load_file(tmp_path / "last/model.safetensors")
-    assert {name: value.tolist() for name, value in found.items()} == {n: v.tolist() for n, v in weights.items()}
+    assert {name: value.tolist() for name, value in found.items()} == {
+        n: v.tolist() for n, v in weights.items()
+    }
     assert set(found) == {"one.weight", "one.bias", "other.weight", "other.bias"}
 
 
 def test_weights_are_averaged_all_at_once(digits, tmp_path):
     with cpu():
         session = Session(
-            TrainConfig(data=str(digits), out=str(tmp_path), model="test_convnext", size=32, ema_decay=0.9)
+            TrainConfig(
+                data=str(digits), out=str(tmp_path), model="test_convnext", size=32, ema_decay=0.9
+            )
         )
         assert isinstance(session.ema, ModelEmaV3)
         assert session.ema.foreach

@@ -1,4 +1,6 @@
-"""Training on data with one label a sample: cross-entropy, accuracy, and what the evaluation makes of it."""
+"""Training on data with one label a sample: cross-entropy, accuracy, and what the evaluation makes
+of it.
+"""
 
 import json
 
@@ -28,14 +30,24 @@ def run(shades, tmp_path_factory):
 def test_a_run_records_accuracy_and_keeps_the_best_epoch_by_it(run, shades, tmp_path, capsys):
     metrics = read_metrics(run)
     for line in metrics:
-        assert list(line)[:5] == ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+        assert list(line)[:5] == [
+            "epoch",
+            "train_loss",
+            "train_accuracy",
+            "val_loss",
+            "val_accuracy",
+        ]
         assert 0 <= line["train_accuracy"] <= 1
         assert round(line["val_accuracy"] * 45, 6) == round(line["val_accuracy"] * 45)
     assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
     assert metrics[-1]["val_accuracy"] > 0.6  # a third would be chance
     best = checkpoint.read(run / "best").meta.progress.best
     values = [line["val_accuracy"] for line in metrics]
-    assert (best.metric, best.value, best.epoch) == ("val_accuracy", max(values), 1 + values.index(max(values)))
+    assert (best.metric, best.value, best.epoch) == (
+        "val_accuracy",
+        max(values),
+        1 + values.index(max(values)),
+    )
     train_here(shades, tmp_path / "run")
     output = capsys.readouterr().out
     value = f"accuracy {read_metrics(tmp_path / 'run')[0]['val_accuracy']:.4f}"
@@ -65,7 +77,9 @@ def test_validation_measures_loss_and_accuracy_of_what_is_known():
     assert measured["val_loss"] == pytest.approx(expected.item(), rel=1e-6)
     assert measured["val_accuracy"] == (logits[:17].argmax(1) == targets).double().mean().item()
     nothing = Outputs(logits, labels, torch.zeros_like(known), torch.arange(20), "multiclass")
-    assert np.isnan(measure_validation(nothing, CrossEntropyLoss(), 17, lambda sums: sums)["val_accuracy"])
+    assert np.isnan(
+        measure_validation(nothing, CrossEntropyLoss(), 17, lambda sums: sums)["val_accuracy"]
+    )
 
 
 def test_right_answers_are_counted_at_the_greater_share_of_a_mixed_label():
@@ -91,10 +105,18 @@ def test_labels_that_are_not_one_a_sample_are_refused(shades, tmp_path):
 @pytest.mark.slow
 def test_two_ranks_give_the_same_losses_and_accuracies_with_mixed_images_too(shades, tmp_path):
     """100 samples in batches of 12: the last batch is short, its samples all lie on the first rank."""
-    options = {"epochs": 2, "mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1, "global_batch_size": 12}
+    options = {
+        "epochs": 2,
+        "mixup": 0.4,
+        "cutmix": 1.0,
+        "label_smoothing": 0.1,
+        "global_batch_size": 12,
+    }
     train_here(shades, tmp_path / "one", **options)
     config = str(tmp_path / "one/config.yaml")
-    succeed(launch(2, "train", "--config", config, "--accumulate", "3", "--out", str(tmp_path / "two")))
+    succeed(
+        launch(2, "train", "--config", config, "--accumulate", "3", "--out", str(tmp_path / "two"))
+    )
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     for name in ("train_loss", "val_loss"):
         np.testing.assert_allclose([x[name] for x in one], [x[name] for x in two], rtol=1e-5)

@@ -35,7 +35,9 @@ def test_config_survives_yaml(tmp_path):
     assert TrainConfig.from_yaml(tmp_path / "config.yaml") == config
 
 
-@pytest.mark.parametrize("path", ["recipes/digits.yaml", "recipes/voc-resnet18.yaml", "recipes/voc-mobilenet.yaml"])
+@pytest.mark.parametrize(
+    "path", ["recipes/digits.yaml", "recipes/voc-resnet18.yaml", "recipes/voc-mobilenet.yaml"]
+)
 def test_recipes_hold_known_options_only(path):
     values = yaml.safe_load((ROOT / path).read_text())
     assert set(values) <= {field.name for field in dataclasses.fields(TrainConfig)}
@@ -48,7 +50,8 @@ def test_differences_name_what_matters_only():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("epochs", 0), ("lr", 0), ("momentum", 1), ("crop_scale", (0.5, 0.1)), ("lr", float("nan"))]
+    ("name", "value"),
+    [("epochs", 0), ("lr", 0), ("momentum", 1), ("crop_scale", (0.5, 0.1)), ("lr", float("nan"))],
 )
 def test_config_refuses(name, value):
     with pytest.raises(DataError, match=name.replace("crop_", "")):
@@ -73,7 +76,11 @@ def test_an_older_config_takes_defaults_an_unknown_key_is_refused(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("lr: 0.5\n")
     assert TrainConfig.from_yaml(path) == TrainConfig(lr=0.5)
-    for text, says in (("colour: red\n", "colour"), ("[", "not the configuration"), ("3", "not the configuration")):
+    for text, says in (
+        ("colour: red\n", "colour"),
+        ("[", "not the configuration"),
+        ("3", "not the configuration"),
+    ):
         path.write_text(text)
         with pytest.raises(DataError, match=says):
             TrainConfig.from_yaml(path)
@@ -82,7 +89,9 @@ def test_an_older_config_takes_defaults_an_unknown_key_is_refused(tmp_path):
         TrainConfig.from_yaml(path)
 
 
-@pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 64), ("deit_tiny_distilled_patch16_224", 64)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("vit_tiny_patch16_224", 64), ("deit_tiny_distilled_patch16_224", 64)]
+)
 def test_transformers_take_the_wanted_size_and_two_heads_are_one(name, size):
     network = build_network(name, 5, size)
     assert head_parameters(network)
@@ -133,7 +142,9 @@ def test_cosine_schedule_follows_its_formula():
 
 def test_step_and_constant_schedules():
     config = TrainConfig(epochs=6, schedule="step", step_epochs=2, step_factor=0.1)
-    np.testing.assert_allclose([lr_factor(config, 5 * epoch, 5) for epoch in range(6)], [1, 1, 0.1, 0.1, 0.01, 0.01])
+    np.testing.assert_allclose(
+        [lr_factor(config, 5 * epoch, 5) for epoch in range(6)], [1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
     assert lr_factor(TrainConfig(), 12345, 10) == 1
 
 
@@ -189,7 +200,9 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
 @pytest.mark.parametrize("state", [{0: torch.zeros(1)}, {"a": 1}, torch.zeros(1)])
 def test_weights_without_names_are_refused(state, tmp_path):
     torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(DataError, match=r"no state dict of tensors; save model.state_dict\(\) alone"):
+    with pytest.raises(
+        DataError, match=r"no state dict of tensors; save model.state_dict\(\) alone"
+    ):
         load_weights(build_network("test_resnet", 5, 64), tmp_path / "w.pth")
 
 
@@ -210,18 +223,34 @@ def test_hostile_weights_run_nothing(name, tmp_path):
     assert not target.exists()
 
 
-# -- checkpoints ----------------------------------------------------------------------------------------------------
+# -- checkpoints
+# --------------------------------------------------------------------------------------------------
 
 
 def meta(step: int) -> Meta:
-    progress = Progress(epoch=1, step=step, loss_sum=0.1, loss_count=3, best=Best("val_mAP", 0.5, 1))
+    progress = Progress(
+        epoch=1, step=step, loss_sum=0.1, loss_count=3, best=Best("val_mAP", 0.5, 1)
+    )
     return Meta(
-        ("a", "b"), "multilabel", (0.1,) * 3, (0.2,) * 3, progress, {"epoch": 1, "step": step}, {"val_mAP": 0.5}
+        ("a", "b"),
+        "multilabel",
+        (0.1,) * 3,
+        (0.2,) * 3,
+        progress,
+        {"epoch": 1, "step": step},
+        {"val_mAP": 0.5},
     )
 
 
 def write(path, step: int) -> None:
-    checkpoint.save(path, TrainConfig(), meta(step), {"w": torch.full((2,), step)}, None, {"optimizer": {"x": step}})
+    checkpoint.save(
+        path,
+        TrainConfig(),
+        meta(step),
+        {"w": torch.full((2,), step)},
+        None,
+        {"optimizer": {"x": step}},
+    )
 
 
 def test_checkpoint_round_trip(tmp_path):
@@ -264,7 +293,9 @@ def test_a_copy_does_not_change_with_its_source(tmp_path):
 
 @pytest.mark.parametrize("operation", ["rename", "fsync", "replace"])
 @pytest.mark.parametrize("moment", range(6))
-def test_a_failure_at_any_moment_leaves_a_whole_checkpoint(operation, moment, tmp_path, monkeypatch):
+def test_a_failure_at_any_moment_leaves_a_whole_checkpoint(
+    operation, moment, tmp_path, monkeypatch
+):
     write(tmp_path / "last", 5)
     real, calls = getattr(os, operation), []
 
@@ -312,8 +343,15 @@ def test_generators_continue_where_they_stood():
 
 
 def test_a_rank_that_joins_has_generators_of_its_own():
-    """A pure function of where the run stands: neither those of its first epoch nor those of another rank."""
-    seeds = [joining_seed(7, rank, epoch, step) for rank in range(4) for epoch in range(3) for step in range(3)]
+    """A pure function of where the run stands: neither those of its first epoch nor those of
+    another rank.
+    """
+    seeds = [
+        joining_seed(7, rank, epoch, step)
+        for rank in range(4)
+        for epoch in range(3)
+        for step in range(3)
+    ]
     assert len({*seeds, *range(7, 11)}) == len(seeds) + 4
     assert joining_seed(7, 2, 1, 3) == joining_seed(7, 2, 1, 3) < 2**32  # what NumPy takes
 

@@ -1,4 +1,6 @@
-"""Training on small images that are seen whole: the same run from any cache, evaluated as it was validated."""
+"""Training on small images that are seen whole: the same run from any cache, evaluated as it was
+validated.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +12,14 @@ from train.config import TrainConfig
 from train.run import checkpoint
 from train.run.folder import read_metrics
 
-SMALL = {"augment": "pad", "size": 40, "cutout": 8, "optimizer": "adamw", "lr": 0.002, "normalize": "dataset"}
+SMALL = {
+    "augment": "pad",
+    "size": 40,
+    "cutout": 8,
+    "optimizer": "adamw",
+    "lr": 0.002,
+    "normalize": "dataset",
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +45,9 @@ def test_evaluation_sees_images_whole_as_validation_does(runs, tmp_path):
 
 
 def test_crops_are_made_on_the_device_too(shades, tmp_path):
-    train_here(shades, tmp_path / "run", cache="device", epochs=2, cutout=4, optimizer="adamw", lr=0.002)
+    train_here(
+        shades, tmp_path / "run", cache="device", epochs=2, cutout=4, optimizer="adamw", lr=0.002
+    )
     losses = [line["train_loss"] for line in read_metrics(tmp_path / "run")]
     assert np.isfinite(losses).all()
     assert losses[1] < losses[0]
@@ -45,11 +56,17 @@ def test_crops_are_made_on_the_device_too(shades, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"pad": 3}, "pad is 3, but augment is crop: leave it out \\(--pad 4\\), or give --augment pad"),
+        (
+            {"pad": 3},
+            "pad is 3, but augment is crop: leave it out \\(--pad 4\\), or give --augment pad",
+        ),
         ({"augment": "pad", "size": 4}, "pad is 4: an image of 4 pixels"),
         ({"cutout": 500}, "cutout is 500"),
         ({"cache_short_side": 40}, "cache_short_side is 40, but cache is none"),
-        ({"cache_short_side": 40, "cache": "ram", "augment": "pad"}, "cache_short_side is 40, but augment is pad"),
+        (
+            {"cache_short_side": 40, "cache": "ram", "augment": "pad"},
+            "cache_short_side is 40, but augment is pad",
+        ),
     ],
 )
 def test_options_that_contradict(options, says):

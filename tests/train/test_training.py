@@ -64,14 +64,26 @@ def test_a_run_folder_holds_what_repeats_the_run(whole_run):
     metrics = read_metrics(whole_run)
     assert [line["epoch"] for line in metrics] == [1, 2, 3]
     assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
-    for name in ("train_loss", "val_loss", "val_mAP", "images_per_second", "data_wait", "step_ms", "peak_memory_mb"):
+    for name in (
+        "train_loss",
+        "val_loss",
+        "val_mAP",
+        "images_per_second",
+        "data_wait",
+        "step_ms",
+        "peak_memory_mb",
+    ):
         assert metrics[0][name] > 0
     best = checkpoint.read(whole_run / "best")
     assert best.meta.progress.best.value == max(line["val_mAP"] for line in metrics)
     assert best.meta.progress.epoch == best.meta.progress.best.epoch
     config = yaml.safe_load((whole_run / "config.yaml").read_text())
     assert config["model"] == "test_convnext"
-    assert not list(whole_run.glob("*.tmp")) + list(whole_run.glob("*.new")) + list(whole_run.glob("*.old"))
+    assert (
+        not list(whole_run.glob("*.tmp"))
+        + list(whole_run.glob("*.new"))
+        + list(whole_run.glob("*.old"))
+    )
 
 
 def test_the_resolved_config_repeats_the_run_bit_for_bit(whole_run, tmp_path):
@@ -96,12 +108,15 @@ def test_a_killed_run_resumes_to_the_same_bits(kill, whole_run, train_args, tmp_
     assert "resuming" in output
     assert same(weights(whole_run), weights(run))
     for name in ("train_loss", "val_loss", "val_mAP"):
-        assert [line[name] for line in read_metrics(run)] == [line[name] for line in read_metrics(whole_run)]
+        assert [line[name] for line in read_metrics(run)] == [
+            line[name] for line in read_metrics(whole_run)
+        ]
 
 
 @pytest.mark.parametrize("cache", ["none", "ram"])
 def test_two_processes_see_the_same_batches_and_losses(whole_run, train_args, cache, tmp_path):
-    # Dropout draws differ between ranks by design: without it the two runs are the same computation.
+    # Dropout draws differ between ranks by design: without it the two runs are the same
+    # computation.
     args = [*train_args, "--drop-rate", "0", "--cache", cache]
     succeed(command(*args, "--out", str(tmp_path / "one")))
     output = succeed(launch(2, *args, "--out", str(tmp_path / "two")))
@@ -113,7 +128,11 @@ def test_two_processes_see_the_same_batches_and_losses(whole_run, train_args, ca
 
 
 def test_evaluation_finds_what_training_reported(whole_run, tmp_path):
-    output = succeed(command("eval", "--ckpt", str(whole_run / "best"), "--out", str(tmp_path), "--classes", "dark-1"))
+    output = succeed(
+        command(
+            "eval", "--ckpt", str(whole_run / "best"), "--out", str(tmp_path), "--classes", "dark-1"
+        )
+    )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     best = checkpoint.read(whole_run / "best").meta.progress.best.value
     assert metrics["mAP"] == pytest.approx(best, abs=1e-12)
@@ -126,21 +145,37 @@ def test_evaluation_finds_what_training_reported(whole_run, tmp_path):
 def test_accumulation_changes_nothing_but_memory(train_args, tmp_path, capsys):
     args = [*train_args, "--drop-rate", "0", "--epochs", "1"]
     for parts in ("1", "4"):
-        assert command_here(capsys, *args, "--accumulate", parts, "--out", str(tmp_path / parts))[0] == 0
+        assert (
+            command_here(capsys, *args, "--accumulate", parts, "--out", str(tmp_path / parts))[0]
+            == 0
+        )
     once, four_times = weights(tmp_path / "1"), weights(tmp_path / "4")
     for name in once:
         torch.testing.assert_close(once[name], four_times[name], rtol=1e-3, atol=1e-4)
 
 
 def test_a_killed_bf16_run_with_averaged_weights_resumes_to_the_same_bits(train_args, tmp_path):
-    args = [*train_args, "--ema-decay", "0.9", "--precision", "bf16", "--optimizer", "adamw", "--clip-norm", "1"]
+    args = [
+        *train_args,
+        "--ema-decay",
+        "0.9",
+        "--precision",
+        "bf16",
+        "--optimizer",
+        "adamw",
+        "--clip-norm",
+        "1",
+    ]
     succeed(command(*args, "--out", str(tmp_path / "whole")))
     run = tmp_path / "killed"
     process = start(*args, "--out", str(run), "--save-every-steps", "2")
     interrupt_in_the_middle(process, run, signal.SIGKILL)
     succeed(command(*args, "--out", str(run), "--resume"))
     assert same(weights(run), weights(tmp_path / "whole"))
-    averages = [safetensors.torch.load_file(path / "last/ema.safetensors") for path in (run, tmp_path / "whole")]
+    averages = [
+        safetensors.torch.load_file(path / "last/ema.safetensors")
+        for path in (run, tmp_path / "whole")
+    ]
     assert same(*averages)
     assert not same(averages[0], weights(run))
     output = succeed(command("eval", "--ckpt", str(run / "best"), "--out", str(tmp_path / "eval")))

@@ -10,7 +10,9 @@ PACKAGES = {"train", "shards", "eval"}
 
 
 def callers() -> Iterator[str]:
-    """Name this package's functions that are running, the innermost first, up to the command's `main`."""
+    """Name this package's functions that are running, the innermost first, up to the command's
+    `main`.
+    """
     frame = inspect.currentframe()
     while frame is not None:
         module = frame.f_globals["__name__"]
@@ -21,7 +23,9 @@ def callers() -> Iterator[str]:
         frame = frame.f_back
 
 
-def test_four_frames_lead_from_the_command_to_the_forward_pass(digits, tmp_path, capsys, monkeypatch):
+def test_four_frames_lead_from_the_command_to_the_forward_pass(
+    digits, tmp_path, capsys, monkeypatch
+):
     walks, forward = [], Classifier.forward
 
     def noted(classifier: Classifier, images):
@@ -30,8 +34,20 @@ def test_four_frames_lead_from_the_command_to_the_forward_pass(digits, tmp_path,
         return forward(classifier, images)
 
     monkeypatch.setattr(Classifier, "forward", noted)
-    small = ("--model", "test_convnext", "--size", "32", "--epochs", "1", "--precision", "no", "--no-tensorboard")
-    status, _, said = command_here(capsys, "train", "--data", str(digits), "--out", str(tmp_path), *small)
+    small = (
+        "--model",
+        "test_convnext",
+        "--size",
+        "32",
+        "--epochs",
+        "1",
+        "--precision",
+        "no",
+        "--no-tensorboard",
+    )
+    status, _, said = command_here(
+        capsys, "train", "--data", str(digits), "--out", str(tmp_path), *small
+    )
     assert status == 0, said
     assert len(walks) > 1
     four = [

@@ -28,28 +28,41 @@ def build_network(
     new_channels: NewChannels = "kaiming",
     activation: Activation = "relu",
 ) -> nn.Module:
-    """Make a network with a fresh head of `num_classes` for images of `size` pixels, and try it on two black ones.
+    """Make a network with a fresh head of `num_classes` for images of `size` pixels, and try it on
+    two black ones.
 
     Args:
         name: a timm model, or a key of train.network.cnn.WIDTHS.
-        pretrained: start from timm's weights; filters of further bands are made as `new_channels` says.
+        pretrained: start from timm's weights; filters of further bands are made as `new_channels`
+            says.
         channels: of the images; RGB comes first.
-        fusion: early is one network of all channels; late is two of the same name, one for RGB, one for the rest.
+        fusion: early is one network of all channels; late is two of the same name, one for RGB, one
+            for the rest.
         activation: of the small network; timm's have their own.
     """
     _check_name(name)
     if name in WIDTHS and pretrained:
         raise DataError(f"pretrained is set, but there are no weights for {name}: leave it out")
     if name not in WIDTHS and activation != "relu":
-        raise DataError(f"activation is {activation}, but {name} has its own: leave it out, or choose model cnn")
+        raise DataError(
+            f"activation is {activation}, but {name} has its own: leave it out, or choose model cnn"
+        )
     if fusion == "late" and channels <= RGB:
         raise DataError(
-            f"fusion is late, but the images have {channels} channels, and it joins RGB with further bands: "
+            f"fusion is late, but the images have {channels} channels, and it joins RGB with "
+            f"further bands: "
             "give --fusion early, or data of more bands"
         )
 
     def make(size: int, pretrained: bool) -> nn.Module:
-        of_kind = partial(_make, name, size, pretrained=pretrained, new_channels=new_channels, activation=activation)
+        of_kind = partial(
+            _make,
+            name,
+            size,
+            pretrained=pretrained,
+            new_channels=new_channels,
+            activation=activation,
+        )
         if fusion == "early":
             return of_kind(channels=channels, num_classes=num_classes, drop_rate=drop_rate)
         rgb = of_kind(channels=RGB)
@@ -71,7 +84,9 @@ def _make(
     num_classes: int = 0,
     drop_rate: float = 0.0,
 ) -> nn.Module:
-    """Make one network; `num_classes` 0 gives its pooled features. Three further bands are taken as RGB."""
+    """Make one network; `num_classes` 0 gives its pooled features. Three further bands are taken as
+    RGB.
+    """
     if name in WIDTHS:
         return CNN(name, num_classes, size, channels, drop_rate, activation)
     create = partial(_create, name, size, num_classes=num_classes, drop_rate=drop_rate)
@@ -82,7 +97,8 @@ def _make(
     weights, found = fit_filters(weights, network.state_dict(), keep_rgb, new_channels)
     if not found:
         raise DataError(
-            f"model {name} has no first convolution that takes pixels as they are, so its pretrained weights fit RGB "
+            f"model {name} has no first convolution that takes pixels as they are, so its "
+            f"pretrained weights fit RGB "
             "alone: give --bands rgb, or choose another model"
         )
     network.load_state_dict(weights)
@@ -104,7 +120,8 @@ def _create(name: str, size: int, pretrained: bool = False, **options: Any) -> n
             raise
         _of_size(name, size, **options)  # raises where it is the size that is at fault
         raise DataError(
-            f"no pretrained weights for {name} ({one_line(error)[:300]}): give a local file with --weights, "
+            f"no pretrained weights for {name} ({one_line(error)[:300]}): give a local file with "
+            f"--weights, "
             "or run once where the hub can be reached"
         ) from error
 
@@ -112,7 +129,8 @@ def _create(name: str, size: int, pretrained: bool = False, **options: Any) -> n
 def _of_size(name: str, size: int, drop_rate: float, **options: Any) -> nn.Module:
     """Make a network of timm with those of `img_size` and `drop_rate` that it knows.
 
-    Transformers need the size for their position embeddings; convolutional networks take any size, and no such option.
+    Transformers need the size for their position embeddings; convolutional networks take any size,
+    and no such option.
     """
     dropout: dict[str, Any] = {"drop_rate": drop_rate}
     ways = [{"img_size": size, **dropout}, dropout]

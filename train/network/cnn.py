@@ -1,4 +1,6 @@
-"""A small network for small images, in the shape that courses teach: two convolutions, three linear layers."""
+"""A small network for small images, in the shape that courses teach: two convolutions, three linear
+layers.
+"""
 
 from typing import Any
 
@@ -19,11 +21,13 @@ MIN_SIZE = 16
 
 
 class CNN(nn.Module):
-    """Convolution 5x5, activation, max-pool 2, twice; then three linear layers: images [B, C, S, S] -> logits [B, K].
+    """Convolution 5x5, activation, max-pool 2, twice; then three linear layers: images [B, C, S, S]
+    -> logits [B, K].
 
-    Without padding, so that a side of S becomes ((S - 4) / 2 - 4) / 2: 5 x 5 places of 32 pixels. Dropout follows both
-    hidden layers. Layers have the tutorials' names; `num_classes` 0 leaves out the last one. It knows of itself what
-    timm's networks know: `pretrained_cfg` and `get_classifier`.
+    Without padding, so that a side of S becomes ((S - 4) / 2 - 4) / 2: 5 x 5 places of 32 pixels.
+    Dropout follows both hidden layers. Layers have the tutorials' names; `num_classes` 0 leaves out
+    the last one. It knows of itself what timm's networks know: `pretrained_cfg` and
+    `get_classifier`.
     """
 
     def __init__(
@@ -37,7 +41,9 @@ class CNN(nn.Module):
     ) -> None:
         super().__init__()
         if size < MIN_SIZE:
-            raise DataError(f"size is {size}: model {name} takes images of at least {MIN_SIZE} pixels")
+            raise DataError(
+                f"size is {size}: model {name} takes images of at least {MIN_SIZE} pixels"
+            )
         filters1, filters2, hidden1, hidden2 = WIDTHS[name]
         side = size
         for _ in range(2):
@@ -50,7 +56,8 @@ class CNN(nn.Module):
         self.fc1 = nn.Linear(filters2 * side * side, hidden1)
         self.fc2 = nn.Linear(hidden1, hidden2)
         self.fc3 = nn.Linear(hidden2, num_classes) if num_classes else nn.Identity()
-        self.pretrained_cfg: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}  # pixels to -1 ... 1
+        # pixels to -1 ... 1
+        self.pretrained_cfg: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = self.pool(self.act(self.conv1(images)))

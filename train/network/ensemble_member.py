@@ -1,4 +1,6 @@
-"""A checkpoint becomes a network that predicts: what evaluation and prediction of single pictures share."""
+"""A checkpoint becomes a network that predicts: what evaluation and prediction of single pictures
+share.
+"""
 
 import torch
 
@@ -12,9 +14,12 @@ from train.run.checkpoint import Checkpoint
 def member(opened: Checkpoint, size: int, device: torch.device, precision: str) -> EnsembleMember:
     """Rebuild a checkpoint's network with its weights, averaged ones where it has them.
 
-    `size` in pixels is that of the images to come; 0 is the size of training. `precision` is what it will compute in.
+    `size` in pixels is that of the images to come; 0 is the size of training. `precision` is what
+    it will compute in.
     """
     memory_format = choose_format(opened.config.memory_format, device, precision)
     model = rebuild(opened).place(device, memory_format).eval()
     share = CROP_SHARES[opened.config.augment]
-    return EnsembleMember(str(opened.path), model, size or opened.config.size, model.num_channels, share)
+    return EnsembleMember(
+        str(opened.path), model, size or opened.config.size, model.num_channels, share
+    )

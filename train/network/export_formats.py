@@ -1,4 +1,6 @@
-"""The files that a model leaves in: each is written with its description, and read again as its user would."""
+"""The files that a model leaves in: each is written with its description, and read again as its
+user would.
+"""
 
 import contextlib
 import importlib
@@ -25,7 +27,8 @@ EXTRA_FILE = "tarmac.json"
 METADATA = "tarmac"
 
 Description = Mapping[str, Any]
-Predict = Callable[[torch.Tensor], torch.Tensor]  # images uint8 [B, C, H, W] -> what the file gives, float32 [B, K]
+# images uint8 [B, C, H, W] -> what the file gives, float32 [B, K]
+Predict = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Scorer(nn.Module):
@@ -43,7 +46,8 @@ class Scorer(nn.Module):
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file. `own` is what the file's output is to be compared with, computed by the model itself.
+    """One kind of file. `own` is what the file's output is to be compared with, computed by the
+    model itself.
 
     `is_complete`: normalisation and probabilities are inside.
     """
@@ -59,18 +63,28 @@ class Format:
 def _write_timm(model: Scorer, description: Description, path: Path) -> None:
     """Write the weights alone, with the arguments that make their network."""
     _check_is_timm(description["model"], model.classifier.network)
-    weights = {name: value.contiguous() for name, value in model.classifier.network.state_dict().items()}
-    described = json.dumps({**description, "arguments": _arguments(description)}, ensure_ascii=False)
-    safetensors.torch.save_file(weights, path, metadata={METADATA: described})  # of several it draws the order
+    weights = {
+        name: value.contiguous() for name, value in model.classifier.network.state_dict().items()
+    }
+    described = json.dumps(
+        {**description, "arguments": _arguments(description)}, ensure_ascii=False
+    )
+    # of several it draws the order
+    safetensors.torch.save_file(weights, path, metadata={METADATA: described})
 
 
 def _check_is_timm(name: str, network: nn.Module) -> None:
     if not timm.is_model(name) or type(network).__module__.partition(".")[0] != "timm":
-        raise DataError(f"timm has no network like this {type(network).__name__} of {name}: give onnx or torchscript")
+        raise DataError(
+            f"timm has no network like this {type(network).__name__} of {name}: give onnx or "
+            f"torchscript"
+        )
 
 
 def _arguments(description: Description) -> dict[str, Any]:
-    """The arguments of timm.create_model beside the name. Only some networks, transformers mostly, know `img_size`."""
+    """The arguments of timm.create_model beside the name. Only some networks, transformers mostly,
+    know `img_size`.
+    """
     arguments: dict[str, Any] = {
         "num_classes": len(description["class_names"]),
         "in_chans": len(description["channels"]),
@@ -84,7 +98,9 @@ def _arguments(description: Description) -> dict[str, Any]:
 
 def _load_timm(path: Path, description: Description) -> Predict:
     """Make the network as its user will. It takes normalised pixels."""
-    network = timm.create_model(description["model"], **_arguments(description), checkpoint_path=str(path))
+    network = timm.create_model(
+        description["model"], **_arguments(description), checkpoint_path=str(path)
+    )
     return Classifier(network, tuple(description["mean"]), tuple(description["std"])).eval()
 
 
@@ -103,7 +119,8 @@ def _write_onnx(model: Scorer, description: Description, path: Path) -> None:
     assert program is not None
     proto = program.model_proto
     for part in (*proto.graph.node, *proto.graph.value_info, proto.graph):
-        part.ClearField("metadata_props")  # the exporter's notes: stack traces, with paths of this machine
+        # the exporter's notes: stack traces, with paths of this machine
+        part.ClearField("metadata_props")
     proto.doc_string = f"{INPUT}: {description['preprocessing']}"
     onnx.helper.set_model_props(proto, _strings(description))
     path.write_bytes(proto.SerializeToString(deterministic=True))
@@ -128,7 +145,9 @@ def _load_torchscript(path: Path, description: Description) -> Predict:
 
 def _timm_line(path: Path, description: Description) -> str:
     arguments = ", ".join(f"{name}={value}" for name, value in _arguments(description).items())
-    return f"timm.create_model({description['model']!r}, {arguments}, checkpoint_path={str(path)!r})"
+    return (
+        f"timm.create_model({description['model']!r}, {arguments}, checkpoint_path={str(path)!r})"
+    )
 
 
 FORMATS = {
@@ -161,7 +180,9 @@ FORMATS = {
 
 def _example(description: Description) -> torch.Tensor:
     """Two images, not one: exporters take a 1 for a constant."""
-    return torch.zeros(2, len(description["channels"]), description["size"], description["size"], dtype=torch.uint8)
+    return torch.zeros(
+        2, len(description["channels"]), description["size"], description["size"], dtype=torch.uint8
+    )
 
 
 def _strings(description: Description) -> dict[str, str]:
@@ -181,7 +202,9 @@ def _needed(*names: str) -> list[Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what exporters print about themselves: torch.jit is deprecated, which its users know."""
+    """Keep back what exporters print about themselves: torch.jit is deprecated, which its users
+    know.
+    """
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -11,15 +11,17 @@ from train.network.filters import RGB
 from train.network.weights import LoadReport, load_weights
 from train.run.checkpoint import Checkpoint
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std per channel, in units of 1/255
+# mean and std per channel, in units of 1/255
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class Classifier(nn.Module):
-    """`network` behind normalisation: images uint8 or float [B, C, H, W], from 0 to 255 -> logits [B, K].
+    """`network` behind normalisation: images uint8 or float [B, C, H, W], from 0 to 255 -> logits
+    [B, K].
 
-    Pixels stay uint8 until they are on the device. `mean` and `std` are in units of 1/255, as torchvision's are, and
-    say what C is; of images with more channels the first C are seen. Images in any memory format get that of the
-    weights where they become float, at no cost.
+    Pixels stay uint8 until they are on the device. `mean` and `std` are in units of 1/255, as
+    torchvision's are, and say what C is; of images with more channels the first C are seen. Images
+    in any memory format get that of the weights where they become float, at no cost.
     """
 
     mean: torch.Tensor
@@ -49,12 +51,23 @@ class Classifier(nn.Module):
 def build_classifier(
     config: TrainConfig, index: DatasetIndex, empty: bool = False
 ) -> tuple[Classifier, LoadReport | None]:
-    """Make the model of a run on the training split `index`, with the weights it starts from, unless `empty`."""
+    """Make the model of a run on the training split `index`, with the weights it starts from,
+    unless `empty`.
+    """
     channels = RGB if config.bands == "rgb" else index.num_channels
     if config.new_channels == "mean" and channels == RGB:
-        raise DataError(f"new_channels is mean, but there is none: the network takes the RGB of {index.root} alone")
-    network = _network(config, index.num_classes, channels, pretrained=config.pretrained and not empty)
-    report = load_weights(network, config.weights, config.new_channels) if config.weights and not empty else None
+        raise DataError(
+            f"new_channels is mean, but there is none: the network takes the RGB of {index.root} "
+            f"alone"
+        )
+    network = _network(
+        config, index.num_classes, channels, pretrained=config.pretrained and not empty
+    )
+    report = (
+        load_weights(network, config.weights, config.new_channels)
+        if config.weights and not empty
+        else None
+    )
     return Classifier(network, *_statistics(config, index, network, channels)), report
 
 
@@ -80,12 +93,17 @@ def _network(config: TrainConfig, num_classes: int, channels: int, pretrained: b
     )
 
 
-def _statistics(config: TrainConfig, index: DatasetIndex, network: nn.Module, channels: int) -> Statistics:
-    """Choose mean and std per channel; a model knows them of RGB, those of further bands are the dataset's."""
+def _statistics(
+    config: TrainConfig, index: DatasetIndex, network: nn.Module, channels: int
+) -> Statistics:
+    """Choose mean and std per channel; a model knows them of RGB, those of further bands are the
+    dataset's.
+    """
     if config.normalize == "own":
         if len(config.mean) != channels:
             raise DataError(
-                f"mean and std have {len(config.mean)} numbers, the images of {index.root} {channels} channels: "
+                f"mean and std have {len(config.mean)} numbers, the images of {index.root} "
+                f"{channels} channels: "
                 "give as many, RGB first"
             )
         return config.mean, config.std
@@ -100,7 +118,9 @@ def _statistics(config: TrainConfig, index: DatasetIndex, network: nn.Module, ch
 def model_statistics(network: nn.Module) -> Statistics:
     """Tell the mean and std that a network was trained with, or is meant for."""
     described = getattr(network, "pretrained_cfg", None) or {}
-    return tuple(described.get("mean", (0.485, 0.456, 0.406))), tuple(described.get("std", (0.229, 0.224, 0.225)))
+    return tuple(described.get("mean", (0.485, 0.456, 0.406))), tuple(
+        described.get("std", (0.229, 0.224, 0.225))
+    )
 
 
 def head_parameters(network: nn.Module) -> list[nn.Parameter]:

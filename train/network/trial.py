@@ -18,7 +18,9 @@ Make = Callable[[int, bool], nn.Module]  # size in pixels, pretrained -> network
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network is to take and to give: images [B, channels, size, size] -> logits [B, num_classes]."""
+    """What a network is to take and to give: images [B, channels, size, size] -> logits [B,
+    num_classes].
+    """
 
     num_classes: int
     channels: int
@@ -28,7 +30,8 @@ class Shape:
 def made_and_tried(make: Make, name: str, shape: Shape, pretrained: bool) -> nn.Module:
     """Make a network and let it see two black images.
 
-    Raises DataError for whatever fails: the networks of timm are by many authors, and raise anything.
+    Raises DataError for whatever fails: the networks of timm are by many authors, and raise
+    anything.
     """
     try:
         network = make(shape.size, pretrained)
@@ -39,12 +42,14 @@ def made_and_tried(make: Make, name: str, shape: Shape, pretrained: bool) -> nn.
         if "can't allocate memory" in str(error):
             raise
         raise DataError(
-            f"model {name} does not take images of {shape.size} pixels and {shape.channels} channels "
+            f"model {name} does not take images of {shape.size} pixels and {shape.channels} "
+            f"channels "
             f"({_reason(error)}): {_remedy(make, name, shape)}"
         ) from error
     if not _fits(logits, shape):
         raise DataError(
-            f"model {name} gives {_described(logits)}, not one score per class: choose an image classifier of timm's"
+            f"model {name} gives {_described(logits)}, not one score per class: choose an image "
+            f"classifier of timm's"
         )
     return network
 
@@ -62,7 +67,11 @@ def _fits(logits: object, shape: Shape) -> bool:
 
 
 def _described(logits: object) -> str:
-    return f"scores of shape {list(logits.shape)} for 2 images" if torch.is_tensor(logits) else type(logits).__name__
+    return (
+        f"scores of shape {list(logits.shape)} for 2 images"
+        if torch.is_tensor(logits)
+        else type(logits).__name__
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -70,7 +79,9 @@ def _reason(error: Exception) -> str:
 
 
 def _remedy(make: Make, name: str, shape: Shape) -> str:
-    """Name the nearest size that the network takes; looking for it costs time only where a run is refused."""
+    """Name the nearest size that the network takes; looking for it costs time only where a run is
+    refused.
+    """
     for size in _other_sizes(name, shape.size):
         if _works(make, replace(shape, size=size)):
             return f"give --size {size}, or another --model"
@@ -85,7 +96,9 @@ def _works(make: Make, shape: Shape) -> bool:
 
 
 def _other_sizes(name: str, size: int) -> Iterator[int]:
-    """List sizes that are likely to work, the nearest first: multiples of 32, and what the network is meant for."""
+    """List sizes that are likely to work, the nearest first: multiples of 32, and what the network
+    is meant for.
+    """
     described = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     meant = (described.input_size[-1],) if described is not None else ()
     below = size // STEP * STEP

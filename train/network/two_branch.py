@@ -1,4 +1,6 @@
-"""Two networks joined before the classifier: one sees red, green and blue, the other the further bands."""
+"""Two networks joined before the classifier: one sees red, green and blue, the other the further
+bands.
+"""
 
 import torch
 from torch import nn
@@ -8,13 +10,21 @@ from train.network.filters import RGB
 
 
 class Joined(nn.Module):
-    """Images [B, 3 + E, H, W] -> logits [B, K]: pooled features of both networks side by side, dropout, linear.
+    """Images [B, 3 + E, H, W] -> logits [B, K]: pooled features of both networks side by side,
+    dropout, linear.
 
-    `rgb` takes the first three channels, `extra` the other E; each gives features [B, F] of images of `size` pixels.
+    `rgb` takes the first three channels, `extra` the other E; each gives features [B, F] of images
+    of `size` pixels.
     """
 
     def __init__(
-        self, rgb: nn.Module, extra: nn.Module, num_extra: int, num_classes: int, size: int, drop_rate: float
+        self,
+        rgb: nn.Module,
+        extra: nn.Module,
+        num_extra: int,
+        num_classes: int,
+        size: int,
+        drop_rate: float,
     ) -> None:
         super().__init__()
         self.rgb = rgb
@@ -40,6 +50,7 @@ def _num_features(backbone: nn.Module, num_channels: int, size: int) -> int:
     backbone.train()
     if not torch.is_tensor(features) or features.ndim != 2:
         raise DataError(
-            "fusion is late, but this model has no pooled features of its own: give --fusion early, or another --model"
+            "fusion is late, but this model has no pooled features of its own: give --fusion "
+            "early, or another --model"
         )
     return features.shape[1]

@@ -1,8 +1,8 @@
 """Losses that count only what is known, for soft labels too.
 
-Every loss is a sum, not a mean: divided by the count of the *global* batch (`count`) it is the same on any number of
-ranks and however a batch is split, and padding, known nowhere, weighs nothing. `known` may be a bool or a weight from
-0 to 1, as mixed images have it.
+Every loss is a sum, not a mean: divided by the count of the *global* batch (`count`) it is the same
+on any number of ranks and however a batch is split, and padding, known nowhere, weighs nothing.
+`known` may be a bool or a weight from 0 to 1, as mixed images have it.
 """
 
 from collections.abc import Callable
@@ -36,11 +36,12 @@ class Loss(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BinaryLoss:
-    """A question of its own for each class. `terms` gives what each logit costs if the label is there, and if not.
+    """A question of its own for each class. `terms` gives what each logit costs if the label is
+    there, and if not.
 
-    A label y costs y times the one plus 1 - y times the other, so that a soft label costs what the two labels that it
-    was mixed of cost on average. `pos_weight` [K] multiplies the first, as in torch's BCEWithLogitsLoss. `smoothing` e
-    moves labels from 0 and 1 to e/2 and 1 - e/2.
+    A label y costs y times the one plus 1 - y times the other, so that a soft label costs what the
+    two labels that it was mixed of cost on average. `pos_weight` [K] multiplies the first, as in
+    torch's BCEWithLogitsLoss. `smoothing` e moves labels from 0 and 1 to e/2 and 1 - e/2.
     """
 
     terms: Terms
@@ -66,13 +67,16 @@ class BinaryLoss:
 class CrossEntropyLoss:
     """One question for each sample: which class? A sample counts where all its labels are known.
 
-    `smoothing` e moves the share e of a label evenly to all classes, as in torch's CrossEntropyLoss.
+    `smoothing` e moves the share e of a label evenly to all classes, as in torch's
+    CrossEntropyLoss.
     """
 
     smoothing: float = 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-        losses = cross_entropy(logits, labels.to(logits.dtype), reduction="none", label_smoothing=self.smoothing)
+        losses = cross_entropy(
+            logits, labels.to(logits.dtype), reduction="none", label_smoothing=self.smoothing
+        )
         weights = known.to(logits.dtype).amin(1)
         return torch.where(weights > 0, losses * weights, 0.0).sum()
 
@@ -91,15 +95,19 @@ def bce_terms(logits: Tensor) -> tuple[Tensor, Tensor]:
 def focal_terms(logits: Tensor, alpha: float, gamma: float) -> tuple[Tensor, Tensor]:
     """Focal loss (Lin et al. 2017, eq. 5): -a (1-p)^g log p and -(1-a) p^g log(1-p).
 
-    Powers are taken of logarithms: exact for extreme logits, with a finite gradient for every gamma >= 0.
+    Powers are taken of logarithms: exact for extreme logits, with a finite gradient for every gamma
+    >= 0.
     """
     if_there = alpha * torch.exp(gamma * logsigmoid(-logits)) * softplus(-logits)
     if_not = (1 - alpha) * torch.exp(gamma * logsigmoid(logits)) * softplus(logits)
     return if_there, if_not
 
 
-def asymmetric_terms(logits: Tensor, gamma_neg: float, gamma_pos: float, clip: float) -> tuple[Tensor, Tensor]:
-    """Asymmetric loss (Ridnik et al. 2021, eq. 4 to 7): -(1-p)^g+ log p and -q^g- log(1-q), q = max(p - clip, 0).
+def asymmetric_terms(
+    logits: Tensor, gamma_neg: float, gamma_pos: float, clip: float
+) -> tuple[Tensor, Tensor]:
+    """Asymmetric loss (Ridnik et al. 2021, eq. 4 to 7): -(1-p)^g+ log p and -q^g- log(1-q), q =
+    max(p - clip, 0).
 
     The gradient goes through the focusing factors too, as in the paper's analysis of it.
     """
@@ -108,7 +116,8 @@ def asymmetric_terms(logits: Tensor, gamma_neg: float, gamma_pos: float, clip: f
         return if_there, torch.exp(gamma_neg * logsigmoid(logits)) * softplus(logits)
     shifted = torch.sigmoid(logits) - clip
     counts = shifted > 0
-    safe = torch.where(counts, shifted, 0.5)  # what does not count must not make the gradient NaN either
+    # what does not count must not make the gradient NaN either
+    safe = torch.where(counts, shifted, 0.5)
     left = torch.where(counts, torch.sigmoid(-logits) + clip, 0.5)  # 1 - q, exact where p is near 1
     return if_there, torch.where(counts, -(safe**gamma_neg) * torch.log(left), 0.0)
 
@@ -122,16 +131,23 @@ def positive_weights(statistics: dict[str, Any], num_samples: int, highest: floa
 
 
 def build_loss(config: TrainConfig, index: DatasetIndex, device: torch.device) -> Loss:
-    """Make the loss of a run on the training split `index`. Raises DataError where it does not fit the task."""
+    """Make the loss of a run on the training split `index`. Raises DataError where it does not fit
+    the task.
+    """
     name = config.loss
     if name == "auto":
         name = "cross_entropy" if index.task == "multiclass" else "bce"
     if (name == "cross_entropy") != (index.task == "multiclass"):
         fit = "cross_entropy" if index.task == "multiclass" else "bce, focal or asl"
-        raise DataError(f"loss is {name}, but the task of {index.root} is {index.task}: choose {fit}")
+        raise DataError(
+            f"loss is {name}, but the task of {index.root} is {index.task}: choose {fit}"
+        )
     if name == "cross_entropy":
         if config.pos_weight:
-            raise DataError(f"pos_weight is {config.pos_weight:g}, which cross_entropy does not know: leave it out")
+            raise DataError(
+                f"pos_weight is {config.pos_weight:g}, which cross_entropy does not know: leave it "
+                f"out"
+            )
         return CrossEntropyLoss(config.label_smoothing)
     terms: dict[str, Terms] = {
         "bce": bce_terms,
@@ -145,5 +161,7 @@ def build_loss(config: TrainConfig, index: DatasetIndex, device: torch.device) -
     }
     weights = None
     if config.pos_weight:
-        weights = positive_weights(index.statistics, index.num_samples, config.pos_weight).to(device)
+        weights = positive_weights(index.statistics, index.num_samples, config.pos_weight).to(
+            device
+        )
     return BinaryLoss(terms[name], weights, config.label_smoothing)

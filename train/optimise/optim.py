@@ -1,4 +1,6 @@
-"""Optimiser and learning rate. The schedule is a pure function of the step, so it has no state to save."""
+"""Optimiser and learning rate. The schedule is a pure function of the step, so it has no state to
+save.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +13,12 @@ from torch import nn
 from train.config import TrainConfig
 
 
-def build_optimizer(model: nn.Module, head: Sequence[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    """Make timm's optimiser; the classifier's parameters get `head_lr_factor` times the learning rate."""
+def build_optimizer(
+    model: nn.Module, head: Sequence[nn.Parameter], config: TrainConfig
+) -> torch.optim.Optimizer:
+    """Make timm's optimiser; the classifier's parameters get `head_lr_factor` times the learning
+    rate.
+    """
     head_ids = {id(parameter) for parameter in head}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
@@ -29,16 +35,23 @@ def build_optimizer(model: nn.Module, head: Sequence[nn.Parameter], config: Trai
         for (in_head, decays), parameters in groups.items()
     ]
     if config.optimizer == "adamw":
-        return timm.optim.create_optimizer_v2(described, opt="adamw", lr=config.lr, weight_decay=config.weight_decay)
+        return timm.optim.create_optimizer_v2(
+            described, opt="adamw", lr=config.lr, weight_decay=config.weight_decay
+        )
     return timm.optim.create_optimizer_v2(
-        described, opt="momentum", lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum
+        described,
+        opt="momentum",
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
     )
 
 
 def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     """Tell the learning rate of a step (counted over the whole run) as a factor of its highest.
 
-    Linear warm-up, then constant, steps, or half a cosine down to 0 at the last step (Loshchilov, Hutter 2017).
+    Linear warm-up, then constant, steps, or half a cosine down to 0 at the last step (Loshchilov,
+    Hutter 2017).
     """
     warmup_steps = round(config.warmup_epochs * steps_per_epoch)
     if step < warmup_steps:

@@ -28,7 +28,8 @@ class Exchange(Protocol):
 
 
 class Step:
-    """Take optimiser steps. A batch's loss is the same on any number of ranks and with any `accumulate`.
+    """Take optimiser steps. A batch's loss is the same on any number of ranks and with any
+    `accumulate`.
 
     Batch norm is the exception: it normalises what passes through the network at once.
     """
@@ -50,13 +51,21 @@ class Step:
         self._ranks = ranks
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Tensor:
-        """Take step `step` of an epoch; return this rank's sums of losses and right answers, float64 [2]."""
+        """Take step `step` of an epoch; return this rank's sums of losses and right answers,
+        float64 [2].
+        """
         self._optimizer.zero_grad()
-        # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global count.
-        scale = self._ranks.num_ranks / max(1, self._loss.count(batch.num_known, batch.labels.shape[1]))
+        # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global
+        # count.
+        scale = self._ranks.num_ranks / max(
+            1, self._loss.count(batch.num_known, batch.labels.shape[1])
+        )
         if self._mix is not None:
             batch = self._mix(batch, epoch, step)
-        chunks = (values.chunk(self._config.accumulate) for values in (batch.images, batch.labels, batch.known))
+        chunks = (
+            values.chunk(self._config.accumulate)
+            for values in (batch.images, batch.labels, batch.known)
+        )
         parts = list(zip(*chunks, strict=True))
         totals = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
         for number, (images, labels, known) in enumerate(parts, start=1):
@@ -80,15 +89,18 @@ def _one_line_where_batch_norm_fails(num_images: int) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise DataError(
-            f"batch norm cannot normalise {num_images} image by itself: give a greater --global-batch-size or "
+            f"batch norm cannot normalise {num_images} image by itself: give a greater "
+            f"--global-batch-size or "
             "--size, a smaller --accumulate, or a model without batch norm"
         ) from error
 
 
 def right_answers(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """Count the samples, known in all classes, whose highest logit is at their label; [B, K] each -> float32 [].
+    """Count the samples, known in all classes, whose highest logit is at their label; [B, K] each
+    -> float32 [].
 
-    Of a mixed image the label of the greater share counts. Means something where a sample has one label.
+    Of a mixed image the label of the greater share counts. Means something where a sample has one
+    label.
     """
     right = logits.argmax(1) == labels.argmax(1)
     return (right & (known > 0).all(1)).sum().float()

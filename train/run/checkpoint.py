@@ -40,8 +40,9 @@ ANOTHER = "take another checkpoint of the run, or train again with another --out
 class Meta:
     """What rebuilds the model and names its outputs. `mean` and `std` are in units of 1/255.
 
-    `bands` are of a multispectral set: how its packer scaled each band of a TIFF, in the words of its index.json.
-    `data` says by split what the run was trained on (shards.identity); empty in checkpoints of earlier releases.
+    `bands` are of a multispectral set: how its packer scaled each band of a TIFF, in the words of
+    its index.json. `data` says by split what the run was trained on (shards.identity); empty in
+    checkpoints of earlier releases.
     """
 
     class_names: tuple[str, ...]
@@ -77,7 +78,9 @@ class Checkpoint:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise DataError(f"{path}: cannot be read safely ({one_line(error)}); {ANOTHER}") from error
+            raise DataError(
+                f"{path}: cannot be read safely ({one_line(error)}); {ANOTHER}"
+            ) from error
 
 
 def save(
@@ -90,7 +93,8 @@ def save(
 ) -> None:
     """Write a checkpoint under a new name, sync it, then put it in the place of the one at `path`.
 
-    Raises DataError where that is not possible, such as on a full disk; the one at `path` is then as it was.
+    Raises DataError where that is not possible, such as on a full disk; the one at `path` is then
+    as it was.
     """
     described = {"version": VERSION, **asdict(meta)}
     with _written_anew(path) as new:
@@ -99,23 +103,31 @@ def save(
             _write_tensors(new / "ema.safetensors", averaged)
         _write_trainer(new / "trainer.pt", trainer)
         for file in new.glob("*.safetensors"):
-            shutil.copymode(new / "trainer.pt", file)  # safetensors makes files that only their owner can read
+            # safetensors makes files that only their owner can read
+            shutil.copymode(new / "trainer.pt", file)
         (new / "config.yaml").write_text(config.to_yaml())
-        (new / "checkpoint.json").write_text(json.dumps(described, indent=1, allow_nan=False) + "\n")
+        (new / "checkpoint.json").write_text(
+            json.dumps(described, indent=1, allow_nan=False) + "\n"
+        )
 
 
 def copy(source: Path, path: Path) -> None:
-    """Make `path` the same checkpoint as `source`, at no cost of space where the disk knows hard links."""
+    """Make `path` the same checkpoint as `source`, at no cost of space where the disk knows hard
+    links.
+    """
     with _written_anew(path) as new:
         for file in source.iterdir():
             try:
-                os.link(file, new / file.name)  # safe: no file of a checkpoint is ever changed in place
+                # safe: no file of a checkpoint is ever changed in place
+                os.link(file, new / file.name)
             except OSError:
                 shutil.copy2(file, new / file.name)
 
 
 def read(path: Path) -> Checkpoint:
-    """Open a checkpoint. Raises DataError where there is none, or one that this release does not read."""
+    """Open a checkpoint. Raises DataError where there is none, or one that this release does not
+    read.
+    """
     path = _whole(path)
     described_path = path / "checkpoint.json"
     if not described_path.is_file():
@@ -125,7 +137,10 @@ def read(path: Path) -> Checkpoint:
         described = json.loads(described_path.read_bytes())
         version = described.pop("version")
         if version not in (1, VERSION):
-            raise DataError(f"{described_path}: a checkpoint of another version; this release reads 1 and {VERSION}")
+            raise DataError(
+                f"{described_path}: a checkpoint of another version; this release reads 1 and "
+                f"{VERSION}"
+            )
         described["progress"] = _progress(described["progress"], version)
         for name in ("class_names", "mean", "std", "bands"):
             described[name] = tuple(described.get(name, ()) if name == "bands" else described[name])
@@ -133,48 +148,71 @@ def read(path: Path) -> Checkpoint:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{described_path}: not a checkpoint's description ({one_line(error)}); {ANOTHER}") from error
+        raise DataError(
+            f"{described_path}: not a checkpoint's description ({one_line(error)}); {ANOTHER}"
+        ) from error
     return Checkpoint(path, TrainConfig.from_yaml(path / "config.yaml"), meta)
 
 
 def check_continues(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
-    """Raise DataError where `given` would make another run of the one whose configuration is at `path`."""
+    """Raise DataError where `given` would make another run of the one whose configuration is at
+    `path`.
+    """
     if differences := saved.differences(given):
-        told = ", ".join(f"{name} {before!r}, now {now!r}" for name, (before, now) in differences.items())
-        raise DataError(f"{path}: was trained with {told}: resume with the same options, or give another --out")
+        told = ", ".join(
+            f"{name} {before!r}, now {now!r}" for name, (before, now) in differences.items()
+        )
+        raise DataError(
+            f"{path}: was trained with {told}: resume with the same options, or give another --out"
+        )
 
 
 def check_fits(last: Checkpoint, index: DatasetIndex, num_channels: int) -> None:
-    """Raise DataError where a checkpoint belongs to a dataset of other classes or other bands than this one."""
+    """Raise DataError where a checkpoint belongs to a dataset of other classes or other bands than
+    this one.
+    """
     remedy = "give the --data of that run, or another --out"
     if last.meta.class_names != index.class_names:
-        raise DataError(f"{last.path}: was trained on other classes than {index.root} has; {remedy}")
+        raise DataError(
+            f"{last.path}: was trained on other classes than {index.root} has; {remedy}"
+        )
     if len(last.meta.mean) != num_channels:
         raise DataError(
-            f"{last.path}: was trained on {len(last.meta.mean)} channels, the images of {index.root} have "
+            f"{last.path}: was trained on {len(last.meta.mean)} channels, the images of "
+            f"{index.root} have "
             f"{num_channels}; {remedy}"
         )
 
 
 def check_same_data(last: Checkpoint, now: dict[str, Identity], root: str) -> list[str]:
-    """Compare the data of a run with those it is to go on with, by split; return what is to be said about them.
+    """Compare the data of a run with those it is to go on with, by split; return what is to be said
+    about them.
 
     Raises DataError where they are other data: the rest of the run would be that of another one.
     """
     if not last.meta.data:
-        return [f"{last.path} is of a release that did not keep what it was trained on: {root} is not compared with it"]
+        return [
+            f"{last.path} is of a release that did not keep what it was trained on: {root} is not "
+            f"compared with it"
+        ]
     found = []
     said = []
     try:
         for split, before in last.meta.data.items():
             found += [f"{what} of {split}" for what in changes(before, now[split])]
             if before["shards"] != now[split]["shards"]:
-                said.append(f"{root}/{split}: its shards are not those of the run's start; labels and images agree")
+                said.append(
+                    f"{root}/{split}: its shards are not those of the run's start; labels and "
+                    f"images agree"
+                )
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{last.path}: its description of the data cannot be read ({error!r}); {ANOTHER}") from error
+        raise DataError(
+            f"{last.path}: its description of the data cannot be read ({error!r}); {ANOTHER}"
+        ) from error
     if found:
         raise DataError(
-            f"{last.path}: {root} is not what it was trained on; other: {', '.join(found)}. Give the --data of that "
+            f"{last.path}: {root} is not what it was trained on; other: {', '.join(found)}. Give "
+            f"the --data of that "
             f"run, or start another with --weights {last.path}/model.safetensors and another --out"
         )
     return said
@@ -189,7 +227,9 @@ def _progress(described: dict[str, Any], version: int) -> Progress:
     if version == 1:
         value = described.pop("best_mAP")
         epoch = described.pop("best_epoch")
-        described["best"] = None if epoch is None else {"metric": "val_mAP", "value": value, "epoch": epoch}
+        described["best"] = (
+            None if epoch is None else {"metric": "val_mAP", "value": value, "epoch": epoch}
+        )
     best = described.pop("best")
     return Progress(**described, best=None if best is None else Best(**best))
 
@@ -202,7 +242,9 @@ def _whole(path: Path) -> Path:
 
 @contextmanager
 def _written_anew(path: Path) -> Iterator[Path]:
-    """Give an empty folder; what is written into it takes the place of `path`, or is removed where writing fails."""
+    """Give an empty folder; what is written into it takes the place of `path`, or is removed where
+    writing fails.
+    """
     new = path.with_name(path.name + _NEW)
     shutil.rmtree(new, ignore_errors=True)
     try:
@@ -211,8 +253,14 @@ def _written_anew(path: Path) -> Iterator[Path]:
         _put(new, path)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(new, ignore_errors=True)
-        kept = f"the one before it is whole in {_whole(path)}" if exists(path) else "there is none before it"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        kept = (
+            f"the one before it is whole in {_whole(path)}"
+            if exists(path)
+            else "there is none before it"
+        )
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        )
         raise DataError(
             f"{path}: this checkpoint could not be written ({reason}), {kept}; "
             "make room, then run the same command with --resume"
@@ -225,7 +273,8 @@ def _put(new: Path, path: Path) -> None:
             os.fsync(handle.fileno())
     sync_folder(new)
     old = path.with_name(path.name + _OLD)
-    if path.exists():  # otherwise an `old` from an interrupted exchange is the only whole one: keep it until the end
+    # otherwise an `old` from an interrupted exchange is the only whole one: keep it until the end
+    if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(path, old)
     os.rename(new, path)
@@ -248,9 +297,13 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 def _write_trainer(path: Path, trainer: dict[str, Any]) -> None:
     try:
         torch.save(trainer, path)
-    except RuntimeError as error:  # torch.save does not say that the disk is full, only that it lost count
+    except (
+        RuntimeError
+    ) as error:  # torch.save does not say that the disk is full, only that it lost count
         if "inline_container" in str(error) or "iostream" in str(error):
-            raise OSError(errno.EIO, f"{path.name}: torch could not write it, as on a full disk", str(path)) from error
+            raise OSError(
+                errno.EIO, f"{path.name}: torch could not write it, as on a full disk", str(path)
+            ) from error
         raise
 
 

@@ -1,4 +1,6 @@
-"""The batches of one pass over a split, as the loop meets them: on the device, timed, agreed on, counted on a bar."""
+"""The batches of one pass over a split, as the loop meets them: on the device, timed, agreed on,
+counted on a bar.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +21,13 @@ BAR_STEPS = 10  # the loss on the bar waits for the device: not at every step
 
 
 class Feed(Iterator[Batch]):
-    """Owns a batch from the loader to the loop: `with Feed(...) as batches: for batch in batches: ...`.
+    """Owns a batch from the loader to the loop: `with Feed(...) as batches: for batch in batches:
+    ...`.
 
-    A batch is copied to the device while the one before it is used, its skipped samples are agreed on by all ranks,
-    and the time until it is there is measured. Nothing here keeps a batch that was handed out, so its buffer is free
-    for the loader as soon as the loop takes the next one. Leaving the context ends the loader's threads.
+    A batch is copied to the device while the one before it is used, its skipped samples are agreed
+    on by all ranks, and the time until it is there is measured. Nothing here keeps a batch that was
+    handed out, so its buffer is free for the loader as soon as the loop takes the next one. Leaving
+    the context ends the loader's threads.
     """
 
     def __init__(
@@ -35,13 +39,22 @@ class Feed(Iterator[Batch]):
         first_step: int = 0,
         loss: Callable[[], float] | None = None,
     ) -> None:
-        """`title` is the bar's; `loss`, which may wait for the device, is shown there every BAR_STEPS steps."""
+        """`title` is the bar's; `loss`, which may wait for the device, is shown there every
+        BAR_STEPS steps.
+        """
         self._batches: Iterator[Batch] = OnDevice(loader, ranks.device)
         self._skips = SkipAgreement(loader, ranks, folder)
         self._loss = loss
         self._device = ranks.device
         quiet = None if ranks.is_first else True  # None: quiet where there is no terminal
-        self._bar = tqdm(total=len(loader), initial=first_step, desc=title, unit="step", leave=False, disable=quiet)
+        self._bar = tqdm(
+            total=len(loader),
+            initial=first_step,
+            desc=title,
+            unit="step",
+            leave=False,
+            disable=quiet,
+        )
         self._started = time.perf_counter()
         self._waited = 0.0
         self.num_steps = 0
@@ -56,7 +69,9 @@ class Feed(Iterator[Batch]):
         return batch
 
     def cost(self, num_images: int) -> dict[str, float]:
-        """Tell images/s over all ranks, ms per step, the share of waiting and peak memory in MB of this rank."""
+        """Tell images/s over all ranks, ms per step, the share of waiting and peak memory in MB of
+        this rank.
+        """
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         seconds = time.perf_counter() - self._started
@@ -71,7 +86,10 @@ class Feed(Iterator[Batch]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._batches = iter(())
         self._bar.close()

@@ -1,4 +1,6 @@
-"""The run folder: configuration, metrics, checkpoints. Nothing in it is ever overwritten by another run."""
+"""The run folder: configuration, metrics, checkpoints. Nothing in it is ever overwritten by another
+run.
+"""
 
 import itertools
 import json
@@ -30,21 +32,28 @@ class RunFolder:
         self._lock: IO[str] | None = None
 
     def begin(self, config_yaml: str, resume: bool = False) -> Path | None:
-        """Make an empty folder; one that is there already is moved aside, and its new path returned.
+        """Make an empty folder; one that is there already is moved aside, and its new path
+        returned.
 
-        With `resume` one of the same configuration is begun again where it is: it never came to a checkpoint.
+        With `resume` one of the same configuration is begun again where it is: it never came to a
+        checkpoint.
         """
         aside = None
         if resume and self._config() == config_yaml.encode():
             self.lock()
             (self.path / METRICS_NAME).unlink(missing_ok=True)
             return None
-        beginnings = {LOCK_NAME, CONFIG_NAME + ".tmp"}  # all that a start killed at once leaves behind
-        if self.path.exists() and any(child.name not in beginnings for child in self.path.iterdir()):
+        # all that a start killed at once leaves behind
+        beginnings = {LOCK_NAME, CONFIG_NAME + ".tmp"}
+        if self.path.exists() and any(
+            child.name not in beginnings for child in self.path.iterdir()
+        ):
             if not (self.path / CONFIG_NAME).exists():
                 raise DataError(f"{self.path}: holds files that are no run; choose another --out")
             self.lock()
-            numbered = (self.path.with_name(f"{self.path.name}.{number}") for number in itertools.count(1))
+            numbered = (
+                self.path.with_name(f"{self.path.name}.{number}") for number in itertools.count(1)
+            )
             aside = next(path for path in numbered if not path.exists())
             os.rename(self.path, aside)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -58,7 +67,9 @@ class RunFolder:
         return path.read_bytes() if path.is_file() else None
 
     def lock(self) -> None:
-        """Hold the folder until `unlock` or the end of this process. Raises DataError where another holds it."""
+        """Hold the folder until `unlock` or the end of this process. Raises DataError where another
+        holds it.
+        """
         if fcntl is None:
             return
         self._lock = open(self.path / LOCK_NAME, "w")  # noqa: SIM115 (held until `unlock`)
@@ -70,7 +81,9 @@ class RunFolder:
             ) from error
 
     def unlock(self) -> None:
-        """Let the folder go, for a later run of this process: the garbage collector may take its time."""
+        """Let the folder go, for a later run of this process: the garbage collector may take its
+        time.
+        """
         if self._lock is not None:
             self._lock.close()
 
@@ -90,7 +103,9 @@ class RunFolder:
     def forget_metrics_after(self, epoch: int) -> None:
         """Drop the lines of epochs that are about to be run again (lines count epochs from 1)."""
         lines = [line for line in read_metrics(self.path) if line["epoch"] <= epoch]
-        write_atomically(self.path / METRICS_NAME, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        write_atomically(
+            self.path / METRICS_NAME, "".join(json.dumps(line) + "\n" for line in lines).encode()
+        )
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -99,7 +114,9 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON lines, none where it is not there; a line cut short by a crash is left out."""
+    """Read a file of JSON lines, none where it is not there; a line cut short by a crash is left
+    out.
+    """
     lines = []
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for line in text.splitlines():

@@ -1,8 +1,9 @@
-"""Ranks and what starts them: as many as were asked for, and none that outlives its launcher or waits for a dead one.
+"""Ranks and what starts them: as many as were asked for, and none that outlives its launcher or
+waits for a dead one.
 
-accelerate (1.15) starts one process for `accelerate launch --cpu --num_processes N`, with MASTER_ADDR set and nothing
-else: every rank would be rank 0 of 1. So the command that finds itself in that place hands over to torchrun, with the
-number that the launcher was given.
+accelerate (1.15) starts one process for `accelerate launch --cpu --num_processes N`, with
+MASTER_ADDR set and nothing else: every rank would be rank 0 of 1. So the command that finds itself
+in that place hands over to torchrun, with the number that the launcher was given.
 """
 
 import ctypes
@@ -23,7 +24,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def spread(module: str) -> None:
-    """Replace this process by N ranks of `python -m module`, or of tarmac's, where accelerate should have.
+    """Replace this process by N ranks of `python -m module`, or of tarmac's, where accelerate
+    should have.
 
     Here and in every rank, the launcher's end, in whatever way, becomes a SIGTERM.
     """
@@ -51,7 +53,15 @@ def spread(module: str) -> None:
     meeting = ["--standalone"] if _in_use(port) else ["--master_port", port]
     ranks = ["--nproc_per_node", str(num_processes), *meeting]
     named = started_by_tarmac() or module
-    arguments = [sys.executable, "-m", "torch.distributed.run", *ranks, "-m", *named.split(), *sys.argv[1:]]
+    arguments = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *ranks,
+        "-m",
+        *named.split(),
+        *sys.argv[1:],
+    ]
     os.execv(sys.executable, arguments)
 
 
@@ -72,14 +82,19 @@ def asked_for(command: Sequence[str], flag: str = "__num_processes") -> int | No
 
 
 def _end_with_launcher() -> None:
-    """Ask for SIGTERM when the launcher that started this process is gone: Linux alone can; nobody else is followed."""
+    """Ask for SIGTERM when the launcher that started this process is gone: Linux alone can; nobody
+    else is followed.
+    """
     is_rank = "TORCHELASTIC_RUN_ID" in os.environ
     if sys.platform != "linux" or not (is_rank or "ACCELERATE_MIXED_PRECISION" in os.environ):
         return
     parent = os.getppid()
     with suppress(psutil.Error):
-        if not is_rank and not any("accelerate" in word for word in psutil.Process(parent).cmdline()):
-            return  # these variables were set by hand: the parent is a shell, which may end before its job
+        if not is_rank and not any(
+            "accelerate" in word for word in psutil.Process(parent).cmdline()
+        ):
+            # these variables were set by hand: the parent is a shell, which may end before its job
+            return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # outlives execv
     if is_rank and not _is_python(os.getppid()):
         raise DataError("the launcher of this rank has ended")
@@ -93,7 +108,9 @@ def _is_python(process: int) -> bool:
 
 @contextmanager
 def one_line_where_a_rank_is_lost(remedy: str) -> Iterator[None]:
-    """Turn the errors of a collective whose other side is gone into one line that ends with `remedy`."""
+    """Turn the errors of a collective whose other side is gone into one line that ends with
+    `remedy`.
+    """
     from torch.distributed import DistError
 
     try:
@@ -101,7 +118,9 @@ def one_line_where_a_rank_is_lost(remedy: str) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, DistError) or "gloo/transport" in str(error):
             reason = re.sub(r"\[/\S+\] ", "", one_line(error)).partition(". ")[0]
-            raise DataError(f"another rank has ended or does not answer ({reason}); {remedy}") from error
+            raise DataError(
+                f"another rank has ended or does not answer ({reason}); {remedy}"
+            ) from error
         raise
 
 
@@ -113,7 +132,9 @@ def one_line_where_memory_ends(remedy: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        if isinstance(
+            error, torch.OutOfMemoryError | MemoryError
+        ) or "can't allocate memory" in str(error):
             told = re.sub(r"^\[enforce fail .*?\. ", "", one_line(error)).partition(". ")[0]
             raise DataError(f"out of memory ({told}); {remedy}") from error
         raise
@@ -125,6 +146,7 @@ def check_world(num_processes: int) -> None:
     launched = int(next((os.environ[name] for name in sizes if name in os.environ), "1"))
     if launched != num_processes:
         raise DataError(
-            f"{launched} processes were launched, but each sees {num_processes}: on a CPU set ACCELERATE_USE_CPU=true, "
+            f"{launched} processes were launched, but each sees {num_processes}: on a CPU set "
+            f"ACCELERATE_USE_CPU=true, "
             "on GPUs launch no more processes than there are GPUs"
         )

@@ -1,4 +1,6 @@
-"""What an epoch comes to and what it costs: sums of losses, peak memory, and its line on the terminal."""
+"""What an epoch comes to and what it costs: sums of losses, peak memory, and its line on the
+terminal.
+"""
 
 import math
 import sys
@@ -28,32 +30,41 @@ class RunningSums:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Tell the peak memory: of the device's allocator on CUDA, resident memory of the process otherwise."""
+    """Tell the peak memory: of the device's allocator on CUDA, resident memory of the process
+    otherwise.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset / 1e6
     import resource  # not on Windows
 
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    # ru_maxrss is in bytes on macOS, in KiB on Linux
+    unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def forget_peak_memory(device: torch.device) -> None:
-    """Measure the peak again from here; that of a process, where there is no CUDA, is of its whole life."""
+    """Measure the peak again from here; that of a process, where there is no CUDA, is of its whole
+    life.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def epoch_line(metrics: dict[str, Any], metric: str, epochs: int, is_best: bool) -> str:
-    """Say on one line what an epoch brought and cost; a star marks the best value so far of what is judged by."""
+    """Say on one line what an epoch brought and cost; a star marks the best value so far of what is
+    judged by.
+    """
     value = math.nan if metrics[metric] is None else metrics[metric]
     by_loss = metrics["best_by"] != metric
     star = "*" if is_best else " "
     loss_star, star = (star, "") if by_loss else ("", star)
     return (
         f"epoch {metrics['epoch']:>{len(str(epochs))}}/{epochs}  loss {metrics['train_loss']:.4f}  "
-        f"val loss {metrics['val_loss']:.4f}{loss_star}  {metric.removeprefix('val_')} {value:.4f}{star}  "
-        f"lr {metrics['lr']:.2g}  {metrics['images_per_second']:.0f} images/s  step {metrics['step_ms']:.0f} ms  "
+        f"val loss {metrics['val_loss']:.4f}{loss_star}  {metric.removeprefix('val_')} "
+        f"{value:.4f}{star}  "
+        f"lr {metrics['lr']:.2g}  {metrics['images_per_second']:.0f} images/s  step "
+        f"{metrics['step_ms']:.0f} ms  "
         f"data wait {metrics['data_wait']:.1%}  memory {metrics['peak_memory_mb']:.0f} MB"
     )

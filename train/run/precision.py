@@ -98,8 +98,8 @@ def bf16_instructions() -> str:
 def bf16_slowdown() -> float:
     """Measure how many times as long as in fp32 a small convolution takes in bf16, with gradients.
 
-    The best of three tries each, in turn: another process's work makes both slower. It takes 0.05 to
-    0.5 s.
+    The best of three tries each, in turn: another process's work makes both slower. It takes 0.05
+    to 0.5 s.
     """
     seconds = [math.inf, math.inf]
     kinds = [_convolution(torch.float32), _convolution(torch.bfloat16)]
@@ -141,5 +141,6 @@ def _flags() -> set[str]:
         if name.strip() in ("flags", "Features"):  # x86, Arm
             flags |= set(values.split())
             break
-    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # newer releases of torch
+    # newer releases of torch
+    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return flags | {name for name, value in told.items() if value is True}

@@ -24,7 +24,8 @@ LOSS = "val_loss"  # what judges an epoch whose validation has no value of the t
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far, counted from 1 like the lines of metrics.jsonl, and its value of the metric that chose it.
+    """The best epoch so far, counted from 1 like the lines of metrics.jsonl, and its value of the
+    metric that chose it.
 
     `value` is None in checkpoints of earlier releases, where no epoch had one.
     """
@@ -39,14 +40,18 @@ class Best:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """Sort the best first. Values of two metrics never meet: any of the task's metric is before any loss."""
+        """Sort the best first. Values of two metrics never meet: any of the task's metric is before
+        any loss.
+        """
         if self.value is None:
             return 2, 0.0
         return (1, self.value) if self.metric == LOSS else (0, -self.value)
 
 
 def judged(metrics: Mapping[str, Any], metric: str) -> Best:
-    """Judge an epoch by the task's metric; by its loss where that is not defined, as without a positive in val."""
+    """Judge an epoch by the task's metric; by its loss where that is not defined, as without a
+    positive in val.
+    """
     by = metric if metrics[metric] is not None else LOSS
     return Best(by, metrics[by], metrics["epoch"])
 
@@ -65,7 +70,8 @@ def metric_name(metric: str) -> str:
 class Progress:
     """The position of a run: `epoch` epochs and `step` batches of the next one are done.
 
-    The sums belong to the unfinished epoch: of losses, of what they are divided by, of right answers.
+    The sums belong to the unfinished epoch: of losses, of what they are divided by, of right
+    answers.
     """
 
     epoch: int = 0
@@ -76,7 +82,9 @@ class Progress:
     best: Best | None = None
 
     def advanced(self, step: int, sums: tuple[float, float], count: float) -> "Progress":
-        """Advance the position by one `step`: add sums of losses and right answers, and what they are divided by."""
+        """Advance the position by one `step`: add sums of losses and right answers, and what they
+        are divided by.
+        """
         return dataclasses.replace(
             self,
             step=step,
@@ -86,7 +94,9 @@ class Progress:
         )
 
     def means(self, task: Task) -> dict[str, float]:
-        """Return the epoch's `train_loss` and, with one label a sample, `train_accuracy`. Raises Diverged."""
+        """Return the epoch's `train_loss` and, with one label a sample, `train_accuracy`. Raises
+        Diverged.
+        """
         count = max(1, self.loss_count)
         check_finite(self.epoch + 1, "loss", self.loss_sum / count)
         accuracy = {"train_accuracy": self.num_right / count} if task == "multiclass" else {}

@@ -1,4 +1,6 @@
-"""The processes that train or evaluate together: what they do as one, by accelerate. No other module knows it."""
+"""The processes that train or evaluate together: what they do as one, by accelerate. No other
+module knows it.
+"""
 
 import dataclasses
 import gc
@@ -26,22 +28,26 @@ from train.run.launch import check_world
 from train.run.precision import check_precision, choose_precision
 from train.run.variables import check_variables
 
-STOP_CHECK_STEPS_ON_CUDA = 10  # agreeing on a stop is a reduction, which costs a synchronisation there
+# agreeing on a stop is a reduction, which costs a synchronisation there
+STOP_CHECK_STEPS_ON_CUDA = 10
 T = TypeVar("T")
 
 
 class Ranks:
     """This process among those of a job, each with its device.
 
-    Methods that exchange something (`sum`, `gather`, `gather_list`, `copy_first`, `stop_agreed`, `wait`) must be
-    called by every rank in the same order, or the ranks wait for each other for good. On one rank they cost nothing.
+    Methods that exchange something (`sum`, `gather`, `gather_list`, `copy_first`, `stop_agreed`,
+    `wait`) must be called by every rank in the same order, or the ranks wait for each other for
+    good. On one rank they cost nothing.
     """
 
-    def __init__(self, precision: str, remedy: str, accumulate: int | None = None, log_into: str = "") -> None:
+    def __init__(
+        self, precision: str, remedy: str, accumulate: int | None = None, log_into: str = ""
+    ) -> None:
         """Join the other ranks, to compute in `precision`; `log_into` is a folder for TensorBoard.
 
-        `accumulate` is None where nothing is trained. Raises DataError, which ends with `remedy`, where the precision
-        does not work here, or one that says what else the launcher asks for.
+        `accumulate` is None where nothing is trained. Raises DataError, which ends with `remedy`,
+        where the precision does not work here, or one that says what else the launcher asks for.
         """
         check_variables(precision, accumulate)
         self._accelerator = _open(precision, remedy, log_into)
@@ -52,7 +58,9 @@ class Ranks:
         check_precision(precision, self.device, remedy)
         check_world(self._accelerator.num_processes)
         num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # set by torchrun and accelerate
-        self.world = World(self._accelerator.process_index, self._accelerator.num_processes, num_local)
+        self.world = World(
+            self._accelerator.process_index, self._accelerator.num_processes, num_local
+        )
 
     @property
     def num_ranks(self) -> int:
@@ -63,10 +71,15 @@ class Ranks:
         if self.is_first:
             tqdm.write(line)
 
-    # -- training ------------------------------------------------------------------------------------------------
+    # -- training
+    # ----------------------------------------------------------------------------------------------
 
-    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Wrap a model and its optimiser: gradients are averaged over ranks, in the run's precision."""
+    def prepare(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Wrap a model and its optimiser: gradients are averaged over ranks, in the run's
+        precision.
+        """
         self._model, optimizer = self._accelerator.prepare(model, optimizer)
         return self._model, optimizer
 
@@ -97,7 +110,8 @@ class Ranks:
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(state)
 
-    # -- exchange ------------------------------------------------------------------------------------------------
+    # -- exchange
+    # ----------------------------------------------------------------------------------------------
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum a tensor over ranks."""
@@ -127,7 +141,8 @@ class Ranks:
         """Wait until all ranks are here."""
         self._accelerator.wait_for_everyone()
 
-    # -- TensorBoard, and the end --------------------------------------------------------------------------------
+    # -- TensorBoard, and the end
+    # --------------------------------------------------------------------------------
 
     def start_logs(self) -> None:
         """Open TensorBoard's files, if they were asked for."""
@@ -152,8 +167,9 @@ class Ranks:
 def leave_ranks() -> None:
     """Leave the other ranks; no run can follow in this process. A second call does nothing.
 
-    The parts of a run know each other in circles, and the process group with them: its threads would still be there
-    when the interpreter ends, and abort the process where one of them runs just then.
+    The parts of a run know each other in circles, and the process group with them: its threads
+    would still be there when the interpreter ends, and abort the process where one of them runs
+    just then.
     """
     gc.collect()
     PartialState().destroy_process_group()
@@ -163,11 +179,16 @@ def join_for_training(config: TrainConfig) -> Ranks:
     """Join the other ranks as a run's configuration says. Raises DataError."""
     resumed = "resume where there is one, or give another --out"
     remedy = resumed if config.resume else "try --precision auto"
-    return Ranks(config.precision, remedy, config.accumulate, config.out if config.tensorboard else "")
+    return Ranks(
+        config.precision, remedy, config.accumulate, config.out if config.tensorboard else ""
+    )
 
 
-def settle_precision(config: TrainConfig, kept: TrainConfig | None = None) -> tuple[TrainConfig, str]:
-    """Replace the precision auto by one, the same on all ranks; return why, empty where it was given.
+def settle_precision(
+    config: TrainConfig, kept: TrainConfig | None = None
+) -> tuple[TrainConfig, str]:
+    """Replace the precision auto by one, the same on all ranks; return why, empty where it was
+    given.
 
     What is resumed keeps that of its configuration, `kept`. Otherwise the first rank chooses: the
     machines of one job may differ.
@@ -181,7 +202,9 @@ def settle_precision(config: TrainConfig, kept: TrainConfig | None = None) -> tu
 
 
 def chosen_by_first(choose: Callable[[torch.device], T]) -> T:
-    """Let the first rank choose for all. Joins the ranks as `Ranks` does, but before its precision is known."""
+    """Let the first rank choose for all. Joins the ranks as `Ranks` does, but before its precision
+    is known.
+    """
     state = PartialState(cpu=_on_cpu() or parse_flag_from_env("ACCELERATE_USE_CPU"))
     (choice,) = broadcast_object_list([choose(state.device) if state.is_main_process else None])
     chosen: T = choice
@@ -199,7 +222,9 @@ def _open(precision: str, remedy: str, log_into: str) -> Accelerator:
             cpu=_on_cpu(),
         )
     except ValueError as error:
-        raise DataError(f"precision {precision!r} does not work here ({error}); {remedy}") from error
+        raise DataError(
+            f"precision {precision!r} does not work here ({error}); {remedy}"
+        ) from error
 
 
 def _on_cpu() -> bool:

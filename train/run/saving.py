@@ -20,7 +20,9 @@ from train.run.state import generator_states, joining_seed, restore_generators, 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a checkpoint holds of a run, beside its progress. `mean` and `std` are in units of 1/255."""
+    """What a checkpoint holds of a run, beside its progress. `mean` and `std` are in units of
+    1/255.
+    """
 
     network: nn.Module
     averaged: nn.Module | None
@@ -57,7 +59,9 @@ class Saving:
         return Progress()
 
     def save(self, progress: Progress, metrics: dict[str, Any]) -> None:
-        """Write `last`. Raises Diverged for a run whose numbers are none: the checkpoint before it stays."""
+        """Write `last`. Raises Diverged for a run whose numbers are none: the checkpoint before it
+        stays.
+        """
         parts = self._parts
         check_finite(progress.epoch + 1, "loss", progress.loss_sum)
         check_weights(progress.epoch + 1, parts.network.state_dict())
@@ -89,7 +93,8 @@ class Saving:
             mean=self._parts.mean,
             std=self._parts.std,
             progress=progress,
-            loader=self._parts.loader.state_dict() | {"epoch": progress.epoch, "step": progress.step},
+            loader=self._parts.loader.state_dict()
+            | {"epoch": progress.epoch, "step": progress.step},
             metrics=metrics,
             bands=tuple(self._index.settings.get("bands", ())),
             data=self._data,
@@ -115,9 +120,16 @@ class Saving:
         parts.loader.load_state_dict(last.meta.loader)
         if self._ranks.is_first:
             self._folder.forget_metrics_after(progress.epoch)
-            if progress.step == 0 and progress.best is not None and progress.best.epoch == progress.epoch:
-                checkpoint.copy(last.path, self._folder.best)  # the run may have ended between the two
-        self._ranks.say(f"resuming {self._folder.path} at epoch {progress.epoch + 1}, step {progress.step}")
+            if (
+                progress.step == 0
+                and progress.best is not None
+                and progress.best.epoch == progress.epoch
+            ):
+                # the run may have ended between the two
+                checkpoint.copy(last.path, self._folder.best)
+        self._ranks.say(
+            f"resuming {self._folder.path} at epoch {progress.epoch + 1}, step {progress.step}"
+        )
         return progress
 
     def _restore_generators(self, states: list[dict[str, Any]], progress: Progress) -> None:

@@ -1,4 +1,6 @@
-"""Training without the samples that cannot be read: all ranks agree on what counts, and the run folder lists them."""
+"""Training without the samples that cannot be read: all ranks agree on what counts, and the run
+folder lists them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +17,9 @@ from train.run.ranks import Ranks
 class SkipAgreement:
     """What all ranks skip in one pass over a split, recorded in the run folder.
 
-    What a rank has skipped only it knows: a sum over ranks, once a step, lets all of them know. Which samples these
-    are is exchanged only where there are any. Where a bad sample stops the run nothing is exchanged.
+    What a rank has skipped only it knows: a sum over ranks, once a step, lets all of them know.
+    Which samples these are is exchanged only where there are any. Where a bad sample stops the run
+    nothing is exchanged.
     """
 
     def __init__(self, loader: Loader, ranks: Ranks, folder: RunFolder) -> None:
@@ -27,7 +30,9 @@ class SkipAgreement:
         self._num_skipped = 0
 
     def agreed(self, batch: Batch) -> Batch:
-        """Give a batch the `num_known` of all ranks. Raises SampleError past the bound, on all ranks at once."""
+        """Give a batch the `num_known` of all ranks. Raises SampleError past the bound, on all
+        ranks at once.
+        """
         if not self._may_skip or (self._ranks.num_ranks == 1 and not batch.skipped):
             return batch  # `num_known` is right
         own = [int(batch.known.sum()), len(batch.skipped)]
@@ -43,6 +48,11 @@ class SkipAgreement:
     def _record(self, skipped: Sequence[Skipped]) -> None:
         """Write each sample down once in the life of a run, and say so."""
         for each in skipped:
-            described = {"split": self._index.split, "shard": each.shard, "key": each.key, "reason": each.reason}
+            described = {
+                "split": self._index.split,
+                "shard": each.shard,
+                "key": each.key,
+                "reason": each.reason,
+            }
             if self._folder.note_bad_sample(described):
                 self._ranks.say(f"skipped {each.line()}")

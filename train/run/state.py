@@ -34,7 +34,9 @@ def seed_generators(seed: int) -> None:
 
 
 def joining_seed(seed: int, rank: int, epoch: int, step: int) -> int:
-    """Seed the generators of a rank that joins a run of fewer ranks there: of its own, not those of its first epoch."""
+    """Seed the generators of a rank that joins a run of fewer ranks there: of its own, not those of
+    its first epoch.
+    """
     return int(np.random.SeedSequence([seed, rank, epoch, step]).generate_state(1)[0])
 
 

@@ -8,14 +8,17 @@ from types import FrameType
 
 
 class Stop:
-    """Notes that somebody wants the run to end. The loop looks after each step; a second Ctrl-C ends at once."""
+    """Notes that somebody wants the run to end. The loop looks after each step; a second Ctrl-C
+    ends at once.
+    """
 
     def __init__(self) -> None:
         self.asked = False
         self._first = 0.0
 
     def ask(self, signal_number: int, frame: FrameType | None) -> None:
-        # A launcher may pass on the very Ctrl-C that the terminal has sent to all: only a later one is a second one.
+        # A launcher may pass on the very Ctrl-C that the terminal has sent to all: only a later one
+        # is a second one.
         if self.asked and signal_number == signal.SIGINT and time.monotonic() - self._first > 2:
             raise KeyboardInterrupt
         if not self.asked:

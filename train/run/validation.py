@@ -11,7 +11,8 @@ from eval.prediction.evaluate import Outputs
 from shards.index import DatasetIndex, Task
 from train.optimise.loss import Loss
 
-METRICS: dict[Task, str] = {"multilabel": "val_mAP", "multiclass": "val_accuracy"}  # what picks the best epoch
+# what picks the best epoch
+METRICS: dict[Task, str] = {"multilabel": "val_mAP", "multiclass": "val_accuracy"}
 
 
 def measure_validation(
@@ -19,8 +20,9 @@ def measure_validation(
 ) -> dict[str, float]:
     """Return `val_loss` and the metric of the task, NaN where there is nothing to measure.
 
-    `own` is what this rank predicted of the `num_samples`; each rank measures some classes on all of them. `reduce`
-    sums over ranks. The loss is that of the training without smoothing and mixing.
+    `own` is what this rank predicted of the `num_samples`; each rank measures some classes on all
+    of them. `reduce` sums over ranks. The loss is that of the training without smoothing and
+    mixing.
     """
     total = loss.plain()(own.logits, own.labels.float(), own.known).double()
     sums = [total, own.known.sum().double()]
@@ -30,8 +32,15 @@ def measure_validation(
         value = right / num if num else math.nan
     else:
         loss_sum, num_known = reduce(torch.stack(sums)).tolist()
-        value = float(sharded_average_precision(own.scores, own.labels, own.known, own.ids, num_samples).nanmean())
-    return {"val_loss": loss_sum / max(1, loss.count(num_known, own.labels.shape[1])), METRICS[own.task]: value}
+        value = float(
+            sharded_average_precision(
+                own.scores, own.labels, own.known, own.ids, num_samples
+            ).nanmean()
+        )
+    return {
+        "val_loss": loss_sum / max(1, loss.count(num_known, own.labels.shape[1])),
+        METRICS[own.task]: value,
+    }
 
 
 def has_metric(index: DatasetIndex) -> bool:

@@ -1,4 +1,6 @@
-"""What the runs of a sweep came to: read from their folders, compared, reported on the terminal and in sweep.json."""
+"""What the runs of a sweep came to: read from their folders, compared, reported on the terminal and
+in sweep.json.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +42,8 @@ def read_outcome(point: Point, diverged: bool, error: str = "") -> Outcome:
     run = Path(point.config.out)
     epochs = point.config.epochs
     told: Status | None = "diverged" if diverged else ("failed" if error else None)
-    if not checkpoint.exists(run / "last"):  # it ended before its first checkpoint, or has not begun
+    # it ended before its first checkpoint, or has not begun
+    if not checkpoint.exists(run / "last"):
         return Outcome(point.name, point.values, epochs, told or "not started", None, [], error)
     progress = checkpoint.read(run / "last").meta.progress
     history = [row for row in read_metrics(run) if row["epoch"] <= progress.epoch]
@@ -49,12 +52,16 @@ def read_outcome(point: Point, diverged: bool, error: str = "") -> Outcome:
 
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Put the run with the best epoch first; equal ones as they were given, those without a value last."""
+    """Put the run with the best epoch first; equal ones as they were given, those without a value
+    last.
+    """
     return sorted(outcomes, key=lambda outcome: outcome.best.rank if outcome.best else NO_EPOCH)
 
 
 def winner(outcomes: Sequence[Outcome]) -> Outcome | None:
-    """The run with the best epoch, as far as the runs have come; None where none has finished an epoch."""
+    """The run with the best epoch, as far as the runs have come; None where none has finished an
+    epoch.
+    """
     return next((outcome for outcome in ranked(outcomes) if outcome.best), None)
 
 
@@ -65,11 +72,15 @@ def metric_of(outcomes: Sequence[Outcome]) -> str:
 
 
 def sweep_results(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return what sweep.json says: nothing in it depends on how fast the runs were or how often they were stopped."""
+    """Return what sweep.json says: nothing in it depends on how fast the runs were or how often
+    they were stopped.
+    """
     best = winner(outcomes)
     return {
         "metric": metric_of(outcomes),
-        "best": None if best is None or best.best is None else {"run": best.name, "epoch": best.best.epoch},
+        "best": None
+        if best is None or best.best is None
+        else {"run": best.name, "epoch": best.best.epoch},
         "runs": [
             {
                 "name": outcome.name,
@@ -78,7 +89,10 @@ def sweep_results(outcomes: Sequence[Outcome]) -> dict[str, Any]:
                 **({"error": outcome.error} if outcome.error else {}),
                 "epochs_done": len(outcome.history),
                 "best_epoch": outcome.best.epoch if outcome.best else None,
-                **{key: outcome.best_row.get(key) for key in (metric_of(outcomes), "val_loss", "train_loss")},
+                **{
+                    key: outcome.best_row.get(key)
+                    for key in (metric_of(outcomes), "val_loss", "train_loss")
+                },
             }
             for outcome in outcomes
         ],
@@ -97,5 +111,7 @@ def sweep_table(outcomes: Sequence[Outcome]) -> str:
         epoch = f"{outcome.best.epoch}/{outcome.epochs}" if outcome.best else "-"
         losses = [number(outcome.best_row.get(key)) for key in ("val_loss", "train_loss")]
         note = "" if outcome.status == "finished" else f"  {outcome.status}"
-        lines.append(f"{outcome.name:<{width}}  {epoch:>10}  {value:>8}{star}  {losses[0]:>8}  {losses[1]:>10}{note}")
+        lines.append(
+            f"{outcome.name:<{width}}  {epoch:>10}  {value:>8}{star}  {losses[0]:>8}  {losses[1]:>10}{note}"
+        )
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""What a sweep trains: one run for each value of an option; of several options, one for each combination."""
+"""What a sweep trains: one run for each value of an option; of several options, one for each
+combination.
+"""
 
 import dataclasses
 import itertools
@@ -25,7 +27,8 @@ class Point:
 
 
 def points(config: TrainConfig) -> list[Point]:
-    """Lay out the runs of `config.sweep`, the last option varying fastest. Raises DataError for what cannot be swept.
+    """Lay out the runs of `config.sweep`, the last option varying fastest. Raises DataError for
+    what cannot be swept.
 
     Every configuration is made here, so a value out of range is refused before anything is trained.
     """
@@ -33,7 +36,9 @@ def points(config: TrainConfig) -> list[Point]:
     found = []
     for combination in itertools.product(*options.values()):
         values: dict[str, Any] = dict(zip(options, combination, strict=True))
-        name = "_".join(f"{option}={repr(value).removesuffix('.0')}" for option, value in values.items())
+        name = "_".join(
+            f"{option}={repr(value).removesuffix('.0')}" for option, value in values.items()
+        )
         out = str(folder(config.out) / name)
         try:
             of_point = dataclasses.replace(config, sweep="", out=out, **values)
@@ -54,12 +59,18 @@ def parse_sweep(text: str) -> dict[str, list[Number]]:
         if equals:
             name = before.strip().replace("-", "_")
             if name not in kinds:
-                raise DataError(f"sweep is {text}: {name!r} is no numeric option; those are {', '.join(kinds)}")
+                raise DataError(
+                    f"sweep is {text}: {name!r} is no numeric option; those are {', '.join(kinds)}"
+                )
             if name in options:
-                raise DataError(f"sweep is {text}: names {name} twice; give all its values after one {name}=")
+                raise DataError(
+                    f"sweep is {text}: names {name} twice; give all its values after one {name}="
+                )
             options[name] = []
         elif not name:
-            raise DataError(f"sweep is {text}: give an option and its values, such as lr=0.01,0.005,0.001")
+            raise DataError(
+                f"sweep is {text}: give an option and its values, such as lr=0.01,0.005,0.001"
+            )
         number = _number(text, name, value.strip(), kinds[name])
         if number in options[name]:
             raise DataError(f"sweep is {text}: {name} has the value {number} twice; give it once")
@@ -72,7 +83,8 @@ def _number(text: str, name: str, value: str, kind: type[Number]) -> Number:
         number = kind(value)
     except ValueError as error:
         raise DataError(
-            f"sweep is {text}: {name} takes {'whole numbers' if kind is int else 'numbers'}, not {value!r}; "
+            f"sweep is {text}: {name} takes {'whole numbers' if kind is int else 'numbers'}, not "
+            f"{value!r}; "
             f"give {name}=1,2 or the like"
         ) from error
     if not math.isfinite(number):
@@ -83,5 +95,7 @@ def _number(text: str, name: str, value: str, kind: type[Number]) -> Number:
 def _numeric_options() -> dict[str, type[Number]]:
     hints = typing.get_type_hints(TrainConfig)
     return {
-        field.name: hints[field.name] for field in dataclasses.fields(TrainConfig) if hints[field.name] in (int, float)
+        field.name: hints[field.name]
+        for field in dataclasses.fields(TrainConfig)
+        if hints[field.name] in (int, float)
     }

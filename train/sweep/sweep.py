@@ -1,10 +1,12 @@
-"""A sweep: one run after the other, each in its own folder under the sweep's, the best of them at its top.
+"""A sweep: one run after the other, each in its own folder under the sweep's, the best of them at
+its top.
 
 OUT/sweep.yaml       the sweep's configuration; `--config OUT/sweep.yaml` repeats it
 OUT/lr=0.01/         a run like any other, and so on for each value
 OUT/sweep.json       what the runs came to, after each of them
 OUT/sweep.html       the same with their curves
-OUT/best             the best epoch of the best run, with that run's config.yaml and metrics.jsonl beside it
+OUT/best             the best epoch of the best run, with that run's config.yaml and metrics.jsonl
+beside it
 """
 
 import dataclasses
@@ -34,9 +36,11 @@ PAGE = "sweep.html"
 
 
 def sweep(config: TrainConfig) -> bool:
-    """Train the runs of `config.sweep` and compare them; return False if asked to stop before the end.
+    """Train the runs of `config.sweep` and compare them; return False if asked to stop before the
+    end.
 
-    A run that fails is left out and the others go on. Raises DataError, when all have ended, that names those.
+    A run that fails is left out and the others go on. Raises DataError, when all have ended, that
+    names those.
     """
     out = RunFolder(folder(config.out))
     config, why = settle_precision(config, _kept(out.path) if config.resume else None)
@@ -48,14 +52,21 @@ def sweep(config: TrainConfig) -> bool:
     going_on = config.resume and goes_on(out.path, config)
     diverged = _diverged(out.path) if going_on else set()
     failed: dict[str, str] = {}  # with what; --resume tries them again
-    done = {each.name for each in _outcomes(plan, diverged, failed) if each.status in ENDED} if going_on else set()
+    done = (
+        {each.name for each in _outcomes(plan, diverged, failed) if each.status in ENDED}
+        if going_on
+        else set()
+    )
     ranks.wait()  # all have looked before the first rank changes anything
     if is_main:
         _begin(out, config, going_on)
     finished = True
     for number, point in enumerate(plan, start=1):
         if is_main:
-            print(f"{point.name}: run {number} of {len(plan)}{', ended before' if point.name in done else ''}")
+            print(
+                f"{point.name}: run {number} of "
+                f"{len(plan)}{', ended before' if point.name in done else ''}"
+            )
         if point.name in done:
             continue
         try:
@@ -92,8 +103,8 @@ def sweep(config: TrainConfig) -> bool:
 def _fails_alone(error: Exception, run: Path, num_ranks: int) -> bool:
     """Tell whether the sweep can go on after a run's error.
 
-    Of several ranks others may be waiting in the middle of the run, unless it failed before it had a folder: what is
-    found wrong up to there all ranks find, since they share options and data.
+    Of several ranks others may be waiting in the middle of the run, unless it failed before it had
+    a folder: what is found wrong up to there all ranks find, since they share options and data.
     """
     return num_ranks == 1 or (isinstance(error, DataError) and not run.exists())
 
@@ -105,7 +116,9 @@ def _reason(error: Exception) -> str:
 
 
 def _outcomes(plan: Sequence[Point], diverged: set[str], failed: dict[str, str]) -> list[Outcome]:
-    return [read_outcome(point, point.name in diverged, failed.get(point.name, "")) for point in plan]
+    return [
+        read_outcome(point, point.name in diverged, failed.get(point.name, "")) for point in plan
+    ]
 
 
 def _continued(config: TrainConfig) -> TrainConfig:
@@ -114,7 +127,8 @@ def _continued(config: TrainConfig) -> TrainConfig:
 
 
 def goes_on(out: Path, config: TrainConfig) -> bool:
-    """Tell whether `out` holds a sweep to go on with. Raises DataError where it is another one, or a single run.
+    """Tell whether `out` holds a sweep to go on with. Raises DataError where it is another one, or
+    a single run.
 
     Values may have been added to those of an option, or left out.
     """
@@ -125,14 +139,18 @@ def goes_on(out: Path, config: TrainConfig) -> bool:
     before = TrainConfig.from_yaml(out / CONFIGURATION)
     swept = parse_sweep(config.sweep).keys()
     if parse_sweep(before.sweep).keys() != swept:
-        raise DataError(f"{out}: holds a sweep of {before.sweep}, now {config.sweep}: give another --out")
+        raise DataError(
+            f"{out}: holds a sweep of {before.sweep}, now {config.sweep}: give another --out"
+        )
     before = dataclasses.replace(before, **{name: getattr(config, name) for name in swept})
     check_continues(out / CONFIGURATION, before, config)
     return True
 
 
 def _kept(out: Path) -> TrainConfig | None:
-    """Read what a sweep was begun with, if there is one: its runs are compared, so they compute alike."""
+    """Read what a sweep was begun with, if there is one: its runs are compared, so they compute
+    alike.
+    """
     path = out / CONFIGURATION
     return TrainConfig.from_yaml(path) if path.is_file() else None
 
@@ -144,7 +162,9 @@ def _diverged(out: Path) -> set[str]:
         runs = json.loads(path.read_bytes())["runs"] if path.exists() else []
         return {run["name"] for run in runs if run["status"] == "diverged"}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the results of a sweep ({one_line(error)}); remove it to go on") from error
+        raise DataError(
+            f"{path}: not the results of a sweep ({one_line(error)}); remove it to go on"
+        ) from error
 
 
 def _begin(out: RunFolder, config: TrainConfig, going_on: bool) -> None:
@@ -163,19 +183,25 @@ def _record(out: Path, config: TrainConfig, outcomes: Sequence[Outcome]) -> None
     """Write sweep.json and sweep.html for the state so far."""
     best = winner(outcomes)
     best_config = out / best.name / CONFIG_NAME if best else out / CONFIGURATION
-    write_atomically(out / RESULTS, (json.dumps(sweep_results(outcomes), indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(
+        out / RESULTS,
+        (json.dumps(sweep_results(outcomes), indent=1, allow_nan=False) + "\n").encode(),
+    )
     page = render_sweep(out, config, outcomes, best_config.read_text(encoding="utf-8"))
     write_atomically(out / PAGE, page.encode(errors="backslashreplace"))
 
 
-def _conclude(out: RunFolder, config: TrainConfig, plan: Sequence[Point], outcomes: Sequence[Outcome]) -> None:
+def _conclude(
+    out: RunFolder, config: TrainConfig, plan: Sequence[Point], outcomes: Sequence[Outcome]
+) -> None:
     """Put the best run's best checkpoint and records at the top, and print the comparison."""
     _record(out.path, config, outcomes)
     best = winner(outcomes)
     if best is None:
         told = [f"{each.name} ({each.error or 'diverged'})" for each in outcomes]
         raise DataError(
-            f"{out.path}: no run finished an epoch: {'; '.join(told)}; fix that and give --resume, or other values "
+            f"{out.path}: no run finished an epoch: {'; '.join(told)}; fix that and give --resume, "
+            f"or other values "
             "(where runs diverged lower ones, or --clip-norm 1)"
         )
     run = out.path / best.name

@@ -22,8 +22,12 @@ MAX_LOG_SPAN = 8.0  # values that span more than this, all above 0, get a logari
 Line = tuple[int, str, list[tuple[float, float]]]  # number of the run, style, (epoch, value) points
 
 
-def render_sweep(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], config_yaml: str) -> str:
-    """Return the page. The colours of the runs follow their values; the table has the best run first."""
+def render_sweep(
+    out: Path, config: TrainConfig, outcomes: Sequence[Outcome], config_yaml: str
+) -> str:
+    """Return the page. The colours of the runs follow their values; the table has the best run
+    first.
+    """
     best = winner(outcomes)
     metric = metric_of(outcomes)
     options = list(outcomes[0].values)
@@ -42,7 +46,12 @@ def render_sweep(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], co
             options=options,
             columns=options if len(options) > 1 else [],  # a single one is in the run's name
             metric_name=metric_name(metric),
-            facts={"Model": config.model, "Data": config.data, "Swept": config.sweep, "Epochs": config.epochs},
+            facts={
+                "Model": config.model,
+                "Data": config.data,
+                "Swept": config.sweep,
+                "Epochs": config.epochs,
+            },
             shares=_shares(outcomes),
             response=_response(outcomes, options),
             curves=_curves(outcomes, metric),
@@ -57,13 +66,17 @@ def render_sweep(out: Path, config: TrainConfig, outcomes: Sequence[Outcome], co
 
 
 def _shares(outcomes: Sequence[Outcome]) -> list[float]:
-    """How far, in %, each run's colour is from the first to the second one: by the rank of its values."""
+    """How far, in %, each run's colour is from the first to the second one: by the rank of its
+    values.
+    """
     ranks = sorted(range(len(outcomes)), key=lambda run: tuple(outcomes[run].values.values()))
     return [100 * ranks.index(run) / max(1, len(outcomes) - 1) for run in range(len(outcomes))]
 
 
 def _curves(outcomes: Sequence[Outcome], metric: str) -> list[tuple[str, Markup]]:
-    """The figures over epochs of all runs together, with their captions; none before a run has finished an epoch."""
+    """The figures over epochs of all runs together, with their captions; none before a run has
+    finished an epoch.
+    """
     if not any(outcome.history for outcome in outcomes):
         return []
     name = metric_name(metric).removeprefix("val ")
@@ -72,11 +85,19 @@ def _curves(outcomes: Sequence[Outcome], metric: str) -> list[tuple[str, Markup]
     top = MAX_LOSS_OVER_MEDIAN * float(np.median(values))
     cut = f" Cut off above {top:.2g}." if max(values) > top else ""
     drawn = [
-        (f"Loss per epoch: validation, and training dashed.{cut}", "loss", _draw(losses, "loss", PAPER, top)),
+        (
+            f"Loss per epoch: validation, and training dashed.{cut}",
+            "loss",
+            _draw(losses, "loss", PAPER, top),
+        ),
         (
             f"Validation {name} per epoch; the best one of each run is marked.",
             "metric",
-            _draw([*_lines(outcomes, metric, "-"), *_marks(outcomes, metric)], f"validation {name}", PAPER),
+            _draw(
+                [*_lines(outcomes, metric, "-"), *_marks(outcomes, metric)],
+                f"validation {name}",
+                PAPER,
+            ),
         ),
     ]
     return [(caption, svg(figure, name, caption)) for caption, name, figure in drawn]
@@ -105,19 +126,32 @@ def _draw(lines: Sequence[Line], ylabel: str, palette: Palette, top: float | Non
     axes = figure.axes[0]
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for place, (run, style, points) in enumerate(lines):
-        drawn = axes.plot(*zip(*points, strict=True), style, color=palette.muted, linewidth=1.8, markersize=6, mew=0)
+        drawn = axes.plot(
+            *zip(*points, strict=True),
+            style,
+            color=palette.muted,
+            linewidth=1.8,
+            markersize=6,
+            mew=0,
+        )
         drawn[0].set_gid(f"curve-{place}-run-{run}")
     if top is not None:
-        axes.set_ylim(0, min(top, 1.05 * max(value for _, _, points in lines for _, value in points)))
+        axes.set_ylim(
+            0, min(top, 1.05 * max(value for _, _, points in lines for _, value in points))
+        )
     return figure
 
 
 def _response(outcomes: Sequence[Outcome], options: Sequence[str]) -> Markup | None:
-    """The best value against the option, where one option has at least three values that differ visibly."""
+    """The best value against the option, where one option has at least three values that differ
+    visibly.
+    """
     marks = [
         (run, outcome.values[options[0]], outcome.best.value)
         for run, outcome in enumerate(outcomes)
-        if outcome.best and outcome.best.metric == metric_of(outcomes) and outcome.best.value is not None
+        if outcome.best
+        and outcome.best.metric == metric_of(outcomes)
+        and outcome.best.value is not None
     ]
     if len(options) > 1 or len(marks) < 3:
         return None
@@ -127,7 +161,9 @@ def _response(outcomes: Sequence[Outcome], options: Sequence[str]) -> Markup | N
     rising = sorted((value, metric) for _, value, metric in marks)
     axes.plot(*zip(*rising, strict=True), "-", color=PAPER.line, linewidth=1.2)
     for run, value, metric in marks:
-        axes.plot([value], [metric], "o", color=PAPER.muted, markersize=7, mew=0)[0].set_gid(f"curve-run-{run}")
+        axes.plot([value], [metric], "o", color=PAPER.muted, markersize=7, mew=0)[0].set_gid(
+            f"curve-run-{run}"
+        )
     if rising[0][0] > 0 and rising[-1][0] / rising[0][0] > MAX_LOG_SPAN:
         axes.set_xscale("log")
         axes.minorticks_off()

@@ -46,7 +46,9 @@ def reference_tail(scores, labels, known, t, c):
 def check_ap(scores, labels, known=None):
     given_known = np.ones(labels.shape, bool) if known is None else known
     got = average_precision(
-        torch.as_tensor(scores), torch.as_tensor(labels), None if known is None else torch.as_tensor(known)
+        torch.as_tensor(scores),
+        torch.as_tensor(labels),
+        None if known is None else torch.as_tensor(known),
     )
     assert got.dtype == torch.float64
     expected = reference_ap(np.asarray(scores), labels, given_known)
@@ -71,7 +73,10 @@ def test_tail_accuracy_equals_the_formula(problem, thresholds):
         torch.tensor(thresholds, dtype=torch.float64),
         torch.as_tensor(known),
     )
-    expected = [[reference_tail(scores, labels, known, t, c) for c in range(scores.shape[1])] for t in thresholds]
+    expected = [
+        [reference_tail(scores, labels, known, t, c) for c in range(scores.shape[1])]
+        for t in thresholds
+    ]
     np.testing.assert_allclose(got, np.array(expected), atol=1e-15, rtol=0)
 
 
@@ -130,7 +135,10 @@ def test_strides_label_dtypes_and_blocks_do_not_matter(monkeypatch):
     labels = torch.as_tensor(rng.random((200, 24)) < 0.2)
     known = torch.as_tensor(rng.random((200, 24)) < 0.9)
     thresholds = tail_thresholds(scores, known, num=5, start=10)
-    ap, tail = average_precision(scores, labels, known), tail_accuracy(scores, labels, thresholds, known)
+    ap, tail = (
+        average_precision(scores, labels, known),
+        tail_accuracy(scores, labels, thresholds, known),
+    )
     flipped = scores.T.contiguous().T
     assert torch.equal(average_precision(flipped, labels.float(), known), ap)
     assert torch.equal(average_precision(scores.long(), labels, known), ap)
@@ -148,7 +156,9 @@ def test_threads_and_blocks_do_not_change_a_bit(dtype, monkeypatch):
     generator = torch.Generator().manual_seed(2)
     scores = torch.randn(70_000, 9, generator=generator).to(dtype)
     labels = torch.rand(scores.shape, generator=generator) < 0.3
-    expected = torch.cat([average_precision(scores[:, c : c + 1], labels[:, c : c + 1]) for c in range(9)])
+    expected = torch.cat(
+        [average_precision(scores[:, c : c + 1], labels[:, c : c + 1]) for c in range(9)]
+    )
     num_threads = torch.get_num_threads()
     try:
         for threads in (1, 3):
@@ -174,7 +184,9 @@ def test_the_sort_of_other_devices_gives_the_same_bits(dtype, monkeypatch):
         ("sort_rows", lambda keys: keys.sort(dim=1).values),
         ("argsort_rows", lambda keys: tuple(keys.sort(dim=1))),
     ):
-        monkeypatch.setattr(eval.metrics.curve, name, lambda keys, sort=sort: used.append(keys) or sort(keys))
+        monkeypatch.setattr(
+            eval.metrics.curve, name, lambda keys, sort=sort: used.append(keys) or sort(keys)
+        )
     assert torch.equal(average_precision(scores, labels, known), expected)
     assert used
 
@@ -188,7 +200,9 @@ def test_means_equal_scikit_learn(problem):
     given = torch.as_tensor(scores), torch.as_tensor(labels)
     ap = average_precision(*given)
     ranks = dense(scores)
-    expected = {a: average_precision_score(labels, ranks, average=a) for a in ("macro", "micro", "weighted")}
+    expected = {
+        a: average_precision_score(labels, ranks, average=a) for a in ("macro", "micro", "weighted")
+    }
     assert macro_mean(ap) == pytest.approx(expected["macro"], abs=TOLERANCE)
     assert micro_average_precision(*given) == pytest.approx(expected["micro"], abs=TOLERANCE)
     assert weighted_class_mean(ap, given[1]) == pytest.approx(expected["weighted"], abs=TOLERANCE)
@@ -221,7 +235,9 @@ def test_inputs_are_left_as_they_were():
 
 
 def test_nothing_waits_for_the_device():
-    """A meta tensor has no values: whatever read one back or let a shape depend on one would raise here."""
+    """A meta tensor has no values: whatever read one back or let a shape depend on one would raise
+    here.
+    """
     for dtype in (torch.bfloat16, torch.float32, torch.float64):
         scores = torch.empty((50, 7), dtype=dtype, device="meta")
         known = torch.empty((50, 7), dtype=torch.bool, device="meta")
@@ -232,12 +248,16 @@ def test_nothing_waits_for_the_device():
 
 
 def test_tail_accuracy_compares_thresholds_exactly():
-    """0.7 as float32 is above 0.7 - 1e-9 and below 0.7 as float64: comparing in float32 would lose both."""
+    """0.7 as float32 is above 0.7 - 1e-9 and below 0.7 as float64: comparing in float32 would lose
+    both.
+    """
     scores = torch.tensor([[0.7]])
     thresholds = torch.tensor([0.7, 0.7 - 1e-9, 0.7 - 3e-8, math.nan], dtype=torch.float64)
     value = float(scores.double())
     expected = [1.0 if value > t else math.nan for t in thresholds.tolist()]
-    np.testing.assert_array_equal(tail_accuracy(scores, torch.ones(1, 1), thresholds)[:, 0], expected)
+    np.testing.assert_array_equal(
+        tail_accuracy(scores, torch.ones(1, 1), thresholds)[:, 0], expected
+    )
 
 
 def test_tail_thresholds_reach_from_start_to_just_below_the_highest_known_score():
@@ -273,9 +293,18 @@ def test_no_class_with_a_value_gives_nan_without_a_warning():
     ("call", "message"),
     [
         (lambda: average_precision(torch.rand(5), torch.rand(5)), r"scores must be \[N, K\]"),
-        (lambda: average_precision(torch.rand(5, 2), torch.rand(5, 3)), r"labels must have the shape"),
-        (lambda: average_precision(torch.rand(5, 2), torch.rand(5, 2), torch.ones(5)), r"known must have"),
-        (lambda: tail_accuracy(torch.rand(5, 2), torch.rand(5, 2), torch.rand(4, 3)), r"thresholds must be"),
+        (
+            lambda: average_precision(torch.rand(5, 2), torch.rand(5, 3)),
+            r"labels must have the shape",
+        ),
+        (
+            lambda: average_precision(torch.rand(5, 2), torch.rand(5, 2), torch.ones(5)),
+            r"known must have",
+        ),
+        (
+            lambda: tail_accuracy(torch.rand(5, 2), torch.rand(5, 2), torch.rand(4, 3)),
+            r"thresholds must be",
+        ),
         (lambda: tail_thresholds(torch.rand(5, 2), num=0), r"num must be at least 1"),
     ],
 )

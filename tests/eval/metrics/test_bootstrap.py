@@ -1,4 +1,6 @@
-"""Resampled average precisions are those of samples drawn again, and their interval covers the truth."""
+"""Resampled average precisions are those of samples drawn again, and their interval covers the
+truth.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from eval.metrics.bootstrap import interval, mean_interval, resampled_average_pr
 
 def drawn_ids(num_samples, num, seed):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randint(num_samples, (num_samples,), generator=generator).numpy() for _ in range(num)]
+    return [
+        torch.randint(num_samples, (num_samples,), generator=generator).numpy() for _ in range(num)
+    ]
 
 
 @pytest.mark.parametrize("levels", [5, 1000])
@@ -29,7 +33,9 @@ def test_a_resample_is_average_precision_of_the_samples_drawn(levels, dtype):
     for row, ids in zip(values, drawn_ids(70, 6, 5), strict=True):
         for c in range(3):
             keep = ids[known[ids, c].numpy()]
-            expected = average_precision_score(labels[keep, c].numpy(), scores[keep, c].double().numpy())
+            expected = average_precision_score(
+                labels[keep, c].numpy(), scores[keep, c].double().numpy()
+            )
             assert row[c].item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -38,7 +44,11 @@ def test_the_same_seed_draws_the_same_samples_however_many_at_once(monkeypatch):
     together = resampled_average_precision(scores, labels, num=7, seed=2)
     monkeypatch.setattr("eval.metrics.bootstrap.CELLS_AT_ONCE", 100)
     torch.testing.assert_close(
-        resampled_average_precision(scores, labels, num=7, seed=2), together, rtol=0, atol=0, equal_nan=True
+        resampled_average_precision(scores, labels, num=7, seed=2),
+        together,
+        rtol=0,
+        atol=0,
+        equal_nan=True,
     )
     assert not torch.equal(resampled_average_precision(scores, labels, num=7, seed=3), together)
 
@@ -54,7 +64,8 @@ def test_the_interval_of_a_symmetric_spread_is_its_percentiles():
     values = torch.arange(-100, 101, dtype=torch.float64)[torch.randperm(201)] / 100
     edges = interval(values, torch.tensor(0.0))
     np.testing.assert_allclose(edges, np.quantile(values, [0.025, 0.975]), atol=1e-9)
-    assert interval(values, torch.tensor(-0.3))[1] < edges[1]  # resamples lie above the estimate: shifted down
+    # resamples lie above the estimate: shifted down
+    assert interval(values, torch.tensor(-0.3))[1] < edges[1]
 
 
 def test_the_interval_leaves_out_nan_and_takes_each_column_by_itself():
@@ -63,7 +74,9 @@ def test_the_interval_leaves_out_nan_and_takes_each_column_by_itself():
     values[:, 2] = torch.nan
     estimate = torch.full((3,), 0.5, dtype=torch.float64)
     edges = interval(values, estimate)
-    torch.testing.assert_close(edges[:, 1], interval(values[:50, 1], estimate[1]), rtol=0, atol=1e-2)
+    torch.testing.assert_close(
+        edges[:, 1], interval(values[:50, 1], estimate[1]), rtol=0, atol=1e-2
+    )
     assert edges[:, 2].isnan().all()
     assert interval(torch.ones(10), torch.tensor(1.0)).tolist() == [1, 1]
 
@@ -87,8 +100,12 @@ def test_about_95_in_100_intervals_hold_the_truth():
 
 
 @pytest.mark.parametrize(("num_classes", "share", "least"), [(20, 0.15, 0.8), (60, 0.05, 0.6)])
-def test_the_interval_of_the_mean_holds_the_truth_about_as_often_as_it_says(num_classes, share, least):
-    """Drawn from a population of known mean AP. Over many rare classes the bias of AP is more than its spread."""
+def test_the_interval_of_the_mean_holds_the_truth_about_as_often_as_it_says(
+    num_classes, share, least
+):
+    """Drawn from a population of known mean AP. Over many rare classes the bias of AP is more than
+    its spread.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(num: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,7 +126,10 @@ def test_the_interval_of_the_mean_holds_the_truth_about_as_often_as_it_says(num_
 def test_the_order_of_additions_changes_no_bit(monkeypatch):
     """A GPU adds by atomics, in any order: here another for every call."""
     generator = torch.Generator().manual_seed(4)
-    scores, labels = torch.rand((2000, 3), generator=generator), torch.rand((2000, 3), generator=generator) < 0.4
+    scores, labels = (
+        torch.rand((2000, 3), generator=generator),
+        torch.rand((2000, 3), generator=generator) < 0.4,
+    )
     expected = resampled_average_precision(scores, labels, num=5)
     add = torch.Tensor.index_add_
 

@@ -9,7 +9,11 @@ from eval.metrics.calibration import reliability
 
 def test_expected_error_agrees_with_its_definition():
     rng = np.random.default_rng(0)
-    scores, labels, known = rng.random((500, 3)), rng.random((500, 3)) < 0.3, rng.random((500, 3)) < 0.9
+    scores, labels, known = (
+        rng.random((500, 3)),
+        rng.random((500, 3)) < 0.3,
+        rng.random((500, 3)) < 0.9,
+    )
     scores[:4, 0] = [0, 1, 0.5, 1 / 15]
     found = reliability(*map(torch.from_numpy, (scores, labels, known)))
     errors = found.expected_error()
@@ -47,12 +51,22 @@ def test_the_order_of_samples_changes_no_bit(dtype):
     """A GPU adds in any order."""
     generator = torch.Generator().manual_seed(2)
     scores = torch.rand((3000, 4), generator=generator, dtype=torch.float64).to(dtype)
-    labels, known = torch.rand(scores.shape, generator=generator) < 0.3, torch.rand(scores.shape) < 0.9
+    labels, known = (
+        torch.rand(scores.shape, generator=generator) < 0.3,
+        torch.rand(scores.shape) < 0.9,
+    )
     order = torch.randperm(len(scores), generator=generator)
-    one, other = reliability(scores, labels, known), reliability(scores[order], labels[order], known[order])
+    one, other = (
+        reliability(scores, labels, known),
+        reliability(scores[order], labels[order], known[order]),
+    )
     assert all(map(torch.equal, one, other))
-    sums = torch.stack([torch.where(known, scores.double(), 0).sum(0), (labels & known).sum(0), known.sum(0)])
-    torch.testing.assert_close(torch.stack([one.score, one.positive, one.entries]).sum(1), sums, rtol=1e-12, atol=0)
+    sums = torch.stack(
+        [torch.where(known, scores.double(), 0).sum(0), (labels & known).sum(0), known.sum(0)]
+    )
+    torch.testing.assert_close(
+        torch.stack([one.score, one.positive, one.entries]).sum(1), sums, rtol=1e-12, atol=0
+    )
 
 
 def test_a_score_that_is_no_probability():

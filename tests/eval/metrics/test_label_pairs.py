@@ -8,7 +8,11 @@ from eval.metrics.label_pairs import co_occurrence, label_confusion
 
 def test_counts_agree_with_a_loop():
     rng = np.random.default_rng(0)
-    scores, labels, known = rng.random((60, 4)), rng.random((60, 4)) < 0.4, rng.random((60, 4)) < 0.8
+    scores, labels, known = (
+        rng.random((60, 4)),
+        rng.random((60, 4)) < 0.4,
+        rng.random((60, 4)) < 0.8,
+    )
     together = np.zeros((4, 4), int)
     wrong, of = np.zeros((4, 4), int), np.zeros((4, 4), int)
     for row in range(60):

@@ -31,7 +31,9 @@ def test_equals_scikit_learn_ties_and_all(problem, seed):
     predicted = num_classes - 1 - np.argmax(dense(scores)[:, ::-1], 1)
     matrix = confusion_matrix(*given_tensors)
     assert matrix.tolist() == reference_confusion(targets, predicted, labels=every).tolist()
-    assert matrix.trace() / num_samples == pytest.approx(float(top_k_accuracy(*given_tensors)), abs=1e-6)
+    assert matrix.trace() / num_samples == pytest.approx(
+        float(top_k_accuracy(*given_tensors)), abs=1e-6
+    )
 
 
 def test_negative_targets_are_left_out_and_nan_is_seen():
@@ -44,7 +46,10 @@ def test_negative_targets_are_left_out_and_nan_is_seen():
 
 
 def test_nothing_waits_for_the_device():
-    scores, targets = torch.empty((9, 3), device="meta"), torch.empty(9, dtype=torch.int64, device="meta")
+    scores, targets = (
+        torch.empty((9, 3), device="meta"),
+        torch.empty(9, dtype=torch.int64, device="meta"),
+    )
     assert top_k_accuracy(scores, targets).shape == ()
     assert confusion_matrix(scores, targets).shape == (3, 3)
 
@@ -54,8 +59,14 @@ def test_nothing_waits_for_the_device():
     [
         (lambda: top_k_accuracy(torch.rand(3), torch.zeros(3).long()), r"scores must be \[N, K\]"),
         (lambda: confusion_matrix(torch.rand(3, 0), torch.zeros(3).long()), "K >= 1"),
-        (lambda: confusion_matrix(torch.rand(3, 2), torch.zeros(3, 2).long()), r"targets must be \[N=3\]"),
-        (lambda: top_k_accuracy(torch.rand(3, 2), torch.zeros(3).long(), 0), "k must be at least 1, got 0"),
+        (
+            lambda: confusion_matrix(torch.rand(3, 2), torch.zeros(3, 2).long()),
+            r"targets must be \[N=3\]",
+        ),
+        (
+            lambda: top_k_accuracy(torch.rand(3, 2), torch.zeros(3).long(), 0),
+            "k must be at least 1, got 0",
+        ),
     ],
 )
 def test_mistakes_are_named(call, message):

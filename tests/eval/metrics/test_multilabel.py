@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from sklearn.metrics import coverage_error, label_ranking_average_precision_score, label_ranking_loss
+from sklearn.metrics import (
+    coverage_error,
+    label_ranking_average_precision_score,
+    label_ranking_loss,
+)
 
 from eval.metrics.multilabel import label_ranking
 from tests.eval.problems import dense, problems
@@ -20,7 +24,8 @@ def reference(scores, labels, known):
     rows = []
     for s, y, keep in zip(dense(scores), labels, known, strict=True):
         s, y = s[keep][None], y[keep][None].astype(int)
-        if y.shape[1] == 1:  # scikit-learn takes one column for a binary problem: a label below all others is no change
+        # scikit-learn takes one column for a binary problem: a label below all others is no change
+        if y.shape[1] == 1:
             s, y = np.append(s, s - 1, 1), np.append(y, [[0]], 1)
             rows.append([measure(y, s) for measure in REFERENCES])
             rows[-1][2] = 0.0
@@ -56,7 +61,9 @@ def test_means_equal_scikit_learn_on_many_samples(dtype):
 
 
 def test_worked_by_hand():
-    """Positives score 3 and 1 of 4, 3, 2, 1: precision 1/2 and 2/4; all four are needed; 3 of 4 pairs are wrong."""
+    """Positives score 3 and 1 of 4, 3, 2, 1: precision 1/2 and 2/4; all four are needed; 3 of 4
+    pairs are wrong.
+    """
     got = label_ranking(torch.tensor([[4.0, 3, 2, 1]]), torch.tensor([[0, 1, 0, 1]]))
     assert [float(values) for values in got[:3]] == [0.5, 4, 0.75]
 
@@ -73,6 +80,9 @@ def test_empty_sets_and_no_waiting():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert label_ranking(torch.empty(0, 3), torch.empty(0, 3)).means().isnan().all()
-        assert label_ranking(torch.empty(2, 0), torch.empty(2, 0)).counted.tolist() == [False, False]
+        assert label_ranking(torch.empty(2, 0), torch.empty(2, 0)).counted.tolist() == [
+            False,
+            False,
+        ]
     meta = torch.empty((9, 3), device="meta")
     assert label_ranking(meta, meta > 0, meta > 0).means().shape == (3,)

@@ -26,7 +26,9 @@ def reference_f1(scores, labels, known, thresholds):
     values = []
     for (s, y, keep), t in zip(columns(scores, labels, known), thresholds, strict=True):
         predicted = s[keep].astype(float) >= t
-        values.append(f1_score(y[keep], predicted, zero_division=math.nan) if keep.any() else math.nan)
+        values.append(
+            f1_score(y[keep], predicted, zero_division=math.nan) if keep.any() else math.nan
+        )
     return values
 
 
@@ -51,7 +53,9 @@ def test_f1_equals_scikit_learn_at_one_and_at_the_best_threshold(problem):
     scores, labels, known = problem
     num_classes = scores.shape[1]
     s, y, k = tensors(scores, labels, known)
-    np.testing.assert_allclose(f1(s, y, 0.5, k), reference_f1(scores, labels, known, [0.5] * num_classes), atol=1e-12)
+    np.testing.assert_allclose(
+        f1(s, y, 0.5, k), reference_f1(scores, labels, known, [0.5] * num_classes), atol=1e-12
+    )
     best = best_f1_thresholds(s, y, k)
     got = f1(s, y, best, k)
     for c in range(num_classes):
@@ -121,5 +125,7 @@ def test_nothing_waits_for_the_device():
 
 
 def test_wrong_thresholds_are_named():
-    with pytest.raises(ValueError, match=r"thresholds must be one number or \[K=2\], got shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"thresholds must be one number or \[K=2\], got shape \(3,\)"
+    ):
         f1(torch.rand(4, 2), torch.rand(4, 2), torch.rand(3))

@@ -11,7 +11,8 @@ from eval.metrics.threshold_counts import count_above, precision_at_recall
 @pytest.fixture
 def problem():
     rng = np.random.default_rng(0)
-    scores = np.round(rng.random((200, 4)), 2).astype(np.float32)  # ties, many of them at a threshold
+    # ties, many of them at a threshold
+    scores = np.round(rng.random((200, 4)), 2).astype(np.float32)
     labels, known = rng.random((200, 4)) < 0.2, rng.random((200, 4)) < 0.9
     labels[:, 3] = False
     return scores, labels, known
@@ -37,5 +38,6 @@ def test_precision_at_recall_lies_on_scikit_learns_curve(problem):
         keep = known[:, c]
         precision, recall, _ = precision_recall_curve(labels[keep, c], scores[keep, c])
         for step in range(21):
-            reached = np.nonzero((recall >= step / 20 - 1e-12) & (recall > 0))[0][-1]  # recall falls along the curve
+            # recall falls along the curve
+            reached = np.nonzero((recall >= step / 20 - 1e-12) & (recall > 0))[0][-1]
             assert values[step, c].item() == pytest.approx(precision[reached], abs=1e-12)

@@ -35,7 +35,9 @@ def data(tmp_path_factory):
     return root / "data"
 
 
-def make_run(folder, data, seed=0, model="test_convnext", size=32, task="multilabel", classes=None, **options):
+def make_run(
+    folder, data, seed=0, model="test_convnext", size=32, task="multilabel", classes=None, **options
+):
     """A checkpoint of a network that nobody trained, but that is sure of what it says."""
     torch.manual_seed(seed)
     names = classes or DatasetIndex.open(data / "val").class_names
@@ -61,13 +63,23 @@ def evaluate(monkeypatch):
 
     def run(*args, out):
         AcceleratorState._reset_state(reset_partial_state=True)
-        argv = ["eval", *map(str, args), "--classes", "class-1", "--num-threads", "1", "--local-batch-size", "16"]
+        argv = [
+            "eval",
+            *map(str, args),
+            "--classes",
+            "class-1",
+            "--num-threads",
+            "1",
+            "--local-batch-size",
+            "16",
+        ]
         monkeypatch.setattr(sys, "argv", argv)
         main()
         return json.loads((out / "metrics.json").read_text()), np.load(out / "predictions.npz")
 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    monkeypatch.setattr("eval.evaluation.render_report", lambda *_, **__: "")  # the report has tests of its own
+    # the report has tests of its own
+    monkeypatch.setattr("eval.evaluation.render_report", lambda *_, **__: "")
     monkeypatch.setattr("eval.evaluation.draw_figures", lambda *_: ({}, {}))
     yield run
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -98,13 +110,23 @@ def test_each_way_to_predict_has_its_own_folder_and_says_what_it_did(evaluate, r
     ways = {
         "eval-val": ([], "32", "no", "none"),
         "eval-val-flip-max": (["--tta", "flip", "--tta-reduce", "max"], "32", "no", "flip, max"),
-        "eval-val-multiscale-40px": (["--tta", "multiscale", "--size", "40"], "40", "no", "multiscale, mean"),
+        "eval-val-multiscale-40px": (
+            ["--tta", "multiscale", "--size", "40"],
+            "40",
+            "no",
+            "multiscale, mean",
+        ),
         "eval-val-bf16": (["--precision", "bf16"], "32", "bf16", "none"),
     }
     scores = {}
     for name, (args, size, precision, tta) in ways.items():
         metrics, predictions = evaluate("--ckpt", runs[0], *args, out=folder / name)
-        expected = {"checkpoints": "1", "size": size, "precision": precision, "test-time augmentation": tta}
+        expected = {
+            "checkpoints": "1",
+            "size": size,
+            "precision": precision,
+            "test-time augmentation": tta,
+        }
         assert metrics["prediction"] == expected
         scores[name] = predictions["scores"]
     assert (scores["eval-val-flip-max"] > scores["eval-val"] - 1e-6).all()
@@ -112,17 +134,23 @@ def test_each_way_to_predict_has_its_own_folder_and_says_what_it_did(evaluate, r
     assert np.abs(scores["eval-val-multiscale-40px"] - scores["eval-val"]).mean() > 0.01
 
 
-def test_the_voc_files_have_the_average_precision_of_the_report(evaluate, data, runs, tmp_path, capsys):
+def test_the_voc_files_have_the_average_precision_of_the_report(
+    evaluate, data, runs, tmp_path, capsys
+):
     args = ["--export", "voc,csv", "--voc-competition", "comp1"]
     metrics, predictions = evaluate("--ckpt", runs[0], "--out", tmp_path, *args, out=tmp_path)
     index = DatasetIndex.open(data / "val")
     for column, name in enumerate(index.class_names):
-        lines = (tmp_path / f"results/VOC2012/Main/comp1_cls_val_{name}.txt").read_text().splitlines()
+        lines = (
+            (tmp_path / f"results/VOC2012/Main/comp1_cls_val_{name}.txt").read_text().splitlines()
+        )
         given = np.array([float(line.split()[1]) for line in lines])
         known = index.known()[:, column]
         ap = average_precision_score(index.labels()[known, column], given[known])
         assert metrics["per_class"][name]["ap"] == pytest.approx(ap, abs=1e-12)
-    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + len(predictions["keys"])
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + len(
+        predictions["keys"]
+    )
     printed = capsys.readouterr().out
     assert f"\n  {tmp_path}/comp1_cls_val.tar.gz\n" in printed
     assert f"\n  {tmp_path}/predictions.csv\n" in printed
@@ -156,12 +184,22 @@ def refused(evaluate, message, *args):
 def test_what_cannot_be_averaged_is_refused(evaluate, data, runs, tmp_path):
     names = DatasetIndex.open(data / "val").class_names
     others = make_run(tmp_path / "others", data, classes=names[:3])
-    refused(evaluate, "has 11 classes .*others/best was trained on 3", "--ckpt", runs[0], "--ckpt", others)
+    refused(
+        evaluate,
+        "has 11 classes .*others/best was trained on 3",
+        "--ckpt",
+        runs[0],
+        "--ckpt",
+        others,
+    )
     swapped = make_run(tmp_path / "swapped", data, classes=(names[1], names[0], *names[2:]))
     refused(evaluate, "swapped/best was trained on 11", "--ckpt", f"{runs[0]},{swapped}")
     single = make_run(tmp_path / "single", data, task="multiclass")
     refused(
-        evaluate, "its task is multilabel, .*single/best was trained on multiclass", "--ckpt", f"{runs[0]},{single}"
+        evaluate,
+        "its task is multilabel, .*single/best was trained on multiclass",
+        "--ckpt",
+        f"{runs[0]},{single}",
     )
 
 
@@ -171,15 +209,28 @@ def test_what_cannot_be_predicted_is_refused(evaluate, data, runs, tmp_path):
     message = "vit/best: its network does not take images of 4[08] pixels .*: leave out --size"
     refused(evaluate, message, "--ckpt", vit, "--tta", "multiscale")
     refused(evaluate, message, "--ckpt", f"{runs[0]},{vit}", "--size", "48")
-    refused(evaluate, "size is 15: give at least 16 pixels, or 0", "--ckpt", runs[0], "--size", "15")
+    refused(
+        evaluate, "size is 15: give at least 16 pixels, or 0", "--ckpt", runs[0], "--size", "15"
+    )
     refused(evaluate, "precision 'fp16' does not work here .*give --precision run, bf16 or no", "--ckpt", runs[0],
             "--precision", "fp16")  # fmt: skip
-    refused(evaluate, "tta_reduce is max, but there is one view", "--ckpt", runs[0], "--tta-reduce", "max")
-    refused(evaluate, "export is 'xls': give voc, csv, parquet", "--ckpt", runs[0], "--export", "xls")
+    refused(
+        evaluate,
+        "tta_reduce is max, but there is one view",
+        "--ckpt",
+        runs[0],
+        "--tta-reduce",
+        "max",
+    )
+    refused(
+        evaluate, "export is 'xls': give voc, csv, parquet", "--ckpt", runs[0], "--export", "xls"
+    )
     refused(evaluate, "ckpt is empty", "--ckpt", ",")
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_predicted(evaluate, runs, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_predicted(
+    evaluate, runs, tmp_path, monkeypatch
+):
     monkeypatch.setattr("eval.evaluation._predict", lambda *_: pytest.fail("predicted"))
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -192,7 +243,11 @@ def test_the_numbers_are_written_before_the_page(evaluate, runs, tmp_path, monke
     with pytest.raises(ZeroDivisionError):
         evaluate("--ckpt", runs[0], "--split", "val/", "--out", tmp_path, out=tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["split"] == "val"
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.npz", "per_class.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "metrics.json",
+        "predictions.npz",
+        "per_class.csv",
+    }
 
 
 def test_a_system_with_pretrained_weights_is_no_comp1(evaluate, data, tmp_path):
@@ -200,7 +255,9 @@ def test_a_system_with_pretrained_weights_is_no_comp1(evaluate, data, tmp_path):
     args = ["--export", "voc", "--voc-competition", "comp1"]
     refused(evaluate, "run/best started from pretrained weights: give comp2", "--ckpt", run, *args)
     other = make_run(tmp_path / "other", data, weights="imagenet.safetensors")
-    refused(evaluate, "other/best started from imagenet.safetensors: give comp2", "--ckpt", other, *args)
+    refused(
+        evaluate, "other/best started from imagenet.safetensors: give comp2", "--ckpt", other, *args
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,11 +277,20 @@ def test_the_folder_is_named_after_what_is_predicted_otherwise(options, name):
 
 def test_no_two_evaluations_share_a_folder():
     cases = [
-        {"ckpt": f"x/run/best,{other}/run/best", "data": data} for other in "yz" for data in ("", "a/voc", "b/voc")
+        {"ckpt": f"x/run/best,{other}/run/best", "data": data}
+        for other in "yz"
+        for data in ("", "a/voc", "b/voc")
     ]
-    assert len({results_name(EvalConfig(**case), "data/voc", "val") for case in cases}) == len(cases)
-    relative, absolute = ({"data": data} for data in ("other/voc", str(Path("other/voc").resolve())))
-    assert len({results_name(EvalConfig(**case), "data/voc", "val") for case in (relative, absolute)}) == 1
+    assert len({results_name(EvalConfig(**case), "data/voc", "val") for case in cases}) == len(
+        cases
+    )
+    relative, absolute = (
+        {"data": data} for data in ("other/voc", str(Path("other/voc").resolve()))
+    )
+    assert (
+        len({results_name(EvalConfig(**case), "data/voc", "val") for case in (relative, absolute)})
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +298,10 @@ def test_no_two_evaluations_share_a_folder():
     [
         ({"ckpt": "runs/a/best,runs/a/best"}, "names a checkpoint twice"),
         ({"local_batch_size": 0}, "local_batch_size is 0"),
-        ({"voc_competition": "comp1", "export": "csv"}, "comp1, but nothing is exported for it: give --export voc"),
+        (
+            {"voc_competition": "comp1", "export": "csv"},
+            "comp1, but nothing is exported for it: give --export voc",
+        ),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options, says):

@@ -36,16 +36,24 @@ def symmetric(images):
 
 
 def batches_of(index, batch_size=16):
-    return lambda look: Loader(index, batch_size, view=View(look.size, False, five_crops=look.five_crops))
+    return lambda look: Loader(
+        index, batch_size, view=View(look.size, False, five_crops=look.five_crops)
+    )
 
 
 def ensemble(index, members, tta="none", reduce="mean", batch_size=16):
-    return predict_ensemble(members, tta, reduce, batches_of(index, batch_size), index.num_samples, lambda x: x)
+    return predict_ensemble(
+        members, tta, reduce, batches_of(index, batch_size), index.num_samples, lambda x: x
+    )
 
 
 def torchvision_views(index, tta, size=SIZE):
-    """The images of every view, by torchvision's own transforms on whole images: a list of uint8 [N, 3, s, s]."""
-    whole = [Image.fromarray(ShardDataset(index).image(number)) for number in range(index.num_samples)]
+    """The images of every view, by torchvision's own transforms on whole images: a list of uint8
+    [N, 3, s, s].
+    """
+    whole = [
+        Image.fromarray(ShardDataset(index).image(number)) for number in range(index.num_samples)
+    ]
 
     def cut(size, transform):
         return [transform(Resize(round(size / 0.875))(image)) for image in whole]
@@ -53,12 +61,20 @@ def torchvision_views(index, tta, size=SIZE):
     if tta == "multiscale":
         per_view = [cut(s, CenterCrop(s)) for s in (size, round(1.25 * size), round(1.5 * size))]
     elif tta in ("fivecrop", "tencrop", "torchvision's tencrop"):
-        per_view = list(zip(*cut(size, (TenCrop if tta.startswith("torch") else FiveCrop)(size)), strict=True))
+        per_view = list(
+            zip(*cut(size, (TenCrop if tta.startswith("torch") else FiveCrop)(size)), strict=True)
+        )
     else:
         per_view = [cut(size, CenterCrop(size))]
     if tta in ("flip", "tencrop"):
-        per_view += [[image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in view] for view in per_view]
-    return [torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in view]) for view in per_view]
+        per_view += [
+            [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in view]
+            for view in per_view
+        ]
+    return [
+        torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in view])
+        for view in per_view
+    ]
 
 
 @pytest.mark.parametrize("cache", ["none", "ram"])
@@ -85,7 +101,9 @@ def test_the_centre_of_five_is_the_centre_alone(index):
 
 
 def test_mirrored_corners_are_torchvisions(index):
-    """Of the mirrored centre torchvision rounds the place anew: a pixel to the side where the room is odd."""
+    """Of the mirrored centre torchvision rounds the place anew: a pixel to the side where the room
+    is odd.
+    """
     ten = torchvision_views(index, "torchvision's tencrop")
     for ours, theirs in ((0, 6), (1, 5), (2, 8), (3, 7)):
         assert torch.equal(ten[ours].flip(3), ten[theirs])
@@ -99,7 +117,8 @@ def test_views_become_one_as_a_plain_computation_says(index, tta, reduce):
     outputs = ensemble(index, [EnsembleMember("a", forward, SIZE)], tta, reduce)
     each = torch.stack([torch.sigmoid(forward(view)) for view in torchvision_views(index, tta)])
     expected = each.mean(0) if reduce == "mean" else each.amax(0)
-    # The pixels differ by less than a grey level from torchvision's; the network weighs thousands of them.
+    # The pixels differ by less than a grey level from torchvision's; the network weighs thousands
+    # of them.
     assert (outputs.scores - expected).abs().mean() < 2e-3
     assert torch.equal(outputs.labels, torch.from_numpy(index.labels()))
     assert torch.equal(outputs.known, torch.from_numpy(index.known()))
@@ -116,13 +135,20 @@ def test_views_become_one_exactly(index, tta):
     """The same against `predict` of one view at a time, to rounding."""
     forward = network()
     each = [
-        predict(view_of(forward, look, tta, number), batches_of(index)(look), index.num_samples, lambda x: x).scores
+        predict(
+            view_of(forward, look, tta, number),
+            batches_of(index)(look),
+            index.num_samples,
+            lambda x: x,
+        ).scores
         for look in looks(tta, SIZE)
         for number in range(NUM_VIEWS[tta] // len(looks(tta, SIZE)))
     ]
     assert len(each) == NUM_VIEWS[tta]
     member = [EnsembleMember("a", forward, SIZE)]
-    torch.testing.assert_close(ensemble(index, member, tta).scores, torch.stack(each).mean(0), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        ensemble(index, member, tta).scores, torch.stack(each).mean(0), rtol=1e-6, atol=1e-7
+    )
     highest = ensemble(index, member, tta, "max").scores
     torch.testing.assert_close(highest, torch.stack(each).amax(0), rtol=1e-6, atol=1e-7)
     if tta == "none":
@@ -130,9 +156,14 @@ def test_views_become_one_exactly(index, tta):
 
 
 def test_a_symmetric_network_sees_nothing_new_in_a_mirror(index):
-    plain, flip = (ensemble(index, [EnsembleMember("a", symmetric, SIZE)], tta) for tta in ("none", "flip"))
+    plain, flip = (
+        ensemble(index, [EnsembleMember("a", symmetric, SIZE)], tta) for tta in ("none", "flip")
+    )
     torch.testing.assert_close(flip.scores, plain.scores, rtol=1e-6, atol=1e-7)
-    five, ten = (ensemble(index, [EnsembleMember("a", symmetric, SIZE)], tta, "max") for tta in ("fivecrop", "tencrop"))
+    five, ten = (
+        ensemble(index, [EnsembleMember("a", symmetric, SIZE)], tta, "max")
+        for tta in ("fivecrop", "tencrop")
+    )
     torch.testing.assert_close(ten.scores, five.scores, rtol=1e-6, atol=1e-7)
 
 
@@ -147,7 +178,9 @@ def test_the_batch_size_changes_nothing(index, tta, batch_size):
 
 
 @pytest.mark.parametrize("sizes", [(SIZE, SIZE), (SIZE, 60)])
-@pytest.mark.parametrize(("tta", "reduce"), [("none", "mean"), ("tencrop", "max"), ("multiscale", "mean")])
+@pytest.mark.parametrize(
+    ("tta", "reduce"), [("none", "mean"), ("tencrop", "max"), ("multiscale", "mean")]
+)
 def test_several_networks_are_the_mean_of_their_own_probabilities(index, sizes, tta, reduce):
     members = [EnsembleMember(str(seed), network(seed), size) for seed, size in enumerate(sizes)]
     together = ensemble(index, members, tta, reduce)
@@ -169,11 +202,17 @@ def test_what_several_networks_see_is_decoded_once(index):
         return batches_of(index)(look)
 
     predict_ensemble(members, "multiscale", "mean", batches, index.num_samples, lambda x: x)
-    assert sorted(look.size for look in asked) == [40, 50, 60, 62, 75]  # 50 serves all three, 60 two
+    # 50 serves all three, 60 two
+    assert sorted(look.size for look in asked) == [40, 50, 60, 62, 75]
     assert who_looks(members, "multiscale")[Look(50)] == [0, 1, 2]
     assert who_looks(members, "multiscale")[Look(60)] == [0, 1]
-    small = EnsembleMember("d", network(3), 40, crop_share=1.0)  # trained on whole images: shares no look with others
-    assert who_looks([*members, small], "none") == {Look(40): [0, 1], Look(50): [2], Look(40, crop_share=1.0): [3]}
+    # trained on whole images: shares no look with others
+    small = EnsembleMember("d", network(3), 40, crop_share=1.0)
+    assert who_looks([*members, small], "none") == {
+        Look(40): [0, 1],
+        Look(50): [2],
+        Look(40, crop_share=1.0): [3],
+    }
 
 
 def test_a_nan_stays_one(index):
@@ -184,7 +223,10 @@ def test_a_nan_stays_one(index):
 
     for reduce in ("mean", "max"):
         scores = ensemble(
-            index, [EnsembleMember("a", broken, SIZE), EnsembleMember("b", network(1), SIZE)], "flip", reduce
+            index,
+            [EnsembleMember("a", broken, SIZE), EnsembleMember("b", network(1), SIZE)],
+            "flip",
+            reduce,
         ).scores
         assert scores[:, 2].isnan().all()
         assert not scores[:, [0, 1, 3]].isnan().any()
@@ -200,7 +242,14 @@ def test_a_network_of_fixed_size_is_refused_before_the_first_batch():
         check_sizes([EnsembleMember("runs/vit/best", fixed, SIZE)], tta, cpu)
     for members, tta, size in (
         ([EnsembleMember("runs/vit/best", fixed, SIZE)], "multiscale", "60|72"),
-        ([EnsembleMember("runs/x/best", network(), SIZE), EnsembleMember("runs/vit/best", fixed, 80)], "none", "80"),
+        (
+            [
+                EnsembleMember("runs/x/best", network(), SIZE),
+                EnsembleMember("runs/vit/best", fixed, 80),
+            ],
+            "none",
+            "80",
+        ),
     ):
         with pytest.raises(
             DataError, match=f"^runs/vit/best: its network does not take images of ({size}) pixels"

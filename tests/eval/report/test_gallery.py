@@ -35,12 +35,17 @@ def test_the_most_wrong_are_of_the_other_label():
         positive = (predictions.labels & predictions.known)[:, number]
         negative = (~predictions.labels & predictions.known)[:, number]
         scores = predictions.scores[:, number]
-        wrongly_high = scores.masked_fill(~negative, -1).argsort(descending=True, stable=True)[:20].tolist()
+        wrongly_high = (
+            scores.masked_fill(~negative, -1).argsort(descending=True, stable=True)[:20].tolist()
+        )
         wrongly_low = scores.masked_fill(~positive, 2).argsort(stable=True)[:20].tolist()
         assert [sample for sample, _ in gallery.false_positives] == wrongly_high
         assert [sample for sample, _ in gallery.false_negatives] == wrongly_low
         assert len(gallery.highest) == len(gallery.lowest) == 30
-        assert all(score == scores[sample].item() for sample, score in (*gallery.highest, *gallery.false_positives))
+        assert all(
+            score == scores[sample].item()
+            for sample, score in (*gallery.highest, *gallery.false_positives)
+        )
 
 
 def test_many_classes_share_the_pictures_that_fit_but_the_chosen_ones_are_whole(monkeypatch):
@@ -49,10 +54,14 @@ def test_many_classes_share_the_pictures_that_fit_but_the_chosen_ones_are_whole(
     galleries = build_galleries(predictions, [3, 5], num_images=50)
     assert len(set().union(*(gallery.samples() for gallery in galleries))) <= 400
     assert len(galleries[3].highest) == len(galleries[5].lowest) == 50
-    assert len({len(gallery.highest) for n, gallery in enumerate(galleries) if n not in (3, 5)}) == 1
+    assert (
+        len({len(gallery.highest) for n, gallery in enumerate(galleries) if n not in (3, 5)}) == 1
+    )
     assert 0 < len(galleries[0].highest) < 50
     assert [n for n, gallery in enumerate(galleries) if not gallery.is_shortened] == [3, 5]
-    assert not any(gallery.is_shortened for gallery in build_galleries(predictions, [], num_images=1))
+    assert not any(
+        gallery.is_shortened for gallery in build_galleries(predictions, [], num_images=1)
+    )
 
 
 def test_true_labels_are_known_positives():

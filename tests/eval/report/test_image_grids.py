@@ -54,22 +54,32 @@ def test_every_place_shows_its_image_and_a_frame_that_tells_right_from_wrong(num
             ("bottom", galleries[number].lowest, False),
         ):
             pixels = opened(drawn[f"{prefix}-{name}"])
-            assert pixels.shape == (HEAD + rows * (CELL + CAPTION + GAP), GAP + COLUMNS * (CELL + GAP), 3)
+            assert pixels.shape == (
+                HEAD + rows * (CELL + CAPTION + GAP),
+                GAP + COLUMNS * (CELL + GAP),
+                3,
+            )
             assert len(shown) == num_images
             for place, (sample, _) in enumerate(shown):
-                x, y = GAP + place % COLUMNS * (CELL + GAP), HEAD + place // COLUMNS * (CELL + CAPTION + GAP)
+                x, y = (
+                    GAP + place % COLUMNS * (CELL + GAP),
+                    HEAD + place // COLUMNS * (CELL + CAPTION + GAP),
+                )
                 assert pixels[y + CELL // 2, x + CELL // 2].tolist() == [2 * sample, 40, 90]
                 wrong = bool(predictions.labels[sample, number]) != expected
                 assert np.abs(pixels[y + CELL // 2, x] - frames[wrong]).max() < 90  # antialiased
                 assert np.abs(pixels[y + CELL // 2, x] - frames[not wrong]).max() > 90
-                assert pixels[y + CELL + 4 : y + CELL + CAPTION, x : x + CELL].min() < 120  # a score
+                # a score
+                assert pixels[y + CELL + 4 : y + CELL + CAPTION, x : x + CELL].min() < 120
             assert pixels[:HEAD].min() < 60  # a title
 
 
 def test_same_scores_same_bytes():
     predictions = make()
     galleries = build_galleries(predictions, [1], 12)
-    assert grids(predictions, [1], galleries, thumbnails()) == grids(predictions, [1], galleries, thumbnails())
+    assert grids(predictions, [1], galleries, thumbnails()) == grids(
+        predictions, [1], galleries, thumbnails()
+    )
 
 
 def test_fewer_known_images_than_places():
@@ -78,11 +88,24 @@ def test_fewer_known_images_than_places():
     galleries = build_galleries(predictions, [0], 50)
     num_known = int(predictions.known[:, 0].sum())
     assert len(galleries[0].highest) == num_known
-    assert opened(grids(predictions, [0], galleries, thumbnails())["top-dog"]).shape[0] == HEAD + CELL + CAPTION + GAP
+    assert (
+        opened(grids(predictions, [0], galleries, thumbnails())["top-dog"]).shape[0]
+        == HEAD + CELL + CAPTION + GAP
+    )
 
 
 def test_strangers_names_stay_in_the_folder_and_never_share_a_file(tmp_path):
-    names = ("../../up", "a/b", "Dog", "dog", "nul\0", "x" * 300, "x" * 299 + "y", "$\\frac", "größe 犬")
+    names = (
+        "../../up",
+        "a/b",
+        "Dog",
+        "dog",
+        "nul\0",
+        "x" * 300,
+        "x" * 299 + "y",
+        "$\\frac",
+        "größe 犬",
+    )
     predictions = make(names)
     chosen = list(range(len(names)))
     drawn = grids(predictions, chosen, build_galleries(predictions, chosen, 1), thumbnails())
@@ -96,7 +119,12 @@ def test_grids_of_an_earlier_choice_of_classes_go_other_plots_stay(tmp_path):
     write_plots(tmp_path, {"loss": b"1", "top-dog": b"2", "bottom-dog": b"3"})
     (tmp_path / "mine.png").write_bytes(b"4")
     write_plots(tmp_path, {"loss": b"5", "top-cat": b"6", "bottom-cat": b"7"})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bottom-cat.png", "loss.png", "mine.png", "top-cat.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bottom-cat.png",
+        "loss.png",
+        "mine.png",
+        "top-cat.png",
+    ]
 
 
 def test_a_picture_that_page_and_paper_show_is_decoded_once():

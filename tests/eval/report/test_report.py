@@ -1,4 +1,6 @@
-"""The report in headless Chromium: all is there, nothing is fetched, nothing a stranger wrote comes alive."""
+"""The report in headless Chromium: all is there, nothing is fetched, nothing a stranger wrote comes
+alive.
+"""
 
 import json
 import re
@@ -45,14 +47,23 @@ def test_galleries_show_the_ranked_images(opened, predictions):
         assert [tile[0] for tile in lowest] == keys(scores, known, False)
         assert [tile[0] for tile in false_positives] == keys(scores, known & ~positive, True)
         assert [tile[0] for tile in false_negatives] == keys(scores, positive, False)
-        for shown, expected in ((highest, True), (lowest, False), (false_positives, True), (false_negatives, False)):
+        for shown, expected in (
+            (highest, True),
+            (lowest, False),
+            (false_positives, True),
+            (false_negatives, False),
+        ):
             for key, _, words, names in shown:
                 row = predictions.keys.index(key)
                 right = bool(positive[row]) == expected
                 assert words.split()[1] == ("✓" if right else "✗")
                 assert names == ("tile" if right else "tile wrong")
                 labels = (predictions.labels & predictions.known)[row]
-                true = [name for name, shows in zip(predictions.class_names, labels, strict=True) if shows]
+                true = [
+                    name
+                    for name, shows in zip(predictions.class_names, labels, strict=True)
+                    if shows
+                ]
                 assert words.endswith(", ".join(true) or "no label")
 
 
@@ -89,7 +100,11 @@ def test_it_prints_on_two_to_five_pages_without_controls(browser, tmp_path, num_
     many = Predictions(scores, labels, labels | True, [f"k{i}" for i in range(300)], names, "val")
     config = "\n".join(f"option_{i}: {i}" for i in range(45))
     html = make_report(
-        many, range(min(5, num_classes)), num_images=50, thumbnail=lambda i: picture(i % 40), config_yaml=config
+        many,
+        range(min(5, num_classes)),
+        num_images=50,
+        thumbnail=lambda i: picture(i % 40),
+        config_yaml=config,
     )
     page, _ = open_page(browser, html, tmp_path)
     pdf = page.pdf(format="A4")
@@ -123,7 +138,13 @@ def test_the_baseline_is_named_with_its_difference_and_tone(browser, predictions
     assert "over the 2 classes that both have" in words
     assert "measured on test, 7 images" in words
     cells = page.locator("#classes tbody tr > :nth-child(4)")
-    shown = dict(zip(page.locator("#classes tbody th").all_inner_texts(), cells.all_inner_texts(), strict=True))
+    shown = dict(
+        zip(
+            page.locator("#classes tbody th").all_inner_texts(),
+            cells.all_inner_texts(),
+            strict=True,
+        )
+    )
     assert shown == {"dog": "\u22120.1000", HOSTILE: "+0.2000", "cat$x$": "\u2013"}
     assert page.locator("#classes td.bad").all_inner_texts() == ["\u22120.1000"]
     assert page.locator("#classes td.good").count() == 0
@@ -145,7 +166,8 @@ def test_each_picture_is_fetched_once(predictions):
     static = Counter(re.findall(r'src="(data:[^"]*)"', html))
     assert max(static.values()) > 1
     held = json.loads(re.search(r'id="pictures">(.*?)</script>', html)[1])
-    assert set(held["pictures"].values()).isdisjoint(static)  # what stands on the page is not held again
+    # what stands on the page is not held again
+    assert set(held["pictures"].values()).isdisjoint(static)
     assert len(held["pictures"]) + len(static) == len(asked)
 
 
@@ -185,7 +207,13 @@ def test_no_history_no_galleries_no_tail(browser, predictions, tmp_path):
 def test_one_label_a_sample_shows_no_pairs_of_labels(browser, predictions, tmp_path):
     labels = torch.nn.functional.one_hot(torch.arange(NUM_SAMPLES) % 3, 3) > 0
     single = Predictions(
-        predictions.scores, labels, labels | True, predictions.keys, ["a", "b", "c"], "val", "multiclass"
+        predictions.scores,
+        labels,
+        labels | True,
+        predictions.keys,
+        ["a", "b", "c"],
+        "val",
+        "multiclass",
     )
     page, trouble = open_page(browser, make_report(single), tmp_path)
     assert page.locator("#labels svg").count() == 1
@@ -204,4 +232,6 @@ def test_history_with_gaps_draws_what_it_has(predictions):
 def test_galleries_that_are_shortened_say_so(predictions, monkeypatch):
     assert "more than one page holds" not in make_report(predictions, class_ids=(0,))
     monkeypatch.setattr("eval.report.gallery.MAX_PICTURES", 1)
-    assert "a class that is chosen here no image is shown" in make_report(predictions, class_ids=(0,))
+    assert "a class that is chosen here no image is shown" in make_report(
+        predictions, class_ids=(0,)
+    )

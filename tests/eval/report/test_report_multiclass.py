@@ -1,4 +1,6 @@
-"""The report of a set with one label a sample, in headless Chromium: accuracy first, then what is confused."""
+"""The report of a set with one label a sample, in headless Chromium: accuracy first, then what is
+confused.
+"""
 
 import re
 
@@ -30,18 +32,24 @@ def predictions():
     targets = torch.randint(10, (200,), generator=generator)
     labels = torch.nn.functional.one_hot(targets, 10) > 0
     scores = (torch.randn(labels.shape, generator=generator) + 2 * labels).softmax(1)
-    return Predictions(scores, labels, labels | True, [f"k{i}" for i in range(200)], NAMES, "test", "multiclass")
+    return Predictions(
+        scores, labels, labels | True, [f"k{i}" for i in range(200)], NAMES, "test", "multiclass"
+    )
 
 
 def make(predictions, baseline=None):
     curves = class_curves(predictions)
-    metrics = measure_predictions(predictions, curves=curves) | {"examples": draw_examples(predictions, 0)}
+    metrics = measure_predictions(predictions, curves=curves) | {
+        "examples": draw_examples(predictions, 0)
+    }
     metrics |= {"baseline": baseline} if baseline else {}
     run = RunRecord("cifar", ["python -m eval"], "seed: 0\n", "runs/cifar/best", 3)
     galleries = build_galleries(predictions, [1, 2], 12)
     picture = lambda sample: np.full((32, 32, 3), (sample, 90, 40), np.uint8)  # noqa: E731
     plots, _ = draw_figures(figures(metrics, predictions, curves, HISTORY))
-    return metrics, render_report(metrics, predictions, run, plots, [1, 2], galleries, Thumbnails(picture))
+    return metrics, render_report(
+        metrics, predictions, run, plots, [1, 2], galleries, Thumbnails(picture)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +77,16 @@ def test_it_opens_with_accuracy_and_its_interval(page, made):
     best = max(metrics["per_class"], key=lambda name: metrics["per_class"][name]["accuracy"])
     assert f"Best class\n{best}" in facts
     order = page.evaluate("[...document.querySelectorAll('section')].map(e => e.id)")
-    assert order == ["repeat", "examples", "training", "classes", "labels", "curves", "scores", "images"]
+    assert order == [
+        "repeat",
+        "examples",
+        "training",
+        "classes",
+        "labels",
+        "curves",
+        "scores",
+        "images",
+    ]
     links = page.evaluate("[...document.querySelectorAll('nav a')].map(e => e.hash.slice(1))")
     assert links == order
 
@@ -81,23 +98,37 @@ def test_ten_images_tell_their_probabilities_and_mark_right_and_wrong(page, made
     for number, example in enumerate(made[0]["examples"]):
         row = rows.nth(number)
         cells = row.locator("td.number").all_inner_texts()
-        assert [float(cell.strip("✓✗ ")) for cell in cells] == pytest.approx(example["probabilities"], abs=6e-4)
+        assert [float(cell.strip("✓✗ ")) for cell in cells] == pytest.approx(
+            example["probabilities"], abs=6e-4
+        )
         assert [i for i, cell in enumerate(cells) if "✓" in cell] == [NAMES.index(example["class"])]
         missed = example["class"] != example["predicted"]
-        assert [i for i, cell in enumerate(cells) if "✗" in cell] == ([NAMES.index(example["predicted"])] * missed)
+        assert [i for i, cell in enumerate(cells) if "✗" in cell] == (
+            [NAMES.index(example["predicted"])] * missed
+        )
         assert row.locator("img").get_attribute("alt") == example["key"]
         assert page.evaluate("e => e.naturalWidth", row.locator("img").element_handle()) == 32
         assert (row.get_attribute("class") == "missed") == missed
 
 
 def test_classes_are_sorted_by_accuracy_and_confusion_and_curves_are_drawn(page, made):
-    values = [float(v) for v in page.locator("table.classes tbody td:nth-child(2)").all_inner_texts()]
+    values = [
+        float(v) for v in page.locator("table.classes tbody td:nth-child(2)").all_inner_texts()
+    ]
     assert values == sorted(values, reverse=True)
-    assert values == sorted((round(e["accuracy"], 4) for e in made[0]["per_class"].values()), reverse=True)
+    assert values == sorted(
+        (round(e["accuracy"], 4) for e in made[0]["per_class"].values()), reverse=True
+    )
     page.locator("table.classes thead th").nth(4).locator("button").click()
-    values = [float(v) for v in page.locator("table.classes tbody td:nth-child(5)").all_inner_texts()]
-    assert values == sorted((round(e["ap"], 4) for e in made[0]["per_class"].values()), reverse=True)
-    labels = page.evaluate("[...document.querySelectorAll('svg.plot')].map(e => e.getAttribute('aria-label'))")
+    values = [
+        float(v) for v in page.locator("table.classes tbody td:nth-child(5)").all_inner_texts()
+    ]
+    assert values == sorted(
+        (round(e["ap"], 4) for e in made[0]["per_class"].values()), reverse=True
+    )
+    labels = page.evaluate(
+        "[...document.querySelectorAll('svg.plot')].map(e => e.getAttribute('aria-label'))"
+    )
     assert sum("Accuracy per epoch" in label for label in labels) == 1
     assert page.locator("#labels svg").count() == 1
     assert "best 0.8400, epoch 5" in page.inner_text("#training")
@@ -131,7 +162,8 @@ def test_the_baselines_accuracy_stands_before_its_map(browser, predictions, tmp_
     page, trouble = open_page(browser, make(predictions, baseline)[1], tmp_path)
     first, second = page.inner_text("#baseline").split("\n")
     assert first.startswith(
-        "\u22120.0500 against accuracy 0.7000 of runs/old interval of the difference \u22120.0900 to \u22120.0100"
+        "\u22120.0500 against accuracy 0.7000 of runs/old interval of the difference \u22120.0900 "
+        "to \u22120.0100"
     )
     assert second.startswith("+0.1000 against mAP 0.5000 of runs/old no interval")
     assert page.locator("#baseline b.bad").inner_text() == "\u22120.0500"

@@ -8,7 +8,9 @@ from tests.eval.reports import ARTICLE, make_report, open_page
 
 
 def test_a_script_that_is_not_the_reports_own_is_refused(browser, predictions, tmp_path):
-    html = make_report(predictions).replace("<main>", "<main><script>document.title = 'taken'</script>")
+    html = make_report(predictions).replace(
+        "<main>", "<main><script>document.title = 'taken'</script>"
+    )
     page, trouble = open_page(browser, html, tmp_path)
     assert "mAP" in page.title()
     assert any("Content Security Policy" in line for line in trouble)
@@ -79,16 +81,23 @@ def test_keys_move_the_slider_and_best_f1_finds_its_place(opened, predictions):
     assert float(page.inner_text("#f1")) == pytest.approx(best["best_f1"], abs=0.05)
     dot = page.evaluate(
         "(() => { const c = document.querySelector('#curves circle'), b = c.closest('svg').dataset;"
-        " return [(c.getAttribute('cx') - b.x0) / (b.x1 - b.x0), (c.getAttribute('cy') - b.y0) / (b.y1 - b.y0)]; })()"
+        " return [(c.getAttribute('cx') - b.x0) / (b.x1 - b.x0), (c.getAttribute('cy') - b.y0) / "
+        "(b.y1 - b.y0)]; })()"
     )
-    assert dot == pytest.approx([float(page.inner_text("#recall")), float(page.inner_text("#precision"))], abs=1e-4)
+    assert dot == pytest.approx(
+        [float(page.inner_text("#recall")), float(page.inner_text("#precision"))], abs=1e-4
+    )
 
 
-def test_the_gallery_of_another_class_opens_on_demand_as_if_it_had_been_chosen(browser, opened, predictions, tmp_path):
+def test_the_gallery_of_another_class_opens_on_demand_as_if_it_had_been_chosen(
+    browser, opened, predictions, tmp_path
+):
     page, trouble = opened
     assert page.locator("#gallery-2").count() == 0
     page.select_option("#another", "2")
-    page.wait_for_function("[...document.querySelectorAll('#gallery-2 img')].every(i => i.complete)")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#gallery-2 img')].every(i => i.complete)"
+    )
     other, _ = open_page(browser, make_report(predictions, class_ids=(2,)), tmp_path)
     assert page.evaluate(ARTICLE, 2) == other.evaluate(ARTICLE, 2)
     words = "document.getElementById('gallery-2').innerText.replace(/\\s+/g, ' ')"
@@ -101,7 +110,9 @@ def test_the_gallery_of_another_class_opens_on_demand_as_if_it_had_been_chosen(b
     other.close()
 
 
-def test_without_javascript_all_but_slider_and_other_classes_is_there(browser, predictions, tmp_path):
+def test_without_javascript_all_but_slider_and_other_classes_is_there(
+    browser, predictions, tmp_path
+):
     page, _ = open_page(browser, make_report(predictions), tmp_path, java_script_enabled=False)
     assert page.locator("#classes tbody tr").count() == 3
     assert page.locator(".tile img").count() > 60

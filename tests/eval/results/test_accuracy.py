@@ -1,4 +1,6 @@
-"""Sets with one label a sample: accuracy and its interval, examples, mistakes, and the baseline's accuracy."""
+"""Sets with one label a sample: accuracy and its interval, examples, mistakes, and the baseline's
+accuracy.
+"""
 
 import numpy as np
 import pytest
@@ -39,7 +41,9 @@ def test_is_in_top_is_scikit_learns_order_with_ties(num_samples, num_classes, se
         assert is_in_top(scores, targets, k).tolist() == expected
     counted = targets >= 0
     if counted.any():
-        assert ((predicted_classes(scores) == targets)[counted]).double().mean() == top_k_accuracy(scores, targets)
+        assert ((predicted_classes(scores) == targets)[counted]).double().mean() == top_k_accuracy(
+            scores, targets
+        )
 
 
 def test_target_classes_leaves_out_what_is_not_known():
@@ -60,7 +64,8 @@ def test_resampled_means_are_of_the_same_resamples_as_average_precisions(monkeyp
         torch.testing.assert_close(row, values[ids].double().mean(0))
     monkeypatch.setattr("eval.metrics.bootstrap.CELLS_AT_ONCE", 100)
     torch.testing.assert_close(resampled_mean(values, counted, num=30, seed=3), found)
-    # One positive above all negatives in every resample that has it: AP is 1 there, the mean of its column is not NaN.
+    # One positive above all negatives in every resample that has it: AP is 1 there, the mean of its
+    # column is not NaN.
     top = torch.zeros(50, 1)
     top[0] = 1
     drawn = resampled_average_precision(top, top, num=30, seed=3)[:, 0]
@@ -72,7 +77,9 @@ def test_the_interval_of_an_accuracy_holds_the_truth_about_as_often_as_it_says()
     held = 0
     for trial in range(300):
         hits = (torch.rand((400, 1), generator=generator) < 0.8).double()
-        low, high = interval(resampled_mean(hits, hits[:, 0] >= 0, 200, trial), hits.mean(0))[:, 0].tolist()
+        low, high = interval(resampled_mean(hits, hits[:, 0] >= 0, 200, trial), hits.mean(0))[
+            :, 0
+        ].tolist()
         held += low <= 0.8 <= high
     assert 0.90 <= held / 300 <= 0.985
 
@@ -101,7 +108,9 @@ def test_examples_are_drawn_by_seed_and_tell_every_probability():
     drawn = draw_examples(predictions, seed=0)
     assert len(drawn) == 10
     assert drawn == draw_examples(predictions, seed=0)
-    assert [example["key"] for example in drawn] != [example["key"] for example in draw_examples(predictions, seed=1)]
+    assert [example["key"] for example in drawn] != [
+        example["key"] for example in draw_examples(predictions, seed=1)
+    ]
     for example in drawn:
         row = predictions.keys.index(example["key"])
         assert example["probabilities"] == pytest.approx(predictions.scores[row].tolist())
@@ -129,9 +138,16 @@ def test_the_surest_mistakes_come_first():
     found = surest_mistakes(predictions, 20)
     sure, guess = predictions.scores.max(1)
     targets = predictions.labels.int().argmax(1)
-    wrong = [i for i in sure.argsort(descending=True, stable=True).tolist() if guess[i] != targets[i]]
+    wrong = [
+        i for i in sure.argsort(descending=True, stable=True).tolist() if guess[i] != targets[i]
+    ]
     assert [sample for sample, *_ in found] == wrong[:20]
-    assert found[0] == (wrong[0], sure[wrong[0]].item(), int(targets[wrong[0]]), int(guess[wrong[0]]))
+    assert found[0] == (
+        wrong[0],
+        sure[wrong[0]].item(),
+        int(targets[wrong[0]]),
+        int(guess[wrong[0]]),
+    )
     assert surest_mistakes(make(quality=100.0), 20) == []
 
 
@@ -142,9 +158,13 @@ def written(folder, predictions):
     return folder / "metrics.json"
 
 
-def test_the_baselines_accuracy_is_compared_image_by_image_in_any_order_of_samples_and_classes(tmp_path):
+def test_the_baselines_accuracy_is_compared_image_by_image_in_any_order_of_samples_and_classes(
+    tmp_path,
+):
     ours, theirs = make(seed=1, quality=2.5), make(seed=2, quality=1.5)
-    found = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "old", theirs))["accuracy"]
+    found = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "old", theirs))[
+        "accuracy"
+    ]
     right = [(p.scores.argmax(1) == p.labels.int().argmax(1)).double() for p in (ours, theirs)]
     assert found["difference"] == pytest.approx((right[0] - right[1]).mean().item())
     low, high = found["interval"]
@@ -153,16 +173,25 @@ def test_the_baselines_accuracy_is_compared_image_by_image_in_any_order_of_sampl
     shuffled = Predictions(*(m[rows][:, columns] for m in (theirs.scores, theirs.labels, theirs.known)),
                            [theirs.keys[i] for i in rows], [theirs.class_names[i] for i in columns], "test",
                            "multiclass")  # fmt: skip
-    again = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "shuffled", shuffled))["accuracy"]
+    again = compare_metrics(
+        measure_predictions(ours), ours, written(tmp_path / "shuffled", shuffled)
+    )["accuracy"]
     assert again["interval"] == pytest.approx(found["interval"], abs=1e-12)
     assert again["difference"] == pytest.approx(found["difference"], abs=1e-12)
     strangers = make(seed=2, quality=1.5, keys=[f"x{i}" for i in range(300)])
     assert (
-        compare_metrics(measure_predictions(ours), ours, written(tmp_path / "keys", strangers))["accuracy"]["interval"]
+        compare_metrics(measure_predictions(ours), ours, written(tmp_path / "keys", strangers))[
+            "accuracy"
+        ]["interval"]
         is None
     )
     others = make(seed=2, names=[f"class {c}" for c in range(1, 9)])
-    assert compare_metrics(measure_predictions(ours), ours, written(tmp_path / "classes", others))["accuracy"] is None
+    assert (
+        compare_metrics(measure_predictions(ours), ours, written(tmp_path / "classes", others))[
+            "accuracy"
+        ]
+        is None
+    )
 
 
 def test_the_terminal_and_the_table_of_classes_open_with_accuracy(tmp_path):

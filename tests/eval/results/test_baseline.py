@@ -50,9 +50,12 @@ def written(folder, predictions, with_predictions=True):
 
 def test_a_run_a_folder_or_a_file_is_found(tmp_path):
     path = written(tmp_path / "run" / "eval-val", make(0, 1))
-    assert {find_metrics(str(given), "val") for given in (tmp_path / "run", path.parent, path)} == {path}
+    assert {find_metrics(str(given), "val") for given in (tmp_path / "run", path.parent, path)} == {
+        path
+    }
     with pytest.raises(
-        DataError, match=r"--baseline .*run: no such file as .*eval-test/metrics.json; evaluate that run"
+        DataError,
+        match=r"--baseline .*run: no such file as .*eval-test/metrics.json; evaluate that run",
     ):
         find_metrics(str(tmp_path / "run"), "test")
 
@@ -65,9 +68,14 @@ def test_thresholds_are_those_of_val_and_never_of_what_is_evaluated(tmp_path):
         write_metrics(run / f"eval-{split}" / "metrics.json", metrics)
     names = tuple(metrics["per_class"])
     assert find_thresholds(str(run), data, "test", names) == run / "eval-val" / "metrics.json"
-    assert find_thresholds(str(run), str(tmp_path / "other"), "val", names) == run / "eval-val" / "metrics.json"
+    assert (
+        find_thresholds(str(run), str(tmp_path / "other"), "val", names)
+        == run / "eval-val" / "metrics.json"
+    )
     for given in (run / "eval-test", run / "eval-test" / "metrics.json"):
-        with pytest.raises(DataError, match=r"is of test of .*, which is being evaluated: name an evaluation"):
+        with pytest.raises(
+            DataError, match=r"is of test of .*, which is being evaluated: name an evaluation"
+        ):
             find_thresholds(str(given), data + "/.", "test", names)
     with pytest.raises(DataError, match="has a threshold for none of the classes here"):
         find_thresholds(str(run), data, "test", ("another",))
@@ -97,7 +105,10 @@ def test_differences_are_of_the_classes_and_their_mean(tmp_path):
     found = compare_metrics(measure_predictions(ours), ours, path)
     ap, old = measure_predictions(ours)["per_class"], measure_predictions(theirs)["per_class"]
     for name in NAMES:
-        assert found["per_class"][name] == {"difference": ap[name]["ap"] - old[name]["ap"], "interval": None}
+        assert found["per_class"][name] == {
+            "difference": ap[name]["ap"] - old[name]["ap"],
+            "interval": None,
+        }
     assert found["difference"] == pytest.approx(
         measure_predictions(ours)["mAP"] - measure_predictions(theirs)["mAP"], abs=1e-12
     )
@@ -113,7 +124,9 @@ def test_with_predictions_beside_the_interval_is_paired_in_any_order_of_samples(
     low, high = found["interval"]
     assert 0 < low < found["difference"] < high
     shuffled = torch.randperm(300, generator=torch.Generator().manual_seed(0)).tolist()
-    again = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "shuffled", rows(theirs, shuffled)))
+    again = compare_metrics(
+        measure_predictions(ours), ours, written(tmp_path / "shuffled", rows(theirs, shuffled))
+    )
     assert again["interval"] == pytest.approx(found["interval"], abs=1e-12)
     same = compare_metrics(measure_predictions(ours), ours, written(tmp_path / "same", ours))
     assert same["interval"] == [0, 0]
@@ -123,12 +136,22 @@ def test_with_predictions_beside_the_interval_is_paired_in_any_order_of_samples(
 def test_other_samples_or_labels_are_not_paired(tmp_path):
     ours, theirs = make(0, 2), make(1, 1)
     others = make(1, 1, keys=[f"x{i}" for i in range(300)])
-    assert compare_metrics(measure_predictions(ours), ours, written(tmp_path / "keys", others))["interval"] is None
+    assert (
+        compare_metrics(measure_predictions(ours), ours, written(tmp_path / "keys", others))[
+            "interval"
+        ]
+        is None
+    )
     labels = theirs.labels.clone()
     row = theirs.known[:, 0].nonzero()[0, 0]
     labels[row, 0] = ~labels[row, 0]
     other = Predictions(theirs.scores, labels, theirs.known, theirs.keys, NAMES, "val")
-    assert compare_metrics(measure_predictions(ours), ours, written(tmp_path / "labels", other))["interval"] is None
+    assert (
+        compare_metrics(measure_predictions(ours), ours, written(tmp_path / "labels", other))[
+            "interval"
+        ]
+        is None
+    )
     path = written(tmp_path / "damaged", theirs)
     (path.parent / "predictions.npz").write_bytes(b"PK\x03\x04 cut short")
     assert compare_metrics(measure_predictions(ours), ours, path)["interval"] is None

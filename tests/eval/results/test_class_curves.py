@@ -17,7 +17,9 @@ NUM_SAMPLES, NUM_CLASSES = 700, 9
 
 
 def make(dtype=torch.float32, num_values=40):
-    """Scores with many ties; a class that shows nothing, one that shows all, one of which nothing is known."""
+    """Scores with many ties; a class that shows nothing, one that shows all, one of which nothing
+    is known.
+    """
     generator = torch.Generator().manual_seed(6)
     shape = (NUM_SAMPLES, NUM_CLASSES)
     labels = torch.rand(shape, generator=generator) < 0.2
@@ -27,7 +29,9 @@ def make(dtype=torch.float32, num_values=40):
     known = torch.rand(shape, generator=generator) < 0.9
     known[:, 2] = False
     keys = [f"k{number}" for number in range(NUM_SAMPLES)]
-    return Predictions(scores, labels, known, keys, [f"c{number}" for number in range(NUM_CLASSES)], "val")
+    return Predictions(
+        scores, labels, known, keys, [f"c{number}" for number in range(NUM_CLASSES)], "val"
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -54,7 +58,9 @@ def test_every_measure_is_that_of_its_own_function(dtype, num_values, monkeypatc
 
 
 def test_an_evaluation_sorts_the_scores_of_each_class_once(monkeypatch):
-    """And all scores together for the micro average, and those of each sample for the label ranking."""
+    """And all scores together for the micro average, and those of each sample for the label
+    ranking.
+    """
     num_sorted = []
 
     def counted(keys):

@@ -1,4 +1,6 @@
-"""metrics.json, predictions.npz and per_class.csv: strict, exact, the same bytes for the same content."""
+"""metrics.json, predictions.npz and per_class.csv: strict, exact, the same bytes for the same
+content.
+"""
 
 import csv
 import json
@@ -86,7 +88,9 @@ def test_the_other_measures_are_scikit_learns():
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
     assert found["label_ranking"] == pytest.approx(
         {
-            "average_precision": sklearn_metrics.label_ranking_average_precision_score(labels, scores),
+            "average_precision": sklearn_metrics.label_ranking_average_precision_score(
+                labels, scores
+            ),
             "coverage_error": sklearn_metrics.coverage_error(labels, scores),
             "loss": sklearn_metrics.label_ranking_loss(labels, scores),
         },
@@ -94,9 +98,12 @@ def test_the_other_measures_are_scikit_learns():
     )
     for c, entry in enumerate(found["per_class"].values()):
         predicted = scores[:, c] >= entry["best_f1_threshold"]
-        assert entry["best_f1"] == pytest.approx(sklearn_metrics.f1_score(labels[:, c], predicted), abs=1e-12)
         assert entry["best_f1"] == pytest.approx(
-            max(sklearn_metrics.f1_score(labels[:, c], scores[:, c] >= t) for t in scores[:, c]), abs=1e-12
+            sklearn_metrics.f1_score(labels[:, c], predicted), abs=1e-12
+        )
+        assert entry["best_f1"] == pytest.approx(
+            max(sklearn_metrics.f1_score(labels[:, c], scores[:, c] >= t) for t in scores[:, c]),
+            abs=1e-12,
         )
         low, high = entry["ap_interval"]
         assert low < entry["ap"] < high
@@ -115,7 +122,10 @@ def test_thresholds_chosen_elsewhere_give_a_further_f1():
         entry = found["per_class"][f"class {c}"]
         assert entry["f1_at_given"] == pytest.approx(expected, abs=1e-12)
         assert entry["given_threshold"] == limit
-    assert [found["per_class"][name]["f1_at_given"] for name in ("class 1", "class 3")] == [None, None]
+    assert [found["per_class"][name]["f1_at_given"] for name in ("class 1", "class 3")] == [
+        None,
+        None,
+    ]
     values = [found["per_class"][name]["f1_at_given"] for name in ("class 0", "class 2")]
     assert found["mean_f1_at_given"] == pytest.approx(np.mean(values))
     assert "mean_f1_at_given" not in measure_predictions(predictions)
@@ -136,10 +146,14 @@ def test_one_label_a_sample_has_top_1_and_top_5_and_a_confusion_matrix():
     scores = make(num_classes=8).scores
     labels = torch.nn.functional.one_hot(targets, 8) > 0
     names = [f"class {c}" for c in range(8)]
-    predictions = make(scores=scores, labels=labels, known=labels | True, class_names=names, task="multiclass")
+    predictions = make(
+        scores=scores, labels=labels, known=labels | True, class_names=names, task="multiclass"
+    )
     found = measure_predictions(predictions)
     assert found["accuracy"] == pytest.approx((scores.argmax(1) == targets).double().mean().item())
-    assert found["top5_accuracy"] == pytest.approx(sklearn_metrics.top_k_accuracy_score(targets, scores, k=5))
+    assert found["top5_accuracy"] == pytest.approx(
+        sklearn_metrics.top_k_accuracy_score(targets, scores, k=5)
+    )
     assert list(found)[4] == "accuracy"  # before mAP: what a reader of the file looks for
     for name in ("accuracy", "top5_accuracy"):
         low, high = found[f"{name}_interval"]
@@ -152,14 +166,21 @@ def test_one_label_a_sample_has_top_1_and_top_5_and_a_confusion_matrix():
     )
     entries = list(found["per_class"].values())
     assert [entry["accuracy"] for entry in entries] == pytest.approx(recall)
-    assert [entry["precision"] for entry in entries] == pytest.approx([None if v != v else v for v in precision])
+    assert [entry["precision"] for entry in entries] == pytest.approx(
+        [None if v != v else v for v in precision]
+    )
     confusion = sklearn_metrics.confusion_matrix(targets, scores.argmax(1), labels=range(8))
     np.testing.assert_array_equal(found["confusion"]["predicted"], confusion)
     assert found["confusion"]["of"][3] == [int((targets == 3).sum())] * 8
     assert "accuracy" not in measure_predictions(make())
     sure, right = scores.max(1).values, scores.argmax(1) == targets
     bins = (sure.double() * 15).long().clamp(max=14)
-    expected = sum(abs(right[bins == b].double().sum() - sure[bins == b].double().sum()) for b in range(15)) / 60
+    expected = (
+        sum(
+            abs(right[bins == b].double().sum() - sure[bins == b].double().sum()) for b in range(15)
+        )
+        / 60
+    )
     assert found["calibration"]["ece"] == pytest.approx(expected.item())
 
 
@@ -173,7 +194,9 @@ def test_many_classes_have_no_matrices():
 def test_every_figure_is_a_png_for_paper(tmp_path):
     predictions = make(class_names=["$a_1$", "b" * 40, "<c>", "d"])
     history = [{"epoch": 1, "train_loss": 1.0, "val_mAP": 0.3, "lr": 0.1, "val_accuracy": 0.2}]
-    drawn = figures(measure_predictions(predictions), predictions, class_curves(predictions), history)
+    drawn = figures(
+        measure_predictions(predictions), predictions, class_curves(predictions), history
+    )
     write_plots(tmp_path / "plots", draw_figures(drawn)[1])
     files = sorted((tmp_path / "plots").iterdir())
     assert [path.stem for path in files] == sorted(TITLES)
@@ -186,18 +209,28 @@ def test_every_figure_is_a_png_for_paper(tmp_path):
 
 def test_lines_of_classes_are_tail_accuracy_above_the_threshold_as_the_mean_is():
     predictions = make()
-    predictions.scores[:] = (predictions.scores * 200).round() / 200  # on the thresholds that are drawn
+    # on the thresholds that are drawn
+    predictions.scores[:] = (predictions.scores * 200).round() / 200
     found, curves = measure_predictions(predictions), class_curves(predictions)
     lines = figures(found, predictions, curves, [])["tail_accuracy"](PAPER).axes[0].lines
     line = next(line for line in lines if line.get_gid() == "class-0")
     thresholds = torch.from_numpy(np.asarray(line.get_xdata()))
-    expected = tail_accuracy(predictions.scores, predictions.labels, thresholds, predictions.known)[:, 0]
+    expected = tail_accuracy(predictions.scores, predictions.labels, thresholds, predictions.known)[
+        :, 0
+    ]
     assert line.get_ydata().tolist() == expected.tolist()
     assert len(thresholds) > 10
 
 
 def test_a_list_of_numbers_is_one_line_and_strings_are_left_alone(tmp_path):
-    values = {"a": [1, 2.5, None, -3e-7], "b": [[1, 2], [3]], "c": "[\n1,\n2\n]", "d": [], "e": ["1", "2"], "f": [True]}
+    values = {
+        "a": [1, 2.5, None, -3e-7],
+        "b": [[1, 2], [3]],
+        "c": "[\n1,\n2\n]",
+        "d": [],
+        "e": ["1", "2"],
+        "f": [True],
+    }
     write_metrics(tmp_path / "metrics.json", values)
     text = (tmp_path / "metrics.json").read_text()
     assert strict_json(text) == values
@@ -218,7 +251,9 @@ def test_tail_accuracy_agrees_with_a_loop_over_its_own_grids():
 
     assert len(tail["thresholds"]) == 7
     assert tail["thresholds"][0] == 0.5
-    for t, mean, num_classes in zip(tail["thresholds"], tail["mean"], tail["num_classes"], strict=True):
+    for t, mean, num_classes in zip(
+        tail["thresholds"], tail["mean"], tail["num_classes"], strict=True
+    ):
         values = [value(c, t) for c in range(4)]
         assert mean == pytest.approx(np.nanmean(values), abs=1e-12)
         assert num_classes == np.isfinite(values).sum()
@@ -226,7 +261,9 @@ def test_tail_accuracy_agrees_with_a_loop_over_its_own_grids():
     for c, name in enumerate(predictions.class_names):
         own = tail["per_class"][name]
         assert own["values"] == pytest.approx([value(c, t) for t in own["thresholds"]], abs=1e-12)
-    columns = zip(*(tail["per_class"][name]["values"] for name in predictions.class_names), strict=True)
+    columns = zip(
+        *(tail["per_class"][name]["values"] for name in predictions.class_names), strict=True
+    )
     assert tail["mean_by_step"] == pytest.approx([np.mean(column) for column in columns], abs=1e-12)
 
 
@@ -246,7 +283,9 @@ def test_metrics_json_is_strict_even_without_a_single_value(tmp_path):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_every_score_dtype_is_measured(dtype):
     predictions = make(scores=make().scores.to(dtype))
-    assert measure_predictions(predictions)["mAP"] == pytest.approx(measure_predictions(make())["mAP"], abs=0.05)
+    assert measure_predictions(predictions)["mAP"] == pytest.approx(
+        measure_predictions(make())["mAP"], abs=0.05
+    )
 
 
 def test_predictions_npz_has_the_same_bytes_for_the_same_content(tmp_path, monkeypatch):
@@ -292,7 +331,10 @@ def test_nan_scores_are_refused_with_count_and_keys_but_only_where_known():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scores": torch.full((60, 4), 3.5)}, "probabilities in .0, 1., got values from 3.5 to 3.5"),
+        (
+            {"scores": torch.full((60, 4), 3.5)},
+            "probabilities in .0, 1., got values from 3.5 to 3.5",
+        ),
         ({"class_names": ["a", "b", "a", "c"]}, "class names must differ, repeated: 'a'"),
         (
             {"keys": [], **{n: torch.zeros(0, 4) for n in ("scores", "labels", "known")}},
@@ -306,15 +348,20 @@ def test_what_cannot_be_measured_is_named(changes, message):
 
 
 def test_predictions_of_unequal_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"labels must be \[samples, classes\] = \(60, 4\), got \(60, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"labels must be \[samples, classes\] = \(60, 4\), got \(60, 3\)"
+    ):
         make(labels=torch.zeros(60, 3))
 
 
-@pytest.mark.parametrize(("num_classes", "most_lines"), [(3, 12), (20, 30), (21, 20), (50, 35), (1000, 36)])
+@pytest.mark.parametrize(
+    ("num_classes", "most_lines"), [(3, 12), (20, 30), (21, 20), (50, 35), (1000, 36)]
+)
 def test_summary_fits_one_screen(num_classes, most_lines):
     names = [f"a class with a very long name {c}" for c in range(num_classes)]
     text = evaluation_summary(
-        measure_predictions(make(num_classes=num_classes, class_names=names)), ["runs/x/eval-val/report.html"]
+        measure_predictions(make(num_classes=num_classes, class_names=names)),
+        ["runs/x/eval-val/report.html"],
     )
     lines = text.splitlines()
     assert len(lines) <= most_lines
@@ -339,8 +386,12 @@ def test_a_gpu_measures_the_same():
     moved = {name: getattr(on_cpu, name).cuda() for name in ("scores", "labels", "known")}
     on_gpu = make(num_samples=200, **moved)
     given = dict.fromkeys(on_cpu.class_names, 0.4)
-    expected, found = measure_predictions(on_cpu, thresholds=given), measure_predictions(on_gpu, thresholds=given)
-    for name in ("mAP", "mAP_interval", "mean_f1_at_given", "precision_recall"):  # the last one has means too
+    expected, found = (
+        measure_predictions(on_cpu, thresholds=given),
+        measure_predictions(on_gpu, thresholds=given),
+    )
+    # the last one has means too
+    for name in ("mAP", "mAP_interval", "mean_f1_at_given", "precision_recall"):
         assert found[name] == pytest.approx(expected[name], abs=1e-12)
     for name in ("confusion", "co_occurrence", "score_histogram"):
         assert found[name] == expected[name]

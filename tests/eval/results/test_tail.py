@@ -47,7 +47,9 @@ def by_hand(predictions, c, t):
     reach=st.none() | st.floats(0.01, 1),
     num_steps=st.integers(2, 25),
 )
-def test_any_grid_is_the_definition_at_each_of_its_thresholds(seed, highest, t_min, reach, num_steps):
+def test_any_grid_is_the_definition_at_each_of_its_thresholds(
+    seed, highest, t_min, reach, num_steps
+):
     t_max = 0 if reach is None else t_min + reach * (0.999 - t_min)
     predictions = make(seed, highest)
     tail = measure_tail(predictions, TailGrid(t_min, t_max, num_steps))
@@ -59,7 +61,9 @@ def test_any_grid_is_the_definition_at_each_of_its_thresholds(seed, highest, t_m
         for t, value in zip(own["thresholds"], own["values"], strict=True):
             expected = math.nan if t is None else by_hand(predictions, c, t)
             assert value == pytest.approx(expected) if value is not None else math.isnan(expected)
-            assert t is None or (value is not None) == (t < predictions.scores[predictions.known[:, c], c].max())
+            assert t is None or (value is not None) == (
+                t < predictions.scores[predictions.known[:, c], c].max()
+            )
     for t, mean, num in zip(tail["thresholds"], tail["mean"], tail["num_classes"], strict=True):
         values = [math.nan if t is None else by_hand(predictions, c, t) for c in range(3)]
         counted = [value for value in values if not math.isnan(value)]
@@ -77,7 +81,9 @@ def test_without_options_it_goes_from_one_half_to_below_the_highest_score_in_20_
     predictions = make()
     tail = measure_tail(predictions, EvalConfig().tail_grid())
     highest = predictions.scores[predictions.known].max().item()
-    assert tail["thresholds"] == pytest.approx([0.5 + step * (highest - 0.5) / 20 for step in range(20)], abs=1e-12)
+    assert tail["thresholds"] == pytest.approx(
+        [0.5 + step * (highest - 0.5) / 20 for step in range(20)], abs=1e-12
+    )
     assert None not in tail["mean"]
 
 

@@ -18,7 +18,9 @@ def saved(image, kind, **options):
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True})]
+)
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
 def test_lossless_formats_give_their_pixels(kind, options, mode):
     image = photograph(61, 43).convert(mode)
@@ -31,7 +33,9 @@ def test_lossless_formats_give_their_pixels(kind, options, mode):
 
 
 def test_transparency_is_on_white_and_16_bits_give_their_high_byte():
-    rgba = np.dstack([np.asarray(photograph(30, 20)), np.tile(np.array([0, 255], np.uint8), (20, 15))])
+    rgba = np.dstack(
+        [np.asarray(photograph(30, 20)), np.tile(np.array([0, 255], np.uint8), (20, 15))]
+    )
     found = decode_image(saved(Image.fromarray(rgba), "PNG"))
     np.testing.assert_array_equal(found, np.where(rgba[..., 3:] > 0, rgba[..., :3], 255))
     deep = np.arange(0, 65536, 109, dtype=np.uint16)[:600].reshape(20, 30)
@@ -53,11 +57,20 @@ def test_exif_turns_it_upright(orientation):
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_an_upright_jpeg_has_the_pixels_that_its_shard_decodes_to(subsampling, progressive, mode):
-    data = jpeg(photograph(133, 71).convert(mode), subsampling=subsampling, progressive=progressive, quality=80)
+    data = jpeg(
+        photograph(133, 71).convert(mode),
+        subsampling=subsampling,
+        progressive=progressive,
+        quality=80,
+    )
     lossless = pack_image(data, ImageOptions(encoding="png"))
-    np.testing.assert_array_equal(decode_image(data), np.asarray(Image.open(io.BytesIO(lossless.images["png"]))))
+    np.testing.assert_array_equal(
+        decode_image(data), np.asarray(Image.open(io.BytesIO(lossless.images["png"])))
+    )
     packed = pack_image(data, ImageOptions())
-    np.testing.assert_array_equal(decode_image(data), simplejpeg.decode_jpeg(packed.images["jpg"], "RGB"))
+    np.testing.assert_array_equal(
+        decode_image(data), simplejpeg.decode_jpeg(packed.images["jpg"], "RGB")
+    )
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 300, 900])

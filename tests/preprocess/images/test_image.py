@@ -54,29 +54,40 @@ def segments(data):
         at += 2 + length
         if marker == 0xDA:
             scan = data[at:-2]
-            return found, [(i, b) for i, (a, b) in enumerate(pairwise(scan)) if a == 0xFF and b != 0], len(scan)
+            return (
+                found,
+                [(i, b) for i, (a, b) in enumerate(pairwise(scan)) if a == 0xFF and b != 0],
+                len(scan),
+            )
 
 
 def check_tiled(packed, mcu=(16, 16)):
     found, restarts, size = segments(packed.images["jpg"])
     markers = [marker for marker, _ in found]
-    assert set(markers) <= {0xE0, 0xE9, 0xDB, 0xC0, 0xC4, 0xDD, 0xDA}  # baseline, and no metadata but JFIF and tiles
+    # baseline, and no metadata but JFIF and tiles
+    assert set(markers) <= {0xE0, 0xE9, 0xDB, 0xC0, 0xC4, 0xDD, 0xDA}
     across, down = -(-packed.width // mcu[0]), -(-packed.height // mcu[1])
     interval = tile_interval(across, down)
     assert int.from_bytes(dict(found)[0xDD], "big") == interval
-    assert [marker for _, marker in restarts] == [0xD0 + i % 8 for i in range(across * down // interval - 1)]
+    assert [marker for _, marker in restarts] == [
+        0xD0 + i % 8 for i in range(across * down // interval - 1)
+    ]
     starts = [0, *(at + 2 for at, _ in restarts)]
     ends = [*(at for at, _ in restarts), size]
     lengths = [end - start for start, end in zip(starts, ends, strict=True)]
     assert dict(found)[0xE9] == b"TILES\0" + struct.pack(f">{len(lengths)}H", *lengths)
     height, width = struct.unpack(">HH", dict(found)[0xC0][1:5])
     assert (width, height) == (packed.width, packed.height)
-    np.testing.assert_array_equal(pixels(opened(packed.images["jpg"])), simplejpeg.decode_jpeg(packed.images["jpg"]))
+    np.testing.assert_array_equal(
+        pixels(opened(packed.images["jpg"])), simplejpeg.decode_jpeg(packed.images["jpg"])
+    )
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_jpeg_at_its_size_keeps_tables_and_subsampling(subsampling):
-    data = saved(scene(500, 375), quality=83, subsampling=subsampling, progressive=True, comment=b"hello")
+    data = saved(
+        scene(500, 375), quality=83, subsampling=subsampling, progressive=True, comment=b"hello"
+    )
     packed = pack_image(data, ImageOptions(quality=20))
     before, after = opened(data), opened(packed.images["jpg"])
     assert after.quantization == before.quantization
@@ -88,7 +99,9 @@ def test_jpeg_at_its_size_keeps_tables_and_subsampling(subsampling):
 def test_packing_twice_changes_nothing_more():
     once = pack_image(saved(scene(320, 240), quality=75), KEEP)
     twice = pack_image(once.images["jpg"], KEEP)
-    assert np.abs(pixels(opened(once.images["jpg"])) - pixels(opened(twice.images["jpg"]))).max() <= 2
+    assert (
+        np.abs(pixels(opened(once.images["jpg"])) - pixels(opened(twice.images["jpg"]))).max() <= 2
+    )
     assert abs(len(twice.images["jpg"]) - len(once.images["jpg"])) < 0.01 * len(once.images["jpg"])
 
 
@@ -98,7 +111,11 @@ def test_formats(file_format, options):
     packed = pack_image(saved(scene(), file_format), options)
     assert (packed.width, packed.height) == packed_size((96, 64), options)
     assert (
-        np.abs(pixels(opened(packed.images["jpg"])) - pixels(scene().resize((packed.width, packed.height)))).mean() < 8
+        np.abs(
+            pixels(opened(packed.images["jpg"]))
+            - pixels(scene().resize((packed.width, packed.height)))
+        ).mean()
+        < 8
     )
     check_tiled(packed)
 
@@ -149,7 +166,18 @@ GREY = np.tile(np.linspace(0, 65535, 96).astype(np.uint16), (64, 1))
         (saved(Image.fromarray(GREY), "TIFF"), Image.fromarray((GREY >> 8).astype(np.uint8))),
         (saved(scene(), keep_rgb=True), scene()),
     ],
-    ids=["L png", "L jpeg", "1", "P", "CMYK jpeg", "CMYK tiff", "YCbCr", "16 png", "16 tiff", "RGB jpeg"],
+    ids=[
+        "L png",
+        "L jpeg",
+        "1",
+        "P",
+        "CMYK jpeg",
+        "CMYK tiff",
+        "YCbCr",
+        "16 png",
+        "16 tiff",
+        "RGB jpeg",
+    ],
 )
 def test_modes(data, expected):
     packed = pack_image(data, ImageOptions(quality=95))
@@ -157,7 +185,8 @@ def test_modes(data, expected):
     assert decoded.mode == "RGB"
     tolerance = 12 if expected.mode in ("1", "P") else 5
     assert np.abs(pixels(decoded) - pixels(expected)).mean() < tolerance
-    retiled_grey = data[:2] == b"\xff\xd8" and expected.mode == "L"  # grows empty chroma planes of its own size
+    # grows empty chroma planes of its own size
+    retiled_grey = data[:2] == b"\xff\xd8" and expected.mode == "L"
     check_tiled(packed, mcu=(8, 8) if retiled_grey else (16, 16))
 
 
@@ -259,14 +288,31 @@ def test_tile_interval_divides_the_row(mcus):
     assert interval == mcus or 1 < interval <= max(8, mcus // 8)
 
 
-@pytest.mark.parametrize(("across", "down", "wanted"), [(512, 384, 8), (512, 8192, 256), (509, 8192, 509), (32, 24, 4)])
+@pytest.mark.parametrize(
+    ("across", "down", "wanted"), [(512, 384, 8), (512, 8192, 256), (509, 8192, 509), (32, 24, 4)]
+)
 def test_tiles_are_never_more_than_can_be_listed(across, down, wanted):
     assert tile_interval(across, down) == wanted
     assert across // wanted * down <= MAX_TILES
 
 
 def test_tile_interval_examples():
-    wanted = {1: 1, 2: 2, 4: 4, 6: 3, 7: 7, 10: 5, 12: 4, 15: 5, 21: 3, 22: 2, 23: 23, 24: 4, 32: 4, 143: 11}
+    wanted = {
+        1: 1,
+        2: 2,
+        4: 4,
+        6: 3,
+        7: 7,
+        10: 5,
+        12: 4,
+        15: 5,
+        21: 3,
+        22: 2,
+        23: 23,
+        24: 4,
+        32: 4,
+        143: 11,
+    }
     assert {mcus: tile_interval(mcus) for mcus in wanted} == wanted
 
 

@@ -1,4 +1,6 @@
-"""What verify looks for in an image: all of it decodes, at the size told, and its tiles lead to its end."""
+"""What verify looks for in an image: all of it decodes, at the size told, and its tiles lead to its
+end.
+"""
 
 import io
 
@@ -65,7 +67,9 @@ def test_what_is_wrong_with_a_png():
     assert "damaged PNG" in what_is_wrong(as_array(data[:3000]), "png", 160, 120)
     assert "damaged PNG" in what_is_wrong(as_array(changed(data, 900, b"\0\1")), "png", 160, 120)
     assert "damaged PNG" in what_is_wrong(as_array(b"no PNG"), "png", 160, 120)
-    assert "160 x 120 pixels, its JSON tells 120 x 160" in what_is_wrong(as_array(data), "png", 120, 160)
+    assert "160 x 120 pixels, its JSON tells 120 x 160" in what_is_wrong(
+        as_array(data), "png", 120, 160
+    )
 
 
 def test_bombs_are_refused_by_their_headers():

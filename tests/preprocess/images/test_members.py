@@ -14,7 +14,9 @@ from preprocess.images.members import BadImage, pack_bands
 from tests.conftest import jpeg, photograph
 
 PNG = ImageOptions(encoding="png")
-BANDS = tuple(Band(name, at, 0, 255) for at, name in enumerate(("red", "green", "blue", "nir", "swir")))
+BANDS = tuple(
+    Band(name, at, 0, 255) for at, name in enumerate(("red", "green", "blue", "nir", "swir"))
+)
 
 
 def saved(image: Image.Image, **options) -> bytes:
@@ -37,7 +39,9 @@ def test_a_png_member_is_every_pixel_and_nothing_else(mode):
         notes = PngImagePlugin.PngInfo()
         notes.add_text("comment", "of whoever took it")
         data = saved(
-            image, pnginfo=notes, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+            image,
+            pnginfo=notes,
+            icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
         )
     packed = pack_image(data, PNG)
     assert list(packed.images) == ["png"]
@@ -62,7 +66,12 @@ def test_an_oriented_photograph_is_upright_in_a_png():
 @pytest.mark.parametrize("options", [{"short_side": 30}, {"max_side": 50}, {"short_side": 4000}])
 def test_a_png_is_resized_without_regard_to_tiles(size, options):
     packed = pack_image(saved(photograph(*size)), ImageOptions(encoding="png", **options))
-    ratio = min(1.0, options["short_side"] / min(size) if "short_side" in options else options["max_side"] / max(size))
+    ratio = min(
+        1.0,
+        options["short_side"] / min(size)
+        if "short_side" in options
+        else options["max_side"] / max(size),
+    )
     assert np.abs(np.array([packed.width, packed.height]) - np.array(size) * ratio).max() <= 0.5
     assert opened(packed.images["png"]).size == (packed.width, packed.height)
 
@@ -70,10 +79,18 @@ def test_a_png_is_resized_without_regard_to_tiles(size, options):
 @pytest.mark.parametrize("encoding", ["jpg", "png"])
 @pytest.mark.parametrize("resizing", [{}, {"short_side": 40}, {"max_side": 64}])
 def test_bands_become_members_of_one_size(encoding, resizing):
-    pixels = np.dstack([photograph(97, 61, 0), photograph(97, 61, 1).convert("L"), photograph(97, 61, 2).convert("L")])
+    pixels = np.dstack(
+        [
+            photograph(97, 61, 0),
+            photograph(97, 61, 1).convert("L"),
+            photograph(97, 61, 2).convert("L"),
+        ]
+    )
     options = ImageOptions(encoding=encoding, bands=BANDS, quality=95, **resizing)
     packed = pack_bands(pixels, options)
-    assert tuple(packed.images) == options.members == (encoding, f"nir.{encoding}", f"swir.{encoding}")
+    assert (
+        tuple(packed.images) == options.members == (encoding, f"nir.{encoding}", f"swir.{encoding}")
+    )
     size = packed_size((97, 61), options)
     assert (packed.width, packed.height) == size
     members = []
@@ -82,11 +99,17 @@ def test_bands_become_members_of_one_size(encoding, resizing):
         assert (image.size, image.mode) == (size, "L" if "." in suffix else "RGB")
         assert what_is_wrong(np.frombuffer(data, np.uint8), suffix, *size) is None
         pixels_of = (
-            np.asarray(image) if encoding == "png" else simplejpeg.decode_jpeg(data, "GRAY" if "." in suffix else "RGB")
+            np.asarray(image)
+            if encoding == "png"
+            else simplejpeg.decode_jpeg(data, "GRAY" if "." in suffix else "RGB")
         )
         members.append(pixels_of.reshape(size[1], size[0], -1).astype(int))
     found = np.dstack(members)
-    shown = [Image.fromarray(pixels[..., :3]), Image.fromarray(pixels[..., 3]), Image.fromarray(pixels[..., 4])]
+    shown = [
+        Image.fromarray(pixels[..., :3]),
+        Image.fromarray(pixels[..., 3]),
+        Image.fromarray(pixels[..., 4]),
+    ]
     if resizing:
         shown = [image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0) for image in shown]
     expected = np.dstack([np.asarray(image) for image in shown]).astype(int)

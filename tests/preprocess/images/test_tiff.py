@@ -16,7 +16,12 @@ from preprocess.images.members import BadImage
 from preprocess.images.tiff import MAX_VALUES, read_tiff, scale_bands
 from tests.conftest import jpeg, photograph
 
-BANDS = (Band("red", 2, 0, 65535), Band("green", 1, 0, 65535), Band("blue", 0, 0, 65535), Band("nir", 3, 0, 65535))
+BANDS = (
+    Band("red", 2, 0, 65535),
+    Band("green", 1, 0, 65535),
+    Band("blue", 0, 0, 65535),
+    Band("nir", 3, 0, 65535),
+)
 
 
 def values(height=21, width=34, bands=4, dtype=np.uint16) -> np.ndarray:
@@ -26,7 +31,9 @@ def values(height=21, width=34, bands=4, dtype=np.uint16) -> np.ndarray:
 
 def written(pixels: np.ndarray, **options) -> bytes:
     file = io.BytesIO()
-    tifffile.imwrite(file, pixels, **{"photometric": "minisblack", "planarconfig": "contig", **options})
+    tifffile.imwrite(
+        file, pixels, **{"photometric": "minisblack", "planarconfig": "contig", **options}
+    )
     return file.getvalue()
 
 
@@ -47,7 +54,9 @@ def written(pixels: np.ndarray, **options) -> bytes:
 )
 def test_every_value_is_read(options, dtype, byteorder):
     pixels = values(dtype=dtype)
-    np.testing.assert_array_equal(read_tiff(written(pixels, byteorder=byteorder, **options)), pixels)
+    np.testing.assert_array_equal(
+        read_tiff(written(pixels, byteorder=byteorder, **options)), pixels
+    )
 
 
 def test_planes_and_a_single_band_have_bands_last():
@@ -62,7 +71,10 @@ def test_scaling_is_linear_between_the_ends_of_a_range_and_clamped():
     pixels = values()
     bands = (Band("red", 2, 1000, 3000), Band("green", 0, 0, 65535), Band("blue", 1, 7, 7.5))
     expected = [
-        np.rint(255 * np.clip((pixels[..., b.position].astype(float) - b.low) / (b.high - b.low), 0, 1)) for b in bands
+        np.rint(
+            255 * np.clip((pixels[..., b.position].astype(float) - b.low) / (b.high - b.low), 0, 1)
+        )
+        for b in bands
     ]
     np.testing.assert_array_equal(scale_bands(pixels, bands), np.dstack(expected))
     with pytest.raises(BadImage, match="2 bands; red, green, blue are needed"):
@@ -76,12 +88,18 @@ def test_scaling_is_linear_between_the_ends_of_a_range_and_clamped():
         (jpeg(photograph(20, 20)), "not a TIFF"),
         (b"II*\0", "damaged TIFF"),
         (b"II*\0" + b"\xff" * 100, "damaged TIFF"),
-        (written(values().astype(np.float32)), "TIFF of float32 values; convert it to unsigned 8 or 16 bits"),
+        (
+            written(values().astype(np.float32)),
+            "TIFF of float32 values; convert it to unsigned 8 or 16 bits",
+        ),
         (written(values().astype(np.int16)), "TIFF of int16 values"),
         (written(values()[..., 0] > 9, planarconfig=None), "TIFF of bool values"),
         (written(values())[:-1], "truncated TIFF"),
         (written(values(), compression="zlib")[:-9], "truncated TIFF"),
-        (written(np.zeros((3, 8, 8, 4), np.uint16), volumetric=True), "no plain image of rows, columns and bands"),
+        (
+            written(np.zeros((3, 8, 8, 4), np.uint16), volumetric=True),
+            "no plain image of rows, columns and bands",
+        ),
     ],
 )
 def test_reasons(data, reason):
@@ -92,7 +110,9 @@ def test_reasons(data, reason):
 
 
 def with_tag(data: bytes, code: int, value: int) -> bytes:
-    """Overwrite the value of a SHORT or LONG tag that stands in the first directory of a little-endian TIFF."""
+    """Overwrite the value of a SHORT or LONG tag that stands in the first directory of a
+    little-endian TIFF.
+    """
     (at,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, at)
     for entry in range(at + 2, at + 2 + 12 * count, 12):
@@ -109,12 +129,16 @@ WIDTH, HEIGHT, COMPRESSION = 256, 257, 259
 def test_sizes_are_checked_before_memory_is_asked_for():
     plain = written(values())
     wide = with_tag(with_tag(plain, WIDTH, 60_000), HEIGHT, 60_000)
-    with pytest.raises(BadImage, match=f"60000 x 60000 x 4 values; at most {MAX_VALUES:,} are read"):
+    with pytest.raises(
+        BadImage, match=f"60000 x 60000 x 4 values; at most {MAX_VALUES:,} are read"
+    ):
         read_tiff(wide)
     with pytest.raises(BadImage, match="truncated TIFF"):
         read_tiff(with_tag(plain, HEIGHT, 5_000))
     for code, name in ((5, "LZW"), (7, "JPEG")):
-        with pytest.raises(BadImage, match=f"compressed by {name}; save it uncompressed or with deflate"):
+        with pytest.raises(
+            BadImage, match=f"compressed by {name}; save it uncompressed or with deflate"
+        ):
             read_tiff(with_tag(plain, COMPRESSION, code))
 
 
@@ -139,8 +163,12 @@ def test_hostile_bytes_are_bad_images_or_images(data):
     """Damage in the headers never crashes, nor makes an image larger than what is allowed."""
     damaged = bytearray(data.draw(st.sampled_from(GOOD)))
     for _ in range(data.draw(st.integers(1, 4))):
-        damaged[data.draw(st.integers(0, min(len(damaged), 400) - 1))] = data.draw(st.integers(0, 255))
-    del damaged[data.draw(st.integers(0, len(damaged))) if data.draw(st.booleans()) else len(damaged) :]
+        damaged[data.draw(st.integers(0, min(len(damaged), 400) - 1))] = data.draw(
+            st.integers(0, 255)
+        )
+    del damaged[
+        data.draw(st.integers(0, len(damaged))) if data.draw(st.booleans()) else len(damaged) :
+    ]
     try:
         pixels = read_tiff(bytes(damaged))
     except BadImage:

@@ -1,4 +1,6 @@
-"""Near-duplicates: every harmless change of a picture is seen through, different pictures are not confused."""
+"""Near-duplicates: every harmless change of a picture is seen through, different pictures are not
+confused.
+"""
 
 from itertools import combinations
 
@@ -28,9 +30,13 @@ from tests.conftest import jpeg
 def scene(seed: int, width: int = 160, height: int = 120) -> Image.Image:
     """A picture with large shapes and fine grain, like a photograph and unlike any other seed's."""
     rng = np.random.default_rng(seed)
-    shapes = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)).resize((width, height))
+    shapes = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)).resize(
+        (width, height)
+    )
     return Image.fromarray(
-        np.clip(np.asarray(shapes).astype(int) + rng.integers(-15, 16, (height, width, 1)), 0, 255).astype(np.uint8)
+        np.clip(
+            np.asarray(shapes).astype(int) + rng.integers(-15, 16, (height, width, 1)), 0, 255
+        ).astype(np.uint8)
     )
 
 
@@ -43,7 +49,9 @@ def cropped(image: Image.Image, share: float) -> Image.Image:
 
 CHANGES = {
     "encoded at quality 40": lambda image: jpeg(image, quality=40),
-    "half as large": lambda image: jpeg(image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)),
+    "half as large": lambda image: jpeg(
+        image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
+    ),
     "squeezed": lambda image: jpeg(image.resize((image.width * 6 // 5, image.height * 4 // 5))),
     "cropped": lambda image: jpeg(cropped(image, 0.02)),
     "brighter": lambda image: jpeg(ImageEnhance.Brightness(image).enhance(1.3)),
@@ -75,8 +83,14 @@ def as_pictures(thumbnails: np.ndarray, splits: list[int]) -> Fingerprints:
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_found_and_nothing_else(tmp_path, change):
     scenes = {f"s{seed}": scene(seed) for seed in range(40)}
-    train = pack(tmp_path, "train", {name: jpeg(image, quality=95) for name, image in scenes.items()})
-    val = pack(tmp_path, "val", {f"copy-{name}": CHANGES[change](scenes[name]) for name in list(scenes)[:10]})
+    train = pack(
+        tmp_path, "train", {name: jpeg(image, quality=95) for name, image in scenes.items()}
+    )
+    val = pack(
+        tmp_path,
+        "val",
+        {f"copy-{name}": CHANGES[change](scenes[name]) for name in list(scenes)[:10]},
+    )
     found = find_duplicates(take_fingerprints([train, val], 2), 2)
     keys = [*train.keys(), *val.keys()]
     assert {(keys[pair.first], keys[pair.second]) for pair in found.pairs} == {
@@ -121,12 +135,17 @@ def test_every_pair_is_compared_across_block_edges(monkeypatch):
     base = np.stack([np.asarray(scene(seed).convert("L").resize((32, 32))) for seed in range(12)])
     thumbnails = base[rng.integers(0, 12, 45)]
     thumbnails[::3] = thumbnails[::3, :, ::-1]
-    thumbnails = np.clip(thumbnails.astype(int) + rng.integers(-20, 21, thumbnails.shape), 0, 255).astype(np.uint8)
+    thumbnails = np.clip(
+        thumbnails.astype(int) + rng.integers(-20, 21, thumbnails.shape), 0, 255
+    ).astype(np.uint8)
     pictures = as_pictures(thumbnails, [0] * 20 + [1] * 25)
     turned = fingerprint(np.ascontiguousarray(thumbnails[:, :, ::-1]))[0]
 
     def is_pair(a, b):
-        bits = min((int(hashes[a]) ^ int(pictures.hashes[b])).bit_count() for hashes in (pictures.hashes, turned))
+        bits = min(
+            (int(hashes[a]) ^ int(pictures.hashes[b])).bit_count()
+            for hashes in (pictures.hashes, turned)
+        )
         one, other = thumbnails[a : a + 1], thumbnails[b : b + 1]
         gap = min(difference(one, other)[0], difference(one[:, :, ::-1], other)[0])
         return bits <= MAX_BITS and gap <= MAX_DIFFERENCE
@@ -144,7 +163,9 @@ def test_every_pair_is_compared_across_block_edges(monkeypatch):
 
 
 def test_equal_hashes_alone_are_not_enough():
-    """Two pictures of the same frequencies and signs, of which one has its weight in the low, one in the high ones."""
+    """Two pictures of the same frequencies and signs, of which one has its weight in the low, one
+    in the high ones.
+    """
     vertical, horizontal = duplicates._frequencies()
     waves = duplicates._waves(int(vertical.max()) + 1)
     rng = np.random.default_rng(0)
@@ -159,10 +180,13 @@ def test_equal_hashes_alone_are_not_enough():
 
 
 def test_a_mirror_image_flips_known_bits_of_the_hash():
-    thumbnails = np.stack([np.asarray(scene(seed).convert("L").resize((32, 32))) for seed in range(50)])
+    thumbnails = np.stack(
+        [np.asarray(scene(seed).convert("L").resize((32, 32))) for seed in range(50)]
+    )
     hashes = fingerprint(thumbnails)[0]
     turned = fingerprint(np.ascontiguousarray(thumbnails[:, :, ::-1]))[0]
-    assert np.bitwise_count(hashes ^ turned ^ duplicates._mirror_mask()).max() <= 1  # a coefficient of about 0
+    # a coefficient of about 0
+    assert np.bitwise_count(hashes ^ turned ^ duplicates._mirror_mask()).max() <= 1
 
 
 def test_pictures_of_one_colour_are_not_compared():
@@ -172,7 +196,9 @@ def test_pictures_of_one_colour_are_not_compared():
     pictures = as_pictures(thumbnails, [0] * 30)
     assert pictures.flat.tolist() == [True] * 28 + [False] * 2
     found = find_duplicates(pictures, 1)
-    assert [(pair.first, pair.second, pair.bits, pair.difference) for pair in found.pairs] == [(28, 29, 0, 0.0)]
+    assert [(pair.first, pair.second, pair.bits, pair.difference) for pair in found.pairs] == [
+        (28, 29, 0, 0.0)
+    ]
 
 
 def test_all_flat_finds_nothing():
@@ -196,5 +222,7 @@ def test_a_damaged_image_is_named(tmp_path):
     start = int(row["offset"][0])
     data[start : start + 40] = bytes(40)
     shard.write_bytes(data)
-    with pytest.raises(SampleError, match=r"train-000000.tar: sample bad: damaged JPEG .*; run the same preprocess"):
+    with pytest.raises(
+        SampleError, match=r"train-000000.tar: sample bad: damaged JPEG .*; run the same preprocess"
+    ):
         take_fingerprints([DatasetIndex.open(tmp_path / "train")], 1)

@@ -1,4 +1,6 @@
-"""The page of an inspection: pictures are drawn fairly, it opens in Chromium, no stranger's text comes alive."""
+"""The page of an inspection: pictures are drawn fairly, it opens in Chromium, no stranger's text
+comes alive.
+"""
 
 import base64
 import io
@@ -36,7 +38,10 @@ def test_galleries_draw_from_the_class_and_by_the_seed(things):
 
 def test_each_picture_is_made_once_and_small(inspection, monkeypatch):
     made = []
-    monkeypatch.setattr("preprocess.inspecting.thumbnails.data_uri", lambda image: made.append(image.shape) or "data:,")
+    monkeypatch.setattr(
+        "preprocess.inspecting.thumbnails.data_uri",
+        lambda image: made.append(image.shape) or "data:,",
+    )
     page = render_inspection(inspection, 12, 0, 1)
     assert len(made) == len(set(re.findall(r'title="((?:train|val) [^"]*)"', page)))
     assert len(made) < page.count("<img ")
@@ -47,7 +52,12 @@ def test_pictures_are_decoded_small(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "large.jpg").write_bytes(jpeg(scene(0, (2400, 1200))))
-    pack(tmp_path / "data", "train", [Record("large", folder / "large.jpg", "large.jpg", (0,), ())], ("a",))
+    pack(
+        tmp_path / "data",
+        "train",
+        [Record("large", folder / "large.jpg", "large.jpg", (0,), ())],
+        ("a",),
+    )
     index = open_split(tmp_path / "data", "train")
     assert decode_small(ShardReader(index), index.samples[0], 128, 64, "RGB").shape == (150, 300, 3)
     (uri,) = thumbnails([index], [(0, 0), (0, 0)], 1).values()
@@ -76,7 +86,9 @@ def opened(browser, inspection, tmp_path):
     page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
     page.on(
         "request",
-        lambda request: None if request.url.startswith(("data:", "file:")) else trouble.append(request.url),
+        lambda request: (
+            None if request.url.startswith(("data:", "file:")) else trouble.append(request.url)
+        ),
     )
     page.goto(path.as_uri(), wait_until="load")
     yield page, trouble
@@ -95,7 +107,8 @@ def test_a_browser_shows_it_without_error_request_or_script(opened, inspection):
     assert page.locator(".pair").count() == 5
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
     missing = page.evaluate(
-        "[...document.querySelectorAll('nav a')].filter(a => !document.querySelector(a.hash)).map(a => a.hash)"
+        "[...document.querySelectorAll('nav a')].filter(a => "
+        "!document.querySelector(a.hash)).map(a => a.hash)"
     )
     assert missing == []
     assert trouble == []

@@ -23,7 +23,9 @@ def test_numbers_equal_a_plain_recount(things, split):
     assert found.num_samples == len(described)
     assert found.image_bytes == sum(len(image) for _, image in described)
     assert found.positives == [sum(c in shown for shown in labels) for c in range(len(NAMES))]
-    assert found.ignored == [sum(c in sample["ignored"] for sample, _ in described) for c in range(len(NAMES))]
+    assert found.ignored == [
+        sum(c in sample["ignored"] for sample, _ in described) for c in range(len(NAMES))
+    ]
     assert dict(enumerate(found.labels_per_image)) == {
         n: Counter(map(len, labels))[n] for n in range(max(map(len, labels)) + 1)
     }
@@ -36,7 +38,9 @@ def test_numbers_equal_a_plain_recount(things, split):
     assert found.sizes.num_different == len(set(sizes))
     commonest = found.sizes.common
     assert all(Counter(sizes)[w, h] == n for w, h, n in commonest)
-    assert [n for _, _, n in commonest] == sorted(Counter(sizes).values(), reverse=True)[: len(commonest)]
+    assert [n for _, _, n in commonest] == sorted(Counter(sizes).values(), reverse=True)[
+        : len(commonest)
+    ]
     assert len(commonest) == min(6, len(set(sizes)))
     for measured, values in (
         (found.sizes.megapixels, [w * h / 1e6 for w, h in sizes]),

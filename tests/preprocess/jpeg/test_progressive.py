@@ -34,7 +34,9 @@ def pixels(data: bytes) -> np.ndarray:
 def check_same_pixels(data: bytes) -> bytes:
     tiled = retile(data, tile_interval)
     assert tiled is not None
-    np.testing.assert_array_equal(simplejpeg.decode_jpeg(tiled), simplejpeg.decode_jpeg(data, "RGB"))
+    np.testing.assert_array_equal(
+        simplejpeg.decode_jpeg(tiled), simplejpeg.decode_jpeg(data, "RGB")
+    )
     np.testing.assert_array_equal(pixels(tiled), pixels(data))
     return tiled
 
@@ -56,15 +58,23 @@ def joined(parts: list[bytes]) -> bytes:
 
 
 def not_interleaved(width: int, height: int, factors: list[tuple[int, int]], **options) -> bytes:
-    """Make a file each of whose components has tables and scans to itself: it was a grey file before."""
+    """Make a file each of whose components has tables and scans to itself: it was a grey file
+    before.
+    """
     widest, tallest = (max(side) for side in zip(*factors, strict=True))
     frame, scans = b"", []
     for number, (h, v) in enumerate(factors, 1):
         plane = photograph(-(-width * h // widest), -(-height * v // tallest), number).convert("L")
-        parts = {kind: [part for part in segments(jpeg(plane, **options)) if part[1] in kind] for kind in KINDS}
+        parts = {
+            kind: [part for part in segments(jpeg(plane, **options)) if part[1] in kind]
+            for kind in KINDS
+        }
         tables, (start,) = parts[TABLES], parts[FRAME]
         frame += bytes([number, h << 4 | v, 0])
-        scans += [part[:5] + bytes([number]) + part[6:] if part[1] == 0xDA else part for part in parts[SCANS]]
+        scans += [
+            part[:5] + bytes([number]) + part[6:] if part[1] == 0xDA else part
+            for part in parts[SCANS]
+        ]
     size = height.to_bytes(2) + width.to_bytes(2)
     return joined([*tables, start[:2] + b"\0\x11\x08" + size + b"\3" + frame, *scans])
 
@@ -82,8 +92,12 @@ def not_interleaved(width: int, height: int, factors: list[tuple[int, int]], **o
 @example(1, 1, 90, "4:2:0", {})
 @example(17, 9, 90, "4:2:2", {"restart_marker_rows": 1})
 @example(33, 65, 90, "4:2:0", {"restart_marker_blocks": 1})
-def test_a_progressive_file_becomes_what_a_baseline_one_does(width, height, quality, sampling, restart):
-    """Pillow gives both the same coefficients, so that all bytes are equal, those of padding blocks included."""
+def test_a_progressive_file_becomes_what_a_baseline_one_does(
+    width, height, quality, sampling, restart
+):
+    """Pillow gives both the same coefficients, so that all bytes are equal, those of padding blocks
+    included.
+    """
     image = photograph(width, height)
     options = {"quality": quality, "subsampling": sampling}
     if sampling == "grey":
@@ -94,7 +108,9 @@ def test_a_progressive_file_becomes_what_a_baseline_one_does(width, height, qual
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 9), (33, 65), (64, 48)], ids=str)
 @pytest.mark.parametrize(
-    "factors", [[(1, 1)] * 3, [(2, 1), (1, 1), (1, 1)], [(2, 2), (1, 1), (1, 1)], [(1, 2), (1, 1), (1, 1)]], ids=str
+    "factors",
+    [[(1, 1)] * 3, [(2, 1), (1, 1), (1, 1)], [(2, 2), (1, 1), (1, 1)], [(1, 2), (1, 1), (1, 1)]],
+    ids=str,
 )
 @pytest.mark.parametrize("restart", [{}, {"restart_marker_blocks": 3}], ids=["", "restarts"])
 @pytest.mark.parametrize("progressive", [False, True], ids=["sequential", "progressive"])
@@ -105,17 +121,28 @@ def test_components_with_scans_of_their_own(size, factors, restart, progressive)
     check_same_pixels(data)
 
 
-@pytest.mark.parametrize("keep", ["fewer", "one twice", "another order", "no EOI", "tables between"])
+@pytest.mark.parametrize(
+    "keep", ["fewer", "one twice", "another order", "no EOI", "tables between"]
+)
 def test_scans_that_do_not_fit_together_are_left_to_others(keep):
-    """Of a file that lacks bits decoders smooth the blocks; the rest is damage that libjpeg at least warns of."""
+    """Of a file that lacks bits decoders smooth the blocks; the rest is damage that libjpeg at
+    least warns of.
+    """
     parts = segments(jpeg(photograph(64, 48), progressive=True))
     scans = [number for number, part in enumerate(parts) if part[1] == 0xDA]
     changed = {
-        "fewer": [parts[:number] for number in scans] + [parts[:number] + parts[number + 1 :] for number in scans],
+        "fewer": [parts[:number] for number in scans]
+        + [parts[:number] + parts[number + 1 :] for number in scans],
         "one twice": [parts[: number + 1] + parts[number:] for number in scans],
         "another order": [[*parts[: scans[0]], *(parts[number] for number in reversed(scans))]],
         "no EOI": [parts],
-        "tables between": [[*parts[: scans[1]], next(part for part in parts if part[1] == 0xDB), *parts[scans[1] :]]],
+        "tables between": [
+            [
+                *parts[: scans[1]],
+                next(part for part in parts if part[1] == 0xDB),
+                *parts[scans[1] :],
+            ]
+        ],
     }[keep]
     assert retile(joined(parts), tile_interval) is not None
     for some in changed:
@@ -126,7 +153,10 @@ def test_scans_that_do_not_fit_together_are_left_to_others(keep):
 def test_a_truncated_file_is_left_to_others():
     data = jpeg(photograph(48, 40), progressive=True)
     assert all(retile(data[:end], tile_interval) is None for end in range(len(data)))
-    assert all(retile(data[:end] + b"\xff\xd9", tile_interval) is None for end in range(0, len(data) - 10, 3))
+    assert all(
+        retile(data[:end] + b"\xff\xd9", tile_interval) is None
+        for end in range(0, len(data) - 10, 3)
+    )
 
 
 def test_scans_and_size_are_limited(monkeypatch):
@@ -142,7 +172,9 @@ def test_scans_and_size_are_limited(monkeypatch):
 
 
 def test_long_runs_of_zeros():
-    """Blocks with one coefficient each: 16 zeros are a token of their own, what follows the last one is one too."""
+    """Blocks with one coefficient each: 16 zeros are a token of their own, what follows the last
+    one is one too.
+    """
     coefficients = np.zeros((500, 64), np.int16)
     coefficients[:, 0], coefficients[:250, 63], coefficients[250:, 33] = 7, -5, 1
     levels, counts, tokens = progressive._tokens(coefficients)
@@ -155,7 +187,9 @@ def test_long_runs_of_zeros():
 def test_the_packer_keeps_progressive_originals():
     data = jpeg(photograph(200, 150), quality=77, progressive=True)
     packed = pack_image(data, ImageOptions())
-    np.testing.assert_array_equal(simplejpeg.decode_jpeg(packed.images["jpg"]), simplejpeg.decode_jpeg(data))
+    np.testing.assert_array_equal(
+        simplejpeg.decode_jpeg(packed.images["jpg"]), simplejpeg.decode_jpeg(data)
+    )
 
 
 def test_real_photographs_keep_every_pixel(voc2012_root):
@@ -165,11 +199,22 @@ def test_real_photographs_keep_every_pixel(voc2012_root):
 
 
 def fuzz(seed: int, cases: int) -> None:
-    """Damage files; raise AssertionError where one is taken but not to the pixels that it decodes to."""
-    progressive._read_scan, progressive._tokens = in_bounds(progressive._read_scan), in_bounds(progressive._tokens)
+    """Damage files; raise AssertionError where one is taken but not to the pixels that it decodes
+    to.
+    """
+    progressive._read_scan, progressive._tokens = (
+        in_bounds(progressive._read_scan),
+        in_bounds(progressive._tokens),
+    )
     rng, accepted = np.random.default_rng(seed), 0
-    whole = [jpeg(photograph(48, 40), quality=80, progressive=True, restart_marker_blocks=n) for n in (0, 1, 4)]
-    whole += [not_interleaved(33, 20, [(2, 2), (1, 1), (1, 1)], quality=80, progressive=p) for p in (False, True)]
+    whole = [
+        jpeg(photograph(48, 40), quality=80, progressive=True, restart_marker_blocks=n)
+        for n in (0, 1, 4)
+    ]
+    whole += [
+        not_interleaved(33, 20, [(2, 2), (1, 1), (1, 1)], quality=80, progressive=p)
+        for p in (False, True)
+    ]
     for case in range(cases):
         data = bytearray(whole[case % len(whole)])
         for at in rng.integers(2, len(data), rng.integers(1, 4)):
@@ -207,7 +252,15 @@ def equal_if_sound(data: bytes, tiled: bytes) -> bool:
 
 @pytest.mark.slow
 def test_damage_gives_no_other_pixels_and_reads_nothing_outside(tmp_path):
-    """Numba's caches do not know of its bounds checks, so that these are compiled into a folder of their own."""
+    """Numba's caches do not know of its bounds checks, so that these are compiled into a folder of
+    their own.
+    """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
     root = Path(__file__).parents[3]
-    subprocess.run([sys.executable, "-c", FUZZ, "0", "1000"], cwd=root, env=environment, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", FUZZ, "0", "1000"],
+        cwd=root,
+        env=environment,
+        check=True,
+        timeout=300,
+    )

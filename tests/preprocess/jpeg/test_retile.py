@@ -19,7 +19,9 @@ from tests.conftest import jpeg, photograph
 def check_same_pixels(data: bytes) -> bytes:
     tiled = retile(data, tile_interval)
     assert tiled is not None
-    np.testing.assert_array_equal(simplejpeg.decode_jpeg(tiled), simplejpeg.decode_jpeg(data, "RGB"))
+    np.testing.assert_array_equal(
+        simplejpeg.decode_jpeg(tiled), simplejpeg.decode_jpeg(data, "RGB")
+    )
     with Image.open(io.BytesIO(tiled)) as ours, Image.open(io.BytesIO(data)) as theirs:
         assert ours.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs.convert("RGB")))
@@ -48,12 +50,19 @@ def test_pixels_stay_equal(width, height, quality, subsampling, markers, optimiz
 
 
 @settings(max_examples=60, deadline=None)
-@given(width=st.integers(1, 140), height=st.integers(1, 90), quality=st.integers(1, 100), markers=st.integers(0, 5))
+@given(
+    width=st.integers(1, 140),
+    height=st.integers(1, 90),
+    quality=st.integers(1, 100),
+    markers=st.integers(0, 5),
+)
 def test_a_further_band_stays_one_grey_plane(width, height, quality, markers):
     options = {"restart_marker_blocks": markers} if markers else {}
     data = jpeg(photograph(width, height).convert("L"), quality=quality, **options)
     tiled = retile(data, grey_interval, keep_grey=True)
-    np.testing.assert_array_equal(simplejpeg.decode_jpeg(tiled, "GRAY"), simplejpeg.decode_jpeg(data, "GRAY"))
+    np.testing.assert_array_equal(
+        simplejpeg.decode_jpeg(tiled, "GRAY"), simplejpeg.decode_jpeg(data, "GRAY")
+    )
     assert retile(tiled, grey_interval, keep_grey=True) == tiled
     with Image.open(io.BytesIO(tiled)) as image:
         assert (image.mode, image.size) == ("L", (width, height))
@@ -102,11 +111,19 @@ def test_what_cannot_be_rewritten_is_left_to_others(data):
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_damage_never_gives_other_pixels_silently(data):
-    """A damaged file is refused or rewritten to what the damaged file decodes to; nothing else happens."""
-    good = bytearray(jpeg(photograph(48, 40), quality=80, restart_marker_blocks=data.draw(st.integers(1, 3))))
+    """A damaged file is refused or rewritten to what the damaged file decodes to; nothing else
+    happens.
+    """
+    good = bytearray(
+        jpeg(photograph(48, 40), quality=80, restart_marker_blocks=data.draw(st.integers(1, 3)))
+    )
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
-    damaged = bytes(good[: data.draw(st.integers(0, len(good)))]) if data.draw(st.booleans()) else bytes(good)
+    damaged = (
+        bytes(good[: data.draw(st.integers(0, len(good)))])
+        if data.draw(st.booleans())
+        else bytes(good)
+    )
     tiled = retile(damaged, tile_interval)
     if tiled is None:
         return
@@ -120,7 +137,9 @@ def test_damage_never_gives_other_pixels_silently(data):
 def test_the_packer_keeps_originals():
     data = jpeg(photograph(200, 150), quality=77, subsampling="4:2:2")
     packed = pack_image(data, ImageOptions())
-    np.testing.assert_array_equal(simplejpeg.decode_jpeg(packed.images["jpg"]), simplejpeg.decode_jpeg(data))
+    np.testing.assert_array_equal(
+        simplejpeg.decode_jpeg(packed.images["jpg"]), simplejpeg.decode_jpeg(data)
+    )
     pixels = simplejpeg.decode_jpeg(data).reshape(-1, 3).astype(np.int64)
     assert packed.pixel_sum == tuple(pixels.sum(0))
     assert packed.pixel_sum_squares == tuple((pixels**2).sum(0))

@@ -1,7 +1,8 @@
 """A packed split keeps its bytes from version to version, and on every processor.
 
-Only what our own code decides: JPEGs that keep their coefficients. What libraries encode may change with them.
-`python tests/preprocess/packing/test_golden.py` writes the golden split again, after an intended change of the format.
+Only what our own code decides: JPEGs that keep their coefficients. What libraries encode may change
+with them. `python tests/preprocess/packing/test_golden.py` writes the golden split again, after an
+intended change of the format.
 """
 
 import hashlib
@@ -54,7 +55,13 @@ def write_photographs(folder: Path) -> None:
     """Write the inputs, once: another encoder would make other bytes of them."""
     folder.mkdir(parents=True)
     grey = jpeg(photograph(48, 40, 3).convert("L"), quality=50)
-    marked = jpeg(photograph(60, 33, 4), quality=40, subsampling=1, comment=b"a comment", icc_profile=b"x" * 40)
+    marked = jpeg(
+        photograph(60, 33, 4),
+        quality=40,
+        subsampling=1,
+        comment=b"a comment",
+        icc_profile=b"x" * 40,
+    )
     (folder / "1.jpg").write_bytes(jpeg(photograph(64, 48, 0), quality=60, subsampling=0))
     (folder / "2.jpg").write_bytes(jpeg(photograph(97, 61, 1), quality=50, subsampling=2))
     (folder / "3.jpg").write_bytes(jpeg(photograph(80, 48, 2), quality=50, progressive=True))

@@ -1,4 +1,6 @@
-"""Foreign shards indexed where they lie: what readers see equals what packing anew would make, or is a reject."""
+"""Foreign shards indexed where they lie: what readers see equals what packing anew would make, or
+is a reject.
+"""
 
 import io
 import json
@@ -29,10 +31,15 @@ SUFFIXES = ("jpg", "jpeg", "png")
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory) -> Path:
-    """Three shards of 8 samples: jpg, jpeg (every other one progressive) and png, with lists of labels."""
+    """Three shards of 8 samples: jpg, jpeg (every other one progressive) and png, with lists of
+    labels.
+    """
     root = tmp_path_factory.mktemp("foreign")
     for number, suffix in enumerate(SUFFIXES):
-        samples = [sample(n, suffix, json={"labels": drawn_labels(n)}) for n in range(8 * number, 8 * number + 8)]
+        samples = [
+            sample(n, suffix, json={"labels": drawn_labels(n)})
+            for n in range(8 * number, 8 * number + 8)
+        ]
         write_shard(root / f"photos-{number:03d}.tar", samples)
     return root
 
@@ -46,7 +53,9 @@ def content(root: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(root.iterdir())}
 
 
-def test_every_sample_is_the_packages_and_as_packing_would_see_it(foreign, tmp_path, monkeypatch, capsys):
+def test_every_sample_is_the_packages_and_as_packing_would_see_it(
+    foreign, tmp_path, monkeypatch, capsys
+):
     status, told, errors = index_in_place(monkeypatch, capsys, foreign, tmp_path / "out")
     assert status == 0, errors
     assert "24 samples in 3 shards" in told
@@ -66,15 +75,32 @@ def test_every_sample_is_the_packages_and_as_packing_would_see_it(foreign, tmp_p
         sums += pixels.reshape(-1, 3).sum(0)
     num_pixels = int((index.samples["width"].astype(int) * index.samples["height"]).sum())
     assert index.statistics["mean"] == pytest.approx(sums / num_pixels / 255, abs=1e-6)
-    assert [path.resolve() for path in sorted((tmp_path / "out/all").glob("*.tar"))] == sorted(foreign.glob("*.tar"))
+    assert [path.resolve() for path in sorted((tmp_path / "out/all").glob("*.tar"))] == sorted(
+        foreign.glob("*.tar")
+    )
 
 
 def test_batches_equal_those_of_shards_packed_anew(foreign, tmp_path, monkeypatch, capsys):
     assert index_in_place(monkeypatch, capsys, foreign, tmp_path / "linked")[0] == 0
-    args = ["--source", "webdataset", "--root", str(foreign), "--out", str(tmp_path / "anew"), "--encoding", "png"]
+    args = [
+        "--source",
+        "webdataset",
+        "--root",
+        str(foreign),
+        "--out",
+        str(tmp_path / "anew"),
+        "--encoding",
+        "png",
+    ]
     assert shard(monkeypatch, capsys, *args)[0] == 0
     both = [
-        Loader(DatasetIndex.open(tmp_path / name / "all"), global_batch_size=8, size=24, train=train, seed=3)
+        Loader(
+            DatasetIndex.open(tmp_path / name / "all"),
+            global_batch_size=8,
+            size=24,
+            train=train,
+            seed=3,
+        )
         for train in (False, True)
         for name in ("linked", "anew")
     ]
@@ -124,13 +150,20 @@ GOOD = {
 
 
 def test_what_would_be_seen_otherwise_is_a_reject_with_its_reason(tmp_path, monkeypatch, capsys):
-    samples = [{"__key__": key, kind: data, "cls": 0} for key, (kind, data, *_) in sorted({**BAD, **GOOD}.items())]
+    samples = [
+        {"__key__": key, kind: data, "cls": 0}
+        for key, (kind, data, *_) in sorted({**BAD, **GOOD}.items())
+    ]
     write_shard(tmp_path / "wds/a.tar", samples)
     status, _, errors = index_in_place(monkeypatch, capsys, tmp_path / "wds", tmp_path / "out")
     assert (status, errors.count("error:")) == (2, 1)
     assert f"{len(BAD)} of {len(samples)} images of all were rejected, --max-rejects is 0" in errors
-    lines = [json.loads(line) for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()]
-    reasons = {line["source"].removeprefix("a.tar/").rpartition(".")[0]: line["reason"] for line in lines}
+    lines = [
+        json.loads(line) for line in (tmp_path / "out/all/rejected.jsonl").read_text().splitlines()
+    ]
+    reasons = {
+        line["source"].removeprefix("a.tar/").rpartition(".")[0]: line["reason"] for line in lines
+    }
     assert set(reasons) == set(BAD)
     for key, (_, data, reason) in BAD.items():
         assert reason in reasons[key], key
@@ -169,7 +202,9 @@ def test_a_rerun_keeps_what_is_right_and_mends_the_rest(foreign, tmp_path, monke
         assert index_in_place(monkeypatch, capsys, wds, out)[0] == 0
         assert content(out / "all") == before, name
     wds = wds.rename(tmp_path / "moved")
-    with pytest.raises(DataError, match=r"all-000000\.tar: is missing.*restore what it links to, or run the same"):
+    with pytest.raises(
+        DataError, match=r"all-000000\.tar: is missing.*restore what it links to, or run the same"
+    ):
         DatasetIndex.open(out / "all")
     args = ["--source", "webdataset", "--root", str(wds), "--out", str(out), "--in-place"]
     _, told, _ = shard(monkeypatch, capsys, *args)
@@ -184,7 +219,10 @@ def test_a_rerun_keeps_what_is_right_and_mends_the_rest(foreign, tmp_path, monke
     assert index.samples["width"][16] == 40
     tar = wds / "photos-002.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
-    with pytest.raises(SampleError, match=r"all-000002\.tar: .*; restore the tar that the shard is a link to, or run"):
+    with pytest.raises(
+        SampleError,
+        match=r"all-000002\.tar: .*; restore the tar that the shard is a link to, or run",
+    ):
         ShardDataset(index)[16]
 
 
@@ -202,16 +240,22 @@ def test_killed_before_its_end_it_goes_on(foreign, tmp_path, monkeypatch, capsys
 
 
 def test_part_of_it_held_out(foreign, tmp_path, monkeypatch, capsys):
-    status, _, errors = index_in_place(monkeypatch, capsys, foreign, tmp_path / "out", "--val-fraction", "0.25")
+    status, _, errors = index_in_place(
+        monkeypatch, capsys, foreign, tmp_path / "out", "--val-fraction", "0.25"
+    )
     assert status == 0, errors
     train, val = (DatasetIndex.open(tmp_path / "out" / split) for split in ("train", "val"))
     assert (train.num_samples, val.num_samples) == (18, 6)
     assert not set(train.keys()) & set(val.keys())
     for index in (train, val):
         numbers = [int(key.removeprefix("photo")) for key in index.keys().tolist()]
-        assert [np.flatnonzero(row).tolist() for row in index.labels()] == [drawn_labels(n) for n in numbers]
+        assert [np.flatnonzero(row).tolist() for row in index.labels()] == [
+            drawn_labels(n) for n in numbers
+        ]
         dataset = ShardDataset(index)
-        assert [dataset[row][0].shape[1] for row in range(len(dataset))] == [40 + n for n in numbers]
+        assert [dataset[row][0].shape[1] for row in range(len(dataset))] == [
+            40 + n for n in numbers
+        ]
 
 
 def test_dalis_index_names_every_member(foreign, tmp_path, monkeypatch, capsys):
@@ -231,7 +275,8 @@ def test_dalis_index_names_every_member(foreign, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "more", [("--short-side", "64"), ("--shard-mb", "1"), ("--encoding", "png"), ("--quality", "80")]
+    "more",
+    [("--short-side", "64"), ("--shard-mb", "1"), ("--encoding", "png"), ("--quality", "80")],
 )
 def test_options_of_writing_do_not_go_with_it(foreign, tmp_path, monkeypatch, capsys, more):
     status, _, errors = index_in_place(monkeypatch, capsys, foreign, tmp_path / "out", *more)
@@ -275,7 +320,10 @@ def test_verify_reads_what_is_linked(foreign, tmp_path, monkeypatch, capsys, dam
     files |= {"samples": ["samples.npy"], "gone": ["all-000001.tar"], "key": ["all-000001.tar"]}
     files["emptied"] = ["all-000001.tar"] * 9
     assert [finding.file for finding in found] == files[damage], lines
-    assert all("run the same preprocess.shard command again" in line and "--repair" not in line for line in lines)
+    assert all(
+        "run the same preprocess.shard command again" in line and "--repair" not in line
+        for line in lines
+    )
     if damage == "key":
         assert r"sample photo\xff: its key in samples.npy is none that the packer makes" in lines[0]
     elif damage == "emptied":
@@ -302,7 +350,9 @@ def test_member_names_that_are_no_utf8(tmp_path, monkeypatch, capsys):
 def test_sizes_are_read_from_headers_alone(foreign, tmp_path, monkeypatch, capsys):
     """A re-run that keeps every shard reads no whole image for them."""
     assert index_in_place(monkeypatch, capsys, foreign, tmp_path / "out")[0] == 0
-    monkeypatch.setattr("preprocess.record.Record.read", lambda record: pytest.fail(f"{record.source} is read"))
+    monkeypatch.setattr(
+        "preprocess.record.Record.read", lambda record: pytest.fail(f"{record.source} is read")
+    )
     status, told, errors = index_in_place(monkeypatch, capsys, foreign, tmp_path / "out")
     assert status == 0, errors
     assert "0 written, 3 verified and kept" in told

@@ -1,4 +1,6 @@
-"""Two packers on one folder: the second is sent away before it touches anything, and the lock ends with the work."""
+"""Two packers on one folder: the second is sent away before it touches anything, and the lock ends
+with the work.
+"""
 
 import os
 import shutil
@@ -52,7 +54,9 @@ def test_workers_started_meanwhile_do_not_hold_it(tmp_path):
         pool.close()
 
 
-def test_a_file_system_without_locks_is_packed_to_all_the_same(records, packed, tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_packed_to_all_the_same(
+    records, packed, tmp_path, monkeypatch
+):
     def refuses(*_):
         raise OSError(9, "Bad file descriptor")
 

@@ -84,7 +84,9 @@ def test_shards_end_at_a_size(records, tmp_path):
 
 @pytest.mark.parametrize("number", [0, 2, 4])
 @pytest.mark.parametrize("damage", ["gone", "flipped", "idx"])
-def test_a_rerun_restores_what_is_damaged_and_nothing_else(records, packed, tmp_path, number, damage):
+def test_a_rerun_restores_what_is_damaged_and_nothing_else(
+    records, packed, tmp_path, number, damage
+):
     root = tmp_path / "train"
     shutil.copytree(packed, root)
     shard = root / f"train-{number:06d}.tar"
@@ -113,7 +115,9 @@ def test_another_dataset_is_not_overwritten(records, packed, tmp_path):
     root = tmp_path / "train"
     shutil.copytree(packed, root)
     for other, options in ((records[:50], {}), (records, {"shard_samples": 20})):
-        with pytest.raises(DataError, match="holds another dataset, or this one with other options"):
+        with pytest.raises(
+            DataError, match="holds another dataset, or this one with other options"
+        ):
             pack(other, root, **options)
     assert content(root) == content(packed)
     (tmp_path / "photos").mkdir()
@@ -127,7 +131,10 @@ def test_rejects_are_listed_and_counted(tmp_path):
     records[3].path.write_bytes(b"not an image")
     records[35].path.write_bytes(records[35].path.read_bytes()[:300])
     root = tmp_path / "train"
-    with pytest.raises(DataError, match=r"2 of 40 images of train were rejected, --max-rejects is 0: see .*rejected"):
+    with pytest.raises(
+        DataError,
+        match=r"2 of 40 images of train were rejected, --max-rejects is 0: see .*rejected",
+    ):
         pack(records, root)
     lines = [json.loads(line) for line in (root / "rejected.jsonl").read_text().splitlines()]
     assert [line["source"] for line in lines] == [records[3].source, records[35].source]
@@ -157,15 +164,28 @@ def voc(tmp_path_factory) -> Path:
         record.path.rename(path)
         ids.append(path.stem)
     (root / "ImageSets/Main/train.txt").write_text("".join(f"{name}\n" for name in ids))
-    (root / "ImageSets/Main/cat_train.txt").write_text("".join(f"{name} {i % 2}\n" for i, name in enumerate(ids)))
+    (root / "ImageSets/Main/cat_train.txt").write_text(
+        "".join(f"{name} {i % 2}\n" for i, name in enumerate(ids))
+    )
     return root
 
 
 @pytest.mark.slow
 def test_killed_at_any_image_then_run_again(tmp_path):
-    """Before the first one, inside a shard, at its last image, at the first of the next, before the very last."""
+    """Before the first one, inside a shard, at its last image, at the first of the next, before the
+    very last.
+    """
     photos = [record.path for record in write_photographs(tmp_path / "photos", 60)]
-    args = ["--source", waiting.NAME, "--root", str(tmp_path / "photos"), "--shard-samples", "10", "--workers", "1"]
+    args = [
+        "--source",
+        waiting.NAME,
+        "--root",
+        str(tmp_path / "photos"),
+        "--shard-samples",
+        "10",
+        "--workers",
+        "1",
+    ]
     assert command(*args, "--out", str(tmp_path / "whole")).returncode == 0
     out = tmp_path / "killed"
     for place in (0, 5, 9, 10, 34, 59):
@@ -177,21 +197,35 @@ def test_killed_at_any_image_then_run_again(tmp_path):
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         assert not (out / "train/index.json").exists()
-        assert len(list((out / "train").glob("*.tar"))) == max(0, place - 1) // 10  # ended by the image after it
+        # ended by the image after it
+        assert len(list((out / "train").glob("*.tar"))) == max(0, place - 1) // 10
         waiting.let_go(photos[place])
     again = command(*args, "--out", str(out))
     assert again.returncode == 0, again.stderr
     assert content(out / "train") == content(tmp_path / "whole/train")
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() != 0, reason="mounting a small disk needs root"
+)
 def test_a_full_disk_gets_one_line_and_leaves_nothing_half_finished(voc, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], check=False
+    ).returncode:
         pytest.skip("cannot mount a tmpfs here")
     try:
-        args = ["--source", "voc", "--root", str(voc), "--out", str(disk / "out"), "--shard-samples", "20"]
+        args = [
+            "--source",
+            "voc",
+            "--root",
+            str(voc),
+            "--out",
+            str(disk / "out"),
+            "--shard-samples",
+            "20",
+        ]
         result = command(*args, "--workers", "1")
         assert result.returncode == 2
         assert result.stderr.count("\n") == 1
@@ -212,7 +246,10 @@ def test_a_full_disk_gets_one_line_and_leaves_nothing_half_finished(voc, tmp_pat
         (["--source", "voc"], "--source voc needs --root"),
         (["--source", "voc", "--root", "nowhere"], "nowhere is not a folder"),
         (["--source", "coco"], "coco"),
-        (["--max-side", "-1"], "--max-side is -1: give from 1 to 65500 pixels, or 0 for the original size"),
+        (
+            ["--max-side", "-1"],
+            "--max-side is -1: give from 1 to 65500 pixels, or 0 for the original size",
+        ),
         (["--max-side", "9", "--short-side", "9"], "--max-side 9 and --short-side 9 exclude"),
         (["--quality", "0"], "--quality is 0: give a number from 1 to 100"),
         (["--shard-mb", "0"], "--shard-mb is 0"),
@@ -245,7 +282,9 @@ def test_real_counts_per_class(voc2012_root, tmp_path):
 
 def test_numbers_taken_for_classes_are_refused_before_packing(records):
     names = tuple(map(str, range(100_001)))
-    with pytest.raises(DataError, match="the source has 100,001 classes, such as '100000'; 100,000 are the most"):
+    with pytest.raises(
+        DataError, match="the source has 100,001 classes, such as '100000'; 100,000 are the most"
+    ):
         Job("train", names, records, ImageOptions(), 10**9, 0, 0, "test")
 
 

@@ -17,7 +17,9 @@ def test_a_killed_worker_ends_the_packing_in_one_line(records):
         next(results)
         os.kill(pool.started[0].process.pid, signal.SIGKILL)
         with pytest.raises(
-            DataError, match="a worker process was killed, perhaps for lack of memory; what is finished is kept"
+            DataError,
+            match="a worker process was killed, perhaps for lack of memory; what is finished is "
+            "kept",
         ):
             list(results)
 

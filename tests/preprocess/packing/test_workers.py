@@ -16,7 +16,9 @@ from tests.preprocess.hanging import Failing, Hanging, Killing
 
 
 def as_a(kind: type[Record], record: Record, **more: Any) -> Record:
-    return kind(**{field.name: getattr(record, field.name) for field in dataclasses.fields(record)}, **more)
+    return kind(
+        **{field.name: getattr(record, field.name) for field in dataclasses.fields(record)}, **more
+    )
 
 
 @pytest.mark.timeout(120)
@@ -46,7 +48,11 @@ def test_a_read_that_hangs_ends_with_the_name_of_the_image(records, workers):
     [
         (AttributeError, AttributeError, "by the record"),
         (ValueError, ValueError, "by the record"),
-        (MemoryError, DataError, r"photo 003\.jpg: no memory is left for this image; .*fewer --workers"),
+        (
+            MemoryError,
+            DataError,
+            r"photo 003\.jpg: no memory is left for this image; .*fewer --workers",
+        ),
     ],
 )
 def test_whatever_reading_raises_is_told_at_once(records, workers, error, raised, says):
@@ -74,7 +80,10 @@ def test_what_is_no_regular_file_is_refused_at_the_door(records, tmp_path):
     device.symlink_to("/dev/zero")
     with open(huge, "wb") as file:
         file.truncate(MAX_BYTES + 1)
-    odd = [dataclasses.replace(records[0], path=path) for path in (tmp_path / "pipe.jpg", device, huge, tmp_path)]
+    odd = [
+        dataclasses.replace(records[0], path=path)
+        for path in (tmp_path / "pipe.jpg", device, huge, tmp_path)
+    ]
     pool = Pool(1, read_timeout_s=5)
     reasons = list(pool.pack(odd, ImageOptions()))
     assert [str(reason).partition("(")[2] for reason in reasons[:2]] == ["not a regular file)"] * 2

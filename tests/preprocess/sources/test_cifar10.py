@@ -1,4 +1,6 @@
-"""CIFAR-10 in both official layouts: the same shards, exact pixels, and one line for whatever is wrong."""
+"""CIFAR-10 in both official layouts: the same shards, exact pixels, and one line for whatever is
+wrong.
+"""
 
 import os
 import pickle
@@ -27,7 +29,9 @@ NUM = 30
 def images_of(batch: str) -> tuple[np.ndarray, list[int]]:
     """Images uint8 [NUM, 3072] in planes, and labels."""
     rng = np.random.default_rng(ALL.index(batch))
-    smooth = np.repeat(rng.integers(30, 220, (NUM, 3, 32, 8)), 4, axis=3) + rng.integers(0, 30, (NUM, 3, 32, 32))
+    smooth = np.repeat(rng.integers(30, 220, (NUM, 3, 32, 8)), 4, axis=3) + rng.integers(
+        0, 30, (NUM, 3, 32, 32)
+    )
     return smooth.astype(np.uint8).reshape(NUM, 3072), (np.arange(NUM) * 7 % 10).tolist()
 
 
@@ -36,7 +40,12 @@ def write_pickled(root: Path) -> Path:
     for batch in ALL:
         images, labels = images_of(batch)
         names = [b"%d.png" % number for number in range(NUM)]
-        content = {b"batch_label": batch.encode(), b"labels": labels, b"data": images, b"filenames": names}
+        content = {
+            b"batch_label": batch.encode(),
+            b"labels": labels,
+            b"data": images,
+            b"filenames": names,
+        }
         (root / batch).write_bytes(pickle.dumps(content, 2))
     meta = {b"num_vis": 3072, b"label_names": [name.encode() for name in OFFICIAL_CLASSES]}
     (root / "batches.meta").write_bytes(pickle.dumps(meta, 2))
@@ -60,7 +69,16 @@ def packed(tmp_path_factory) -> dict[str, Path]:
     for name, write in (("py", write_pickled), ("bin", write_binary)):
         source = write(root / f"cifar-10-batches-{name}")
         with pytest.MonkeyPatch.context() as patch:
-            given = ["--source", "cifar10", "--root", str(source), "--out", str(root / name), "--workers", "1"]
+            given = [
+                "--source",
+                "cifar10",
+                "--root",
+                str(source),
+                "--out",
+                str(root / name),
+                "--workers",
+                "1",
+            ]
             patch.setattr("sys.argv", ["preprocess.shard", *given, "--val-fraction", "0.1"])
             main()
     return {name: root / name for name in ("py", "bin")}
@@ -71,7 +89,9 @@ def test_both_layouts_give_the_same_bytes(packed):
         names = sorted(path.name for path in (packed["py"] / split).iterdir())
         assert names == sorted(path.name for path in (packed["bin"] / split).iterdir())
         for name in set(names) - {"index.json"}:  # which tells the command, and so the root
-            assert (packed["py"] / split / name).read_bytes() == (packed["bin"] / split / name).read_bytes(), name
+            assert (packed["py"] / split / name).read_bytes() == (
+                packed["bin"] / split / name
+            ).read_bytes(), name
 
 
 def test_every_pixel_and_label_arrives(packed):
@@ -96,7 +116,9 @@ def test_every_pixel_and_label_arrives(packed):
 
 
 def normalised(index: DatasetIndex) -> torch.Tensor:
-    """What a network gets: the loader's images behind the normalisation of a model, float32 [N, 3, 32, 32]."""
+    """What a network gets: the loader's images behind the normalisation of a model, float32 [N, 3,
+    32, 32].
+    """
     statistics = index.statistics
     model = Classifier(nn.Identity(), tuple(statistics["mean"]), tuple(statistics["std"]))
     loader = Loader(index, 64, view=View(32, False, augment="pad"))
@@ -106,8 +128,12 @@ def normalised(index: DatasetIndex) -> torch.Tensor:
 def check_normalised(index: DatasetIndex) -> None:
     pixels = normalised(index)
     assert len(pixels) == index.num_samples
-    torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-4)
-    torch.testing.assert_close(pixels.std((0, 2, 3), correction=0), torch.ones(3).double(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        pixels.mean((0, 2, 3)), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-4
+    )
+    torch.testing.assert_close(
+        pixels.std((0, 2, 3), correction=0), torch.ones(3).double(), rtol=0, atol=1e-4
+    )
 
 
 def test_normalised_data_has_mean_0_and_std_1(packed):
@@ -147,7 +173,10 @@ def test_the_real_batches(cifar10_root, tmp_path, monkeypatch, capsys):
     ("more", "says"),
     [
         (("--encoding", "jpg"), "--encoding jpg: this source's images become png; leave it out"),
-        (("--quality", "50"), "--quality 50 is of JPEGs, and these images become png; leave it out"),
+        (
+            ("--quality", "50"),
+            "--quality 50 is of JPEGs, and these images become png; leave it out",
+        ),
         (("--encoding", "png", "--quality", "50"), "--quality 50 is of JPEGs"),
     ],
 )
@@ -163,7 +192,8 @@ def test_flags_that_would_do_nothing(more, says, tmp_path, monkeypatch, capsys):
 def test_no_such_layout(tmp_path):
     write_pickled(tmp_path / "cifar-10-batches-py")
     with pytest.raises(
-        DataError, match=r"holds no batches but cifar-10-batches-py; use .*cifar-10-batches-py as the root"
+        DataError,
+        match=r"holds no batches but cifar-10-batches-py; use .*cifar-10-batches-py as the root",
     ):
         Cifar10(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -171,7 +201,9 @@ def test_no_such_layout(tmp_path):
         Cifar10(tmp_path / "empty")
     with pytest.raises(DataError, match="is not a folder; give the folder cifar-10-batches-py"):
         Cifar10(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="split 'val' is none of CIFAR-10's; there are: train, test"):
+    with pytest.raises(
+        DataError, match="split 'val' is none of CIFAR-10's; there are: train, test"
+    ):
         Cifar10(tmp_path / "cifar-10-batches-py").records("val")
 
 
@@ -217,10 +249,16 @@ def test_damaged_and_hostile_pickled_batches(tmp_path, monkeypatch, capsys):
         ({b"data": images[:, :-3], b"labels": labels}, r"data is 30 x 3069, not N x 3,072"),
         ({b"data": images[:0], b"labels": []}, "not a pickle as CIFAR-10 has them"),
         ({b"data": images.reshape(-1), b"labels": labels}, "data is 92160, not N x"),
-        ({b"data": images, b"labels": [*labels[:-1], 10]}, "image 29 has label 10, CIFAR-10's are 0 to 9"),
+        (
+            {b"data": images, b"labels": [*labels[:-1], 10]},
+            "image 29 has label 10, CIFAR-10's are 0 to 9",
+        ),
         ({b"data": images, b"labels": [*labels[:-1], -1]}, "image 29 has label -1"),
         ({b"data": images, b"labels": [*labels[:-1], "3"]}, "labels are not all whole numbers"),
-        ({b"data": images.astype(np.float32), b"labels": labels}, "not a pickle as CIFAR-10 has them"),
+        (
+            {b"data": images.astype(np.float32), b"labels": labels},
+            "not a pickle as CIFAR-10 has them",
+        ),
         ({b"data": images, b"labels": labels, b"more": Evil(victim)}, r"names \w+\.mkdir"),
         ([1, 2], "has no data"),
     ):
@@ -231,7 +269,14 @@ def test_damaged_and_hostile_pickled_batches(tmp_path, monkeypatch, capsys):
     with pytest.raises(DataError, match="test_batch: not a pickle as CIFAR-10 has them"):
         Cifar10(root).records("test")
     status, _, told = shard(
-        monkeypatch, capsys, "--source", "cifar10", "--root", str(root), "--out", str(tmp_path / "o")
+        monkeypatch,
+        capsys,
+        "--source",
+        "cifar10",
+        "--root",
+        str(root),
+        "--out",
+        str(tmp_path / "o"),
     )
     assert status == 2
     assert told.splitlines()[-1].startswith(f"error: {path}: not a pickle")
@@ -242,7 +287,9 @@ def test_damaged_and_hostile_pickled_batches(tmp_path, monkeypatch, capsys):
 def test_odd_class_names(names, tmp_path):
     root = write_pickled(tmp_path / "root")
     (root / "batches.meta").write_bytes(pickle.dumps({b"label_names": names}, 2))
-    with pytest.raises(DataError, match=r"batches\.meta: (lists a class twice|does not list 10 class names)"):
+    with pytest.raises(
+        DataError, match=r"batches\.meta: (lists a class twice|does not list 10 class names)"
+    ):
         Cifar10(root)
 
 

@@ -1,4 +1,6 @@
-"""Source coco: instances to labels, crowds to ignored ones, splits by file, and JSON from strangers."""
+"""Source coco: instances to labels, crowds to ignored ones, splits by file, and JSON from
+strangers.
+"""
 
 import json
 from pathlib import Path
@@ -12,7 +14,11 @@ from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard
 
-CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
+CATEGORIES = [
+    {"id": 18, "name": "dog"},
+    {"id": 1, "name": "person"},
+    {"id": 90, "name": "toothbrush"},
+]
 SHOWN = {  # image -> (category, iscrowd)
     7: [(18, 0), (18, 1), (1, 1)],
     3: [(90, 0), (1, 0)],
@@ -24,9 +30,18 @@ SHOWN = {  # image -> (category, iscrowd)
 def instances(shown: dict = SHOWN) -> dict:
     return {
         "info": {"description": "made for a test"},
-        "images": [{"id": image, "file_name": f"{image:012d}.jpg", "height": 30, "width": 40} for image in shown],
+        "images": [
+            {"id": image, "file_name": f"{image:012d}.jpg", "height": 30, "width": 40}
+            for image in shown
+        ],
         "annotations": [
-            {"id": n, "image_id": image, "category_id": category, "iscrowd": crowd, "segmentation": [[0.5] * 8]}
+            {
+                "id": n,
+                "image_id": image,
+                "category_id": category,
+                "iscrowd": crowd,
+                "segmentation": [[0.5] * 8],
+            }
             for image, objects in shown.items()
             for n, (category, crowd) in enumerate(objects)
         ],
@@ -74,7 +89,11 @@ def test_files_of_other_names(tmp_path):
     assert source.splits() == ("all",)
     assert source.records("all")[0].source == "photos/000000000007.jpg"
     write(root, "other.json", instances())
-    both = COCO(root, annotations="annotations/_annotations.coco.json,annotations/other.json", images="photos")
+    both = COCO(
+        root,
+        annotations="annotations/_annotations.coco.json,annotations/other.json",
+        images="photos",
+    )
     assert both.splits() == ("_annotations.coco", "other")
 
 
@@ -105,7 +124,10 @@ def lost() -> dict:
         ({**instances(), "annotations": None}, "has no list of annotations"),
         ({**instances(), "images": [7]}, "has no list of images"),
         ({**instances(), "images": [], "annotations": []}, "0 images and 3 categories"),
-        ({**instances(), "categories": [{"id": n, "name": str(n)} for n in range(100_001)]}, "has 100,001 categories"),
+        (
+            {**instances(), "categories": [{"id": n, "name": str(n)} for n in range(100_001)]},
+            "has 100,001 categories",
+        ),
         (changed("categories", 1, id=18), "category 18 is named 'person'"),
         (changed("categories", 1, name="dog"), "category 18 is named 'dog', as category 1 is"),
         (changed("categories", 1, name=None), "category 1 is named None"),
@@ -118,12 +140,27 @@ def lost() -> dict:
             "images 7 and 5 are both of file './000000000007.jpg'; put",
         ),
         (changed("images", 2, file_name=3), "image 5 has file_name 3"),
-        (changed("images", 2, file_name="../../5.jpg"), "image 5: path '../../5.jpg' is no path inside"),
-        (changed("images", 0, file_name="/etc/passwd"), "image 7: path '/etc/passwd' is no path inside"),
+        (
+            changed("images", 2, file_name="../../5.jpg"),
+            "image 5: path '../../5.jpg' is no path inside",
+        ),
+        (
+            changed("images", 0, file_name="/etc/passwd"),
+            "image 7: path '/etc/passwd' is no path inside",
+        ),
         (lost(), "image 7, lost-000000000007.jpg, is in none of"),
-        (changed("annotations", 4, image_id=99), "annotation 4 has image_id 99, which is not listed"),
-        (changed("annotations", 4, category_id=2), "annotation 4 has category_id 2, which is not listed"),
-        (changed("annotations", 4, category_id=1.5), "annotation 4 has category_id 1.5; give a whole number"),
+        (
+            changed("annotations", 4, image_id=99),
+            "annotation 4 has image_id 99, which is not listed",
+        ),
+        (
+            changed("annotations", 4, category_id=2),
+            "annotation 4 has category_id 2, which is not listed",
+        ),
+        (
+            changed("annotations", 4, category_id=1.5),
+            "annotation 4 has category_id 1.5; give a whole number",
+        ),
         (changed("annotations", 4, iscrowd="no"), "annotation 4 has iscrowd 'no'; use 0 or 1"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
@@ -141,10 +178,14 @@ def test_json_that_is_wrong_gets_one_line(tmp_path, content, says):
 def test_files_that_do_not_fit_together(tmp_path):
     with pytest.raises(DataError, match="is not a folder"):
         COCO(tmp_path / "absent")
-    with pytest.raises(DataError, match=r"holds no annotations/instances_\*\.json and no .*; give the folder"):
+    with pytest.raises(
+        DataError, match=r"holds no annotations/instances_\*\.json and no .*; give the folder"
+    ):
         COCO(tmp_path)
     root = write(tmp_path, "mine.json", instances())
-    with pytest.raises(DataError, match=r"it holds annotations/mine\.json: name them with --annotations"):
+    with pytest.raises(
+        DataError, match=r"it holds annotations/mine\.json: name them with --annotations"
+    ):
         COCO(root)
     write(root, "instances_train2014.json", instances())
     write(root, "instances_train2017.json", instances())
@@ -152,7 +193,9 @@ def test_files_that_do_not_fit_together(tmp_path):
         COCO(root)
     (root / "annotations/instances_train2014.json").unlink()
     write(root, "instances_val2017.json", changed("categories", 2, name="brush"))
-    with pytest.raises(DataError, match=r"category 90 \('brush'\) is not the same in train and val"):
+    with pytest.raises(
+        DataError, match=r"category 90 \('brush'\) is not the same in train and val"
+    ):
         COCO(root)
     with pytest.raises(DataError, match=r"--annotations: path '../x' is no path inside"):
         COCO(root, annotations="../x")

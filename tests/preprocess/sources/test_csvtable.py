@@ -39,7 +39,10 @@ def write(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
 def read(root: Path, **options) -> dict[str, dict[str, list[str]]]:
     """By split and path, the names of the labels."""
     source = CSV(root, **options)
-    return {split: {r.source: named(source, r) for r in source.records(split)} for split in source.splits()}
+    return {
+        split: {r.source: named(source, r) for r in source.records(split)}
+        for split in source.splits()
+    }
 
 
 def named(source: CSV, record: Record) -> list[str]:
@@ -56,7 +59,9 @@ def test_labels_arrive_in_the_index(photos, monkeypatch, capsys):
     for split, labels in expected.items():
         index = DatasetIndex.open(photos / "out" / split)
         assert (index.class_names, index.task) == (("cat", "dog", "zebra"), "multilabel")
-        assert [[index.class_names[n] for n in np.flatnonzero(row)] for row in index.labels()] == labels
+        assert [
+            [index.class_names[n] for n in np.flatnonzero(row)] for row in index.labels()
+        ] == labels
     assert DatasetIndex.open(photos / "out/train").key(1) == "img%2Fb%2E1"
 
 
@@ -112,7 +117,9 @@ def test_multiclass_takes_the_whole_cell(photos):
 def test_classes_called_0_and_1_are_no_vectors(photos, cells):
     write(photos, f"path,labels\nimg/a.jpg,{cells[0]}\nimg/e.jpg,{cells[1]}\n")
     source = CSV(photos)
-    assert [set(named(source, record)) for record in source.records("all")] == [set(cell.split()) for cell in cells]
+    assert [set(named(source, record)) for record in source.records("all")] == [
+        set(cell.split()) for cell in cells
+    ]
 
 
 def test_numbers_are_sorted_as_numbers(photos):
@@ -183,7 +190,9 @@ def test_mistakes_get_one_line(photos, text, options, says):
 
 
 def test_a_folder_with_no_table_or_several(photos):
-    with pytest.raises(DataError, match=r"holds no \.csv or \.tsv file; name the table with --table"):
+    with pytest.raises(
+        DataError, match=r"holds no \.csv or \.tsv file; name the table with --table"
+    ):
         CSV(photos)
     (photos / "ImageSets").mkdir()
     with pytest.raises(DataError, match="a VOC folder is read by --source voc"):
@@ -223,5 +232,7 @@ def test_voc_told_of_a_table(photos):
     for folder in ("ImageSets/Main", "JPEGImages"):
         (photos / folder).mkdir(parents=True)
     (photos / "ImageSets/Main/cat_train.txt").write_text("a,1\n")
-    with pytest.raises(DataError, match="got 'a,1'; correct the line, or read a table by --source csv"):
+    with pytest.raises(
+        DataError, match="got 'a,1'; correct the line, or read a table by --source csv"
+    ):
         VOC(photos).records("train")

@@ -119,6 +119,9 @@ def test_settings_out_of_range(change):
 
 def test_train_and_val_share_no_handwriting():
     painters = digits._painters(DigitsSettings())
-    train, val = ({stroke.tobytes() for part in painters[s].strokes for stroke in part} for s in ("train", "val"))
+    train, val = (
+        {stroke.tobytes() for part in painters[s].strokes for stroke in part}
+        for s in ("train", "val")
+    )
     assert len(train) + len(val) == 1797
     assert not train & val

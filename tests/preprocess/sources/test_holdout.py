@@ -1,4 +1,6 @@
-"""Holding out a validation part: every class keeps its share, sizes are exact, random is scikit-learn's own draw."""
+"""Holding out a validation part: every class keeps its share, sizes are exact, random is
+scikit-learn's own draw.
+"""
 
 import math
 from pathlib import Path
@@ -28,7 +30,8 @@ class Fixed(Source):
 
     def records(self, split):
         return [
-            Record(f"{split}{n}", Path(f"{split}{n}.jpg"), f"{split}{n}.jpg", (n % 3,), ()) for n in range(self._num)
+            Record(f"{split}{n}", Path(f"{split}{n}.jpg"), f"{split}{n}.jpg", (n % 3,), ())
+            for n in range(self._num)
         ]
 
 
@@ -50,10 +53,14 @@ def test_every_class_keeps_its_share_better_than_at_random(shape, fraction):
     held_out = stratified_holdout(indices(labels), shape[1], fraction, seed=0)
     assert held_out.sum() == math.ceil(fraction * shape[0])
     off = np.abs(labels[held_out].sum(0) - fraction * counts)
-    by_chance = np.sqrt(np.maximum(counts, 1) * fraction * (1 - fraction))  # standard deviations of a random draw
+    # standard deviations of a random draw
+    by_chance = np.sqrt(np.maximum(counts, 1) * fraction * (1 - fraction))
     assert (off / by_chance).max() < 1.5
     at_random = [random_holdout(shape[0], fraction, seed) for seed in range(5)]
-    assert off.mean() < min(np.abs(labels[held].sum(0) - fraction * counts).mean() for held in at_random) / 2
+    assert (
+        off.mean()
+        < min(np.abs(labels[held].sum(0) - fraction * counts).mean() for held in at_random) / 2
+    )
 
 
 @given(
@@ -64,11 +71,16 @@ def test_every_class_keeps_its_share_better_than_at_random(shape, fraction):
 @settings(max_examples=150, deadline=None)
 def test_sizes_are_exact_and_draws_repeat(labels, fraction, seed):
     expected = min(math.ceil(fraction * len(labels)), len(labels) - 1)
-    for held_out in (stratified_holdout(labels, 7, fraction, seed), random_holdout(len(labels), fraction, seed)):
+    for held_out in (
+        stratified_holdout(labels, 7, fraction, seed),
+        random_holdout(len(labels), fraction, seed),
+    ):
         assert held_out.dtype == bool
         assert held_out.shape == (len(labels),)
         assert held_out.sum() == expected
-    assert np.array_equal(stratified_holdout(labels, 7, fraction, seed), stratified_holdout(labels, 7, fraction, seed))
+    assert np.array_equal(
+        stratified_holdout(labels, 7, fraction, seed), stratified_holdout(labels, 7, fraction, seed)
+    )
 
 
 @pytest.mark.parametrize("num", [2, 3, 40, 999])
@@ -84,7 +96,9 @@ def test_random_is_scikit_learns_draw(num, fraction, seed):
 def test_one_label_each_gives_the_usual_stratified_split():
     labels = [[0]] * 50 + [[1]] * 30 + [[2]] * 20
     held_out = stratified_holdout(labels, 3, 0.2, seed=3)
-    assert [int(held_out[part].sum()) for part in (slice(0, 50), slice(50, 80), slice(80, 100))] == [10, 6, 4]
+    assert [
+        int(held_out[part].sum()) for part in (slice(0, 50), slice(50, 80), slice(80, 100))
+    ] == [10, 6, 4]
 
 
 def test_seeds_differ_and_nothing_of_the_order_is_special():
@@ -105,7 +119,9 @@ def test_a_source_is_divided_in_its_own_order(by, splits):
     everything = source.records(splits[0])
     assert (len(train), len(val)) == (30, 10)
     assert sorted([*train, *val], key=everything.index) == everything
-    assert [list(part) for part in (train, val)] == [[r for r in everything if r in part] for part in (train, val)]
+    assert [list(part) for part in (train, val)] == [
+        [r for r in everything if r in part] for part in (train, val)
+    ]
     for split in splits[1:]:
         assert held.records(split) == source.records(split)
 
@@ -160,16 +176,30 @@ def test_packed_with_and_without(tmp_path, monkeypatch, capsys):
     (tmp_path / "listed_source.py").write_text(LISTED)
     monkeypatch.syspath_prepend(str(tmp_path))
     write_photographs(tmp_path / "photos", 20)
-    args = ["--source", "listed_source:Listed", "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "listed_source:Listed",
+        "--root",
+        str(tmp_path / "photos"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, told, _ = shard(monkeypatch, capsys, *args)
     assert status == 0
-    assert told.splitlines()[-1] == ("training needs train and val, this source has all: --val-fraction 0.2 divides it")
-    assert DatasetIndex.open(tmp_path / "out/all").num_samples == 20
-    status, told, _ = shard(monkeypatch, capsys, *args[:-1], str(tmp_path / "parts"), "--source", "listed_source:Val")
-    assert (
-        told.splitlines()[-1] == "training needs train and val, this source has val: pack train into the same --out too"
+    assert told.splitlines()[-1] == (
+        "training needs train and val, this source has all: --val-fraction 0.2 divides it"
     )
-    status, told, _ = shard(monkeypatch, capsys, *args[:-1], str(tmp_path / "parts"), "--source", "listed_source:Train")
+    assert DatasetIndex.open(tmp_path / "out/all").num_samples == 20
+    status, told, _ = shard(
+        monkeypatch, capsys, *args[:-1], str(tmp_path / "parts"), "--source", "listed_source:Val"
+    )
+    assert (
+        told.splitlines()[-1]
+        == "training needs train and val, this source has val: pack train into the same --out too"
+    )
+    status, told, _ = shard(
+        monkeypatch, capsys, *args[:-1], str(tmp_path / "parts"), "--source", "listed_source:Train"
+    )
     assert (status, "training needs" in told) == (0, False)  # val is there already
     status, told, errors = shard(monkeypatch, capsys, *args, "--val-fraction", "0.3")
     assert (status, "training needs" in told) == (0, False), errors
@@ -182,7 +212,12 @@ def test_packed_with_and_without(tmp_path, monkeypatch, capsys):
     assert "--val-fraction 0.3" in train.command
     status, _, errors = shard(monkeypatch, capsys, *args, "--split-seed", "3")
     assert (status, errors.count("\n")) == (2, 1)
-    for splits, says in (("all", "--splits all asks for neither"), ("train,all", "split 'all' is divided by")):
-        status, _, told = shard(monkeypatch, capsys, *args, "--val-fraction", "0.3", "--splits", splits)
+    for splits, says in (
+        ("all", "--splits all asks for neither"),
+        ("train,all", "split 'all' is divided by"),
+    ):
+        status, _, told = shard(
+            monkeypatch, capsys, *args, "--val-fraction", "0.3", "--splits", splits
+        )
         assert (status, says in told) == (2, True), told
     assert "--split-seed and --split-by say how --val-fraction divides" in errors

@@ -16,7 +16,14 @@ from shards.index import DatasetIndex
 from tests.conftest import photograph
 from tests.preprocess.commands import shard
 
-FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".PNG": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF"}
+FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".PNG": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+}
 
 
 def write(path: Path, seed: int = 0) -> None:
@@ -28,7 +35,16 @@ def write(path: Path, seed: int = 0) -> None:
 
 def fill(folder: Path) -> Path:
     """Write classes whose order is not the alphabet's, with nested folders and every format."""
-    names = ("b/x.jpg", "B/x.jpg", "B/x.PNG", "a b/deeper/z.webp", "a b/y.jpeg", "a b/Y.bmp", "10/one.tif", "9/1.2.jpg")
+    names = (
+        "b/x.jpg",
+        "B/x.jpg",
+        "B/x.PNG",
+        "a b/deeper/z.webp",
+        "a b/y.jpeg",
+        "a b/Y.bmp",
+        "10/one.tif",
+        "9/1.2.jpg",
+    )
     for seed, name in enumerate(names):
         write(folder / name, seed)
     return folder
@@ -55,7 +71,9 @@ def test_links_to_folders_are_followed_and_loops_refused(tmp_path):
     (tmp_path / "photos/cat/more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos/cat/again").symlink_to(tmp_path / "elsewhere/deep")
     theirs = TorchvisionFolder(tmp_path / "photos")
-    assert [(str(record.path), record.labels[0]) for record in read(tmp_path / "photos")] == theirs.samples
+    assert [
+        (str(record.path), record.labels[0]) for record in read(tmp_path / "photos")
+    ] == theirs.samples
     assert len(theirs.samples) == 4
     (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"(again/back/deep|more/deep/back) is a link back"):
@@ -79,7 +97,14 @@ def test_packed_labels_equal_the_folders(tmp_path, monkeypatch, capsys):
         fill(tmp_path / "photos" / split)
     (tmp_path / "photos" / "README.txt").write_text("whose photographs these are")
     (tmp_path / "photos" / "train" / "b" / ".DS_Store").write_text("")
-    args = ["--source", "imagefolder", "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "imagefolder",
+        "--root",
+        str(tmp_path / "photos"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert (status, "training needs" in told) == (0, False), errors
     for split, folder in (("train", "train"), ("val", "valid"), ("test", "test")):
@@ -100,7 +125,14 @@ def test_a_class_called_train_is_a_class(tmp_path):
 def test_a_held_out_part_keeps_every_class(tmp_path, monkeypatch, capsys):
     for number in range(30):
         write(tmp_path / "photos" / f"class-{number % 3}" / f"{number}.jpg", number)
-    args = ["--source", "imagefolder", "--root", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "imagefolder",
+        "--root",
+        str(tmp_path / "photos"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert shard(monkeypatch, capsys, *args, "--val-fraction", "0.2")[0] == 0
     assert DatasetIndex.open(tmp_path / "out/val").labels().sum(0).tolist() == [2, 2, 2]
 
@@ -122,9 +154,13 @@ def test_mistakes_get_one_line(tmp_path):
     assert "holds images but no class folder" in says(lambda root: None, "photos/train/cat")
     assert "dog holds no image" in says(lambda root: (root / "train/dog/1.jpg").unlink())
     assert "train has no class 'cow'" in says(lambda root: write(root / "val/cow/1.jpg"))
-    assert "val has no class 'dog', train has; make" in says(lambda root: shutil.rmtree(root / "val/dog"))
+    assert "val has no class 'dog', train has; make" in says(
+        lambda root: shutil.rmtree(root / "val/dog")
+    )
     assert "2.jpg is in no class folder" in says(lambda root: write(root / "train/2.jpg"))
-    assert "notes.txt is none of .jpg" in says(lambda root: (root / "train/cat/notes.txt").write_text("x"))
+    assert "notes.txt is none of .jpg" in says(
+        lambda root: (root / "train/cat/notes.txt").write_text("x")
+    )
     assert "extra is no split with class folders" in says(lambda root: (root / "extra").mkdir())
     assert "both for split val; keep one" in says(lambda root: write(root / "valid/cat/1.jpg"))
     empty = tmp_path / "empty"

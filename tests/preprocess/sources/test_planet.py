@@ -1,4 +1,6 @@
-"""Planet's rainforest folder: its list line by line, its images, ranges from training alone, and on to batches."""
+"""Planet's rainforest folder: its list line by line, its images, ranges from training alone, and on
+to batches.
+"""
 
 import io
 import json
@@ -67,7 +69,9 @@ def shard(*args: str) -> Done:
 @pytest.fixture(scope="module")
 def packed(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("packed") / "planet"
-    done = shard("--root", str(folder), "--out", str(out), "--val-fraction", "0.25", "--quality", "95")
+    done = shard(
+        "--root", str(folder), "--out", str(out), "--val-fraction", "0.25", "--quality", "95"
+    )
     assert done.returncode == 0, done.stderr
     assert f"bands scaled to 8 bits after {NUM * 3 // 4} training images: red " in done.stdout
     return out
@@ -92,38 +96,64 @@ def test_records_are_the_rows(folder, tags):
     records = source.records("all")
     assert [record.name for record in records] == [f"train_{number}" for number in range(NUM)]
     assert [{TAGS[label] for label in record.labels} for record in records] == tags
-    assert all(record.labels == tuple(sorted(record.labels)) and not record.ignored for record in records)
+    assert all(
+        record.labels == tuple(sorted(record.labels)) and not record.ignored for record in records
+    )
     assert records[7].source == "train-tif-v2/train_7.tif"
-    with pytest.raises(DataError, match=r"split 'train' is not in .*; there is all, and --val-fraction divides it"):
+    with pytest.raises(
+        DataError, match=r"split 'train' is not in .*; there is all, and --val-fraction divides it"
+    ):
         source.records("train")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("image_name,tags\na,clear\nb,\n", "train_v2.csv:3: b has no tags; add them, or remove this line"),
+        (
+            "image_name,tags\na,clear\nb,\n",
+            "train_v2.csv:3: b has no tags; add them, or remove this line",
+        ),
         ("image_name,tags\na,  \nb,haze\n", "train_v2.csv:2: a has no tags"),
-        ("image_name,tags\na,clear\nb,haze jungle\n", "train_v2.csv:3: 'jungle' is none of the 17 tags (agriculture, "),
+        (
+            "image_name,tags\na,clear\nb,haze jungle\n",
+            "train_v2.csv:3: 'jungle' is none of the 17 tags (agriculture, ",
+        ),
         ("image_name,tags\na,clear\nb,Haze\n", "train_v2.csv:3: 'Haze' is none of the 17 tags"),
         (
             "image_name,tags\na,clear\n\nb,haze\na,haze\n",
             "train_v2.csv:5: a is in line 2 already; remove one of them",
         ),
-        ("image_name,tags\na,clear\nb\n", "train_v2.csv:3: 1 values instead of image_name,tags; correct this line"),
-        ("image_name,tags\na,clear,haze\nb,haze\n", "train_v2.csv:2: 3 values instead of image_name,tags"),
+        (
+            "image_name,tags\na,clear\nb\n",
+            "train_v2.csv:3: 1 values instead of image_name,tags; correct this line",
+        ),
+        (
+            "image_name,tags\na,clear,haze\nb,haze\n",
+            "train_v2.csv:2: 3 values instead of image_name,tags",
+        ),
         ("image_name,tags\n,clear\nb,haze\n", "train_v2.csv:2: '' is not an image name"),
         ("image_name,tags\n../a,clear\nb,haze\n", "train_v2.csv:2: '../a' is not an image name"),
         (
             "a,clear\nb,haze\n",
-            "train_v2.csv:1: 'a,clear' instead of image_name,tags; give the list's name with --table",
+            "train_v2.csv:1: 'a,clear' instead of image_name,tags; give the list's name with "
+            "--table",
         ),
         ("", "train_v2.csv:1: '' instead of image_name,tags"),
         ("image_name,tags\n", "train_v2.csv: no image below the header"),
         (b"image_name,tags\na,\xff\xfe\n", "train_v2.csv is no UTF-8 text; save it as such"),
-        ('image_name,tags\na,"clear\nb,haze\n', "train_v2.csv:3: unexpected end of data; correct the line"),
-        ("image_name,tags\na," + "x" * 200_000 + "\n", "train_v2.csv:2: field larger than field limit"),
+        (
+            'image_name,tags\na,"clear\nb,haze\n',
+            "train_v2.csv:3: unexpected end of data; correct the line",
+        ),
+        (
+            "image_name,tags\na," + "x" * 200_000 + "\n",
+            "train_v2.csv:2: field larger than field limit",
+        ),
         ("image_name,tags\na,clear\nb,haze\nc,haze\n", "train_v2.csv: 1 of 3 images are not in "),
-        ("image_name,tags\nd,clear\n", "no .tif or .jpg of the list; give the folder's name with --images"),
+        (
+            "image_name,tags\nd,clear\n",
+            "no .tif or .jpg of the list; give the folder's name with --images",
+        ),
     ],
 )
 def test_a_list_that_does_not_fit_gets_one_line(tmp_path, text, says):
@@ -137,7 +167,9 @@ GOOD = "image_name,tags\na,clear primary\nb,haze primary primary\n"
 
 
 def test_what_real_lists_have_is_read(tmp_path):
-    """A byte order mark, CRLF, a tag twice in a line as in the official list, quotes, no newline at the end."""
+    """A byte order mark, CRLF, a tag twice in a line as in the official list, quotes, no newline at
+    the end.
+    """
     text = b'\xef\xbb\xbfimage_name,tags\r\na,"clear  primary"\r\n\r\nb,haze primary primary'
     records = Planet(small(tmp_path, text)).records("all")
     assert [record.labels for record in records] == [(5, 12), (10, 12)]
@@ -147,13 +179,22 @@ def test_another_list_and_folder_by_name(tmp_path):
     small(tmp_path, GOOD)
     small(tmp_path, GOOD, kind="jpg", folder="train-jpg")
     (tmp_path / "train_v2.csv").rename(tmp_path / "mine.csv")
-    with pytest.raises(DataError, match=r"train_v2.csv cannot be read \(No such file.*\); give .* with --table"):
+    with pytest.raises(
+        DataError, match=r"train_v2.csv cannot be read \(No such file.*\); give .* with --table"
+    ):
         Planet(tmp_path)
-    with pytest.raises(DataError, match=r"several folders .*, train-jpg, train-tif-v2; choose one with --images"):
+    with pytest.raises(
+        DataError, match=r"several folders .*, train-jpg, train-tif-v2; choose one with --images"
+    ):
         Planet(tmp_path, table="mine.csv")
     source = Planet(tmp_path, table="mine.csv", images="train-jpg")
-    assert [record.source for record in source.records("all")] == ["train-jpg/a.jpg", "train-jpg/b.jpg"]
-    assert source.image_options(ImageOptions(quality=7), source.records("all")) == ImageOptions(quality=7)
+    assert [record.source for record in source.records("all")] == [
+        "train-jpg/a.jpg",
+        "train-jpg/b.jpg",
+    ]
+    assert source.image_options(ImageOptions(quality=7), source.records("all")) == ImageOptions(
+        quality=7
+    )
     for images, says in (
         ("..", "'..' is no path inside"),
         ("/", "'/' is no path inside"),
@@ -166,7 +207,9 @@ def test_another_list_and_folder_by_name(tmp_path):
 
 
 def test_folders_that_do_not_fit(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere is not a folder; give the folder that holds train_v2\.csv"):
+    with pytest.raises(
+        DataError, match=r"nowhere is not a folder; give the folder that holds train_v2\.csv"
+    ):
         Planet(tmp_path / "nowhere")
     root = small(tmp_path, GOOD, images=("a",))
     small(tmp_path, GOOD, images=("b",), kind="jpg")
@@ -178,9 +221,12 @@ def test_folders_that_do_not_fit(tmp_path):
 
 
 def test_a_subset_is_asked_for_and_told(tmp_path):
-    root = small(tmp_path, GOOD + "c,clear\nd,clear\ne,clear\nf,clear\n", images=("a", "b", "x", "y"))
+    root = small(
+        tmp_path, GOOD + "c,clear\nd,clear\ne,clear\nf,clear\n", images=("a", "b", "x", "y")
+    )
     with pytest.raises(
-        DataError, match=r"4 of 6 images are not in .*train-tif-v2, such as c; .*--missing-images skip$"
+        DataError,
+        match=r"4 of 6 images are not in .*train-tif-v2, such as c; .*--missing-images skip$",
     ):
         Planet(root)
     source = Planet(root, missing_images="skip")
@@ -204,7 +250,9 @@ def test_ranges_are_percentiles_of_the_training_pixels(folder, percent):
     bands = source.image_options(ImageOptions(), train).bands
     assert {band.name: band.position for band in bands} == BANDS
     pixels = np.concatenate([original(folder, record.name).reshape(-1, 4) for record in train])
-    expected = np.quantile(pixels, [percent / 100, 1 - percent / 100], axis=0, method="inverted_cdf")
+    expected = np.quantile(
+        pixels, [percent / 100, 1 - percent / 100], axis=0, method="inverted_cdf"
+    )
     np.testing.assert_array_equal([(band.low, band.high) for band in bands], expected.T)
 
 
@@ -229,27 +277,42 @@ def test_ranges_of_a_large_set_are_of_a_seeded_sample(folder, monkeypatch, capsy
     sample = source.image_options(ImageOptions(), train)
     assert sample == source.image_options(ImageOptions(), train)
     assert sample != whole
-    assert np.abs(np.array([band.high for band in sample.bands]) / [band.high for band in whole.bands] - 1).max() < 0.2
+    assert (
+        np.abs(
+            np.array([band.high for band in sample.bands]) / [band.high for band in whole.bands] - 1
+        ).max()
+        < 0.2
+    )
     assert "bands scaled to 8 bits after 30 of 40 training images: red " in capsys.readouterr().out
 
 
 def test_a_folder_without_a_tiff_of_four_bands_is_refused(tmp_path):
     root = small(tmp_path, GOOD)
-    tifffile.imwrite(root / "train-tif-v2" / "a.tif", np.zeros((8, 8, 3), np.uint16), photometric="rgb")
+    tifffile.imwrite(
+        root / "train-tif-v2" / "a.tif", np.zeros((8, 8, 3), np.uint16), photometric="rgb"
+    )
     source = Planet(root)
-    with pytest.raises(DataError, match=r"none of 2 training images is a TIFF of 4 bands; give .* --images"):
+    with pytest.raises(
+        DataError, match=r"none of 2 training images is a TIFF of 4 bands; give .* --images"
+    ):
         source.image_options(ImageOptions(), source.records("all"))
 
 
 def test_from_the_folder_to_batches(folder, tags, packed):
     splits = [DatasetIndex.open(packed / name) for name in ("train", "val")]
-    assert sorted(key for index in splits for key in index.keys().tolist()) == sorted(f"train_{n}" for n in range(NUM))
+    assert sorted(key for index in splits for key in index.keys().tolist()) == sorted(
+        f"train_{n}" for n in range(NUM)
+    )
     assert splits[0].settings == splits[1].settings
     described = json.loads((packed / "val" / "index.json").read_text())
     ranges = {band["name"]: (band["low"], band["high"]) for band in described["image"]["bands"]}
-    train = np.concatenate([original(folder, key).reshape(-1, 4) for key in splits[0].keys().tolist()])
+    train = np.concatenate(
+        [original(folder, key).reshape(-1, 4) for key in splits[0].keys().tolist()]
+    )
     expected = np.quantile(train, [0.01, 0.99], axis=0, method="inverted_cdf").T.astype(float)
-    np.testing.assert_array_equal([ranges[name] for name in ("red", "green", "blue", "nir")], expected)
+    np.testing.assert_array_equal(
+        [ranges[name] for name in ("red", "green", "blue", "nir")], expected
+    )
     for index in splits:
         assert index.members == ("jpg", "nir.jpg")
         scaled = {}
@@ -259,10 +322,14 @@ def test_from_the_folder_to_batches(folder, tags, packed):
         pixels = np.concatenate([image.reshape(-1, 4) for image in scaled.values()]) / 255
         np.testing.assert_allclose(index.statistics["mean"], pixels.mean(0), atol=1e-6)
         np.testing.assert_allclose(index.statistics["std"], pixels.std(0), atol=1e-6)
-        for batch in Loader(index, global_batch_size=8, size=32, train=index.split == "train", scale=(0.5, 1.0)):
+        for batch in Loader(
+            index, global_batch_size=8, size=32, train=index.split == "train", scale=(0.5, 1.0)
+        ):
             assert batch.images.shape == (8, 4, 32, 32)
             assert batch.images.is_contiguous(memory_format=torch.channels_last)
-            for labels, number in zip(batch.labels[batch.valid], batch.ids[batch.valid].tolist(), strict=True):
+            for labels, number in zip(
+                batch.labels[batch.valid], batch.ids[batch.valid].tolist(), strict=True
+            ):
                 shown = {TAGS[label] for label in torch.nonzero(labels).ravel().tolist()}
                 assert shown == tags[int(index.key(number).removeprefix("train_"))]
         images = ShardDataset(index)
@@ -272,7 +339,16 @@ def test_from_the_folder_to_batches(folder, tags, packed):
 
 def test_the_same_command_keeps_everything_and_other_ranges_are_another_dataset(folder, packed):
     before = {path: path.stat().st_mtime_ns for path in packed.rglob("*") if path.is_file()}
-    args = ["--root", str(folder), "--out", str(packed), "--val-fraction", "0.25", "--quality", "95"]
+    args = [
+        "--root",
+        str(folder),
+        "--out",
+        str(packed),
+        "--val-fraction",
+        "0.25",
+        "--quality",
+        "95",
+    ]
     assert "0 written, 1 verified and kept" in shard(*args).stdout
     assert {path: path.stat().st_mtime_ns for path in packed.rglob("*") if path.is_file()} == before
     refused = shard(*args, "--clip-percent", "2")
@@ -306,7 +382,9 @@ def test_a_set_of_jpegs_is_rgb_of_the_same_pixels(tmp_path):
     assert (index.members, index.settings["bands"]) == (("jpg",), [])
     for number, key in enumerate(index.keys().tolist()):
         data = (root / "train-jpg" / f"{key}.jpg").read_bytes()
-        np.testing.assert_array_equal(ShardDataset(index).image(number), simplejpeg.decode_jpeg(data))
+        np.testing.assert_array_equal(
+            ShardDataset(index).image(number), simplejpeg.decode_jpeg(data)
+        )
 
 
 def test_the_inspection_shows_colours(packed):
@@ -321,7 +399,9 @@ def test_the_inspection_shows_colours(packed):
 def test_every_tag_of_the_made_up_folder_leaves_a_mark(tag):
     """Those of NIR_ONLY in the near infrared alone: four bands tell more than three."""
     assert {*MARKS, *WEATHER, "primary"} == set(TAGS)
-    without, shown = (scene(np.random.default_rng(3), {"primary", *more}, 64).astype(int) for more in ((), (tag,)))
+    without, shown = (
+        scene(np.random.default_rng(3), {"primary", *more}, 64).astype(int) for more in ((), (tag,))
+    )
     changed = np.abs(shown - without).max((0, 1))
     assert changed[3] > 200
     assert (changed[:3].max() > 200) != (tag in NIR_ONLY)
@@ -332,7 +412,9 @@ def test_real_images(planet_root, tmp_path):
     done = shard("--root", str(planet_root), "--out", str(tmp_path / "out"))
     assert done.returncode == 2
     assert "40,476 of 40,479 images are not in" in done.stderr
-    done = shard("--root", str(planet_root), "--out", str(tmp_path / "out"), "--missing-images", "skip")
+    done = shard(
+        "--root", str(planet_root), "--out", str(tmp_path / "out"), "--missing-images", "skip"
+    )
     assert done.returncode == 0, done.stderr
     index = DatasetIndex.open(tmp_path / "out" / "all")
     assert index.keys().tolist() == ["train_0", "train_2", "train_3"]
@@ -345,4 +427,5 @@ def test_real_images(planet_root, tmp_path):
     for row in index.samples:
         nir = simplejpeg.decode_jpeg(reader.member(row, 1), "GRAY")
         assert nir.shape == (256, 256, 1)
-    assert min(index.statistics["std"]) > 0.15  # the ranges are used, though haze makes one of the three bright
+    # the ranges are used, though haze makes one of the three bright
+    assert min(index.statistics["std"]) > 0.15

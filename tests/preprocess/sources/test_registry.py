@@ -1,4 +1,6 @@
-"""The registry of sources: a user's own class, flags that belong to one source, and what does not fit."""
+"""The registry of sources: a user's own class, flags that belong to one source, and what does not
+fit.
+"""
 
 import dataclasses
 import itertools
@@ -13,7 +15,14 @@ import pytest
 from preprocess.record import Record, Source, check_records
 from preprocess.shard import PROG, ShardConfig, main
 from preprocess.sources.holdout import Holdout
-from preprocess.sources.registry import SOURCES, about, find_source, open_source, options, with_options
+from preprocess.sources.registry import (
+    SOURCES,
+    about,
+    find_source,
+    open_source,
+    options,
+    with_options,
+)
 from shards.commandline import option
 from shards.errors import DataError
 from shards.index import DatasetIndex
@@ -86,8 +95,17 @@ def mine(tmp_path, monkeypatch):
 
 
 def test_a_users_own_source_with_flags_of_its_own(mine, monkeypatch, capsys):
-    args = ["--source", "my_source:Mine", "--root", str(mine / "photos"), "--out", str(mine / "out")]
-    status, _, errors = shard(monkeypatch, capsys, *args, "--pattern", "photo 00[1-4].jpg", "--upside-down")
+    args = [
+        "--source",
+        "my_source:Mine",
+        "--root",
+        str(mine / "photos"),
+        "--out",
+        str(mine / "out"),
+    ]
+    status, _, errors = shard(
+        monkeypatch, capsys, *args, "--pattern", "photo 00[1-4].jpg", "--upside-down"
+    )
     assert status == 0, errors
     index = DatasetIndex.open(mine / "out/train")
     assert [index.key(n)[-1] for n in range(4)] == list("4321")
@@ -112,19 +130,29 @@ def test_a_source_without_options_is_any_class(mine, monkeypatch, capsys):
         ("my_source:", "is unknown"),
         ("no_module_here:Mine", "no module 'no_module_here'; run from the folder"),
         ("my_source.deeper:Mine", "no module 'my_source.deeper'"),
-        ("my_source:Number", "not a class that extends preprocess.record.Source; it has Mine, Plain"),
+        (
+            "my_source:Number",
+            "not a class that extends preprocess.record.Source; it has Mine, Plain",
+        ),
         ("my_source:Absent", "it has Mine, Plain"),
         ("my_source:Unfinished", "Unfinished lacks records"),
         ("my_source:Nameless", "class_names is None"),
         ("my_source:Doubled", "'a' twice"),
-        ("my_source:Latin", r"class 'caf\udce9' is no UTF-8, reports and tables cannot name it; rename it"),
+        (
+            "my_source:Latin",
+            r"class 'caf\udce9' is no UTF-8, reports and tables cannot name it; rename it",
+        ),
         (
             "./my_source.py:Mine",
-            "'./my_source.py' is no name of a module; run from the folder that holds it and give my",
+            "'./my_source.py' is no name of a module; run from the folder that holds it and give "
+            "my",
         ),
         ("my_source.py:Mine", "give my_source:Mine"),
         ("..my_source:Mine", "'..my_source' is no name of a module"),
-        ("my_source:Greedy", "Greedy(root, ...) cannot be made (missing a required argument: 'more')"),
+        (
+            "my_source:Greedy",
+            "Greedy(root, ...) cannot be made (missing a required argument: 'more')",
+        ),
         ("my_source:Twice", "Twice.quality: the packer itself has a flag of this name"),
     ],
 )
@@ -142,7 +170,14 @@ def test_a_library_missing_inside_a_users_module_keeps_its_traceback(mine):
 
 
 def test_a_flag_of_another_source_is_refused(mine, monkeypatch, capsys):
-    args = ["--source", "my_source:Plain", "--root", str(mine / "photos"), "--out", str(mine / "out")]
+    args = [
+        "--source",
+        "my_source:Plain",
+        "--root",
+        str(mine / "photos"),
+        "--out",
+        str(mine / "out"),
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args, "--difficult=positive")
     assert (status, errors.count("\n")) == (2, 1)
     assert "--difficult is a flag of --source digits or voc" in errors
@@ -187,7 +222,9 @@ def test_records_that_break_the_rules(tmp_path, labels, ignored, task, says):
     good = Record("good", tmp_path / "good.jpg", "good.jpg", (1,), ())
     check_records("all", [good], source)
     with pytest.raises(DataError) as caught:
-        check_records("all", [good, Record("bad", tmp_path / "bad.jpg", "bad.jpg", labels, ignored)], source)
+        check_records(
+            "all", [good, Record("bad", tmp_path / "bad.jpg", "bad.jpg", labels, ignored)], source
+        )
     assert says in str(caught.value)
     assert "bad.jpg" in str(caught.value)
 
@@ -200,7 +237,10 @@ def test_records_that_break_the_rules(tmp_path, labels, ignored, task, says):
         ({"path": "bad.jpg"}, "has path 'bad.jpg' of type str; make it a Path"),
         ({"source": Path("bad.jpg")}, "of type PosixPath; make it a str"),
         ({"labels": np.array([1])}, "has labels array([1]) of type ndarray; make it a tuple"),
-        ({"labels": (np.int64(1),)}, "has label np.int64(1) of type int64; make it an int, such as by array.tolist()"),
+        (
+            {"labels": (np.int64(1),)},
+            "has label np.int64(1) of type int64; make it an int, such as by array.tolist()",
+        ),
         ({"ignored": (True,)}, "has label True of type bool"),
     ],
 )
@@ -211,7 +251,9 @@ def test_records_of_wrong_types(tmp_path, change, says, held_out):
     source = Fixed()
     source.records = lambda split: [good, good, bad]
     with pytest.raises(DataError) as caught:
-        Holdout(source, 0.5).records("val") if held_out else check_records("all", source.records("all"), source)
+        Holdout(source, 0.5).records("val") if held_out else check_records(
+            "all", source.records("all"), source
+        )
     assert says in str(caught.value)
 
 
@@ -227,7 +269,14 @@ class Half(Plain):
 def test_a_split_without_images_is_found_before_the_others_are_packed(mine, monkeypatch, capsys):
     with (mine / "my_source.py").open("a") as file:
         file.write(HALF)
-    args = ["--source", "my_source:Half", "--root", str(mine / "photos"), "--out", str(mine / "out")]
+    args = [
+        "--source",
+        "my_source:Half",
+        "--root",
+        str(mine / "photos"),
+        "--out",
+        str(mine / "out"),
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args)
     assert (status, errors.count("\n")) == (2, 1), errors
     assert "split 'empty' has no image; fill it, or leave it out with --splits" in errors
@@ -240,21 +289,31 @@ def test_an_option_keeps_default_and_help():
         root: str
         depth: int = option(3, "how deep")
 
-    (field,) = (f for f in dataclasses.fields(with_options(ShardConfig, Optional)) if f.name == "depth")
+    (field,) = (
+        f for f in dataclasses.fields(with_options(ShardConfig, Optional)) if f.name == "depth"
+    )
     assert (field.default, field.metadata["help"]) == (3, "how deep")
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_help_of_a_source_tells_what_it_is_and_ends_with_its_own_example(name, monkeypatch, capsys):
+def test_the_help_of_a_source_tells_what_it_is_and_ends_with_its_own_example(
+    name, monkeypatch, capsys
+):
     status, out, _ = shard(monkeypatch, capsys, "--source", name, "--help")
-    shown, example = " ".join(out.split()), f"example: {PROG} --source {name} {find_source(name).example}"
+    shown, example = (
+        " ".join(out.split()),
+        f"example: {PROG} --source {name} {find_source(name).example}",
+    )
     assert status == 0
     assert shown.endswith(example)
     assert f"--source {name}: {about(find_source(name))}" in shown
     if name == "digits":
         return  # which writes its own root
     root = "nowhere that exists"
-    words = [root if before == "--root" else word for before, word in itertools.pairwise(shlex.split(example))]
+    words = [
+        root if before == "--root" else word
+        for before, word in itertools.pairwise(shlex.split(example))
+    ]
     monkeypatch.setattr(sys, "argv", words[words.index("--source") - 1 :])
     with pytest.raises(DataError, match=root):  # so every flag of the example is one of this source
         main()

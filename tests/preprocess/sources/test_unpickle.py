@@ -9,7 +9,8 @@ import pytest
 
 from preprocess.sources.unpickle import MAX_OPCODES, UnpickleError, unpickle
 
-# As Python 2's cPickle writes {'labels': [3, 300], 'data': numpy.array([[1, 2], [3, 4]], 'uint8'), 'n': None}.
+# As Python 2's cPickle writes {'labels': [3, 300], 'data': numpy.array([[1, 2], [3, 4]], 'uint8'),
+# 'n': None}.
 PYTHON_2 = (
     b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x03M,\x01eU\x04dataq\x04cnumpy.core.multiarray\n_reconstruct\nq\x05"
     b"cnumpy\nndarray\nq\x06K\x00\x85q\x07U\x01bq\x08\x87q\x09Rq\x0a(K\x01K\x02K\x02\x86q\x0bcnumpy\ndtype\nq\x0c"
@@ -52,7 +53,11 @@ class Runs:
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_nothing_runs(protocol, tmp_path):
     victim = tmp_path / "victim"
-    for evil in (Runs(os.mkdir, str(victim)), Runs(eval, f"open({str(victim)!r}, 'w')"), Runs(os.getcwd)):
+    for evil in (
+        Runs(os.mkdir, str(victim)),
+        Runs(eval, f"open({str(victim)!r}, 'w')"),
+        Runs(os.getcwd),
+    ):
         for hidden in (evil, {"data": evil}, [evil], {"data": np.array([evil], object)}):
             with pytest.raises(UnpickleError):
                 unpickle(pickle.dumps(hidden, protocol))
@@ -61,7 +66,14 @@ def test_nothing_runs(protocol, tmp_path):
 
 @pytest.mark.parametrize(
     "value",
-    [np.zeros(3, np.float32), np.zeros(3, "O"), np.asfortranarray(np.zeros((2, 2), np.uint8)), np.float64(1), {1}, 1.5],
+    [
+        np.zeros(3, np.float32),
+        np.zeros(3, "O"),
+        np.asfortranarray(np.zeros((2, 2), np.uint8)),
+        np.float64(1),
+        {1},
+        1.5,
+    ],
     ids=str,
 )
 def test_other_kinds_are_refused(value):
@@ -101,22 +113,41 @@ def test_odd_bytes_are_refused_in_one_line(data):
 
 
 def test_no_bomb_goes_off():
-    """A maze of lists, whose text would be endless, where a name or a callable belongs; a text made a million times."""
-    maze = b"]q\x00" + b"".join(b"](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(60))
-    for data in (maze + b"U\x01a\x93.", maze + b")R.", maze + b"}b.", maze + b"}(h\x3cK\x01u.", maze + b"\x85K\x01R."):
+    """A maze of lists, whose text would be endless, where a name or a callable belongs; a text made
+    a million times.
+    """
+    maze = b"]q\x00" + b"".join(
+        b"](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(60)
+    )
+    for data in (
+        maze + b"U\x01a\x93.",
+        maze + b")R.",
+        maze + b"}b.",
+        maze + b"}(h\x3cK\x01u.",
+        maze + b"\x85K\x01R.",
+    ):
         with pytest.raises(UnpickleError):
             unpickle(b"\x80\x04" + data)
-    pairs = b"K\x00\x85q\x00" + b"".join(b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60))
-    with pytest.raises(UnpickleError, match="keys that are no text"):  # Python would hash 2**60 numbers
+    pairs = b"K\x00\x85q\x00" + b"".join(
+        b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60)
+    )
+    # Python would hash 2**60 numbers
+    with pytest.raises(UnpickleError, match="keys that are no text"):
         unpickle(b"\x80\x02}(" + pairs + b"K\x01u.")
-    text = b"c_codecs\nencode\nq\x00X\x10\x27\x00\x00" + b"a" * 10_000 + b"q\x01X\x06\x00\x00\x00latin1q\x02("
+    text = (
+        b"c_codecs\nencode\nq\x00X\x10\x27\x00\x00"
+        + b"a" * 10_000
+        + b"q\x01X\x06\x00\x00\x00latin1q\x02("
+    )
     with pytest.raises(UnpickleError, match="call of another kind"):
         unpickle(b"\x80\x02" + text + b"h\x00h\x01h\x02\x86R" * 1_000 + b"t.")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_damaged_pickles_never_raise_anything_else():
-    whole = pickle.dumps({"data": np.arange(12, dtype=np.uint8).reshape(3, 4), "labels": [1, 2, 3]}, 2)
+    whole = pickle.dumps(
+        {"data": np.arange(12, dtype=np.uint8).reshape(3, 4), "labels": [1, 2, 3]}, 2
+    )
     rng, refused = random.Random(0), 0
     for _ in range(5_000):
         data = bytearray(whole)

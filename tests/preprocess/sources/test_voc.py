@@ -26,7 +26,9 @@ def make_voc(root, lists=LISTS, annotations=None, images=("a.jpg", "b.jpg", "c.j
     for name in images:
         (root / "JPEGImages" / name).write_bytes(b"")
     for image_id, text in (annotations or {}).items():
-        (root / "Annotations" / f"{image_id}.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        (root / "Annotations" / f"{image_id}.xml").write_bytes(
+            text if isinstance(text, bytes) else text.encode()
+        )
     return root
 
 
@@ -76,19 +78,25 @@ def test_without_master_lists_the_first_class_list_gives_the_order(tmp_path):
 
 def test_a_class_list_in_another_order_is_refused(tmp_path):
     root = make_voc(tmp_path, LISTS | {"dog_train": "c -1\nb 0\na 1\n"})
-    with pytest.raises(DataError, match=r"dog_train\.txt:1: 'c' is where the other lists .* have 'a'"):
+    with pytest.raises(
+        DataError, match=r"dog_train\.txt:1: 'c' is where the other lists .* have 'a'"
+    ):
         VOC(root).records("train")
 
 
 def test_class_named_like_a_split(tmp_path):
-    source = VOC(make_voc(tmp_path, {"train": "a\n", "train_train": "a 1\n", "x_y_train": "a -1\n"}))
+    source = VOC(
+        make_voc(tmp_path, {"train": "a\n", "train_train": "a 1\n", "x_y_train": "a -1\n"})
+    )
     assert source.class_names == ("train", "x_y")
     assert source.splits() == ("train",)
     assert labels(source) == [("a", (0,), ())]
 
 
 def test_splits_go_by_what_is_there(tmp_path):
-    source = VOC(make_voc(tmp_path, {"test": "a\n", "trainval": "b\n", "mine": "c\n", "cat_mine": "c 1\n"}))
+    source = VOC(
+        make_voc(tmp_path, {"test": "a\n", "trainval": "b\n", "mine": "c\n", "cat_mine": "c 1\n"})
+    )
     assert source.splits() == ("trainval", "test", "mine")
 
 
@@ -128,7 +136,10 @@ def test_annotations_with_classes_of_their_own(tmp_path):
         ({"cat_train": "a 1\nb -1\nc 0\nd 1\n"}, ["cat_train.txt:4", "'d'", "no other list"]),
         ({"cat_train": "a 1\nb -1\nc 0\na 1\n"}, ["cat_train.txt:4", "'a'", "line 1 already"]),
         ({"cat_train": "a 1\nb 2\nc 0\n"}, ["cat_train.txt:2", "'2'", "use 1, 0 or -1"]),
-        ({"cat_train": "a 1\nb\nc 0\n"}, ["cat_train.txt:2", "expected an image id and 1, 0 or -1", "'b'"]),
+        (
+            {"cat_train": "a 1\nb\nc 0\n"},
+            ["cat_train.txt:2", "expected an image id and 1, 0 or -1", "'b'"],
+        ),
         ({"cat_train": ""}, ["cat_train.txt lacks 3"]),
         ({"train": "a\nb\nc\nb\n"}, ["train.txt:4", "'b'", "line 2 already"]),
         ({"train": "a 1\n"}, ["train.txt:1", "expected one image id", "'a 1'"]),
@@ -224,6 +235,8 @@ def test_real_photographs_match_their_lists(voc2012_root):
         master = (voc2012_root / "ImageSets/Main" / f"{split}.txt").read_text().split()
         assert [record.name for record in records] == master
         for index, name in enumerate(source.class_names):
-            listed = (voc2012_root / "ImageSets/Main" / f"{name}_{split}.txt").read_text().split()[1::2]
+            listed = (
+                (voc2012_root / "ImageSets/Main" / f"{name}_{split}.txt").read_text().split()[1::2]
+            )
             assert sum(index in record.labels for record in records) == listed.count("1")
             assert sum(index in record.ignored for record in records) == listed.count("0")

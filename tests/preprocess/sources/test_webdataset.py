@@ -1,4 +1,6 @@
-"""Source webdataset: the same samples and labels as the webdataset package reads, and tars that are wrong."""
+"""Source webdataset: the same samples and labels as the webdataset package reads, and tars that are
+wrong.
+"""
 
 import io
 import json
@@ -35,13 +37,20 @@ def test_cls_reads_as_the_package_reads_it(tmp_path, suffix):
     for number in range(3):
         samples = [sample(n, kind) for n in range(5 * number, 5 * number + 5)]
         if suffix == "JPG":
-            samples = [{("JPG" if key == "jpg" else key): value for key, value in s.items()} for s in samples]
+            samples = [
+                {("JPG" if key == "jpg" else key): value for key, value in s.items()}
+                for s in samples
+            ]
             add_by_hand(tmp_path / f"{number:06d}.tar", samples)
         else:
             write_shard(tmp_path / f"{number:06d}.tar", samples)
     source, theirs = WebDataset(tmp_path), by_webdataset(tmp_path)
     records = source.records("all")
-    assert (source.splits(), source.task, source.class_names) == (("all",), "multiclass", ("0", "1", "2"))
+    assert (source.splits(), source.task, source.class_names) == (
+        ("all",),
+        "multiclass",
+        ("0", "1", "2"),
+    )
     assert [record.name for record in records] == [item["__key__"] for item in theirs]
     assert [record.read() for record in records] == [the_image(item) for item in theirs]
     assert [record.labels for record in records] == [(int(item["cls"]),) for item in theirs]
@@ -54,7 +63,12 @@ def add_by_hand(path: Path, samples: list[dict], **header) -> Path:
         for item in samples:
             for suffix, content in item.items():
                 if suffix != "__key__":
-                    add(tar, f"{item['__key__']}.{suffix}" if "__key__" in item else suffix, content, **header)
+                    add(
+                        tar,
+                        f"{item['__key__']}.{suffix}" if "__key__" in item else suffix,
+                        content,
+                        **header,
+                    )
     return path
 
 
@@ -71,15 +85,26 @@ def test_json_labels_packed_equal_the_package(tmp_path, monkeypatch, capsys):
     for split, start in (("train", 0), ("val", 20)):
         numbers = range(start, start + 20)
         half = [
-            [sample(n, json={"labels": drawn_labels(n), "note": "x"}) for n in numbers[i : i + 10]] for i in (0, 10)
+            [sample(n, json={"labels": drawn_labels(n), "note": "x"}) for n in numbers[i : i + 10]]
+            for i in (0, 10)
         ]
         for number, samples in enumerate(half):
             write_shard(tmp_path / "wds" / f"photos-{split}-{number:04d}.tar", samples)
     (tmp_path / "wds/classes.txt").write_text("".join(f"{name}\n" for name in NAMES))
-    args = ["--source", "webdataset", "--root", str(tmp_path / "wds"), "--out", str(tmp_path / "out")]
+    args = [
+        "--source",
+        "webdataset",
+        "--root",
+        str(tmp_path / "wds"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, _, errors = shard(monkeypatch, capsys, *args, "--class-list", "classes.txt")
     assert status == 0, errors
-    theirs = {item["__key__"]: json.loads(item["json"])["labels"] for item in by_webdataset(tmp_path / "wds")}
+    theirs = {
+        item["__key__"]: json.loads(item["json"])["labels"]
+        for item in by_webdataset(tmp_path / "wds")
+    }
     for split in ("train", "val"):
         index = DatasetIndex.open(tmp_path / "out" / split)
         assert (index.num_samples, index.class_names, index.task) == (20, NAMES, "multilabel")
@@ -95,7 +120,13 @@ def test_json_labels_packed_equal_the_package(tmp_path, monkeypatch, capsys):
         ({"txt": "zebra"}, {"label_member": "txt"}, "multiclass", ("zebra",), (0,)),
         ({"json": {"labels": 1}}, {}, "multiclass", ("0", "1"), (1,)),
         ({"json": {"labels": ["dog", "cat"]}}, {}, "multilabel", ("cat", "dog"), (0, 1)),
-        ({"json": {"labels": ["dog", "dog"]}}, {"class_list": "names.txt"}, "multilabel", NAMES, (1,)),
+        (
+            {"json": {"labels": ["dog", "dog"]}},
+            {"class_list": "names.txt"},
+            "multilabel",
+            NAMES,
+            (1,),
+        ),
         ({"json": [1, 2]}, {}, "multilabel", ("0", "1", "2"), (1, 2)),
         ({"json": {"tags": [0], "labels": 7}}, {"label_field": "tags"}, "multilabel", ("0",), (0,)),
         ({"cls": 7, "json": {"labels": [0]}}, {"label_member": "json"}, "multilabel", ("0",), (0,)),
@@ -120,7 +151,9 @@ def test_splits_by_folder_by_name_and_of_a_single_tar(tmp_path):
     assert WebDataset(tmp_path / "b").splits() == ("train", "val")
     assert WebDataset(tmp_path / "b/imagenet-val-000-of-002.tar").splits() == ("val",)
     write_shard(tmp_path / "b/extra.tar", [sample(2)])
-    with pytest.raises(DataError, match=r"extra\.tar: its name says no split, others say train, val"):
+    with pytest.raises(
+        DataError, match=r"extra\.tar: its name says no split, others say train, val"
+    ):
         WebDataset(tmp_path / "b")
     write_shard(tmp_path / "a/000.tar", [sample(2)])
     with pytest.raises(DataError, match="beside folders of shards"):
@@ -144,7 +177,8 @@ def test_folders_meta_and_hidden_members_are_passed_over_as_the_package_does(tmp
             add(tar, f"photos/._{number}.jpg", b"what a Mac leaves behind")
             add(tar, f"photos/{number}.jpg", item["jpg"])
             add(tar, f"photos/{number}.cls", item["cls"])
-    theirs = [item for item in by_webdataset(tmp_path) if "cls" in item]  # the package takes `._0.jpg` for a sample
+    # the package takes `._0.jpg` for a sample
+    theirs = [item for item in by_webdataset(tmp_path) if "cls" in item]
     ours = list(read_samples(path, lambda suffix: suffix == "cls"))
     assert [item.key for item in ours] == [item["__key__"] for item in theirs]
     assert [item.texts["cls"] for item in ours] == [item["cls"] for item in theirs]
@@ -244,7 +278,9 @@ def test_options_that_do_not_fit(tmp_path):
     assert "--label-field is of JSON members" in says(label_field="labels")
     assert "has no .json, it has .cls, .jpg" in says(label_member="json")
     assert "has no .webp; it has .cls, .jpg" in says(image_member="webp")
-    assert "sample photo0002: 2 is not one of the 2 classes of two.txt" in says(class_list="two.txt")
+    assert "sample photo0002: 2 is not one of the 2 classes of two.txt" in says(
+        class_list="two.txt"
+    )
     assert "--class-list: path '../two.txt' is no path inside" in says(class_list="../two.txt")
     assert "none.txt cannot be read" in says(class_list="none.txt")
     (tmp_path / "empty.txt").write_text("\n \n")
@@ -263,7 +299,9 @@ def test_a_long_class_list_is_not_cut(tmp_path, monkeypatch):
     monkeypatch.setattr(preprocess.sources.webdataset, "_MAX_LIST_BYTES", 12)
     assert WebDataset(tmp_path, class_list="three.txt").class_names == ("cat", "dog", "fox")
     monkeypatch.setattr(preprocess.sources.webdataset, "_MAX_LIST_BYTES", 11)
-    with pytest.raises(DataError, match=r"three\.txt has more than 11 bytes; give a list of classes"):
+    with pytest.raises(
+        DataError, match=r"three\.txt has more than 11 bytes; give a list of classes"
+    ):
         WebDataset(tmp_path, class_list="three.txt")
 
 
@@ -288,5 +326,7 @@ def test_a_header_that_claims_more_than_there_is_memory(tmp_path, kind):
     path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(2 * tarfile.BLOCKSIZE))
     with pytest.raises(DataError, match=r"a\.tar: it is no intact tar \(.+\): fetch it again"):
         list(read_samples(path, {"cls"}.__contains__))
-    with pytest.raises(FormatError, match=r"a\.tar: is no intact tar \(.+\); pack this shard again"):
+    with pytest.raises(
+        FormatError, match=r"a\.tar: is no intact tar \(.+\); pack this shard again"
+    ):
         list(read_rows(path))

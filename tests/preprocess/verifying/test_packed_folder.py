@@ -1,4 +1,6 @@
-"""What a split's folder says of itself is believed as far as it can be: a finding, not a traceback, where it cannot."""
+"""What a split's folder says of itself is believed as far as it can be: a finding, not a traceback,
+where it cannot.
+"""
 
 import json
 import shutil
@@ -27,13 +29,18 @@ def test_a_renamed_folder_is_told_and_not_taken_apart(packed, tmp_path, pool, un
     if unfinished:
         described = json.loads((root / "index.json").read_text())
         (root / "index.json").unlink()
-        (root / "packing.json").write_text(json.dumps({k: described[k] for k in ("identity", "shards")}))
+        (root / "packing.json").write_text(
+            json.dumps({k: described[k] for k in ("identity", "shards")})
+        )
     else:
         assert DatasetIndex.open(root).num_samples == 70
     before = digests(root)
     findings = verify_split(root, pool).findings
     lines = [finding.line() for finding in findings]
-    assert f"{root}: is split train under another name; rename the folder back; until then --repair" in lines[0]
+    assert (
+        f"{root}: is split train under another name; rename the folder back; until then --repair"
+        in lines[0]
+    )
     assert len(lines) == 1 + unfinished
     (root / "train-000001.idx").unlink()
     del before["train-000001.idx"]
@@ -43,7 +50,9 @@ def test_a_renamed_folder_is_told_and_not_taken_apart(packed, tmp_path, pool, un
     assert digests(root) == before
     root = root.rename(tmp_path / "train")
     list(repair_split(root, verify_split(root, pool).findings))
-    assert [finding.what for finding in verify_split(root, pool).findings] == ["packing was not finished"] * unfinished
+    assert [finding.what for finding in verify_split(root, pool).findings] == [
+        "packing was not finished"
+    ] * unfinished
 
 
 @pytest.mark.parametrize(

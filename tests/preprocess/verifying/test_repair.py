@@ -1,4 +1,6 @@
-"""A run over what another left: every file mended, whatever stopped it, and nothing of anybody else's touched."""
+"""A run over what another left: every file mended, whatever stopped it, and nothing of anybody
+else's touched.
+"""
 
 import hashlib
 import json
@@ -22,7 +24,9 @@ from tests.conftest import pack
 
 
 def digests(root: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.iterdir())}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.iterdir())
+    }
 
 
 @pytest.fixture
@@ -49,7 +53,9 @@ def test_every_other_file_is_mended_too(records, packed, copy, name, harm):
         if harm == "missing":  # as after a kill between the two: packing.json is what counts
             described = json.loads(text)
             (copy / name).unlink()
-            (copy / "packing.json").write_text(json.dumps({k: described[k] for k in ("identity", "shards")}))
+            (copy / "packing.json").write_text(
+                json.dumps({k: described[k] for k in ("identity", "shards")})
+            )
     elif harm == "missing":
         (copy / name).unlink()
     else:
@@ -113,12 +119,16 @@ def test_foreign_files_beside_a_dataset_are_left_alone(records, copy):
     (copy / "train-000007.tar").write_text("of a longer packing")
     (copy / "train-000002.tar.tmp").write_text("of a killed one")
     pack(records, copy)
-    assert {"backup.tar", "notes.tmp", "train-000000.tar.bak"} <= {path.name for path in copy.iterdir()}
+    assert {"backup.tar", "notes.tmp", "train-000000.tar.bak"} <= {
+        path.name for path in copy.iterdir()
+    }
     assert not (copy / "train-000007.tar").exists()
     assert not (copy / "train-000002.tar.tmp").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "tarmac"}', '{"format": "tarmac", "identity": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"format": "tarmac"}', '{"format": "tarmac", "identity": 3}']
+)
 def test_an_unreadable_index_is_refused(records, copy, text):
     (copy / "index.json").write_text(text)
     with pytest.raises(DataError, match=r"cannot be read|another dataset"):
@@ -126,7 +136,9 @@ def test_an_unreadable_index_is_refused(records, copy, text):
 
 
 def test_a_kill_at_any_write_is_made_good(records, packed, copy, monkeypatch):
-    """Stop a restoring run at its first, second, ... rename; what is left then must always be finished by the next."""
+    """Stop a restoring run at its first, second, ... rename; what is left then must always be
+    finished by the next.
+    """
     replaced = os.replace
     for stop_at in range(30):
         (copy / "train-000002.tar").unlink(missing_ok=True)
@@ -178,11 +190,20 @@ def test_a_failing_disk_leaves_no_litter(tmp_path):
 
 def test_results_can_be_looked_at_before_they_are_taken():
     ahead = _Ahead(iter("abc"))
-    assert [ahead.peek(), ahead.peek(), ahead.take(), ahead.take(), ahead.peek(), ahead.take()] == list("aaabcc")
+    assert [
+        ahead.peek(),
+        ahead.peek(),
+        ahead.take(),
+        ahead.take(),
+        ahead.peek(),
+        ahead.take(),
+    ] == list("aaabcc")
 
 
 def test_entries_of_another_kind_are_not_trusted(records, copy, packed):
-    """Names that lead out of the folder, and shares of records that are none, only cost a new packing."""
+    """Names that lead out of the folder, and shares of records that are none, only cost a new
+    packing.
+    """
     described = json.loads((copy / "index.json").read_text())
     described["shards"][1]["name"] = "../train-000001.tar"
     described["shards"][2]["num_records"] = 0
@@ -196,7 +217,10 @@ def edited(harm):
 
     def edit(described: dict, checksum: bool) -> dict:
         harm(described["shards"])
-        described = {**described, "num_samples": sum(entry["num_samples"] or 0 for entry in described["shards"])}
+        described = {
+            **described,
+            "num_samples": sum(entry["num_samples"] or 0 for entry in described["shards"]),
+        }
         if checksum:
             del described["checksum"]
             described["checksum"] = digest(described)
@@ -216,16 +240,21 @@ HARMED = {
 
 
 @pytest.mark.parametrize("name", HARMED)
-@pytest.mark.parametrize("checksum", [False, True])  # with one that is right nothing tells that a sum is another
+# with one that is right nothing tells that a sum is another
+@pytest.mark.parametrize("checksum", [False, True])
 def test_a_damaged_index_is_not_made_to_look_right(records, packed, copy, capsys, name, checksum):
-    """Its shards may all be intact: what the index alone tells of them would get a new, valid checksum."""
+    """Its shards may all be intact: what the index alone tells of them would get a new, valid
+    checksum.
+    """
     if checksum and name == "another sum of pixels":
         return
     described = HARMED[name](json.loads((copy / "index.json").read_text()), checksum)
     (copy / "index.json").write_text(json.dumps(described))
     try:
         assert pack(records, copy).num_kept == 0
-        assert "index.json: fails its checksum; every shard is packed again" in capsys.readouterr().err
+        assert (
+            "index.json: fails its checksum; every shard is packed again" in capsys.readouterr().err
+        )
     except DataError as error:
         assert checksum
         assert "--repair moves what is damaged out of the way" in str(error)  # noqa: PT017
@@ -246,8 +275,12 @@ def test_an_unfinished_folder_with_a_gap_is_no_damage(records, packed, copy):
     described = json.loads((copy / "index.json").read_text())
     (copy / "index.json").unlink()
     shards = [described["shards"][number] for number in (0, 2, 4, 1)]
-    (copy / "packing.json").write_text(json.dumps({"identity": described["identity"], "shards": shards}))
-    assert [finding.what for finding in verify_split(copy, Pool(1)).findings] == ["packing was not finished"]
+    (copy / "packing.json").write_text(
+        json.dumps({"identity": described["identity"], "shards": shards})
+    )
+    assert [finding.what for finding in verify_split(copy, Pool(1)).findings] == [
+        "packing was not finished"
+    ]
     assert pack(records, copy).num_kept == 4
     assert digests(copy) == digests(packed)
 

@@ -1,4 +1,6 @@
-"""Pad and crop, mirror, cutout: the compiled pass is the plain one, the draws are uniform and belong to the sample."""
+"""Pad and crop, mirror, cutout: the compiled pass is the plain one, the draws are uniform and
+belong to the sample.
+"""
 
 from itertools import product
 
@@ -18,13 +20,17 @@ def plainly(images: np.ndarray, numbers: np.ndarray, windows: np.ndarray, pad: i
     size = images.shape[1]
     padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     out = []
-    for number, (left, top, mirrored) in zip(numbers, windows + np.array([pad, pad, 0]), strict=True):
+    for number, (left, top, mirrored) in zip(
+        numbers, windows + np.array([pad, pad, 0]), strict=True
+    ):
         view = padded[number, top : top + size, left : left + size]
         out.append(view[:, ::-1] if mirrored else view)
     return np.stack(out)
 
 
-def with_holes_plainly(images: np.ndarray, holes: np.ndarray, cutout: int, colour: np.ndarray) -> np.ndarray:
+def with_holes_plainly(
+    images: np.ndarray, holes: np.ndarray, cutout: int, colour: np.ndarray
+) -> np.ndarray:
     """As the paper's code: clip the square's edges to the image."""
     out, size = images.copy(), images.shape[1]
     for image, (left, top) in zip(out, holes, strict=True):
@@ -33,7 +39,9 @@ def with_holes_plainly(images: np.ndarray, holes: np.ndarray, cutout: int, colou
     return out
 
 
-@pytest.mark.parametrize(("size", "pad", "channels"), [*product((5, 8, 33), (0, 1, 4), (1, 3, 4, 7)), (2, 1, 3)])
+@pytest.mark.parametrize(
+    ("size", "pad", "channels"), [*product((5, 8, 33), (0, 1, 4), (1, 3, 4, 7)), (2, 1, 3)]
+)
 def test_one_compiled_pass_equals_numpy(size, pad, channels):
     rng = np.random.default_rng(size * 100 + pad * 10 + channels)
     images = rng.integers(0, 256, (9, size, size, channels), dtype=np.uint8)
@@ -43,7 +51,10 @@ def test_one_compiled_pass_equals_numpy(size, pad, channels):
     pad_crop_into(out, images, numbers, windows)
     np.testing.assert_array_equal(out, plainly(images, numbers, windows, pad))
     for cutout in (1, 2, 5, 2 * size - 1):
-        colour, holes = rng.integers(0, 256, channels, dtype=np.uint8), draw_holes(numbers, size, cutout, 1, 2)
+        colour, holes = (
+            rng.integers(0, 256, channels, dtype=np.uint8),
+            draw_holes(numbers, size, cutout, 1, 2),
+        )
         cut = out.copy()
         cut_out(cut, holes, cutout, colour)
         np.testing.assert_array_equal(cut, with_holes_plainly(out, holes, cutout, colour))
@@ -66,7 +77,8 @@ def test_the_centre_of_a_hole_is_any_pixel():
 
 
 @pytest.mark.parametrize(
-    "draw", [lambda ids, *at: draw_windows(ids, 4, *at), lambda ids, *at: draw_holes(ids, 32, 8, *at)]
+    "draw",
+    [lambda ids, *at: draw_windows(ids, 4, *at), lambda ids, *at: draw_holes(ids, 32, 8, *at)],
 )
 def test_draws_are_of_seed_epoch_and_sample_alone(draw):
     ids = np.arange(500)

@@ -1,5 +1,6 @@
-"""Small images: seen whole, padded and cropped, from the shards, from memory or on a device, the same pixels by every
-road; and random-resized crops made on a device."""
+"""Small images: seen whole, padded and cropped, from the shards, from memory or on a device, the
+same pixels by every road; and random-resized crops made on a device.
+"""
 
 import shutil
 from dataclasses import replace
@@ -30,7 +31,10 @@ from tests.loading import load
 SIZE, NUM, PAD, CUTOUT, SEED = 12, 70, 3, 5, 3
 CUDA = pytest.param(
     {"cache": "device", "device": "cuda"},
-    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    ],
     id="cuda",
 )
 PLACES = [
@@ -52,7 +56,15 @@ def small(request, tmp_path_factory) -> DatasetIndex:
         path = root / f"{number}.tif"
         pixels = rng.integers(0, 256, (SIZE, SIZE, len(names)), dtype=np.uint8)
         tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig")
-        records.append(Record(str(number), path, path.name, (number % len(CLASSES),), ((number + 1) % len(CLASSES),)))
+        records.append(
+            Record(
+                str(number),
+                path,
+                path.name,
+                (number % len(CLASSES),),
+                ((number + 1) % len(CLASSES),),
+            )
+        )
     bands = tuple(Band(name, position, 0, 255) for position, name in enumerate(names))
     pack(records, root / "train", image=ImageOptions(encoding="png", bands=bands))
     return DatasetIndex.open(root / "train")
@@ -65,7 +77,9 @@ def loader(index, **options) -> Loader:
 
 def same(a: Batch, b: Batch) -> bool:
     mine, other = a.tensors(), b.tensors()
-    return a.num_known == b.num_known and all(torch.equal(mine[name].cpu(), other[name].cpu()) for name in mine)
+    return a.num_known == b.num_known and all(
+        torch.equal(mine[name].cpu(), other[name].cpu()) for name in mine
+    )
 
 
 def valid(batch: Batch, name: str) -> torch.Tensor:
@@ -74,8 +88,12 @@ def valid(batch: Batch, name: str) -> torch.Tensor:
 
 def plainly(index: DatasetIndex, number: int, epoch: int, cutout: int) -> np.ndarray:
     """Pad, cut, mirror and cut a square out of one image, with numpy."""
-    image = np.pad(ShardDataset(index).image(number), ((PAD, PAD), (PAD, PAD), (0, 0)), mode="reflect")
-    ((left, top, mirrored),) = draw_windows(np.array([number]), PAD, SEED, epoch) + np.array([PAD, PAD, 0])
+    image = np.pad(
+        ShardDataset(index).image(number), ((PAD, PAD), (PAD, PAD), (0, 0)), mode="reflect"
+    )
+    ((left, top, mirrored),) = draw_windows(np.array([number]), PAD, SEED, epoch) + np.array(
+        [PAD, PAD, 0]
+    )
     view = image[top : top + SIZE, left : left + SIZE][:, :: -1 if mirrored else 1].copy()
     if cutout:
         (hole,) = draw_holes(np.array([number]), SIZE, cutout, SEED, epoch)
@@ -91,7 +109,9 @@ def test_training_is_what_numpy_makes(small, place, cutout):
     for epoch in range(2):
         for batch in ours:
             assert batch.images.is_contiguous(memory_format=torch.channels_last)
-            for image, number in zip(batch.images[batch.valid], batch.ids[batch.valid].tolist(), strict=True):
+            for image, number in zip(
+                batch.images[batch.valid], batch.ids[batch.valid].tolist(), strict=True
+            ):
                 expected = plainly(small, number, epoch, cutout)
                 np.testing.assert_array_equal(image.permute(1, 2, 0).cpu().numpy(), expected)
                 seen.append(number)
@@ -102,13 +122,21 @@ def test_training_is_what_numpy_makes(small, place, cutout):
 def test_evaluation_sees_every_pixel_as_it_is(small, place):
     dataset = ShardDataset(small)
     for batch in loader(small, **place, train=False):
-        for image, number in zip(batch.images[batch.valid], batch.ids[batch.valid].tolist(), strict=True):
-            np.testing.assert_array_equal(image.permute(1, 2, 0).cpu().numpy(), dataset.image(number))
+        for image, number in zip(
+            batch.images[batch.valid], batch.ids[batch.valid].tolist(), strict=True
+        ):
+            np.testing.assert_array_equal(
+                image.permute(1, 2, 0).cpu().numpy(), dataset.image(number)
+            )
 
 
 def test_the_usual_evaluation_would_enlarge_and_cut(small):
-    """What `augment="pad"` is spared: at 0.875 the middle of an enlarged image is seen, not the image."""
-    whole, usual = (next(iter(loader(small, train=False, augment=augment))) for augment in ("pad", "crop"))
+    """What `augment="pad"` is spared: at 0.875 the middle of an enlarged image is seen, not the
+    image.
+    """
+    whole, usual = (
+        next(iter(loader(small, train=False, augment=augment))) for augment in ("pad", "crop")
+    )
     assert not torch.equal(whole.images, usual.images)
     assert same(whole, next(iter(loader(small, train=False, augment="crop", crop_share=1.0))))
 
@@ -123,11 +151,18 @@ def test_a_box_at_its_own_size_is_as_pillow_leaves_it():
 
     rng = np.random.default_rng(0)
     for width, height, size in ((9, 9, 9), (12, 9, 9), (13, 11, 7)):
-        image, out = rng.integers(0, 256, (height, width, 3), dtype=np.uint8), np.empty((size, size, 3), np.uint8)
+        image, out = (
+            rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
+            np.empty((size, size, 3), np.uint8),
+        )
         for x, y in np.ndindex(width - size + 1, height - size + 1):
-            resize_box_into(out, Whole(), image, width, height, [float(x), float(y), float(size), float(size)])
+            resize_box_into(
+                out, Whole(), image, width, height, [float(x), float(y), float(size), float(size)]
+            )
             edges = (x, y, x + size, y + size)
-            expected = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=edges)
+            expected = Image.fromarray(image).resize(
+                (size, size), Image.Resampling.BILINEAR, box=edges
+            )
             np.testing.assert_array_equal(out, np.asarray(expected))
 
 
@@ -149,11 +184,14 @@ def test_batches_threads_and_ranks_change_nothing(small, place):
         for batch, *parts in zip(whole, *ranks, strict=True):
             for name in ("ids", "images", "labels", "known"):
                 assert torch.equal(
-                    torch.cat([getattr(part, name)[part.valid] for part in parts]), getattr(batch, name)[batch.valid]
+                    torch.cat([getattr(part, name)[part.valid] for part in parts]),
+                    getattr(batch, name)[batch.valid],
                 )
             assert {part.num_known for part in parts} == {batch.num_known}
     images = torch.cat([batch.images[batch.valid] for batch in whole])
-    assert torch.equal(images, torch.cat([batch.images[batch.valid] for batch in make(global_batch_size=7)]))
+    assert torch.equal(
+        images, torch.cat([batch.images[batch.valid] for batch in make(global_batch_size=7)])
+    )
 
 
 @pytest.mark.parametrize("augment", ["pad", "crop"])
@@ -192,7 +230,8 @@ def test_it_goes_on_in_the_middle_on_other_ranks(small, place, augment):
     for expected, *parts in zip(rest, *resumed, strict=True):
         for name in ("ids", "images"):
             assert torch.equal(
-                torch.cat([getattr(part, name)[part.valid] for part in parts]), getattr(expected, name)[expected.valid]
+                torch.cat([getattr(part, name)[part.valid] for part in parts]),
+                getattr(expected, name)[expected.valid],
             )
 
 
@@ -231,12 +270,16 @@ def by_pillow(image: np.ndarray, box, mirrored: bool, size: int) -> np.ndarray:
     """Cut out whole pixels, then resize with Pillow's antialiased filter."""
     x, y, w, h = (int(value) for value in box)
     planes = [Image.fromarray(image[y : y + h, x : x + w, c]) for c in range(image.shape[2])]
-    out = np.dstack([np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR)) for plane in planes])
+    out = np.dstack(
+        [np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR)) for plane in planes]
+    )
     return out[:, ::-1] if mirrored else out
 
 
 @pytest.mark.parametrize("place", ON_DEVICE)
-@pytest.mark.parametrize(("side", "size", "channels"), [(8, 8, 1), (37, 32, 3), (64, 20, 4), (16, 50, 3), (90, 7, 3)])
+@pytest.mark.parametrize(
+    ("side", "size", "channels"), [(8, 8, 1), (37, 32, 3), (64, 20, 4), (16, 50, 3), (90, 7, 3)]
+)
 def test_crops_are_those_of_pillow(side, size, channels, place):
     rng = np.random.default_rng(side)
     images = rng.integers(0, 256, (6, side, side, channels), dtype=np.uint8)
@@ -245,16 +288,23 @@ def test_crops_are_those_of_pillow(side, size, channels, place):
     boxes[:3] = [0, 0, side, side], [side - 1, side - 1, 1, 1], [0, side // 2, side, 1]
     numbers = rng.integers(0, 6, 200)
     there = [
-        torch.from_numpy(values).to(place["device"]) for values in (images, numbers, boxes.astype(float), mirrored)
+        torch.from_numpy(values).to(place["device"])
+        for values in (images, numbers, boxes.astype(float), mirrored)
     ]
     ours = resized_crops(*there, size).cpu().numpy()
     expected = np.stack(
-        [by_pillow(images[n], box, m, size) for n, box, m in zip(numbers, boxes, mirrored, strict=True)]
+        [
+            by_pillow(images[n], box, m, size)
+            for n, box, m in zip(numbers, boxes, mirrored, strict=True)
+        ]
     )
     difference = np.abs(ours.astype(int) - expected)
     assert difference.max() <= 2
     assert difference.mean() < 0.2
-    one_by_one = [resized_crops(there[0], *(each[i : i + 1] for each in there[1:]), size) for i in range(0, 200, 9)]
+    one_by_one = [
+        resized_crops(there[0], *(each[i : i + 1] for each in there[1:]), size)
+        for i in range(0, 200, 9)
+    ]
     np.testing.assert_array_equal(torch.cat(one_by_one).cpu().numpy(), ours[::9])
 
 
@@ -266,7 +316,10 @@ def test_one_colour_stays_one_colour_in_any_box(place):
     corner = rng.uniform(0, 19.9, (50, 2))
     boxes = np.hstack([corner, rng.uniform(0.01, 1, (50, 2)) * (20 - corner)])
     images = torch.from_numpy(np.broadcast_to(colours, (50, 20, 20, 3)).copy()).to(place["device"])
-    numbers, flips = torch.arange(50).to(images.device), torch.zeros(50, dtype=torch.bool, device=images.device)
+    numbers, flips = (
+        torch.arange(50).to(images.device),
+        torch.zeros(50, dtype=torch.bool, device=images.device),
+    )
     out = resized_crops(images, numbers, torch.from_numpy(boxes).to(images.device), flips, 9)
     assert torch.equal(out, images[:, :9, :9])
 
@@ -286,13 +339,17 @@ def test_crops_on_a_device_are_near_those_of_the_shards(index, place):
 
 @pytest.mark.parametrize("place", PLACES)
 def test_crops_get_a_square_cut_out_too(small, place):
-    whole, cut = (list(loader(small, **place, augment="crop", cutout=cutout)) for cutout in (0, CUTOUT))
+    whole, cut = (
+        list(loader(small, **place, augment="crop", cutout=cutout)) for cutout in (0, CUTOUT)
+    )
     for a, b in zip(whole, cut, strict=True):
         holes = draw_holes(a.ids[a.valid].cpu().numpy(), SIZE, CUTOUT, SEED, 0)
         for image, holed, hole in zip(a.images, b.images, holes, strict=False):
             (x0, y0), (x1, y1) = np.clip(hole, 0, SIZE), np.clip(hole + CUTOUT, 0, SIZE)
             expected = image.clone()
-            expected[:, y0:y1, x0:x1] = torch.from_numpy(mean_colour(small)).to(image.device)[:, None, None]
+            expected[:, y0:y1, x0:x1] = torch.from_numpy(mean_colour(small)).to(image.device)[
+                :, None, None
+            ]
             assert torch.equal(expected, holed)
 
 
@@ -305,7 +362,10 @@ def test_crops_get_a_square_cut_out_too(small, place):
         ({"augment": "zoom"}, "augment is 'zoom': give crop or pad"),
         ({"pad": SIZE}, r"pad is 12: an image of 12 pixels can be reflected by 0 to 11"),
         ({"cutout": -2}, "cutout is -2"),
-        ({"cache": "ram", "cache_short_side": 20}, "cache_short_side is 20: augment pad keeps images at their size"),
+        (
+            {"cache": "ram", "cache_short_side": 20},
+            "cache_short_side is 20: augment pad keeps images at their size",
+        ),
         ({"cache": "device"}, "cache is device, but no device is given"),
         ({"cache": "device", "device": "gpu"}, "device is 'gpu': not one of torch's"),
         (
@@ -334,7 +394,9 @@ def test_one_rank_of_a_machine_draws_the_bar(small, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there(small):
-    with pytest.raises(DataError, match=r"cache device cannot hold 70 images on cuda: [^\n]*; give a smaller size"):
+    with pytest.raises(
+        DataError, match=r"cache device cannot hold 70 images on cuda: [^\n]*; give a smaller size"
+    ):
         loader(small, cache="device", device="cuda")
 
 

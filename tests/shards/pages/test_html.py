@@ -1,4 +1,6 @@
-"""What the pages share: pictures that are small, a policy that fetches nothing, figures that follow the colours."""
+"""What the pages share: pictures that are small, a policy that fetches nothing, figures that follow
+the colours.
+"""
 
 import base64
 import io
@@ -62,10 +64,16 @@ def test_a_figure_on_the_page_has_no_colour_of_its_own_and_says_where_its_axes_l
     text = svg(figure, "one", 'a "title"')
     assert set(re.findall(r"#[0-9a-f]{6}", text)) == set()
     assert {"var(--first)", "var(--muted)", "var(--line)"} <= set(re.findall(r"var\(--\w+\)", text))
-    assert text.startswith('<svg class="plot" role="img" aria-label="a &quot;title&quot;" data-x0="')
+    assert text.startswith(
+        '<svg class="plot" role="img" aria-label="a &quot;title&quot;" data-x0="'
+    )
     assert "<axis>" not in text
-    x0, x1, y0, y1 = (float(re.search(rf'data-{name}="([-\d.]+)"', text)[1]) for name in ("x0", "x1", "y0", "y1"))
-    line = re.search(r'd="M ([\d.]+) ([\d.]+)\s+L ([\d.]+) ([\d.]+)\s+"[^>]*stroke: var\(--first\)', text)
+    x0, x1, y0, y1 = (
+        float(re.search(rf'data-{name}="([-\d.]+)"', text)[1]) for name in ("x0", "x1", "y0", "y1")
+    )
+    line = re.search(
+        r'd="M ([\d.]+) ([\d.]+)\s+L ([\d.]+) ([\d.]+)\s+"[^>]*stroke: var\(--first\)', text
+    )
     assert [float(v) for v in line.groups()] == pytest.approx([x0, y0, x1, y1], abs=0.01)
 
 

@@ -1,4 +1,6 @@
-"""`on_bad_sample="skip"`: what cannot be read is left out, told once an epoch, weighs nothing, and is bounded."""
+"""`on_bad_sample="skip"`: what cannot be read is left out, told once an epoch, weighs nothing, and
+is bounded.
+"""
 
 import errno
 import os
@@ -42,7 +44,13 @@ def many(monkeypatch):
 
 
 def loader(index, **options) -> Loader:
-    settings = {"global_batch_size": 16, "size": 32, "seed": 3, "on_bad_sample": "skip", "device": "cpu"}
+    settings = {
+        "global_batch_size": 16,
+        "size": 32,
+        "seed": 3,
+        "on_bad_sample": "skip",
+        "device": "cpu",
+    }
     return load(index, **settings | options)
 
 
@@ -61,9 +69,13 @@ WAYS = [
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
 @pytest.mark.parametrize("options", WAYS, ids=str)
-def test_bad_samples_are_left_out_and_all_others_are_as_ever(index, harmed, many, options, num_ranks):
+def test_bad_samples_are_left_out_and_all_others_are_as_ever(
+    index, harmed, many, options, num_ranks
+):
     worlds = [World(rank, num_ranks) for rank in range(num_ranks)]
-    ranks = [list(loader(harmed, world=world, num_threads=1 + world.rank, **options)) for world in worlds]
+    ranks = [
+        list(loader(harmed, world=world, num_threads=1 + world.rank, **options)) for world in worlds
+    ]
     whole = [list(loader(index, world=world, **options)) for world in worlds]
     seen, skipped = [], []
     for batches, originals in zip(ranks, whole, strict=True):
@@ -79,8 +91,12 @@ def test_bad_samples_are_left_out_and_all_others_are_as_ever(index, harmed, many
             clean = original.images.view(views.shape)
             good = batch.valid
             assert torch.equal(views[:, good], clean[:, good])
-            for at in torch.nonzero(~good)[:, 0].tolist():  # padding shows a photograph of this very batch
-                assert not good.any() or (views[:, good] == views[:, at : at + 1]).flatten(2).all(2).all(0).any()
+            # padding shows a photograph of this very batch
+            for at in torch.nonzero(~good)[:, 0].tolist():
+                assert (
+                    not good.any()
+                    or (views[:, good] == views[:, at : at + 1]).flatten(2).all(2).all(0).any()
+                )
             seen += batch.ids[good].tolist()
             skipped += [each.id for each in batch.skipped]
     assert sorted(seen) == [number for number in range(70) if number not in BAD]
@@ -107,7 +123,8 @@ def test_every_epoch_and_every_resumption_skips_the_same(harmed, many):
 def test_past_one_in_a_hundred_it_stops(harmed):
     assert [most_skipped(n) for n in (1, 70, 199, 200, 5823)] == [1, 1, 1, 2, 58]
     with pytest.raises(
-        SampleError, match=r"2 samples of 70 were bad, 1 at most are skipped: python -m preprocess\.verify"
+        SampleError,
+        match=r"2 samples of 70 were bad, 1 at most are skipped: python -m preprocess\.verify",
     ):
         list(loader(harmed))
 
@@ -130,7 +147,8 @@ def test_what_the_system_refuses_is_no_bad_sample(packed, monkeypatch, number, o
 
     monkeypatch.setattr("shards.pipeline.reader.open", refuse, raising=False)
     with pytest.raises(
-        DataError, match=rf"train-00000\d\.tar: the shard cannot be read \({os.strerror(number)}\); "
+        DataError,
+        match=rf"train-00000\d\.tar: the shard cannot be read \({os.strerror(number)}\); ",
     ) as told:
         list(loader(DatasetIndex.open(packed), on_bad_sample=on_bad_sample))
     assert not isinstance(told.value, SampleError)
@@ -139,7 +157,9 @@ def test_what_the_system_refuses_is_no_bad_sample(packed, monkeypatch, number, o
 
 
 def test_the_default_is_to_stop(harmed):
-    with pytest.raises(SampleError, match=r"sample .*; run the same preprocess\.shard command again"):
+    with pytest.raises(
+        SampleError, match=r"sample .*; run the same preprocess\.shard command again"
+    ):
         list(loader(harmed, on_bad_sample="stop"))
     with pytest.raises(DataError, match="on_bad_sample is 'ignore': give stop or skip"):
         loader(harmed, on_bad_sample="ignore")
@@ -160,7 +180,9 @@ def test_a_batch_without_a_single_good_sample_stops(packed, tmp_path, many):
     harm(DatasetIndex.open(root), (8, 9))
     index = DatasetIndex.open(root)
     for cache in ("none", "ram", "device"):
-        with pytest.raises(SampleError, match=r"no sample of this batch can be read, the last: .*sample"):
+        with pytest.raises(
+            SampleError, match=r"no sample of this batch can be read, the last: .*sample"
+        ):
             list(loader(index, train=False, global_batch_size=2, cache=cache))
 
 

@@ -1,4 +1,6 @@
-"""Images of several members: PNG exact, further bands cut by the same boxes, the same pixels by every road."""
+"""Images of several members: PNG exact, further bands cut by the same boxes, the same pixels by
+every road.
+"""
 
 import io
 import shutil
@@ -25,15 +27,25 @@ from shards.pipeline.reader import ShardReader
 from tests.conftest import CLASSES, SIZES, pack, photograph, write_photographs
 from tests.loading import load
 
-BANDS = (Band("red", 2, 0, 255), Band("green", 1, 0, 255), Band("blue", 0, 0, 255), Band("nir", 3, 0, 510))
+BANDS = (
+    Band("red", 2, 0, 255),
+    Band("green", 1, 0, 255),
+    Band("blue", 0, 0, 255),
+    Band("nir", 3, 0, 510),
+)
 NUM = 24
 
 
 def bands_of(number: int, num_bands: int = 4) -> np.ndarray:
-    """Blue, green, red and infrared, not alike: uint16 [height, width, bands]; the last ones up to 510."""
+    """Blue, green, red and infrared, not alike: uint16 [height, width, bands]; the last ones up to
+    510.
+    """
     size = SIZES[number % len(SIZES)]
     colours = np.asarray(photograph(*size, number))[..., ::-1]
-    further = [2 * np.asarray(photograph(*size, 1000 * band + number).convert("L")) for band in range(3, num_bands)]
+    further = [
+        2 * np.asarray(photograph(*size, 1000 * band + number).convert("L"))
+        for band in range(3, num_bands)
+    ]
     return np.dstack([colours, *further]).astype(np.uint16)
 
 
@@ -42,7 +54,9 @@ def pack_tiffs(folder, root, bands, **options) -> DatasetIndex:
     records = []
     for number in range(NUM):
         path = folder / f"{number}.tif"
-        tifffile.imwrite(path, bands_of(number, len(bands)), photometric="minisblack", planarconfig="contig")
+        tifffile.imwrite(
+            path, bands_of(number, len(bands)), photometric="minisblack", planarconfig="contig"
+        )
         records.append(Record(str(number), path, path.name, (number % len(CLASSES),), ()))
     pack(records, root, image=ImageOptions(bands=bands, **options))
     return DatasetIndex.open(root)
@@ -58,7 +72,9 @@ def multispectral(tmp_path_factory) -> DatasetIndex:
 def lossless(tmp_path_factory) -> DatasetIndex:
     """The photographs of `write_photographs` as PNG members."""
     root = tmp_path_factory.mktemp("lossless")
-    pack(write_photographs(root / "source", NUM), root / "train", image=ImageOptions(encoding="png"))
+    pack(
+        write_photographs(root / "source", NUM), root / "train", image=ImageOptions(encoding="png")
+    )
     return DatasetIndex.open(root / "train")
 
 
@@ -117,7 +133,12 @@ def test_png_pixels_are_exact(lossless):
 def test_any_number_of_bands_in_any_encoding(tmp_path, encoding):
     bands = (*BANDS, Band("swir", 4, 0, 510), Band("red-edge", 5, 0, 510))
     index = pack_tiffs(tmp_path / "source", tmp_path / "train", bands, encoding=encoding)
-    assert index.members == (encoding, f"nir.{encoding}", f"swir.{encoding}", f"red-edge.{encoding}")
+    assert index.members == (
+        encoding,
+        f"nir.{encoding}",
+        f"swir.{encoding}",
+        f"red-edge.{encoding}",
+    )
     dataset = ShardDataset(index)
     for number in range(NUM):
         whole = np.dstack(members(index, number))
@@ -151,7 +172,9 @@ def test_all_bands_are_cut_alike(multispectral, options):
         if options.get("cache") != "device":
             assert batch.images.is_contiguous(memory_format=torch.channels_last)
         # OpenCV's blur rounds four channels otherwise than three, where a cached image shrinks.
-        assert (batch.images[:, :3].int() - colours.images.int()).abs().max() <= (options.get("cache") == "ram")
+        assert (batch.images[:, :3].int() - colours.images.int()).abs().max() <= (
+            options.get("cache") == "ram"
+        )
         assert torch.equal(batch.ids, colours.ids)
 
 
@@ -162,15 +185,21 @@ def test_training_crops_of_a_further_band_are_those_of_its_image(multispectral):
         ids = batch.ids[batch.valid].numpy()
         rows = index.samples[ids]
         boxes, flips = random_resized_crops(ids, rows["width"], rows["height"], 3, 0, (0.08, 1.0))
-        for image, number, (x, y, w, h), flip in zip(batch.images, ids, boxes.tolist(), flips, strict=False):
+        for image, number, (x, y, w, h), flip in zip(
+            batch.images, ids, boxes.tolist(), flips, strict=False
+        ):
             nir = members(index, int(number))[1][y : y + h, x : x + w, 0]
-            expected = np.asarray(Image.fromarray(nir).resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
+            expected = np.asarray(
+                Image.fromarray(nir).resize((32, 32), Image.Resampling.BILINEAR)
+            ).astype(int)
             expected = expected[:, ::-1] if flip else expected
             assert np.abs(image[3].numpy() - expected).mean() < 3
 
 
 @pytest.mark.parametrize("options", [{"train": False}, {"train": False, "five_crops": True}])
-def test_evaluation_of_a_further_band_is_that_of_a_grey_photograph(multispectral, tmp_path, options):
+def test_evaluation_of_a_further_band_is_that_of_a_grey_photograph(
+    multispectral, tmp_path, options
+):
     """The near infrared packed as RGB of equal channels: the same centre, corners and filter."""
     records = []
     for number in range(NUM):
@@ -186,9 +215,13 @@ def test_evaluation_of_a_further_band_is_that_of_a_grey_photograph(multispectral
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("which", ["multispectral", "lossless"])
 def test_the_cache_changes_no_pixel(request, monkeypatch, which, train):
-    monkeypatch.setattr(Decoder, "crop_tiles_into", lambda *_: False)  # cached images take the ordinary road
+    # cached images take the ordinary road
+    monkeypatch.setattr(Decoder, "crop_tiles_into", lambda *_: False)
     index = request.getfixturevalue(which)
-    kept, plain = loader(index, train=train, cache="ram", cache_short_side=10**6), loader(index, train=train)
+    kept, plain = (
+        loader(index, train=train, cache="ram", cache_short_side=10**6),
+        loader(index, train=train),
+    )
     for _ in range(2):
         for one, other in zip(kept, plain, strict=True):
             assert torch.equal(one.images, other.images)
@@ -206,7 +239,9 @@ def test_training_crops_of_png_are_those_of_its_pixels(lossless):
         ids = batch.ids[batch.valid].numpy()
         rows = lossless.samples[ids]
         boxes, flips = random_resized_crops(ids, rows["width"], rows["height"], 3, 0, (0.08, 1.0))
-        for image, number, (x, y, w, h), flip in zip(batch.images, ids, boxes.tolist(), flips.tolist(), strict=False):
+        for image, number, (x, y, w, h), flip in zip(
+            batch.images, ids, boxes.tolist(), flips.tolist(), strict=False
+        ):
             expected = np.empty((32, 32, 3), np.uint8)
             resize_into(expected, members(lossless, int(number))[0][y : y + h, x : x + w], flip)
             np.testing.assert_array_equal(image.permute(1, 2, 0), expected)
@@ -223,7 +258,9 @@ def test_rgb_alone_reads_no_other_member(multispectral, tmp_path):
     expected = [batch.images[:, :3] for batch in loader(multispectral)]
     for batch, images in zip(loader(index, bands="rgb"), expected, strict=True):
         assert torch.equal(batch.images, images)
-    np.testing.assert_array_equal(ShardDataset(index, "rgb").image(5), ShardDataset(multispectral).image(5)[..., :3])
+    np.testing.assert_array_equal(
+        ShardDataset(index, "rgb").image(5), ShardDataset(multispectral).image(5)[..., :3]
+    )
     with pytest.raises(SampleError, match=r"train-00000\d\.tar: sample \d+: not a JPEG"):
         list(loader(index))
 
@@ -261,7 +298,11 @@ def test_a_damaged_png_is_refused_and_never_gives_other_pixels():
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "I;16", "LA"])
 def test_another_kind_or_size_of_png_is_refused_before_decoding(mode):
-    image = photograph(40, 30).convert("L").convert("I;16") if mode == "I;16" else photograph(40, 30).convert(mode)
+    image = (
+        photograph(40, 30).convert("L").convert("I;16")
+        if mode == "I;16"
+        else photograph(40, 30).convert(mode)
+    )
     with pytest.raises(SampleError, match="not an 8-bit RGB PNG of the 40 x 30 pixels"):
         decode_png(np.frombuffer(png(image), np.uint8), 40, 30, 3)
     with pytest.raises(SampleError, match="not an 8-bit RGB PNG of the 30 x 40 pixels"):
@@ -272,7 +313,13 @@ def test_another_kind_or_size_of_png_is_refused_before_decoding(mode):
 @pytest.mark.parametrize("train", [True, False])
 def test_the_bench_reads_them(request, capsys, which, train):
     index = request.getfixturevalue(which)
-    argv = [str(index.root.parent), "--size=32", "--global-batch-size=8", "--seconds=0.1", "--num-threads=1"]
+    argv = [
+        str(index.root.parent),
+        "--size=32",
+        "--global-batch-size=8",
+        "--seconds=0.1",
+        "--num-threads=1",
+    ]
     bench([*argv, "--train" if train else "--no-train"])
     printed = capsys.readouterr().out
     assert f"{NUM} images" in printed

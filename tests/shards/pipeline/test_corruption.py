@@ -1,4 +1,6 @@
-"""What a reader meets of a damaged dataset: at opening or at the sample, named, and never a process that just dies."""
+"""What a reader meets of a damaged dataset: at opening or at the sample, named, and never a process
+that just dies.
+"""
 
 import json
 import os
@@ -40,7 +42,8 @@ def test_a_shard_cut_short_while_it_is_mapped(copy):
             dataset[row]
             continue
         with pytest.raises(
-            SampleError, match=rf"train-000002\.tar: sample {dataset.index.key(row)}: bytes .* are beyond"
+            SampleError,
+            match=rf"train-000002\.tar: sample {dataset.index.key(row)}: bytes .* are beyond",
         ):
             dataset[row]
     with pytest.raises(
@@ -53,7 +56,9 @@ def test_a_shard_cut_short_while_it_is_mapped(copy):
 
 
 def test_a_crash_says_where(tmp_path):
-    """Between the look at the size and the last byte there is a moment left, and disks fail: not without a word."""
+    """Between the look at the size and the last byte there is a moment left, and disks fail: not
+    without a word.
+    """
     script = f"""
 import mmap, os
 from shards.commandline import run
@@ -66,14 +71,18 @@ def main():
 run(main)
 """
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode < 0
     assert "Fatal Python error: Bus error" in done.stderr
 
 
 @pytest.fixture
 def equal_shards(records, tmp_path):
-    """Two shards of the same size whose samples differ: archives are filled up to multiples of 10,240 bytes."""
+    """Two shards of the same size whose samples differ: archives are filled up to multiples of
+    10,240 bytes.
+    """
     small = [records[number] for number in (2, 5, 10, 13)]
     pack(small, tmp_path / "equal" / "train", shard_samples=2)
     index = DatasetIndex.open(tmp_path / "equal" / "train")
@@ -87,7 +96,8 @@ def test_two_shards_exchanged_are_noticed_when_they_are_first_looked_into(equal_
     one.write_bytes(b), two.write_bytes(a)
     index = DatasetIndex.open(equal_shards.root)  # sizes are right
     with pytest.raises(
-        SampleError, match=r"train-000000\.tar: sample 2%2E14: the shard has no 2%2E14\.jpg .*not the one"
+        SampleError,
+        match=r"train-000000\.tar: sample 2%2E14: the shard has no 2%2E14\.jpg .*not the one",
     ):
         read_all(index)
 
@@ -119,14 +129,19 @@ def test_a_row_that_cannot_be(copy, field, value, says):
     samples = np.load(copy / "samples.npy")
     samples[field][37] = value
     np.save(copy / "samples.npy", samples)
-    with pytest.raises(SampleError, match=rf"sample 37%2E259: .*{says}.*; run the same preprocess\.shard"):
+    with pytest.raises(
+        SampleError, match=rf"sample 37%2E259: .*{says}.*; run the same preprocess\.shard"
+    ):
         read_all(DatasetIndex.open(copy))
 
 
 def test_a_shard_that_vanishes_between_opening_and_reading(copy):
     index = DatasetIndex.open(copy)
     (copy / "train-000003.tar").unlink()
-    with pytest.raises(SampleError, match=r"train-000003\.tar: sample .*: the shard cannot be opened \(No such file"):
+    with pytest.raises(
+        SampleError,
+        match=r"train-000003\.tar: sample .*: the shard cannot be opened \(No such file",
+    ):
         read_all(index)
 
 

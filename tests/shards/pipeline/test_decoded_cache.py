@@ -1,4 +1,6 @@
-"""Images kept in memory: decoded once, the same pixels, one copy for all processes of a job on a machine."""
+"""Images kept in memory: decoded once, the same pixels, one copy for all processes of a job on a
+machine.
+"""
 
 import os
 import shutil
@@ -33,7 +35,9 @@ def assert_same(a, b):
 
 @pytest.fixture
 def without_tile_decoder(monkeypatch):
-    """Let all images take the road of those that the tile decoder refuses, which is that of cached ones, too."""
+    """Let all images take the road of those that the tile decoder refuses, which is that of cached
+    ones, too.
+    """
     monkeypatch.setattr(Decoder, "crop_tiles_into", lambda *_: False)
 
 
@@ -54,7 +58,9 @@ def test_later_epochs_touch_no_shard(packed, tmp_path, train):
     root = tmp_path / "train"
     shutil.copytree(packed, root)
     index = DatasetIndex.open(root)
-    kept, plain = (loader(index, train=train, cache=cache, cache_short_side=999) for cache in ("ram", "none"))
+    kept, plain = (
+        loader(index, train=train, cache=cache, cache_short_side=999) for cache in ("ram", "none")
+    )
     for _ in kept:
         pass
     expected = [list(plain), list(plain)][1]
@@ -66,12 +72,23 @@ def test_later_epochs_touch_no_shard(packed, tmp_path, train):
 
 
 def test_a_bound_shrinks_and_stays_near(index):
-    """Crops of images shrunk to a short side of 48 differ little from crops of whole ones, the same each time."""
-    small, whole = (loader(index, size=24, cache="ram", cache_short_side=side) for side in (48, 10**6))
+    """Crops of images shrunk to a short side of 48 differ little from crops of whole ones, the same
+    each time.
+    """
+    small, whole = (
+        loader(index, size=24, cache="ram", cache_short_side=side) for side in (48, 10**6)
+    )
     widths, heights = small.maker.resident.widths, small.maker.resident.heights
     assert np.minimum(widths, heights).max() == 48
-    assert 3 * (widths * heights).sum() < len(small.maker.resident._pixels) < 3 * (widths * heights).sum() + 1000
-    near = [(a.images.float() - b.images.float()).abs().mean() for a, b in zip(small, whole, strict=True)]
+    assert (
+        3 * (widths * heights).sum()
+        < len(small.maker.resident._pixels)
+        < 3 * (widths * heights).sum() + 1000
+    )
+    near = [
+        (a.images.float() - b.images.float()).abs().mean()
+        for a, b in zip(small, whole, strict=True)
+    ]
     assert max(near) < 12
     small.set_epoch(0)
     again = loader(index, size=24, cache="ram", cache_short_side=48)
@@ -84,11 +101,16 @@ def test_bounded_sizes():
         [341, 256, 100, 4000, 1],
         [256, 341, 100, 10, 9000],
     ]
-    assert [side.tolist() for side in bounded(widths, heights, 5)] == [[7, 5, 5, 2000, 1], [5, 7, 5, 5, 9000]]
+    assert [side.tolist() for side in bounded(widths, heights, 5)] == [
+        [7, 5, 5, 2000, 1],
+        [5, 7, 5, 5, 9000],
+    ]
 
 
 def test_more_than_there_is_is_refused_in_one_line(index):
-    with pytest.raises(DataError, match=r"^1000000\.00 GB of memory are needed, \d+\.\d+ GB are available$"):
+    with pytest.raises(
+        DataError, match=r"^1000000\.00 GB of memory are needed, \d+\.\d+ GB are available$"
+    ):
         shared_memory(10**15, "huge")
     with pytest.raises(DataError, match="cache is 'disk': give none, ram or device"):
         loader(index, cache="disk")
@@ -110,12 +132,22 @@ print(memory[:4].tolist(), flush=True)
 
 
 class Sharer:
-    """A process that sets a byte to 7, prints the first ones from before, and on a line of input prints them again."""
+    """A process that sets a byte to 7, prints the first ones from before, and on a line of input
+    prints them again.
+    """
 
     def __init__(self, folder: Path, num_sharers: int, at: int, port: str = "4321") -> None:
-        env = {**os.environ, "MASTER_PORT": port, "MASTER_ADDR": "x", "TMPDIR": str(folder), "PYTHONPATH": "."}
+        env = {
+            **os.environ,
+            "MASTER_PORT": port,
+            "MASTER_ADDR": "x",
+            "TMPDIR": str(folder),
+            "PYTHONPATH": ".",
+        }
         command = [sys.executable, "-c", SHARER, str(num_sharers), str(at)]
-        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.first = self.process.stdout.readline().strip()
 
     def again(self) -> str:
@@ -185,23 +217,36 @@ def test_what_a_container_leaves_counts(tmp_path):
     assert _left_to_container(tmp_path) == 1000
 
 
-V1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_")
+V1 = (
+    "memory/memory.limit_in_bytes",
+    "memory/memory.usage_in_bytes",
+    "memory/memory.stat",
+    "total_",
+)
 
 
-@pytest.mark.parametrize("names", [("memory.max", "memory.current", "memory.stat", ""), V1], ids=["v2", "v1"])
+@pytest.mark.parametrize(
+    "names", [("memory.max", "memory.current", "memory.stat", ""), V1], ids=["v2", "v1"]
+)
 def test_page_cache_that_the_kernel_would_give_back_is_left(tmp_path, names):
     """A container that has just packed: nearly all that it uses is the cache of files."""
     limit, used, counts, prefix = names
     (tmp_path / "memory").mkdir()
     (tmp_path / limit).write_text("1000\n")
     (tmp_path / used).write_text("990\n")
-    own = "inactive_file 1\nactive_file 1\n" if prefix else ""  # version 1 tells of the cgroup alone, and of all below
-    (tmp_path / counts).write_text(f"anon 90\n{own}{prefix}inactive_file 700\n{prefix}active_file 200\nshmem 80\n")
+    # version 1 tells of the cgroup alone, and of all below
+    own = "inactive_file 1\nactive_file 1\n" if prefix else ""
+    (tmp_path / counts).write_text(
+        f"anon 90\n{own}{prefix}inactive_file 700\n{prefix}active_file 200\nshmem 80\n"
+    )
     assert _left_to_container(tmp_path) == 910
     (tmp_path / counts).write_text("not such a table\n")
     assert _left_to_container(tmp_path) == 10
 
 
 def test_a_batch_that_is_too_large_gets_one_line(index):
-    with pytest.raises(DataError, match=r"no memory for one more batch of 16 images of 2000000 pixels .*smaller size"):
+    with pytest.raises(
+        DataError,
+        match=r"no memory for one more batch of 16 images of 2000000 pixels .*smaller size",
+    ):
         next(iter(loader(index, size=2_000_000, train=False)))

@@ -1,4 +1,6 @@
-"""Nothing hangs: not a read without an end, not Ctrl-C, not an iteration that nobody wants any more."""
+"""Nothing hangs: not a read without an end, not Ctrl-C, not an iteration that nobody wants any
+more.
+"""
 
 import os
 import signal
@@ -45,14 +47,19 @@ def test_a_read_that_hangs_ends_with_shard_and_key(index, num_threads):
     released = hang_at(loader, 37)
     seen = []
     try:
-        with pytest.raises(DataError, match=r"train-000002\.tar: sample 37%2E259: reading it has not ended for 0\.3 s"):
+        with pytest.raises(
+            DataError,
+            match=r"train-000002\.tar: sample 37%2E259: reading it has not ended for 0\.3 s",
+        ):
             seen.extend(batch.ids[0].item() for batch in loader)
     finally:
         released.set()
     assert seen == [0, 8, 16, 24]  # what came before was handed out
 
 
-def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_before(index, monkeypatch):
+def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_before(
+    index, monkeypatch
+):
     loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)
     loader.warm_up()
     released, share = threading.Event(), loader.maker._share
@@ -64,14 +71,18 @@ def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_be
 
     monkeypatch.setattr(loader.maker, "_share", slow)
     try:
-        with pytest.raises(DataError, match=rf"^{index.root}/samples\.npy: reading it has not ended for 0\.3 s"):
+        with pytest.raises(
+            DataError, match=rf"^{index.root}/samples\.npy: reading it has not ended for 0\.3 s"
+        ):
             list(loader)
     finally:
         released.set()
 
 
 def test_a_slow_batch_is_no_hang(index, monkeypatch):
-    """Three of its samples take longer than the timeout each: it expires at each, then the next one is being read."""
+    """Three of its samples take longer than the timeout each: it expires at each, then the next one
+    is being read.
+    """
     expired, next_one, num_expired = threading.Event(), threading.Event(), 0
 
     class Watched(threading.Condition):

@@ -1,4 +1,6 @@
-"""Bytes of samples: shards mapped side by side, as many as the system allows, their pages let go again."""
+"""Bytes of samples: shards mapped side by side, as many as the system allows, their pages let go
+again.
+"""
 
 import shutil
 import sys
@@ -79,7 +81,8 @@ def test_mapped_pages_are_bounded_and_views_stay_good(packed, tmp_path, monkeypa
     reader = ShardReader(DatasetIndex.open(root))
     held = [(reader.member(row, 0), bytes(reader.member(row, 0))) for row in reader.index.samples]
     assert sum(len(copy) for _, copy in held) > 150_000
-    assert 0 < mapped_bytes("bounded-pages/train") < 50_000 + 16 * 4096 * 20  # what is read ahead around a touched page
+    # what is read ahead around a touched page
+    assert 0 < mapped_bytes("bounded-pages/train") < 50_000 + 16 * 4096 * 20
     reader._let_go()
     assert mapped_bytes("bounded-pages/train") == 0
     assert all(bytes(view) == copy for view, copy in held)

@@ -21,18 +21,24 @@ def test_orders():
 
 
 def test_a_scan_of_one_component_leaves_padding_out():
-    """17 x 8 pixels show 3 x 1 luma blocks of 4 x 2; the others take the DC of the one before in their MCU."""
+    """17 x 8 pixels show 3 x 1 luma blocks of 4 x 2; the others take the DC of the one before in
+    their MCU.
+    """
     grid = Grid(17, 8, FACTORS)
     np.testing.assert_array_equal(grid.order([0])[0], [0, 1, 6])
     coefficients = np.zeros((12, 64), np.int16)
     coefficients[[0, 1, 4, 5, 6, 10, 11], 0] = [10, 11, 14, 15, 16, 20, 21]
     grid.fill_padding(coefficients)
-    np.testing.assert_array_equal(coefficients[:, 0], [10, 11, 11, 11, 14, 15, 16, 16, 16, 16, 20, 21])
+    np.testing.assert_array_equal(
+        coefficients[:, 0], [10, 11, 11, 11, 14, 15, 16, 16, 16, 16, 20, 21]
+    )
     assert not coefficients[:, 1:].any()
 
 
 @pytest.mark.parametrize(
-    ("side", "factors"), [(64, [(4, 2), (2, 1), (1, 1)]), (65_500, [(1, 1)] * 3), (65_500, [(1, 1)])], ids=str
+    ("side", "factors"),
+    [(64, [(4, 2), (2, 1), (1, 1)]), (65_500, [(1, 1)] * 3), (65_500, [(1, 1)])],
+    ids=str,
 )
 def test_too_many_blocks(side, factors):
     with pytest.raises(ValueError, match="too many blocks"):

@@ -49,7 +49,9 @@ def test_box_equals_decode_then_crop(drawn, subsampling, interval, quality):
     if interval:  # where it does not divide the row: as the packer tiles
         data = retile(
             data,
-            lambda across, down: interval if across % interval == 0 else tile_interval(across, down),
+            lambda across, down: (
+                interval if across % interval == 0 else tile_interval(across, down)
+            ),
             keep_grey=subsampling == "one plane",
         )
     colours, channels = ("GRAY", 1) if subsampling == "one plane" else ("RGB", 3)
@@ -65,7 +67,8 @@ def test_a_crop_reads_only_its_tiles():
     assert 0 < size < len(data) / 4
     assert (width, height) == (64, 48)
     assert (left, top) == (140 - 128, 140 - 128)
-    with Image.open(io.BytesIO(out[:size].tobytes())) as image:  # an ordinary JPEG to another decoder, too
+    # an ordinary JPEG to another decoder, too
+    with Image.open(io.BytesIO(out[:size].tobytes())) as image:
         assert image.size == (64, 48)
         image.load()
 
@@ -77,15 +80,24 @@ def test_the_whole_image_is_not_copied():
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 3}, {}])
 def test_what_has_no_tiles_is_decoded_whole(options):
-    data = jpeg(photograph(112, 80), **options)  # 7 MCUs in a row: an interval of 3 does not divide them
-    assert cut_tiles(as_array(data), 112, 80, 5, 5, 9, 9, np.empty(len(data) + 2, np.uint8))[0] == WHOLE
+    # 7 MCUs in a row: an interval of 3 does not divide them
+    data = jpeg(photograph(112, 80), **options)
+    assert (
+        cut_tiles(as_array(data), 112, 80, 5, 5, 9, 9, np.empty(len(data) + 2, np.uint8))[0]
+        == WHOLE
+    )
     box = Decoder().box(as_array(data), 112, 80, (5, 5, 9, 9))
     np.testing.assert_array_equal(box, simplejpeg.decode_jpeg(data)[5:14, 5:14])
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\x89PNG" + bytes(50), jpeg(photograph(64, 48))])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"\x89PNG" + bytes(50), jpeg(photograph(64, 48))]
+)
 def test_another_size_or_no_jpeg_is_refused_before_decoding(data):
-    assert cut_tiles(as_array(data), 48, 64, 0, 0, 9, 9, np.empty(len(data) + 2, np.uint8))[0] == MISMATCH
+    assert (
+        cut_tiles(as_array(data), 48, 64, 0, 0, 9, 9, np.empty(len(data) + 2, np.uint8))[0]
+        == MISMATCH
+    )
     with pytest.raises(SampleError, match="not a JPEG of the 48 x 64 pixels"):
         Decoder().box(as_array(data), 48, 64, (0, 0, 9, 9))
 
@@ -98,7 +110,10 @@ def test_a_bomb_is_refused_before_decoding():
         Decoder().box(as_array(bytes(data)), 64, 48, (0, 0, 9, 9))
 
 
-TILED = {ss: retile(jpeg(photograph(96, 80), quality=85, subsampling=ss), tile_interval) for ss in (0, 1, 2)}
+TILED = {
+    ss: retile(jpeg(photograph(96, 80), quality=85, subsampling=ss), tile_interval)
+    for ss in (0, 1, 2)
+}
 TILED[3] = retile(jpeg(photograph(96, 80).convert("L"), quality=85), grey_interval, keep_grey=True)
 
 
@@ -129,7 +144,9 @@ def test_damage_is_refused_or_decoded_as_far_as_it_is_there(subsampling, changes
 
 @pytest.mark.slow
 def test_bounds_are_kept_with_checks_on():
-    """The compiled code runs without bounds checks; here once more with them, over thousands of damaged files."""
+    """The compiled code runs without bounds checks; here once more with them, over thousands of
+    damaged files.
+    """
     script = """
 import numpy as np
 from tests.shards.tiles.test_cut import TILED
@@ -146,7 +163,9 @@ for round_number in range(4000):
 print("kept")
 """
     env = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": "."}
-    result = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300
+    )
     assert result.stdout.strip() == "kept", result.stderr[-2000:]
 
 
@@ -155,7 +174,9 @@ def test_training_resize_is_near_pillows_and_does_not_alias():
     for size in (224, 150, 64):
         out = np.empty((size, size, 3), np.uint8)
         resize_into(out, pixels, mirror=False)
-        pillow = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)).astype(int)
+        pillow = np.asarray(
+            Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+        ).astype(int)
         linear = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
         area = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
         errors = [np.abs(resized - pillow).mean() for resized in (out, linear, area)]
@@ -188,7 +209,9 @@ def test_evaluation_pixels_are_torchvisions(size, share):
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("width", range(49, 58))
 def test_a_narrow_last_tile_keeps_its_chroma(width, subsampling):
-    """Libjpeg smooths no chroma in images of up to 4 pixels across; a tile that narrow is never cut out alone."""
+    """Libjpeg smooths no chroma in images of up to 4 pixels across; a tile that narrow is never cut
+    out alone.
+    """
     rng = np.random.default_rng(width)
     image = Image.fromarray(rng.integers(0, 256, (40, width, 3), dtype=np.uint8))
     data = as_array(retile(jpeg(image, quality=90, subsampling=subsampling), lambda *_: 1))
@@ -199,7 +222,9 @@ def test_a_narrow_last_tile_keeps_its_chroma(width, subsampling):
 
 
 def test_damage_inside_a_crop_is_refused_or_gives_what_decoding_it_all_gives():
-    """What a flipped bit does to the pixels of a crop is what it does to them in the whole image, if it does any."""
+    """What a flipped bit does to the pixels of a crop is what it does to them in the whole image,
+    if it does any.
+    """
     rng = np.random.default_rng(0)
     equal = refused = 0
     for number in range(2000):
@@ -211,7 +236,9 @@ def test_damage_inside_a_crop_is_refused_or_gives_what_decoding_it_all_gives():
         except SampleError:
             refused += 1
             continue
-        wholes = (simplejpeg.decode_jpeg(each, strict=False) for each in (bytes(data), TILED[number % 3]))
+        wholes = (
+            simplejpeg.decode_jpeg(each, strict=False) for each in (bytes(data), TILED[number % 3])
+        )
         equal += any(np.array_equal(box, whole[y : y + 32, x : x + 32]) for whole in wholes)
     assert refused > 10
     assert equal + refused == 2000
@@ -227,6 +254,15 @@ def test_a_list_of_tiles_that_is_wrong_is_not_believed():
         changed[at] ^= 1
         box = Decoder().box(as_array(bytes(changed)), 96, 80, (40, 40, 20, 20))
         np.testing.assert_array_equal(box, whole[40:60, 40:60])
-    short = data[: start - 8] + (len("TILES\0") + 4).to_bytes(2, "big") + b"TILES\0" + bytes(2) + data[start + 2 * 10 :]
+    short = (
+        data[: start - 8]
+        + (len("TILES\0") + 4).to_bytes(2, "big")
+        + b"TILES\0"
+        + bytes(2)
+        + data[start + 2 * 10 :]
+    )
     assert simplejpeg.decode_jpeg(short).shape == (80, 96, 3)
-    assert cut_tiles(as_array(short), 96, 80, 40, 40, 20, 20, np.empty(len(short) + 2, np.uint8))[0] == WHOLE
+    assert (
+        cut_tiles(as_array(short), 96, 80, 40, 40, 20, 20, np.empty(len(short) + 2, np.uint8))[0]
+        == WHOLE
+    )

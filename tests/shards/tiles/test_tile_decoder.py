@@ -1,4 +1,6 @@
-"""The tile decoder: the pixels of decoding and resizing with Pillow, nearly, and nothing outside its bounds."""
+"""The tile decoder: the pixels of decoding and resizing with Pillow, nearly, and nothing outside
+its bounds.
+"""
 
 import io
 import os
@@ -25,7 +27,9 @@ SIZE = 48
 
 
 def mild(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A photograph without black and white: libjpeg clamps samples before resizing, the tile decoder after."""
+    """A photograph without black and white: libjpeg clamps samples before resizing, the tile
+    decoder after.
+    """
     pixels = np.asarray(photograph(width, height, seed)).astype(float)
     return Image.fromarray((60 + pixels * 0.5).astype(np.uint8))
 
@@ -92,7 +96,11 @@ def test_crops_are_pillows(drawn, subsampling, interval, size, quality):
 def test_what_was_decoded_before_changes_nothing():
     rng = np.random.default_rng(0)
     extents = ((40, 40), (700, 90), (33, 400), (320, 240))
-    files = [(make(mild(w, h, w), quality=90), w, h, c) for make, c in ((tiled, 3), (plane, 1)) for w, h in extents]
+    files = [
+        (make(mild(w, h, w), quality=90), w, h, c)
+        for make, c in ((tiled, 3), (plane, 1))
+        for w, h in extents
+    ]
     used = TileDecoder(SIZE)
     for _ in range(60):
         data, width, height, channels = files[rng.integers(len(files))]
@@ -128,7 +136,9 @@ def test_colours_where_one_plane_is_wanted_are_refused():
     data, box = tiled(mild(96, 80)), (10, 7, 50, 60)
     assert not TileDecoder(SIZE).crop_into(ours, data, 96, 80, box, False)
     Decoder().crop_into(ours, data, 96, 80, box, False)
-    resize_into(expected, np.ascontiguousarray(simplejpeg.decode_jpeg(data, "GRAY")[7:67, 10:60]), False)
+    resize_into(
+        expected, np.ascontiguousarray(simplejpeg.decode_jpeg(data, "GRAY")[7:67, 10:60]), False
+    )
     np.testing.assert_array_equal(ours, expected)
 
 
@@ -139,10 +149,13 @@ def test_another_size_is_refused_with_its_reason():
 
 
 @pytest.mark.parametrize(
-    "box", [(-1, 0, 9, 9), (0, 0, 97, 9), (90, 0, 9, 9), (0, 0, 0, 9), (0, 78, 9, 3), (2**62, 0, 9, 9)]
+    "box",
+    [(-1, 0, 9, 9), (0, 0, 97, 9), (90, 0, 9, 9), (0, 0, 0, 9), (0, 78, 9, 3), (2**62, 0, 9, 9)],
 )
 def test_a_box_outside_the_image_is_refused(box):
-    assert not TileDecoder(SIZE).crop_into(np.empty((SIZE, SIZE, 3), np.uint8), tiled(mild(96, 80)), 96, 80, box, False)
+    assert not TileDecoder(SIZE).crop_into(
+        np.empty((SIZE, SIZE, 3), np.uint8), tiled(mild(96, 80)), 96, 80, box, False
+    )
 
 
 def test_real_photographs_come_nearer_to_pillow_than_half_a_grey_level(voc2012_root):
@@ -158,15 +171,23 @@ def test_real_photographs_come_nearer_to_pillow_than_half_a_grey_level(voc2012_r
         assert np.mean(errors) < 0.5
 
 
-TILED = [tiled(mild(w, h, w), quality=85, subsampling=s) for w, h, s in ((96, 80, 2), (97, 70, 1), (64, 90, 0))]
+TILED = [
+    tiled(mild(w, h, w), quality=85, subsampling=s)
+    for w, h, s in ((96, 80, 2), (97, 70, 1), (64, 90, 0))
+]
 TILED += [plane(mild(96, 80, 4), quality=85), plane(mild(97, 70, 5), quality=85)]
 EXTENTS = [(96, 80), (97, 70), (64, 90), (96, 80), (97, 70)]
 
 
 def fuzz(num_cases: int, seed: int = 0) -> dict[str, int]:
-    """Decode damaged files: what is accepted has to be what libjpeg accepts, and to look as its pixels do."""
+    """Decode damaged files: what is accepted has to be what libjpeg accepts, and to look as its
+    pixels do.
+    """
     rng = np.random.default_rng(seed)
-    decoder, outs = TileDecoder(SIZE), [np.empty((SIZE, SIZE, channels), np.uint8) for channels in (3, 3, 3, 1, 1)]
+    decoder, outs = (
+        TileDecoder(SIZE),
+        [np.empty((SIZE, SIZE, channels), np.uint8) for channels in (3, 3, 3, 1, 1)],
+    )
     counts = {"refused": 0, "same": 0, "clamped": 0}
     for case in range(num_cases):
         number = case % len(TILED)
@@ -174,7 +195,9 @@ def fuzz(num_cases: int, seed: int = 0) -> dict[str, int]:
         scan = bytes(data).index(b"\xff\xda")
         for _ in range(rng.integers(0, 4)):
             at = rng.integers(2, scan + 14) if rng.random() < 0.6 else rng.integers(len(data))
-            data[at] = rng.choice([0, 0xFF, 0xDA, 0xC4, data[at] ^ (1 << rng.integers(8)), rng.integers(256)])
+            data[at] = rng.choice(
+                [0, 0xFF, 0xDA, 0xC4, data[at] ^ (1 << rng.integers(8)), rng.integers(256)]
+            )
         if rng.random() < 0.2:
             data = data[: rng.integers(0, len(data) + 1)]
         w, h = int(rng.integers(1, width + 1)), int(rng.integers(1, height + 1))
@@ -197,7 +220,9 @@ def test_damaged_files_are_refused_or_decoded_as_libjpeg_does():
     num_cases = int(os.environ.get("TARMAC_FUZZ_CASES", "3000"))
     script = f"from tests.shards.tiles.test_tile_decoder import fuzz; print(sorted(fuzz({num_cases}).items()))"
     env = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": "."}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=550)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=550
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     counts = dict(eval(done.stdout))
     assert counts["refused"] > num_cases / 10

@@ -1,4 +1,6 @@
-"""Every loss against a plain reference: values, gradients, masks, soft labels, extreme logits, shares of a batch."""
+"""Every loss against a plain reference: values, gradients, masks, soft labels, extreme logits,
+shares of a batch.
+"""
 
 from functools import partial
 from types import SimpleNamespace
@@ -42,7 +44,10 @@ def plain_bce(logits, labels, pos_weight=None):
 BINARY = {
     "bce": (bce_terms, plain_bce),
     "focal": (partial(focal_terms, alpha=0.25, gamma=2.0), sigmoid_focal_loss),
-    "focal-3": (partial(focal_terms, alpha=0.6, gamma=3.0), partial(sigmoid_focal_loss, alpha=0.6, gamma=3.0)),
+    "focal-3": (
+        partial(focal_terms, alpha=0.6, gamma=3.0),
+        partial(sigmoid_focal_loss, alpha=0.6, gamma=3.0),
+    ),
     "focal-0": (partial(focal_terms, alpha=0.5, gamma=0.0), lambda x, y: 0.5 * plain_bce(x, y)),
     **{
         f"asl-{n}-{p}-{clip}": (
@@ -131,7 +136,9 @@ def test_a_mixed_label_costs_the_mean_of_what_it_is_mixed_of(name):
     other = batch(is_one_label(name), seed=1)[1]
     everything = torch.ones(B, K, dtype=torch.bool)
     mixed = loss(logits, 0.3 * one + 0.7 * other, everything)
-    close(mixed, 0.3 * loss(logits, one, everything) + 0.7 * loss(logits, other, everything), logits)
+    close(
+        mixed, 0.3 * loss(logits, one, everything) + 0.7 * loss(logits, other, everything), logits
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -147,7 +154,10 @@ def test_parts_of_a_batch_add_up_and_padding_weighs_nothing(name):
     loss = LOSSES[name]
     logits, labels, known = batch(is_one_label(name))
     with torch.no_grad():
-        parts = sum(loss(*(values[rows] for values in (logits, labels, known))) for rows in (slice(3), slice(3, B)))
+        parts = sum(
+            loss(*(values[rows] for values in (logits, labels, known)))
+            for rows in (slice(3), slice(3, B))
+        )
         torch.testing.assert_close(parts, loss(logits, labels, known))
         assert float(loss(logits, labels, torch.zeros_like(known))) == 0
     count = loss.count(B * K, K)
@@ -214,7 +224,10 @@ def test_what_contradicts_itself_is_refused(options, task, says):
 
 @pytest.mark.parametrize("name", ["bce", "focal", "asl"])
 def test_the_options_reach_the_loss(name):
-    options = {"focal": {"focal_alpha": 0.6, "focal_gamma": 3.0}, "asl": {"asl_gamma_neg": 2, "asl_clip": 0.0}}
+    options = {
+        "focal": {"focal_alpha": 0.6, "focal_gamma": 3.0},
+        "asl": {"asl_gamma_neg": 2, "asl_clip": 0.0},
+    }
     config = TrainConfig(loss=name, label_smoothing=0.1, **options.get(name, {}))
     terms = {
         "bce": bce_terms,
@@ -225,6 +238,7 @@ def test_the_options_reach_the_loss(name):
     expected = BinaryLoss(terms[name], smoothing=0.1)(logits, labels, known)
     assert build_loss(config, index(), torch.device("cpu"))(logits, labels, known) == expected
     by_task = {
-        task: type(build_loss(TrainConfig(), index(task), torch.device("cpu"))) for task in ("multilabel", "multiclass")
+        task: type(build_loss(TrainConfig(), index(task), torch.device("cpu")))
+        for task in ("multilabel", "multiclass")
     }
     assert by_task == {"multilabel": BinaryLoss, "multiclass": CrossEntropyLoss}

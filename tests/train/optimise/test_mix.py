@@ -1,4 +1,6 @@
-"""Mixup and cutmix: against loops over pairs, on any ranks, with labels unknown and batches cut short."""
+"""Mixup and cutmix: against loops over pairs, on any ranks, with labels unknown and batches cut
+short.
+"""
 
 from dataclasses import replace
 
@@ -44,9 +46,11 @@ def part_of(batch: Batch, plan: Plan, seed: int = 0) -> Batch:
     return Batch(**out, num_known=batch.num_known)
 
 
-def mixer(mixup: float, cutmix: float, global_batch_size: int, world: World = World(), seed: int = 3) -> Mix:  # noqa: B008
+def mixer(
+    mixup: float, cutmix: float, global_batch_size: int, world: World | None = None, seed: int = 3
+) -> Mix:
     config = TrainConfig(mixup=mixup, cutmix=cutmix, seed=seed)
-    return Mix(config, Plan(1000, global_batch_size, True, seed, world))
+    return Mix(config, Plan(1000, global_batch_size, True, seed, world or World()))
 
 
 def by_hand(batch: Batch, drawn) -> Batch:
@@ -62,7 +66,11 @@ def by_hand(batch: Batch, drawn) -> Batch:
                 mixed[own] = share * images[own] + (1 - share) * images[other]
             for k in range(K):
                 parts = [(share, own), (1 - share, other)]
-                known = [(part, batch.labels[row, k].item()) for part, row in parts if batch.known[row, k]]
+                known = [
+                    (part, batch.labels[row, k].item())
+                    for part, row in parts
+                    if batch.known[row, k]
+                ]
                 weights[own, k] = sum(part for part, _ in known)
                 total = sum(part * label for part, label in known)
                 labels[own, k] = total / weights[own, k] if weights[own, k] > 0 else 0
@@ -77,9 +85,13 @@ def test_pairs_are_mixed_as_by_hand(mixup, cutmix, num):
     local = part_of(batch, Plan(1000, 16, True, 3, World()))
     mixed = mixer(mixup, cutmix, 16)(local, 2, 5)
     for name in ("images", "known"):
-        torch.testing.assert_close(getattr(mixed, name)[:num].double(), getattr(expected, name), rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(
+            getattr(mixed, name)[:num].double(), getattr(expected, name), rtol=1e-5, atol=1e-4
+        )
     counts = expected.known > 0
-    torch.testing.assert_close(mixed.labels[:num].double()[counts], expected.labels[counts], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        mixed.labels[:num].double()[counts], expected.labels[counts], rtol=1e-5, atol=1e-6
+    )
     assert (mixed.known[num:] == 0).all()
     assert mixed.known.sum().item() == pytest.approx(batch.known.sum().item(), rel=1e-5)
     assert mixed.images.is_contiguous(memory_format=torch.channels_last)
@@ -101,7 +113,9 @@ def test_ranks_and_padding_change_no_mixture(mixup, cutmix, num_ranks, num):
         part = plan.local_part(num)
         mixed = mixer(mixup, cutmix, 24, world)(part_of(batch, plan, seed=rank), 1, 7)
         for name in ("images", "labels", "known"):
-            assert torch.equal(getattr(mixed, name)[: part.stop - part.start], getattr(whole, name)[part])
+            assert torch.equal(
+                getattr(mixed, name)[: part.stop - part.start], getattr(whole, name)[part]
+            )
 
 
 def test_a_draw_is_a_function_of_seed_epoch_step_and_pair():
@@ -115,7 +129,9 @@ def test_a_draw_is_a_function_of_seed_epoch_step_and_pair():
 
 
 def test_shares_follow_their_distributions():
-    mixed, cut, both = (draw((1, 0, 0), 4000, *alphas, 224) for alphas in ((0.4, 0.0), (0.0, 1.0), (0.4, 1.0)))
+    mixed, cut, both = (
+        draw((1, 0, 0), 4000, *alphas, 224) for alphas in ((0.4, 0.0), (0.0, 1.0), (0.4, 1.0))
+    )
     variance = 1 / (4 * (2 * 0.4 + 1))  # of Beta(a, a)
     assert mixed.shares.mean() == pytest.approx(0.5, abs=0.03)
     assert mixed.shares.var() == pytest.approx(variance, rel=0.1)
@@ -133,7 +149,9 @@ def test_shares_follow_their_distributions():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_loss_of_mixed_labels_is_the_mixed_loss(name):
-    """What the papers train: share * loss(own label) + (1 - share) * loss(other label), each where it is known."""
+    """What the papers train: share * loss(own label) + (1 - share) * loss(other label), each where
+    it is known.
+    """
     batch = global_batch(16, is_one_label(name))
     drawn = draw((3, 0, 0), 8, 0.8, 0.7, SIZE)
     mixed = mixer(0.8, 0.7, 16)(batch, 0, 0)
@@ -142,14 +160,19 @@ def test_the_loss_of_mixed_labels_is_the_mixed_loss(name):
     expected = torch.zeros((), dtype=torch.float64)
     for row, share in enumerate(np.repeat(drawn.shares, 2)):
         for part, source in ((share, row), (1 - share, int(other[row]))):
-            rows = logits[row : row + 1], batch.labels[source : source + 1].double(), batch.known[source : source + 1]
+            rows = (
+                logits[row : row + 1],
+                batch.labels[source : source + 1].double(),
+                batch.known[source : source + 1],
+            )
             expected += part * LOSSES[name](*rows)
     loss = LOSSES[name](logits, mixed.labels.double(), mixed.known.double())
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(
-    ("global_batch_size", "num_ranks", "says"), [(15, 1, "a multiple of 2"), (20, 4, "5 samples each.*of 8")]
+    ("global_batch_size", "num_ranks", "says"),
+    [(15, 1, "a multiple of 2"), (20, 4, "5 samples each.*of 8")],
 )
 def test_pairs_on_two_ranks_are_refused(global_batch_size, num_ranks, says):
     with pytest.raises(DataError, match=says):

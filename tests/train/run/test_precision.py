@@ -60,10 +60,15 @@ def bf16_run(shades, tmp_path_factory):
 @pytest.mark.slow
 def test_a_cpu_without_instructions_computes_in_fp32(lesser_cpu):
     script = (
-        "import torch; from train.run.precision import choose_precision; print(choose_precision(torch.device('cpu')))"
+        "import torch; from train.run.precision import choose_precision; "
+        "print(choose_precision(torch.device('cpu')))"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, text=True)
-    assert done.stdout.strip() == repr(Chosen("no", "fp32, as this CPU has no instructions for bf16"))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+    assert done.stdout.strip() == repr(
+        Chosen("no", "fp32, as this CPU has no instructions for bf16")
+    )
 
 
 def test_a_cpu_takes_bf16_only_if_it_names_its_instructions():
@@ -75,7 +80,9 @@ def test_a_cpu_takes_bf16_only_if_it_names_its_instructions():
 def test_a_gpu_without_bf16_computes_in_fp16(monkeypatch):
     gpu = torch.device("cuda")
     for has_it, expected in ((True, "bf16"), (False, "fp16")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has_it=has_it: has_it)
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation, has_it=has_it: has_it
+        )
         assert choose_precision(gpu).precision == expected
         assert precision_of_run("bf16", gpu).precision == expected
         assert precision_of_run("fp16", gpu) == Chosen("fp16", "")
@@ -99,7 +106,9 @@ def test_fp16_on_a_cpu_is_refused_with_the_remedy():
 def test_the_configuration_keeps_what_was_chosen(shades, tmp_path, capsys):
     train_here(shades, tmp_path / "run", precision="auto")
     first = capsys.readouterr().out.splitlines()[0]
-    assert first == f"test_convnext on 1 process, cpu, precision {HERE.precision} (auto: {HERE.why})"
+    assert (
+        first == f"test_convnext on 1 process, cpu, precision {HERE.precision} (auto: {HERE.why})"
+    )
     for path in (tmp_path / "run" / "config.yaml", tmp_path / "run" / "best" / "config.yaml"):
         assert TrainConfig.from_yaml(path).precision == HERE.precision
 
@@ -122,18 +131,42 @@ def test_a_run_of_fp16_cannot_go_on_on_a_cpu(bf16_run, shades, tmp_path):
     shutil.copytree(bf16_run, tmp_path / "run")
     path = tmp_path / "run" / "last" / "config.yaml"
     path.write_text(path.read_text().replace("precision: bf16", "precision: fp16"))
-    with pytest.raises(DataError, match=r"'fp16' does not work here .*; resume where there is one, or give another"):
+    with pytest.raises(
+        DataError, match=r"'fp16' does not work here .*; resume where there is one, or give another"
+    ):
         train_here(shades, tmp_path / "run", precision="auto", resume=True)
 
 
-def test_a_lesser_machine_resumes_and_evaluates_what_a_greater_one_began(bf16_run, shades, tmp_path, lesser_cpu):
+def test_a_lesser_machine_resumes_and_evaluates_what_a_greater_one_began(
+    bf16_run, shades, tmp_path, lesser_cpu
+):
     run = tmp_path / "run"
     shutil.copytree(bf16_run, run)
-    args = ["train", "--data", str(shades), "--model", "test_convnext", "--size", "32", "--epochs", "1", "--resume"]
+    args = [
+        "train",
+        "--data",
+        str(shades),
+        "--model",
+        "test_convnext",
+        "--size",
+        "32",
+        "--epochs",
+        "1",
+        "--resume",
+    ]
     plain = tmp_path / "plain.yaml"
     plain.write_text("model: test_convnext\n")  # all else as train_here has it
     told = succeed(
-        command(*args, "--global-batch-size", "16", "--no-tensorboard", "--out", str(run), "--config", str(plain))
+        command(
+            *args,
+            "--global-batch-size",
+            "16",
+            "--no-tensorboard",
+            "--out",
+            str(run),
+            "--config",
+            str(plain),
+        )
     )
     assert "precision bf16 (as before)" in told
     assert "precision bf16 is emulated by this CPU: a small convolution takes " in told
@@ -147,11 +180,18 @@ def test_a_lesser_machine_resumes_and_evaluates_what_a_greater_one_began(bf16_ru
 
 def test_predictions_on_a_lesser_machine(bf16_run, tmp_path, lesser_cpu):
     (tmp_path / "picture.jpg").write_bytes(jpeg(photograph(40, 40)))
-    result = command("eval.predict", "--ckpt", str(bf16_run / "best"), str(tmp_path / "picture.jpg"))
+    result = command(
+        "eval.predict", "--ckpt", str(bf16_run / "best"), str(tmp_path / "picture.jpg")
+    )
     succeed(result)
     assert "precision no (not the run's bf16" in result.stderr
     slow = command(
-        "eval.predict", "--ckpt", str(bf16_run / "best"), "--precision", "bf16", str(tmp_path / "picture.jpg")
+        "eval.predict",
+        "--ckpt",
+        str(bf16_run / "best"),
+        "--precision",
+        "bf16",
+        str(tmp_path / "picture.jpg"),
     )
     succeed(slow)
     assert "precision bf16 is emulated by this CPU" in slow.stderr
@@ -166,7 +206,15 @@ def test_nothing_is_said_of_what_is_as_asked_for():
 def test_the_first_rank_chooses_for_all(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(FIRST_RANK)
-    args = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(script)]
+    args = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--standalone",
+        str(script),
+    ]
     env = {**environment(), "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(args, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -175,11 +223,22 @@ def test_the_first_rank_chooses_for_all(tmp_path):
 
 
 def test_a_sweep_keeps_one_precision_for_all_its_runs(shades, tmp_path, capsys):
-    args = ["train", "--data", str(shades), "--out", str(tmp_path / "sweep"), "--no-tensorboard", "--epochs", "1"]
+    args = [
+        "train",
+        "--data",
+        str(shades),
+        "--out",
+        str(tmp_path / "sweep"),
+        "--no-tensorboard",
+        "--epochs",
+        "1",
+    ]
     args += ["--model", "test_convnext", "--size", "32", "--sweep", "lr=0.001,0.002"]
     assert command_here(capsys, *args)[0] == 0
     (tmp_path / "sweep" / "sweep.yaml").write_text(
-        (tmp_path / "sweep" / "sweep.yaml").read_text().replace(f"precision: {HERE.precision}", "precision: bf16")
+        (tmp_path / "sweep" / "sweep.yaml")
+        .read_text()
+        .replace(f"precision: {HERE.precision}", "precision: bf16")
     )
     for name in ("sweep.yaml", "lr=0.001/config.yaml", "lr=0.002/config.yaml"):
         expected = "bf16" if name == "sweep.yaml" else HERE.precision

@@ -1,4 +1,6 @@
-"""A run over a damaged dataset: it stops with one line, or goes on without the bad samples, on any ranks alike."""
+"""A run over a damaged dataset: it stops with one line, or goes on without the bad samples, on any
+ranks alike.
+"""
 
 import json
 import shutil
@@ -53,7 +55,10 @@ def test_a_run_skips_alike_on_one_rank_and_on_two(harmed, tmp_path):
     for name in ("train_loss", "val_loss", "val_mAP"):
         np.testing.assert_allclose([x[name] for x in one], [x[name] for x in two], rtol=1e-3)
     for run in ("one", "two"):
-        lines = [json.loads(line) for line in (tmp_path / run / "bad_samples.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line)
+            for line in (tmp_path / run / "bad_samples.jsonl").read_text().splitlines()
+        ]
         assert sorted((line["split"], line["key"]) for line in lines) == sorted(
             [*(("train", key) for key in bad), *(("val", key) for key in bad_val)]
         )
@@ -61,12 +66,22 @@ def test_a_run_skips_alike_on_one_rank_and_on_two(harmed, tmp_path):
 
     refused = command("eval", "--ckpt", str(tmp_path / "one/best"), "--data", str(data))
     assert refused.returncode == 2
-    evaluate = ["eval", "--ckpt", str(tmp_path / "one/best"), "--data", str(data), "--on-bad-sample", "skip"]
+    evaluate = [
+        "eval",
+        "--ckpt",
+        str(tmp_path / "one/best"),
+        "--data",
+        str(data),
+        "--on-bad-sample",
+        "skip",
+    ]
     output = succeed(command(*evaluate, "--out", str(tmp_path / "eval")))
     assert f"not evaluated: 1 sample could not be read: {bad_val[0]}" in output
     metrics = json.loads((tmp_path / "eval/metrics.json").read_text())
     assert [each["key"] for each in metrics["not_evaluated"]] == bad_val
-    assert f"1 sample could not be read: {bad_val[0]}" in (tmp_path / "eval/report.html").read_text()
+    assert (
+        f"1 sample could not be read: {bad_val[0]}" in (tmp_path / "eval/report.html").read_text()
+    )
     assert metrics["mAP"] == pytest.approx(max(line["val_mAP"] for line in one), abs=1e-9)
     predictions = np.load(tmp_path / "eval/predictions.npz")
     assert len(predictions["keys"]) == 90
@@ -82,4 +97,7 @@ def test_past_the_bound_the_run_stops_with_one_line(harmed, tmp_path):
         assert stopped.returncode != 0
         lines = [line for line in stopped.stderr.splitlines() if line.startswith("error: ")]
         assert lines, stopped.stderr
-        assert all("3 samples of 200 were bad, 2 at most are skipped: python -m preprocess.verify" in x for x in lines)
+        assert all(
+            "3 samples of 200 were bad, 2 at most are skipped: python -m preprocess.verify" in x
+            for x in lines
+        )

@@ -72,19 +72,33 @@ def test_what_cannot_be_swept_is_refused_at_once(text, says):
 def test_a_refused_sweep_trains_nothing(tmp_path):
     result = command("train", "--sweep", "lr=0.1,-1", "--out", str(tmp_path / "sweep"))
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1] == "error: sweep is lr=0.1,-1: lr is -1.0: give a number above 0"
-    result = command("train", "--sweep", "momentum=0,0.9", "--out", str(tmp_path / "sweep"))  # of a recipe with adamw
+    assert (
+        result.stderr.splitlines()[-1]
+        == "error: sweep is lr=0.1,-1: lr is -1.0: give a number above 0"
+    )
+    # of a recipe with adamw
+    result = command("train", "--sweep", "momentum=0,0.9", "--out", str(tmp_path / "sweep"))
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == (
-        "error: sweep is momentum=0,0.9: momentum is 0.9, but optimizer is adamw: leave it out (--momentum 0), "
+        "error: sweep is momentum=0,0.9: momentum is 0.9, but optimizer is adamw: leave it out "
+        "(--momentum 0), "
         "or give --optimizer sgd"
     )
     assert not (tmp_path / "sweep").exists()
 
 
 def test_a_run_that_fails_does_not_end_the_others(shades, tmp_path, capsys):
-    """One cannot pair its samples, one runs out of memory: the third is the best, then one is mended and resumed."""
-    small = {"model": "cnn", "size": 32, "epochs": 1, "tensorboard": False, "mixup": 0.2, "sweep": ""}
+    """One cannot pair its samples, one runs out of memory: the third is the best, then one is
+    mended and resumed.
+    """
+    small = {
+        "model": "cnn",
+        "size": 32,
+        "epochs": 1,
+        "tensorboard": False,
+        "mixup": 0.2,
+        "sweep": "",
+    }
     config = TrainConfig(data=str(shades), out=str(tmp_path / "sweep"), **small)
 
     def train_or_fail(config):
@@ -95,16 +109,22 @@ def test_a_run_that_fails_does_not_end_the_others(shades, tmp_path, capsys):
     with cpu() as patch:
         patch.setattr("train.sweep.sweep.train", train_or_fail)
         with pytest.raises(
-            DataError, match=r"2 of 3 runs failed: global_batch_size=15 \(.*choose a multiple of 2\); "
+            DataError,
+            match=r"2 of 3 runs failed: global_batch_size=15 \(.*choose a multiple of 2\); ",
         ) as e:
             sweep(replace(config, sweep="global_batch_size=15,18,16"))
-    assert "global_batch_size=18 (out of memory: CUDA out of memory; give a smaller --global-batch-size" in str(e.value)
+    assert (
+        "global_batch_size=18 (out of memory: CUDA out of memory; give a smaller "
+        "--global-batch-size" in str(e.value)
+    )
     result = json.loads((tmp_path / "sweep/sweep.json").read_text())
     assert result["best"] == {"run": "global_batch_size=16", "epoch": 1}
     assert [run["status"] for run in result["runs"]] == ["failed", "failed", "finished"]
     assert "choose a multiple of 2" in result["runs"][0]["error"]
     assert (tmp_path / "sweep/best/model.safetensors").is_file()
-    assert "global_batch_size=15 failed: global_batch_size is 15 on 1 rank" in capsys.readouterr().out
+    assert (
+        "global_batch_size=15 failed: global_batch_size is 15 on 1 rank" in capsys.readouterr().out
+    )
     with cpu():
         assert sweep(replace(config, sweep="global_batch_size=18,16", resume=True))
     runs = json.loads((tmp_path / "sweep/sweep.json").read_text())["runs"]
@@ -146,7 +166,9 @@ def test_the_best_epoch_of_all_runs_stands_at_the_top(whole_sweep):
     assert same(weights(out, "best"), weights(out / name, "best"))
     assert (out / "config.yaml").read_bytes() == (out / name / "config.yaml").read_bytes()
     assert read_metrics(out) == read_metrics(out / name)
-    assert checkpoint.read(out / "best").meta.progress.best == Best("val_mAP", max(values[name]), epoch)
+    assert checkpoint.read(out / "best").meta.progress.best == Best(
+        "val_mAP", max(values[name]), epoch
+    )
 
 
 @pytest.mark.slow
@@ -155,7 +177,8 @@ def test_a_killed_sweep_resumes_to_the_same_bits(kill, whole_sweep, sweep_args, 
     whole, _ = whole_sweep
     out = tmp_path / "whole"
     args = [*sweep_args, "--out", str(out), "--save-every-steps", "2"]
-    fewer = ["--sweep", "lr=0.03,0.003"] if kill == signal.SIGINT else []  # what is resumed may have further values
+    # what is resumed may have further values
+    fewer = ["--sweep", "lr=0.03,0.003"] if kill == signal.SIGINT else []
     process = start(*[arg for arg in args if not fewer or arg not in SWEEP], *fewer)
     output = interrupt_in_the_middle(process, out / RUNS[1], kill)
     assert not (out / "best").exists()
@@ -172,18 +195,26 @@ def test_a_killed_sweep_resumes_to_the_same_bits(kill, whole_sweep, sweep_args, 
         assert same(weights(out / name), weights(whole / name))
     assert same(weights(out, "best"), weights(whole, "best"))
     assert (out / "sweep.json").read_bytes() == (whole / "sweep.json").read_bytes()
-    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        path.name for path in whole.iterdir()
+    )
 
 
 def test_only_the_same_sweep_is_gone_on_with(tmp_path):
     config = TrainConfig(sweep="lr=0.1,0.2", out=str(tmp_path))
     assert not goes_on(tmp_path / "nothing", config)
     (tmp_path / "sweep.yaml").write_text(config.to_yaml())
-    for same_one in (config, replace(config, sweep="lr=0.2,0.3"), replace(config, lr=0.7, num_threads=1)):
+    for same_one in (
+        config,
+        replace(config, sweep="lr=0.2,0.3"),
+        replace(config, lr=0.7, num_threads=1),
+    ):
         assert goes_on(tmp_path, same_one)
     with pytest.raises(DataError, match=r"sweep\.yaml: was trained with seed 0, now 5"):
         goes_on(tmp_path, replace(config, seed=5))
-    with pytest.raises(DataError, match=r"holds a sweep of lr=0.1,0.2, now lr=0.1,momentum=0.9: give another --out"):
+    with pytest.raises(
+        DataError, match=r"holds a sweep of lr=0.1,0.2, now lr=0.1,momentum=0.9: give another --out"
+    ):
         goes_on(tmp_path, replace(config, sweep="lr=0.1,momentum=0.9"))
     (tmp_path / "last").mkdir()
     (tmp_path / "last/checkpoint.json").touch()
@@ -201,14 +232,23 @@ def test_two_processes_sweep_as_one_does(sweep_args, tmp_path):
         one, two = (read_metrics(tmp_path / number / name) for number in ("one", "two"))
         for key in ("train_loss", "val_loss", "val_mAP"):
             np.testing.assert_allclose([x[key] for x in one], [x[key] for x in two], rtol=1e-3)
-    results = [json.loads((tmp_path / number / "sweep.json").read_text()) for number in ("one", "two")]
+    results = [
+        json.loads((tmp_path / number / "sweep.json").read_text()) for number in ("one", "two")
+    ]
     assert results[0]["best"] == results[1]["best"]
 
 
 def outcome(name, lr, values, status="finished", key="val_mAP"):
-    rows = [{"epoch": e, "train_loss": 1 / e, "val_loss": 2 / e, key: v, "lr": lr} for e, v in enumerate(values, 1)]
+    rows = [
+        {"epoch": e, "train_loss": 1 / e, "val_loss": 2 / e, key: v, "lr": lr}
+        for e, v in enumerate(values, 1)
+    ]
     known = [(value, -epoch) for epoch, value in enumerate(values, 1) if value is not None]
-    best = Best(key, max(known)[0], -max(known)[1]) if known else (Best(key, None, 1) if values else None)
+    best = (
+        Best(key, max(known)[0], -max(known)[1])
+        if known
+        else (Best(key, None, 1) if values else None)
+    )
     return Outcome(name, {"lr": lr}, 3, status, best, rows)
 
 
@@ -222,7 +262,13 @@ OUTCOMES = [
 
 
 def test_runs_are_ranked_by_their_best_epoch_and_ties_keep_their_order():
-    assert [each.name for each in ranked(OUTCOMES)] == ["lr=0.4", "lr=0.1", "lr=0.3", "lr=0.2", "lr=0.5"]
+    assert [each.name for each in ranked(OUTCOMES)] == [
+        "lr=0.4",
+        "lr=0.1",
+        "lr=0.3",
+        "lr=0.2",
+        "lr=0.5",
+    ]
     assert winner(OUTCOMES).name == "lr=0.4"
     assert winner(OUTCOMES[4:]) is None
     assert winner(OUTCOMES[1:2]).name == "lr=0.2"
@@ -237,7 +283,11 @@ def test_runs_are_ranked_by_their_best_epoch_and_ties_keep_their_order():
 def test_the_page_shows_every_run_in_its_own_colour(scheme, browser, tmp_path):
     path = tmp_path / "sweep.html"
     config = TrainConfig(out="runs/<b>x", sweep="lr=0.1,0.2,0.3,0.4,0.5")
-    path.write_text(render_sweep(tmp_path / "<b>x", config, OUTCOMES, "seed: 0 # </pre><script>alert(1)</script>\n"))
+    path.write_text(
+        render_sweep(
+            tmp_path / "<b>x", config, OUTCOMES, "seed: 0 # </pre><script>alert(1)</script>\n"
+        )
+    )
     page = browser.new_page(color_scheme=scheme, viewport={"width": 390, "height": 800})
     trouble = []
     page.on("console", lambda message: trouble.append(message.text))
@@ -253,7 +303,9 @@ def test_the_page_shows_every_run_in_its_own_colour(scheme, browser, tmp_path):
     lines = f"all => all.map(line => ({colour})(line.querySelector(':scope > path, use')))"
     losses = page.eval_on_selector_all("[id^='loss-curve']", lines)
     assert losses == 2 * swatches[:4]
-    metric = page.eval_on_selector_all("[id^='metric-curve']", "all => all.map(g => g.id.slice(-1))")
+    metric = page.eval_on_selector_all(
+        "[id^='metric-curve']", "all => all.map(g => g.id.slice(-1))"
+    )
     assert metric == ["0", "2", "3", "0", "2", "3"]
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert not trouble
