@@ -41,7 +41,8 @@ from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader, View
 from shards.pages.spelling import plain
-from shards.pipeline.batch import Batch, OnDevice
+from shards.pipeline.batch import Batch
+from shards.pipeline.on_device import OnDevice
 from train.network.ensemble_member import member
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint

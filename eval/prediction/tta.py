@@ -1,10 +1,10 @@
 """Test-time augmentation: which crops of an image are predicted, as they are and mirrored.
 
 flip        the centre, and its mirror image
-fivecrop    the centre and the four corners of the resized image, as torchvision's FiveCrop cuts
-them tencrop     those five and their mirror images (torchvision's TenCrop mirrors first, and so
-cuts the centre of a
-            mirror image one pixel aside where the room beside it is odd)
+fivecrop    the centre and the four corners of the resized image, as torchvision's FiveCrop
+            cuts them
+tencrop     those five and their mirror images (torchvision's TenCrop mirrors first, and so cuts
+            the centre of a mirror image one pixel aside where the room beside it is odd)
 multiscale  the centre at 1, 1.25 and 1.5 times the size: the same field of view with more pixels
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from markupsafe import Markup
 
-from eval.metrics.average_precision import tail_accuracy
+from eval.metrics.tail_accuracy import tail_accuracy
 from eval.prediction.predictions import Predictions
 from eval.report.plots import (
     Draw,

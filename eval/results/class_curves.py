@@ -10,7 +10,8 @@ from eval.metrics.blocks import checked, over_classes
 from eval.metrics.bootstrap import NUM_RESAMPLES, draw_samples, resampled_average_precision_of
 from eval.metrics.curve import sorted_block
 from eval.metrics.devkit import average_precision_11_points_of, interpolated_average_precision_of
-from eval.metrics.roc import best_f1_of, roc_auc_of
+from eval.metrics.f1 import best_f1_of
+from eval.metrics.roc import roc_auc_of
 from eval.metrics.threshold_counts import precision_at_recall_of
 from eval.prediction.predictions import Predictions, check_scores
 

@@ -6,17 +6,13 @@ from typing import Any
 
 import torch
 
-from eval.metrics.average_precision import (
-    macro_mean,
-    micro_average_precision,
-    weighted_class_mean,
-)
+from eval.metrics.average_precision import macro_mean, micro_average_precision, weighted_class_mean
 from eval.metrics.bootstrap import LEVEL, NUM_RESAMPLES, interval, mean_interval
 from eval.metrics.calibration import reliability
+from eval.metrics.f1 import f1
 from eval.metrics.label_pairs import co_occurrence, label_confusion
 from eval.metrics.multiclass import confusion_matrix, predicted_classes, target_classes
 from eval.metrics.multilabel import label_ranking
-from eval.metrics.roc import f1
 from eval.metrics.threshold_counts import count_above
 from eval.prediction.predictions import Predictions, finite, finite_list
 from eval.results.accuracy import class_accuracy, measure_accuracy

@@ -1,13 +1,13 @@
 """Predictions as files for others: the PASCAL VOC server's, or one table as CSV or Parquet.
 
 voc      results/VOC2012/Main/comp2_cls_val_aeroplane.txt, ...: a file per class, a line per image,
-`2008_000002 0.93`
-         (identifier and confidence, the greater the surer), and all of them in
+         `2008_000002 0.93` (identifier and confidence, the greater the surer), and all of them in
          comp2_cls_val.tar.gz, ready to upload. By the devkit comp1 is for systems trained on VOC's
          own trainval alone, comp2 for any data but the test set.
 csv      predictions.csv: key, score_CLASS of every class, label_CLASS of every class: 1, 0, or
-empty where ignored parquet  predictions.parquet: the same columns; scores float32, labels bool with
-nulls. Needs pyarrow.
+         empty where ignored
+parquet  predictions.parquet: the same columns; scores float32, labels bool with nulls. Needs
+         pyarrow.
 
 Scores have nine digits, enough to give back the same float32: a ranking made from the files is that
 of the report.

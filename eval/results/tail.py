@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eval.metrics.average_precision import tail_accuracy, tail_thresholds
+from eval.metrics.tail_accuracy import tail_accuracy, tail_thresholds
 from eval.prediction.predictions import Predictions, finite, finite_list
 from eval.results.tail_grid import TailGrid
 

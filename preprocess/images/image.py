@@ -24,7 +24,8 @@ from preprocess.images.members import (
     pack_pixels,
     with_sums,
 )
-from preprocess.images.pixels import orientation, tiff_rgb, turned, upright_rgb
+from preprocess.images.orientation import orientation, turned
+from preprocess.images.pixels import tiff_rgb, upright_rgb
 from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
 from preprocess.jpeg.retile import retile
 from shards.disk.format import MAX_PIXELS

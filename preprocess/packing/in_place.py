@@ -15,7 +15,7 @@ from tqdm import tqdm
 from preprocess.images.image import FORMATS, decode_image
 from preprocess.images.image_check import what_is_wrong
 from preprocess.images.members import BadImage, Packed, with_sums
-from preprocess.images.pixels import orientation
+from preprocess.images.orientation import orientation
 from preprocess.packing.index_file import LINKED_MEMBER
 from preprocess.packing.keys import sample_key
 from preprocess.packing.pool import Pool

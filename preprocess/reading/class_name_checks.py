@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from preprocess.reading.paths import only_neutral, split_of, splits_among
+from preprocess.reading.split_names import only_neutral, split_of, splits_among
 from shards.host.picture_files import is_image
 
 _NAMED = 3  # in a line about many

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
-from preprocess.reading.paths import in_split_order, inside, short_names, split_of
+from preprocess.reading.paths import inside, short_names
+from preprocess.reading.split_names import in_split_order, split_of
 from preprocess.record import Record, Source
 from preprocess.sources.coco_json import Category, Instances, read_instances
 from shards.commandline import option

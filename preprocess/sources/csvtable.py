@@ -18,7 +18,8 @@ from preprocess.reading.labelcolumns import (
     find_label_columns,
     suggested,
 )
-from preprocess.reading.paths import in_split_order, inside, short_names, split_named, split_of
+from preprocess.reading.paths import inside, short_names
+from preprocess.reading.split_names import in_split_order, split_named, split_of
 from preprocess.reading.tablecells import read_cells, refuse_swallowed
 from preprocess.record import Record, Source
 from shards.commandline import option

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess.reading.paths import in_split_order, split_named, split_of, splits_among, words
+from preprocess.reading.split_names import (
+    in_split_order,
+    split_named,
+    split_of,
+    splits_among,
+    words,
+)
 from shards.errors import DataError
 from shards.host.picture_files import is_image, is_junk
 

@@ -17,7 +17,8 @@ from preprocess.reading.memberlabels import (
     refuse_joined,
     refuse_vectors,
 )
-from preprocess.reading.paths import in_split_order, inside, split_named, split_of
+from preprocess.reading.paths import inside
+from preprocess.reading.split_names import in_split_order, split_named, split_of
 from preprocess.record import Record, Source
 from preprocess.sources.foreign_tar import ForeignSample, TarMember, read_samples
 from shards.commandline import option

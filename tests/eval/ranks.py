@@ -12,8 +12,9 @@ import torch.distributed as dist
 from eval.distributed import class_sharded, gather_classes, gather_samples
 from eval.metrics import average_precision, tail_accuracy, tail_thresholds
 from eval.metrics.devkit import interpolated_average_precision
+from eval.metrics.f1 import best_f1_thresholds
 from eval.metrics.multilabel import LabelRanking, label_ranking
-from eval.metrics.roc import best_f1_thresholds, roc_auc
+from eval.metrics.roc import roc_auc
 from eval.ranking import rank
 
 NUM_RANKS = (1, 2, 4)

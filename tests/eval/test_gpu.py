@@ -12,9 +12,10 @@ from eval.metrics import (
     weighted_class_mean,
 )
 from eval.metrics.devkit import average_precision_11_points, interpolated_average_precision
+from eval.metrics.f1 import best_f1_thresholds, f1
 from eval.metrics.multiclass import confusion_matrix, top_k_accuracy
 from eval.metrics.multilabel import label_ranking
-from eval.metrics.roc import best_f1_thresholds, f1, roc_auc
+from eval.metrics.roc import roc_auc
 from eval.ranking import rank
 
 pytestmark = [

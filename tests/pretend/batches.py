@@ -16,7 +16,8 @@ import torch
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader
-from shards.pipeline.batch import Batch, OnDevice
+from shards.pipeline.batch import Batch
+from shards.pipeline.on_device import OnDevice
 from tests.loading import load
 from tests.pretend.counters import counting, slow_kernels
 

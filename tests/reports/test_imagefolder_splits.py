@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.reading.paths import split_named, split_of
+from preprocess.reading.split_names import split_named, split_of
 from preprocess.sources.imagefolder import ImageFolder
 from preprocess.sources.webdataset import WebDataset
 from shards.errors import DataError

@@ -11,7 +11,8 @@ import torch
 from tqdm import tqdm
 
 from shards.loader import Loader
-from shards.pipeline.batch import Batch, OnDevice
+from shards.pipeline.batch import Batch
+from shards.pipeline.on_device import OnDevice
 from train.run.folder import RunFolder
 from train.run.meter import peak_memory_mb
 from train.run.ranks import Ranks

@@ -5,8 +5,7 @@ OUT/sweep.yaml       the sweep's configuration; `--config OUT/sweep.yaml` repeat
 OUT/lr=0.01/         a run like any other, and so on for each value
 OUT/sweep.json       what the runs came to, after each of them
 OUT/sweep.html       the same with their curves
-OUT/best             the best epoch of the best run, with that run's config.yaml and metrics.jsonl
-beside it
+OUT/best             the best epoch of the best run, with its config.yaml and metrics.jsonl
 """
 
 import dataclasses

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from sklearn.metrics import f1_score, roc_auc_score
 
-from eval.metrics.roc import best_f1_thresholds, f1, roc_auc
+from eval.metrics.f1 import best_f1_thresholds, f1
+from eval.metrics.roc import roc_auc
 from tests.eval.problems import columns, dense, problems
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -7,7 +7,8 @@ from eval.metrics import average_precision
 from eval.metrics import sort as order
 from eval.metrics.bootstrap import resampled_average_precision
 from eval.metrics.devkit import average_precision_11_points, interpolated_average_precision
-from eval.metrics.roc import best_f1_thresholds, f1, roc_auc
+from eval.metrics.f1 import best_f1_thresholds, f1
+from eval.metrics.roc import roc_auc
 from eval.metrics.threshold_counts import precision_at_recall
 from eval.prediction.predictions import Predictions
 from eval.results.class_curves import NUM_RECALLS, class_curves

@@ -23,7 +23,8 @@ from shards.decode.decoder import Decoder, resize_box_into
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
-from shards.pipeline.batch import Batch, OnDevice
+from shards.pipeline.batch import Batch
+from shards.pipeline.on_device import OnDevice
 from shards.sampler import World
 from tests.conftest import CLASSES, pack
 from tests.loading import load
