@@ -249,8 +249,7 @@ def main() -> None:
     ]
     lines += [
         f"- settings: float32 scores, {SHARE_POSITIVE:.0%} positive, {args.threads} threads; n = "
-        f"{args.rounds} rounds; "
-        "median (lowest..highest) over rounds, ratios formed round by round"
+        f"{args.rounds} rounds; median (lowest..highest) over rounds, ratios formed round by round"
     ]
     if args.only in ("", "time"):
         timed = [time_size(*size, args.rounds) for size in tqdm(SIZES, "time", disable=None)]
@@ -284,22 +283,18 @@ def main() -> None:
         ]
     lines += [
         "",
-        "The timed region: one call from tensors [N, K] in memory to AP [K], after one that is not "
-        "counted. "
-        "scikit-learn is called once per class on column views; torchmetrics is "
-        "`multilabel_average_precision(thresholds=None)`, what `MultilabelAveragePrecision` calls, "
-        "without its checks. "
-        "Beside other busy processes torch's operators lose much time where they share out one "
-        "operator to threads; "
-        "torchmetrics stands there with one thread too.",
+        "The timed region: one call from tensors [N, K] in memory to AP [K], after one that is "
+        "not counted. scikit-learn is called once per class on column views; torchmetrics is "
+        "`multilabel_average_precision(thresholds=None)`, what `MultilabelAveragePrecision` "
+        "calls, without its checks. Beside other busy processes torch's operators lose much time "
+        "where they share out one operator to threads; torchmetrics stands there with one thread "
+        "too.",
         "",
-        "Peak extra memory: the process's highest resident set during one call, in a fresh process "
-        "after a small call, "
-        "above what was resident before. `returned at once` is with malloc giving back every freed "
-        "tensor "
-        "(MALLOC_MMAP_THRESHOLD_=65536), so what is asked for at a time; by default glibc keeps "
-        "some. On ranks the "
-        "exchanged shard (scores, labels, known: 6 bytes a score) is included.",
+        "Peak extra memory: the process's highest resident set during one call, in a fresh "
+        "process after a small call, above what was resident before. `returned at once` is with "
+        "malloc giving back every freed tensor (MALLOC_MMAP_THRESHOLD_=65536), so what is asked "
+        "for at a time; by default glibc keeps some. On ranks the exchanged shard (scores, "
+        "labels, known: 6 bytes a score) is included.",
     ]
     tell("\n".join(lines), args.out)
 

@@ -66,10 +66,9 @@ ABOUT = {
 }
 CROPS = (
     "PSNR: one random-resized crop (scale 0.08 to 1) of each of 300 JPEGs as tarmac packed them, "
-    "against Pillow's "
-    "decoding, cut and antialiased bilinear resize of the same bytes and box. FFCV: its compiled "
-    "imdecode and "
-    "resize_crop on the same bytes and boxes, as its RandomResizedCropRGBImageDecoder calls them."
+    "against Pillow's decoding, cut and antialiased bilinear resize of the same bytes and box. "
+    "FFCV: its compiled imdecode and resize_crop on the same bytes and boxes, as its "
+    "RandomResizedCropRGBImageDecoder calls them."
 )
 
 

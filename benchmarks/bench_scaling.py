@@ -29,17 +29,13 @@ from shards.sampler import Plan, World, shuffled
 PACKAGES = ("torch", "simplejpeg", "opencv-python-headless", "numba", "numpy")
 TIMED = (
     "Reading: whole epochs after one to warm up; `processes` are as many ranks of one thread each, "
-    "started together, "
-    "`threads` one rank with so many. Stubbed: the same loader whose batches are made without "
-    "cutting, decoding and "
-    "resizing, so what is left is the order, the crop boxes, labels, slots, the hand-over and the "
-    "Python of the "
-    "per-image loop; it is all under the GIL, so it is the most that one process can hand out on "
-    "any number of cores. "
-    "Epoch start: from `iter(loader)` to the first batch of a later epoch, and of that the order "
-    "alone, for splits of "
-    "other sizes. First batch: in a fresh process, from after the imports, with numba's compiled "
-    "code on disk."
+    "started together, `threads` one rank with so many. Stubbed: the same loader whose batches are "
+    "made without cutting, decoding and resizing, so what is left is the order, the crop boxes, "
+    "labels, slots, the hand-over and the Python of the per-image loop; it is all under the GIL, "
+    "so it is the most that one process can hand out on any number of cores. Epoch start: from "
+    "`iter(loader)` to the first batch of a later epoch, and of that the order alone, for splits "
+    "of other sizes. First batch: in a fresh process, from after the imports, with numba's "
+    "compiled code on disk."
 )
 
 

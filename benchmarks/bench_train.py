@@ -38,10 +38,8 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 TIMED = "The timed region: {what} One turn of each before the first round is not counted."
 TIMED_TRAINER = (
     "the trainer's steps from the first look at its loader, whose threads start then, to the end "
-    "of the last optimiser "
-    "step (a CUDA device synchronised), by the trainer's own meter; as many bare steps on a batch "
-    "that is already "
-    "on the device."
+    "of the last optimiser step (a CUDA device synchronised), by the trainer's own meter; as many "
+    "bare steps on a batch that is already on the device."
 )
 TIMED_BARE = (
     "bare steps on a batch that is on the device already (a CUDA device synchronised at the end)."

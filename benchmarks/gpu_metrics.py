@@ -97,12 +97,10 @@ def main() -> None:
     settings = f"- settings: n = {args.rounds} rounds of {CALLS_PER_ROUND} calls; median (lowest..highest) over rounds"
     timed = (
         "The timed region: calls on tensors [N, K] on the device, results left there, the device "
-        "waited for before the "
-        "first and after the last of a round, after two calls that are not counted. scikit-learn: "
-        "once per class, on "
-        "one core of the same machine; the ratio is to the median of 3. A call was run with "
-        "PyTorch's synchronisation "
-        "errors on: it does not wait for the device. Memory is that of PyTorch's allocator."
+        "waited for before the first and after the last of a round, after two calls that are not "
+        "counted. scikit-learn: once per class, on one core of the same machine; the ratio is to "
+        "the median of 3. A call was run with PyTorch's synchronisation errors on: it does not "
+        "wait for the device. Memory is that of PyTorch's allocator."
     )
     tell(
         "\n".join(

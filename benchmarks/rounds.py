@@ -20,17 +20,13 @@ COLUMNS = {
 
 TIMED = (
     "The timed region of images/s and CPU time: whole epochs in one process, from asking for the "
-    "first batch to having "
-    "the last, after one warm-up epoch (files in the page cache); batches are dropped as they "
-    "come; CPU time is of the "
-    "process and its workers. First batch: from opening a road whose modules are imported; FFCV "
-    "compiles then. "
-    "Memory: peak PSS of the process and its workers over one more epoch, sampled every 20 ms, "
-    "above the PSS of the "
+    "first batch to having the last, after one warm-up epoch (files in the page cache); batches "
+    "are dropped as they come; CPU time is of the process and its workers. First batch: from "
+    "opening a road whose modules are imported; FFCV compiles then. Memory: peak PSS of the "
+    "process and its workers over one more epoch, sampled every 20 ms, above the PSS of the "
     'same process when it had imported torch and nothing else; "own" leaves out pages of mapped files, which are the '
     "system's page cache and can be taken back. All roads: random-resized crop, mirror, uint8 [B, "
-    "3, H, W], no "
-    "normalisation, float32 label vectors."
+    "3, H, W], no normalisation, float32 label vectors."
 )
 
 

@@ -23,8 +23,7 @@ class EvalConfig:
     ckpt: str = option(
         "runs/digits/best",
         "checkpoint folder of a run: best or last. Of several, separated by commas or each with a "
-        "--ckpt of its own, "
-        "the probabilities are averaged",
+        "--ckpt of its own, the probabilities are averaged",
         group="what to evaluate",
     )
     data: str = option(
@@ -56,9 +55,8 @@ class EvalConfig:
     tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
         "none",
         "test-time augmentation. flip: the centre and its mirror image; fivecrop: the centre and "
-        "the four corners; "
-        "tencrop: those five and their mirror images; multiscale: the centre at 1, 1.25 and 1.5 "
-        "times the size",
+        "the four corners; tencrop: those five and their mirror images; multiscale: the centre at "
+        "1, 1.25 and 1.5 times the size",
         group="prediction",
     )
     tta_reduce: Literal["mean", "max"] = option(
@@ -81,9 +79,8 @@ class EvalConfig:
     )
     voc_competition: Literal["comp1", "comp2"] = option(
         "comp2",
-        "with --export voc: comp1 if all that was learnt was learnt from VOC's own trainval, comp2 "
-        "with any other "
-        "data, such as pretrained weights",
+        "with --export voc: comp1 if all that was learnt was learnt from VOC's own trainval, "
+        "comp2 with any other data, such as pretrained weights",
         group="results",
     )
     baseline: str = option(
@@ -94,9 +91,8 @@ class EvalConfig:
     )
     thresholds: str = option(
         "",
-        "an evaluation of other data whose best thresholds per class give a further F1 here: a run "
-        "(its results of "
-        "val), a folder of results or a metrics.json",
+        "an evaluation of other data whose best thresholds per class give a further F1 here: a "
+        "run (its results of val), a folder of results or a metrics.json",
         group="results",
     )
     tail_min: float = option(

@@ -236,14 +236,12 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
     if trained != given:
         raise DataError(
             f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on "
-            f"{len(trained)} "
-            f"({_few(trained)}); give the dataset of the run with --data"
+            f"{len(trained)} ({_few(trained)}); give the dataset of the run with --data"
         )
     if opened.meta.task != index.task:
         raise DataError(
             f"{index.root}: its task is {index.task}, {opened.path} was trained on "
-            f"{opened.meta.task} data; "
-            "give the dataset of the run with --data"
+            f"{opened.meta.task} data; give the dataset of the run with --data"
         )
     needed = len(opened.meta.mean)
     if index.num_channels < needed or (
@@ -251,8 +249,7 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
     ):
         raise DataError(
             f"{index.root}: its images have {index.num_channels} channels, {opened.path} was "
-            f"trained on {needed}; "
-            "give the dataset of the run with --data"
+            f"trained on {needed}; give the dataset of the run with --data"
         )
 
 
@@ -260,10 +257,10 @@ def _check_competition(config: EvalConfig, opened: Sequence[Checkpoint]) -> None
     for each in opened:
         if config.voc_competition == "comp1" and (each.config.pretrained or each.config.weights):
             raise DataError(
-                f"voc_competition is comp1, for systems trained on VOC's own data alone, but "
+                "voc_competition is comp1, for systems trained on VOC's own data alone, but "
                 f"{each.path} started from "
                 f"{'pretrained weights' if each.config.pretrained else each.config.weights}: give "
-                f"comp2"
+                "comp2"
             )
 
 

@@ -30,15 +30,13 @@ class PredictConfig:
     ckpt: str = option(
         "runs/digits/best",
         "checkpoint folder of a run: best or last. Of several, separated by commas or each with a "
-        "--ckpt of its own, "
-        "the probabilities are averaged",
+        "--ckpt of its own, the probabilities are averaged",
         group="prediction",
     )
     threshold: float | None = option(
         None,
         "print the labels with at least this probability; where neither this nor top is given: "
-        "0.5, or with one label "
-        "a sample the likeliest class",
+        "0.5, or with one label a sample the likeliest class",
         ge=0,
         le=1,
         unit="a probability",

@@ -100,8 +100,7 @@ def _check_numbers(scores: np.ndarray, paths: Sequence[Path], unreadable: Contai
     if nan:
         raise DataError(
             f"scores are NaN of {len(nan)} of {len(paths)} pictures (first: "
-            f"{plain(str(paths[nan[0]]))}): the model "
-            "diverged or its weights are damaged"
+            f"{plain(str(paths[nan[0]]))}): the model diverged or its weights are damaged"
         )
 
 
@@ -143,9 +142,8 @@ def _check_alike(opened: Sequence[Checkpoint]) -> None:
         if not first.bands and len(each.meta.mean) != 3:
             raise DataError(
                 f"{each.path}: its network sees {len(each.meta.mean)} bands, but the checkpoint is "
-                f"of a release that "
-                "did not keep their ranges; pack the TIFFs with preprocess.shard and give python "
-                "-m eval"
+                "of a release that did not keep their ranges; pack the TIFFs with "
+                "preprocess.shard and give python -m eval"
             )
 
 

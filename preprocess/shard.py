@@ -48,8 +48,7 @@ class ShardConfig:
     source: str = option(
         "digits",
         f"where the photographs come from: {', '.join(SOURCES)}, or a class of your own as "
-        f"module:Class; "
-        "--source NAME --help shows what flags it adds",
+        "module:Class; --source NAME --help shows what flags it adds",
         group="source",
     )
     root: str = option(
@@ -382,10 +381,8 @@ def _tell(packing: "Packing", root: Path, seconds: float) -> None:
     damaged = f", {packing.num_accepted} damaged images accepted" if packing.num_accepted else ""
     print(
         f"{root}: {packing.num_samples} samples in {packing.num_shards} shards, "
-        f"{packing.num_bytes / 1e6:.1f} MB; "
-        f"{written} written, {packing.num_kept} verified and kept, {packing.num_rejected} images "
-        f"rejected{damaged} "
-        f"({seconds:.1f} s{rate})"
+        f"{packing.num_bytes / 1e6:.1f} MB; {written} written, {packing.num_kept} verified and "
+        f"kept, {packing.num_rejected} images rejected{damaged} ({seconds:.1f} s{rate})"
     )
 
 

@@ -211,8 +211,7 @@ def _read_json(root: Path) -> dict[str, Any]:
     if described.get("version") != FORMAT_VERSION:
         raise FormatError(
             f"{path}: format version {described.get('version')!r}, this code reads "
-            f"{FORMAT_VERSION}; "
-            "pack again or use the matching release"
+            f"{FORMAT_VERSION}; pack again or use the matching release"
         )
     return described
 

@@ -80,8 +80,7 @@ class _Making:
                 if watch is not None and watch.num_seen == num_seen:
                     raise DataError(
                         f"{watch.where()}: reading it has not ended for {self._read_timeout_s:g} "
-                        f"s: "
-                        "does its file system hang?"
+                        "s: does its file system hang?"
                     )
                 num_seen = -1 if watch is None else watch.num_seen
             made = self._made.pop(self._handed_out)
@@ -179,9 +178,8 @@ class _Steps(IterableDataset[Batch]):
         if num_ranks > 1:
             raise DataError(
                 f"this loader gives each of {num_ranks} ranks its part already: another DataLoader "
-                f"over it, as "
-                "accelerator.prepare makes one, would divide it again; do not prepare it, iterate "
-                "over it itself"
+                "over it, as accelerator.prepare makes one, would divide it again; do not prepare "
+                "it, iterate over it itself"
             )
         return self.batches()
 

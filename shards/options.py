@@ -165,8 +165,7 @@ def check_idle(config: Any) -> None:
         if given != default:
             raise DataError(
                 f"{name} is {spelled(given)}, but {other} is {getattr(config, other)}: leave it "
-                f"out "
-                f"({flag(name)} {spelled(default)}), or give {flag(other)} {value}"
+                f"out ({flag(name)} {spelled(default)}), or give {flag(other)} {value}"
             )
 
 

@@ -210,7 +210,6 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.line(f"{name} ({num})" if num > 1 else name)
         terminalreporter.line(
             f"{left_out.total()} tests were left out. They need one of {', '.join(BROWSERS)} on "
-            f"the PATH, "
-            "such as from `apt-get install chromium`, and playwright from `pip install -e "
-            "'.[dev]'`."
+            "the PATH, such as from `apt-get install chromium`, and playwright from `pip install "
+            "-e '.[dev]'`."
         )

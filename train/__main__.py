@@ -13,8 +13,8 @@ from train.sweep.points import points
 
 WITHOUT_CONFIG = (
     "Defaults below are those of a recipe that does not say otherwise; without --config the "
-    "options start from "
-    f"recipes/{DEFAULT}.yaml. --config voc-resnet18 finds one of Tarmac's recipes by its name."
+    f"options start from recipes/{DEFAULT}.yaml. --config voc-resnet18 finds one of Tarmac's "
+    "recipes by its name."
 )
 EXAMPLES = "example: accelerate launch -m train --config recipes/voc-resnet18.yaml --data data/voc"
 

@@ -26,12 +26,10 @@ def check_new(config: TrainConfig) -> None:
     if config.tensorboard and not is_text(config.out):
         raise DataError(
             f"out is {plain(config.out)}: TensorBoard writes into no folder whose name is no "
-            f"UTF-8; "
-            "rename it, or give --no-tensorboard"
+            "UTF-8; rename it, or give --no-tensorboard"
         )
     if config.warmup_epochs > config.epochs:
         raise DataError(
             f"warmup_epochs is {config.warmup_epochs:g}, but epochs is {config.epochs}: lr would "
-            f"never be reached; "
-            f"give at most {config.epochs}"
+            f"never be reached; give at most {config.epochs}"
         )

@@ -34,9 +34,8 @@ class TrainConfig:
     )
     normalize: Literal["model", "dataset", "own"] = option(
         "model",
-        "mean and std of the pixels: those the model was trained with (further bands: the training "
-        "split's), the "
-        "training split's, or your own",
+        "mean and std of the pixels: those the model was trained with (further bands: the "
+        "training split's), the training split's, or your own",
         group="data",
     )
     mean: tuple[float, ...] = option(
@@ -50,8 +49,7 @@ class TrainConfig:
     on_bad_sample: OnBadSample = option(
         "stop",
         "skip: leave out samples that cannot be read, list them in bad_samples.jsonl, and stop "
-        "when more than one in a "
-        "hundred of a split are bad",
+        "when more than one in a hundred of a split are bad",
         group="data",
         free_on_resume=True,
     )
@@ -70,16 +68,15 @@ class TrainConfig:
     size: int = option(224, "side of the network's input in pixels", ge=1, group="network")
     fusion: Fusion = option(
         "early",
-        "how further bands join RGB. early: as further input channels; late: in a network of their "
-        "own, whose pooled "
-        "features are joined with those of the RGB network before the classifier",
+        "how further bands join RGB. early: as further input channels; late: in a network of "
+        "their own, whose pooled features are joined with those of the RGB network before the "
+        "classifier",
         group="network",
     )
     new_channels: NewChannels = option(
         "kaiming",
         "with --pretrained or --weights and more bands than RGB: how the filters of the further "
-        "bands start. kaiming: "
-        "random; mean: the average of RGB's filters, which are kept",
+        "bands start. kaiming: random; mean: the average of RGB's filters, which are kept",
         group="network",
     )
     drop_rate: float = option(
@@ -95,8 +92,7 @@ class TrainConfig:
     augment: Augmentation = option(
         "crop",
         "crop: random-resized crops and flips; pad: for small images, which are padded by "
-        "reflected pixels, cropped "
-        "and flipped, and seen whole by validation and evaluation",
+        "reflected pixels, cropped and flipped, and seen whole by validation and evaluation",
         group="augmentation",
     )
     crop_scale: tuple[float, float] = option(
@@ -123,16 +119,14 @@ class TrainConfig:
     cutmix: float = option(
         0.0,
         "give images a box of another one, of a size drawn from Beta(cutmix, cutmix); 0 does not; "
-        "with mixup too, each "
-        "pair takes one of the two at random",
+        "with mixup too, each pair takes one of the two at random",
         ge=0,
         group="augmentation",
     )
     loss: Literal["auto", "bce", "focal", "asl", "cross_entropy"] = option(
         "auto",
         "auto: bce for several labels a sample, cross_entropy for one; focal (Lin et al. 2017); "
-        "asl, the asymmetric "
-        "loss (Ridnik et al. 2021)",
+        "asl, the asymmetric loss (Ridnik et al. 2021)",
         group="loss",
     )
     pos_weight: float = option(
@@ -213,8 +207,7 @@ class TrainConfig:
     ema_decay: float = option(
         0.0,
         "average the weights with this decay per step and validate the average; the decay is "
-        "warmed up: in step n it "
-        "is at most 1 - n^(-2/3), such as 0.99 in step 1000; 0 does not",
+        "warmed up: in step n it is at most 1 - n^(-2/3), such as 0.99 in step 1000; 0 does not",
         ge=0,
         lt=1,
         group="optimisation",
@@ -222,15 +215,14 @@ class TrainConfig:
     precision: Literal["auto", "no", "bf16", "fp16"] = option(
         "auto",
         "mixed precision; no is fp32. auto: bf16 on a GPU or CPU that has instructions for it, "
-        "otherwise fp16 on a GPU "
-        "and fp32 on a CPU; config.yaml keeps what was chosen",
+        "otherwise fp16 on a GPU and fp32 on a CPU; config.yaml keeps what was chosen",
         group="speed and memory",
     )
     memory_format: MemoryFormat = option(
         "auto",
-        "layout of the network's tensors in memory; it decides speed. auto: channels_last on a GPU "
-        "and in bf16, "
-        "contiguous in fp32 on a CPU, where channels_last makes torch crash on some machines",
+        "layout of the network's tensors in memory; it decides speed. auto: channels_last on a "
+        "GPU and in bf16, contiguous in fp32 on a CPU, where channels_last makes torch crash on "
+        "some machines",
         group="speed and memory",
     )
     accumulate: int = option(
@@ -251,16 +243,14 @@ class TrainConfig:
     )
     cache: CacheName = option(
         "none",
-        "decode every image once and keep it: ram, in memory, one copy per machine; device, in the "
-        "memory of each "
-        "rank's GPU, where batches are then made",
+        "decode every image once and keep it: ram, in memory, one copy per machine; device, in "
+        "the memory of each rank's GPU, where batches are then made",
         group="speed and memory",
     )
     cache_short_side: int = option(
         0,
-        "with --cache ram: shrink images to this short side first; with --cache device: to squares "
-        "of this side; 0 is "
-        "size / 0.875",
+        "with --cache ram: shrink images to this short side first; with --cache device: to "
+        "squares of this side; 0 is size / 0.875",
         ge=0,
         group="speed and memory",
     )
@@ -289,8 +279,7 @@ class TrainConfig:
     sweep: str = option(
         "",
         "train a run for each value of a numeric option, such as lr=0.01,0.005,0.001, in folders "
-        "under the run folder; "
-        "several options make a grid",
+        "under the run folder; several options make a grid",
         group="run",
         free_on_resume=True,
     )
@@ -340,8 +329,7 @@ class TrainConfig:
             if odd:
                 raise DataError(
                     f"{path}: has options that this release does not know: "
-                    f"{', '.join(map(str, odd))}; "
-                    "take them out, or use the release that wrote it"
+                    f"{', '.join(map(str, odd))}; take them out, or use the release that wrote it"
                 )
             values |= {
                 name: tuple(value) for name, value in values.items() if isinstance(value, list)
@@ -370,8 +358,7 @@ class TrainConfig:
         if self.new_channels != "kaiming" and not (self.pretrained or self.weights):
             raise DataError(
                 f"new_channels is {self.new_channels}, but nothing is loaded: leave it out, or "
-                f"start from --pretrained "
-                "or --weights"
+                "start from --pretrained or --weights"
             )
         if self.bands == "rgb" and self.fusion == "late":
             raise DataError(
@@ -390,8 +377,8 @@ class TrainConfig:
         if not self.mean or len(self.mean) != len(self.std):
             raise DataError(
                 f"normalize is own, with {len(self.mean)} numbers for mean and {len(self.std)} for "
-                f"std: "
-                "give as many of each as images have channels, such as --mean [0.46,0.44,0.40]"
+                "std: give as many of each as images have channels, such as --mean "
+                "[0.46,0.44,0.40]"
             )
         if not all(0 <= value <= 1 for value in self.mean) or not all(
             0 < value <= 1 for value in self.std

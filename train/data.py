@@ -26,8 +26,7 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
     if train_index.task != val_index.task:
         raise DataError(
             f"{val_index.root}: its task is {val_index.task}, that of {train_index.root} "
-            f"{train_index.task}; "
-            "pack both alike"
+            f"{train_index.task}; pack both alike"
         )
     for index in (train_index, val_index):
         _check_labels(index)
@@ -72,6 +71,6 @@ def _check_labels(index: DatasetIndex) -> None:
     if index.task == "multiclass" and (num_labels != index.num_samples or num_ignored):
         raise DataError(
             f"{index.root}: its task is multiclass, but {index.num_samples} samples have "
-            f"{num_labels} labels and "
-            f"{num_ignored} ignored ones; pack it as multi-label data, or with one label a sample"
+            f"{num_labels} labels and {num_ignored} ignored ones; pack it as multi-label data, or "
+            "with one label a sample"
         )

@@ -59,8 +59,7 @@ def check_scores(predictions: Predictions) -> None:
         low, high = scores[outside].aminmax()
         raise DataError(
             f"scores must be probabilities in [0, 1], got values from {float(low):g} to "
-            f"{float(high):g}: "
-            "apply a sigmoid or softmax to logits first"
+            f"{float(high):g}: apply a sigmoid or softmax to logits first"
         )
 
 

@@ -43,8 +43,7 @@ def find_metrics(path: str, split: str, flag: str = "--baseline") -> Path:
     if found is None:
         raise DataError(
             f"{flag} {path}: no such file as {' or '.join(map(str, choices))}; evaluate that run "
-            f"first, or name "
-            "its metrics.json"
+            "first, or name its metrics.json"
         )
     read_baseline(found, flag)
     return found

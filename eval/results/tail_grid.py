@@ -25,6 +25,5 @@ class TailGrid:
         if self.t_max != 0 and not self.t_min < self.t_max < 1:
             raise DataError(
                 f"tail_max is {self.t_max}: give a probability above tail_min ({self.t_min}) and "
-                f"below 1, or 0 for the "
-                "highest score"
+                "below 1, or 0 for the highest score"
             )

@@ -69,8 +69,8 @@ class Job:
         if len(self.class_names) > MAX_CLASSES:
             raise DataError(
                 f"the source has {len(self.class_names):,} classes, such as "
-                f"{self.class_names[-1]!r}; "
-                f"{MAX_CLASSES:,} are the most: are these numbers or texts instead of classes?"
+                f"{self.class_names[-1]!r}; {MAX_CLASSES:,} are the most: are these numbers or "
+                "texts instead of classes?"
             )
 
     def identity(self) -> str:
@@ -158,9 +158,8 @@ def _pack(job: Job, root: Path, pool: Pool) -> Packing:
         )
         raise DataError(
             f"{num_rejected} of {len(job.records)} images of {job.split} were rejected, "
-            f"--max-rejects is "
-            f"{job.max_rejects}: see {root / REJECTED_NAME}; repair them, or run again with "
-            f"--max-rejects {num_rejected}{how}"
+            f"--max-rejects is {job.max_rejects}: see {root / REJECTED_NAME}; repair them, or run "
+            f"again with --max-rejects {num_rejected}{how}"
         )
     _finish(job, root, entries, identity)
     return Packing(

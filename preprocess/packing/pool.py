@@ -53,8 +53,7 @@ class Worker:
             reason = getattr(error, "strerror", None) or "their server has ended"
             raise DataError(
                 f"a worker process cannot be started ({reason}): give fewer --workers, or raise "
-                f"the limits that "
-                "`ulimit -a` shows; what is finished is kept"
+                "the limits that `ulimit -a` shows; what is finished is kept"
             ) from error
         theirs.close()  # so that its end is the end of the pipe
 
@@ -68,8 +67,7 @@ class Worker:
         except (EOFError, OSError) as error:
             raise DataError(
                 "a worker process was killed, perhaps for lack of memory; what is finished is "
-                "kept: "
-                "run the same command again, with fewer --workers if memory is short"
+                "kept: run the same command again, with fewer --workers if memory is short"
             ) from error
         if not done:
             raise answer
@@ -175,8 +173,7 @@ def _make_room_for_files(workers: int) -> None:
         fewer = max(1, (most - SPARE_FILES) // FILES_PER_WORKER)
         raise DataError(
             f"--workers {workers}: needs {needed} open files, at most {most} are allowed; raise "
-            f"the "
-            f"limit with `ulimit -n {needed}`, or give --workers {fewer}"
+            f"the limit with `ulimit -n {needed}`, or give --workers {fewer}"
         )
 
 
@@ -251,8 +248,7 @@ def _read(records: list[Record], timeout_s: float) -> Iterator[bytes | Exception
             except queue.Empty:
                 raise DataError(
                     f"{record.path}: reading it has not ended for {timeout_s:g} s: does its file "
-                    f"system hang? "
-                    "What is finished is kept: run the same command again"
+                    "system hang? What is finished is kept: run the same command again"
                 ) from None
     finally:
         wanted.put(None)

@@ -91,8 +91,7 @@ def previous_entries(root: Path, split: str, identity: str, num_records: int) ->
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path}: cannot be read ({one_line(error)}); python -m preprocess.verify {root} "
-            f"--repair moves what is "
-            "damaged out of the way; then run the same command again"
+            "--repair moves what is damaged out of the way; then run the same command again"
         ) from error
     raise DataError(
         f"{root}: holds another dataset, or this one with other options; choose another --out, or "

@@ -42,7 +42,6 @@ def questions(names: Sequence[str], source: str, accepted: bool) -> list[str]:
             remedy = (_SPLIT_REMEDIES if remark.about_splits else _REMEDIES).get(source)
             raise DataError(
                 f"--source {source}: {remark.text}; {remedy or 'correct the names'}, or pack them "
-                f"as they are with "
-                "--accept-class-names"
+                "as they are with --accept-class-names"
             )
     return [f"please check: {remark.text}; {remark.ask}?" for remark in remarks]

@@ -98,8 +98,8 @@ def _refuse_missing(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ..
             if label.lower() in _MISSING:
                 raise DataError(
                     f"{cells[cell]}: {label!r} is what programs write for an empty cell; leave the "
-                    f"cell empty if the "
-                    "image shows no class, leave out the row if nobody knows, or rename the class"
+                    "cell empty if the image shows no class, leave out the row if nobody knows, "
+                    "or rename the class"
                 )
 
 
@@ -108,8 +108,7 @@ def _refuse_line_breaks(cells: Mapping[str, str], separator: str) -> None:
         if separator != "\n" and ("\n" in cell or "\r" in cell):
             raise DataError(
                 f"{cells[cell]}: the cell {quote(cell)} has a line break; is a quote missing? "
-                f"Correct the row, or give "
-                "--label-separator newline if each line is a label"
+                "Correct the row, or give --label-separator newline if each line is a label"
             )
 
 
@@ -150,8 +149,7 @@ def _lists(
             if not item.quoted and any(" " in name for name in item.names):
                 raise DataError(
                     f"{cells[cell]}: {quote(cell)} may be one label or several; write ['traffic "
-                    f"light', 'dog'], "
-                    "with quotes and commas"
+                    "light', 'dog'], with quotes and commas"
                 )
     return {
         cell: tuple(name for part in item.names if (name := tidy(part)))
@@ -172,8 +170,7 @@ def _no_list(cell: str, cells: Mapping[str, str]) -> NoReturn:
     )
     raise DataError(
         f"{cells[cell]}: {quote(cell)} {what}; write all labels in one way, such as cat|dog, or "
-        f"give --label-separator "
-        f"{NO_SEPARATOR} if every cell is one label"
+        f"give --label-separator {NO_SEPARATOR} if every cell is one label"
     )
 
 
@@ -195,9 +192,8 @@ def _find_separator(cells: Mapping[str, str]) -> str:
         (first, one), (second, other), *_ = there.items()
         raise DataError(
             f"{cells[one]}: labels are separated by {as_flag(first)} in {quote(one)}, by "
-            f"{as_flag(second)} in "
-            f"{quote(other)} at {cells[other]}; give --label-separator {as_flag(first)} or "
-            f"{as_flag(second)}"
+            f"{as_flag(second)} in {quote(other)} at {cells[other]}; give --label-separator "
+            f"{as_flag(first)} or {as_flag(second)}"
         )
     for char in there:
         labels = {cell: _split(cell, char) for cell in cells}
@@ -224,9 +220,8 @@ def _ask(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]], char: 
     parts = " and ".join(map(repr, labels[cell][:4]))
     raise DataError(
         f"{cells[cell]}: {quote(cell)} may be one label or {len(labels[cell])}; give "
-        f"--label-separator {NO_SEPARATOR} "
-        f"or --task multiclass if every cell is one label, --label-separator {as_flag(char)} if it "
-        f"is {parts}"
+        f"--label-separator {NO_SEPARATOR} or --task multiclass if every cell is one label, "
+        f"--label-separator {as_flag(char)} if it is {parts}"
     )
 
 
@@ -283,8 +278,7 @@ def _refuse_bare_signs(cells: Mapping[str, str], labels: Mapping[str, tuple[str,
                 )
                 raise DataError(
                     f"{cells[cell]}: {word!r} is between the labels in {quote(cell)}; give "
-                    f"{remedy}, or "
-                    f"--label-separator {NO_SEPARATOR} if every cell is one label"
+                    f"{remedy}, or --label-separator {NO_SEPARATOR} if every cell is one label"
                 )
 
 
@@ -298,8 +292,7 @@ def _refuse_words(
         if len(found) == 1 and len(words) > 1 and names.issuperset(words):
             raise DataError(
                 f"{cells[cell]}: {quote(cell)} has a space where others have {as_flag(char)}; "
-                f"correct it, or give "
-                f"--label-separator {as_flag(char)} if it is one label"
+                f"correct it, or give --label-separator {as_flag(char)} if it is one label"
             )
 
 
@@ -321,9 +314,8 @@ def _refuse_made_of_others(
                     meant = "rename it" if flag else f"--label-separator {NO_SEPARATOR}"
                     raise DataError(
                         f"{cells[cell]}: label {label!r} is made of "
-                        f"{' and '.join(map(repr, parts[:4]))}, labels of "
-                        f"their own; give {flag}--label-separator {as_flag(char)}, or {meant} if "
-                        f"it is one label"
+                        f"{' and '.join(map(repr, parts[:4]))}, labels of their own; give "
+                        f"{flag}--label-separator {as_flag(char)}, or {meant} if it is one label"
                     )
 
 
@@ -341,8 +333,7 @@ def _refuse_pairs(cells: Mapping[str, str], labels: Mapping[str, tuple[str, ...]
         cell = next(cell for cell in cells if labels[cell])
         raise DataError(
             f"{cells[cell]}: {quote(cell)} gives each class a number; write the names of the "
-            f"classes shown, such as "
-            "cat|dog, or a column of 0 and 1 per class and --label-columns"
+            "classes shown, such as cat|dog, or a column of 0 and 1 per class and --label-columns"
         )
 
 
@@ -359,8 +350,7 @@ def _number_separator(cells: Mapping[str, str]) -> str:
         (first, one), (second, other), *_ = signs.items()
         raise DataError(
             f"{cells[one]}: numbers are separated by {as_flag(first)} in {quote(one)}, by "
-            f"{as_flag(second)} in "
-            f"{quote(other)} at {cells[other]}; write all in one way"
+            f"{as_flag(second)} in {quote(other)} at {cells[other]}; write all in one way"
         )
     return next(iter(signs), NO_SEPARATOR)
 
@@ -389,10 +379,8 @@ def _refuse_vectors(
         if joined or alike or repeated or not all(re.fullmatch(r"\d+", label) for label in found):
             raise DataError(
                 f"{cells[cell]}: {quote(cell)} is a vector of numbers, a place per class, and "
-                f"nothing names the "
-                "classes; write the names of the classes shown, such as cat|dog, or a column of 0 "
-                "and 1 per class and "
-                "--label-columns"
+                "nothing names the classes; write the names of the classes shown, such as "
+                "cat|dog, or a column of 0 and 1 per class and --label-columns"
             )
 
 

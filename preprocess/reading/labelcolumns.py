@@ -73,8 +73,8 @@ def _refuse_value(name: str, cell: str, where: str) -> NoReturn:
     what = "an empty cell" if not cell.strip() else repr(cell.strip()[:40])
     raise DataError(
         f"{where}: column {name!r} has {what}, neither 0 nor 1; give --unknown={value} if nobody "
-        f"knows (ignored in "
-        f"loss and metrics), --negative={value} if the class is not shown, or correct it"
+        f"knows (ignored in loss and metrics), --negative={value} if the class is not shown, or "
+        "correct it"
     )
 
 
@@ -91,8 +91,7 @@ def chosen(given: str, header: Sequence[str], path: Path) -> list[str]:
                 found = "has no" if name not in header else "has more than one"
                 raise DataError(
                     f"{path} {found} column {name!r}; it has "
-                    f"{', '.join(map(repr, header))[:1000]}: "
-                    "correct --label-columns"
+                    f"{', '.join(map(repr, header))[:1000]}: correct --label-columns"
                 )
         start, stop = map(header.index, ends)
         if stop < start:

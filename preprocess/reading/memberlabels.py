@@ -76,8 +76,7 @@ def _several(values: list[Any], where: str) -> list[Label]:
     if len(set(numbers)) < len(numbers):
         raise DataError(
             f"{where}: {str(values)[:_SHOWN]} has a number twice: a list holds class numbers, not "
-            f"a vector of 0 and 1; "
-            "write [2, 5] where the classes 2 and 5 are shown"
+            "a vector of 0 and 1; write [2, 5] where the classes 2 and 5 are shown"
         )
     return labels
 
@@ -85,8 +84,8 @@ def _several(values: list[Any], where: str) -> list[Label]:
 def _refuse_vector(values: Iterable[Any], where: str) -> None:
     raise DataError(
         f"{where}: {str(values)[:_SHOWN]} is a vector, a place per class: a list holds class "
-        f"numbers or names; write "
-        "[2, 5] where the classes 2 and 5 are shown, and their names with --class-list"
+        "numbers or names; write [2, 5] where the classes 2 and 5 are shown, and their names with "
+        "--class-list"
     )
 
 
@@ -96,8 +95,7 @@ def _one(value: Any, where: str) -> Label:
     if not isinstance(value, int) or isinstance(value, bool):
         raise DataError(
             f"{where}: label {str(value)[:_SHOWN]!r} is neither a whole number nor a name; correct "
-            f"it or give "
-            "--label-field"
+            "it or give --label-field"
         )
     return value
 
@@ -112,8 +110,7 @@ def _name(text: str, where: str) -> str:
         what = "a fraction" if numbers and name.replace(".", "").isalnum() else "a list or vector"
         raise DataError(
             f"{where}: {name[:_SHOWN]!r} is {what}, not one class; write the number or name of the "
-            f"class, or a JSON "
-            "list of several"
+            "class, or a JSON list of several"
         )
     if _CODE.fullmatch(name) or not name.isprintable():
         raise DataError(
@@ -165,8 +162,8 @@ def refuse_joined(names: Mapping[str, str]) -> None:
             if len(parts) > 1 and all(part in names for part in parts):
                 raise DataError(
                     f"{where}: label {name!r} is made of {' and '.join(map(repr, parts[:4]))}, "
-                    f"labels of their own; "
-                    "write several labels as a JSON list, or rename it if it is one"
+                    "labels of their own; write several labels as a JSON list, or rename it if it "
+                    "is one"
                 )
 
 
@@ -179,7 +176,6 @@ def refuse_gaps(numbers: set[int], root: object) -> None:
         some = ", ".join(map(str, sorted(numbers)[:5])) + (", ..." if len(numbers) > 5 else "")
         raise DataError(
             f"{root}: class numbers go up to {top:,}, but only {len(numbers):,} occur ({some}), so "
-            f"most classes would "
-            "have no image; give the names of all with --class-list, or number the classes from 0 "
-            "without gaps"
+            "most classes would have no image; give the names of all with --class-list, or number "
+            "the classes from 0 without gaps"
         )

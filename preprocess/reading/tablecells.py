@@ -56,6 +56,5 @@ def refuse_swallowed(
         if any(map(is_image, below)) or (at in never and cell.strip().splitlines()[1:]):
             raise DataError(
                 f"{where}: the cell {cell.strip()[:60]!r} goes on over several lines; close its "
-                f"quote, or remove the "
-                "line break"
+                "quote, or remove the line break"
             )

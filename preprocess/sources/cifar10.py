@@ -93,8 +93,7 @@ class Cifar10(Source):
             if not 0 <= label < len(self.class_names):
                 raise DataError(
                     f"{path}: image {number} has label {label}, CIFAR-10's are 0 to "
-                    f"{len(self.class_names) - 1}; "
-                    "unpack the archive again"
+                    f"{len(self.class_names) - 1}; unpack the archive again"
                 )
             name = f"{batch}-{number:05d}"
             yield Record(name, path, f"{batch}/{number:05d}", (label,), (), data=_bmp(image))
@@ -165,8 +164,7 @@ def _read_binary(path: Path) -> tuple[np.ndarray, list[int]]:
     if len(content) == 0 or len(content) % (1 + _IMAGE_BYTES):
         raise DataError(
             f"{path}: {len(content):,} bytes are not a multiple of {1 + _IMAGE_BYTES:,}, a label "
-            f"and an image; "
-            "unpack the archive again"
+            "and an image; unpack the archive again"
         )
     rows = content.reshape(-1, 1 + _IMAGE_BYTES)
     return rows[:, 1:], rows[:, 0].tolist()

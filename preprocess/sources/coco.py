@@ -44,14 +44,12 @@ class COCO(Source):
     annotations: str = option(
         "",
         "JSON files below root, several separated by commas, each a split; default: "
-        "annotations/instances_*.json, or "
-        "else */_annotations.coco.json",
+        "annotations/instances_*.json, or else */_annotations.coco.json",
     )
     images: str = option(
         "",
         "folder below root that holds the images, or one for each of annotations, separated by "
-        "commas; default: "
-        "train2017 for ..._train2017.json, or the folder of the JSON",
+        "commas; default: train2017 for ..._train2017.json, or the folder of the JSON",
     )
     supercategories: Supercategories = option(
         "drop",
@@ -151,8 +149,7 @@ class COCO(Source):
                 differing = min(set(there.items()) ^ set(names.items()))
                 raise DataError(
                     f"{other.path}: category {differing[0]} ({differing[1]!r}) is not the same in "
-                    f"{first} and {split}; "
-                    "give files of one set of categories with --annotations"
+                    f"{first} and {split}; give files of one set of categories with --annotations"
                 )
         return instances.categories
 
@@ -163,8 +160,7 @@ class COCO(Source):
                 path = next(iter(self._splits.values())).path
                 raise DataError(
                     f"{path}: category {number} is named {name!r}, as category {seen[name]} is; "
-                    f"rename one of them, or "
-                    "make them one class with --same-names merge"
+                    "rename one of them, or make them one class with --same-names merge"
                 )
             seen[name] = number
 
@@ -179,8 +175,7 @@ class COCO(Source):
         if len(folders) not in (0, 1, len(names)):
             raise DataError(
                 f"--images names {len(folders)} folders and --annotations {len(names)} files; give "
-                f"one folder for all, "
-                "or as many as files"
+                "one folder for all, or as many as files"
             )
         self._given_images = dict(
             zip(paths, folders * len(paths) if len(folders) == 1 else folders, strict=False)

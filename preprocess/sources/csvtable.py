@@ -137,8 +137,7 @@ class CSV(Source):
         if not self.class_names:
             raise DataError(
                 f"{rows[0].where.rpartition(':')[0]}: column {self.label_column!r} is empty in "
-                f"every row; "
-                "name the one that holds the labels with --label-column"
+                "every row; name the one that holds the labels with --label-column"
             )
 
     def splits(self) -> tuple[str, ...]:
@@ -291,8 +290,8 @@ class CSV(Source):
             if len(cells) != len(header):
                 raise DataError(
                     f"{where}: {len(cells)} values where there are {len(header)} columns "
-                    f"({', '.join(header)}); quote "
-                    "a value that holds the separator, or give another one with --separator"
+                    f"({', '.join(header)}); quote a value that holds the separator, or give "
+                    "another one with --separator"
                 )
             refuse_swallowed(cells, separator, where, (columns.path, columns.split))
             name = cells[columns.path].strip() + self.suffix
@@ -383,8 +382,8 @@ class CSV(Source):
             ):
                 raise DataError(
                     f"{path} has no column {self.label_column!r}; give one with --label-column, or "
-                    f"if the columns of 0 "
-                    f"and 1 are classes: --label-columns {suggested(classes, header)}"
+                    "if the columns of 0 and 1 are classes: --label-columns "
+                    f"{suggested(classes, header)}"
                 )
         if self._classes is not None and set(classes) != set(self._classes):
             odd = min(set(classes) ^ set(self._classes))
@@ -439,8 +438,7 @@ def _refuse_voc_list(path: Path, number: int, cells: Sequence[str]) -> None:
     if re.fullmatch(r"\S+\s+(-1|0|1)", line.strip()) and not is_image(line.split()[0]):
         raise DataError(
             f"{path}:{number}: {line!r} is of a list of PASCAL VOC; use --source voc and give as "
-            f"--root the folder "
-            "that holds JPEGImages and ImageSets"
+            "--root the folder that holds JPEGImages and ImageSets"
         )
 
 

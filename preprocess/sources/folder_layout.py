@@ -124,13 +124,12 @@ def _left_out(root: Path, name: str, split_folder: str) -> str:
     if _split_folders(root / name, subfolders(root / name)):
         raise DataError(
             f"{root / name} has splits of its own, but is in the same folder as "
-            f"{root / split_folder}; "
-            f"move one of them out, or give --root {root / name}"
+            f"{root / split_folder}; move one of them out, or give --root {root / name}"
         )
     raise DataError(
         f"{root / name} is no split with class folders, but is in the same folder as "
-        f"{root / split_folder}, which "
-        "is one; move it out, or give it class folders and the name train, val or test"
+        f"{root / split_folder}, which is one; move it out, or give it class folders and the name "
+        "train, val or test"
     )
 
 
@@ -177,9 +176,8 @@ def _refuse_splits_in_classes(root: Path, folders: Sequence[str]) -> None:
         if len(splits) > 1 and None not in splits:
             raise DataError(
                 f"{root / name} holds {', '.join(below)}: these are splits, inside the class "
-                f"folders; put the class "
-                "folders into the splits, as train/cat, or list the images with their splits for "
-                "--source csv"
+                "folders; put the class folders into the splits, as train/cat, or list the images "
+                "with their splits for --source csv"
             )
 
 

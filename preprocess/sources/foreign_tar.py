@@ -155,23 +155,20 @@ def _check_end(path: Path, at: int, size: int) -> None:
     if first is not None:
         raise DataError(
             f"{path}: its end mark is at byte {at:,} of {size:,}, but more follows at byte "
-            f"{first:,}: several tars in "
-            "one file, or a hole of zeros; unpack it with tar --ignore-zeros and write it again, "
-            "or fetch it again"
+            f"{first:,}: several tars in one file, or a hole of zeros; unpack it with tar "
+            "--ignore-zeros and write it again, or fetch it again"
         )
     remedy = f"truncate -s {at + 2 * tarfile.BLOCKSIZE} {shlex.quote(path.name)}"
     if size - at < tarfile.BLOCKSIZE:
         raise DataError(
             f"{path}: it stops at byte {size:,} without an end mark, so members may be missing; "
-            f"fetch it again, or if "
-            f"it is whole add the mark with: {remedy}"
+            f"fetch it again, or if it is whole add the mark with: {remedy}"
         )
     # tar fills up to a multiple of 10,240 bytes
     if size - at >= tarfile.RECORDSIZE + 2 * tarfile.BLOCKSIZE:
         raise DataError(
             f"{path}: from byte {at:,} to its end at {size:,} it is zeros, more than a tar ends "
-            f"with, so members may "
-            f"be missing; fetch it again, or if it is whole: {remedy}"
+            f"with, so members may be missing; fetch it again, or if it is whole: {remedy}"
         )
 
 

@@ -87,8 +87,8 @@ def odd(records: Sequence[Record], class_names: Sequence[str]) -> Iterator[str]:
     ):
         yield (
             f"please check: each of {len(positives):,} classes, such as "
-            f"{plain(class_names[min(positives)])}, is on "
-            "one image only: are these numbers or names of images?"
+            f"{plain(class_names[min(positives)])}, is on one image only: are these numbers or "
+            "names of images?"
         )
         return
     pairs = [group for group in _together(records, positives) if len(group) > 1]

@@ -161,8 +161,7 @@ def _classes(folder: Path) -> dict[str, Path]:
         if same.name != name:
             raise DataError(
                 f"{folder} holds two folders of one name, {same.name!a} and {name!a}: the same "
-                f"letters in "
-                "two Unicode forms; move the images of one into the other"
+                "letters in two Unicode forms; move the images of one into the other"
             )
     return found
 

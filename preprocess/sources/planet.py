@@ -83,8 +83,7 @@ class Planet(Source):
         if missing and self.missing_images == "refuse":
             raise DataError(
                 f"{path}: {len(missing):,} of {len(rows):,} images are not in {folder}, such as "
-                f"{missing[0]}; "
-                "get them, or leave these rows out with --missing-images skip"
+                f"{missing[0]}; get them, or leave these rows out with --missing-images skip"
             )
         unlisted = sorted(files.keys() - rows.keys())
         self._described = [
@@ -137,8 +136,7 @@ class Planet(Source):
         if not counts.any():
             raise DataError(
                 f"{self.root}: none of {len(chosen)} training images is a TIFF of {len(BANDS)} "
-                f"bands; "
-                "give the folder of those that are with --images"
+                "bands; give the folder of those that are with --images"
             )
         bands = tuple(
             Band(name, position, *_percentiles(counts[position], self.clip_percent))
@@ -153,8 +151,8 @@ class Planet(Source):
             if levels < FEW_LEVELS:
                 print(
                     f"half of the {band.name} pixels share {levels:.0f} of 256 grey levels, since "
-                    f"some are far brighter"
-                    " or darker, as clouds are: a higher --clip-percent spreads them"
+                    "some are far brighter or darker, as clouds are: a higher --clip-percent "
+                    "spreads them"
                 )
         return dataclasses.replace(options, bands=bands)
 

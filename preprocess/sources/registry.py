@@ -46,8 +46,7 @@ def find_source(name: str) -> type[Source]:
     ):
         raise DataError(
             f"--source {name}: {module_name!r} is no name of a module; run from the folder that "
-            f"holds it and give "
-            f"{Path(module_name).stem}:{class_name}"
+            f"holds it and give {Path(module_name).stem}:{class_name}"
         )
     if name not in SOURCES:
         _look_in_the_working_folder()

@@ -108,8 +108,7 @@ class VOC(Source):
         if unknown:
             raise DataError(
                 f"{self._annotation_path(image_id)} names class {min(unknown)!r}, which no class "
-                f"list in "
-                f"{self._lists} has; add its lists or remove the object"
+                f"list in {self._lists} has; add its lists or remove the object"
             )
         shown = {1, 0} if self.difficult == "positive" else {1}
         labels = sorted(index[name] for name, value in presence.items() if value in shown)
@@ -182,8 +181,7 @@ class VOC(Source):
         if missing:
             raise DataError(
                 f"{self._list_path(f'{missing[0]}_{split}')} is missing, though other splits have "
-                f"class "
-                f"{missing[0]!r}; restore it or remove the class from all splits"
+                f"class {missing[0]!r}; restore it or remove the class from all splits"
             )
         presence: dict[str, dict[str, int]] = {image_id: {} for image_id in ids}
         for name, stem in listed.items():
@@ -207,8 +205,7 @@ class VOC(Source):
             if image_id not in presence:
                 raise DataError(
                     f"{path}:{line.number}: image {image_id!r} is in no other list of split "
-                    f"{split!r}; "
-                    f"remove it here or add it to {split}.txt"
+                    f"{split!r}; remove it here or add it to {split}.txt"
                 )
             if _PRESENCE[text] >= 0:
                 presence[image_id][name] = _PRESENCE[text]
@@ -216,16 +213,14 @@ class VOC(Source):
             absent = next(image_id for image_id in presence if image_id not in seen)
             raise DataError(
                 f"{path} lacks {len(presence) - len(seen)} of the {len(presence)} images of split "
-                f"{split!r}, "
-                f"the first is {absent!r}; add a line with 1, 0 or -1 for each"
+                f"{split!r}, the first is {absent!r}; add a line with 1, 0 or -1 for each"
             )
         for (image_id, number), expected in zip(seen.items(), presence, strict=True):
             # nothing would be mixed up here, but other tools read these lists by position
             if image_id != expected:
                 raise DataError(
                     f"{path}:{number}: {image_id!r} is where the other lists of split {split!r} "
-                    f"have "
-                    f"{expected!r}; put the lines into their order"
+                    f"have {expected!r}; put the lines into their order"
                 )
 
     # annotations

@@ -71,8 +71,7 @@ class WebDataset(Source):
         if self.label_member.rpartition(".")[2].lower() in ARRAYS:
             raise DataError(
                 f"--label-member {self.label_member}: arrays and pickles are not read, for a "
-                f"pickle can run code; "
-                "write the labels as .cls or .json"
+                "pickle can run code; write the labels as .cls or .json"
             )
         self._task: Task | None = None
         self._member = ""  # in which all samples have their labels
@@ -153,8 +152,8 @@ class WebDataset(Source):
         if len(below) > 1 and "all" in below:
             raise DataError(
                 f"{below['all'][0]}: its name says no split, others say "
-                f"{', '.join(sorted(set(below) - {'all'}))}; "
-                "name all shards after their splits, or put them into folders train and val"
+                f"{', '.join(sorted(set(below) - {'all'}))}; name all shards after their splits, "
+                "or put them into folders train and val"
             )
         return {split: below[split] for split in in_split_order(list(below))}
 
@@ -205,8 +204,7 @@ class WebDataset(Source):
         if suffix != (self._member or suffix):
             raise DataError(
                 f"{where}: the labels of samples before it are in .{self._member}; add it to each, "
-                f"or say with "
-                "--label-member which one counts"
+                "or say with --label-member which one counts"
             )
         self._member = suffix
         if suffix.rpartition(".")[2] == "json":
@@ -279,8 +277,7 @@ class WebDataset(Source):
             return self._index[label]
         raise DataError(
             f"{sample.shard}: sample {sample.key}: {label!r} is not one of the "
-            f"{len(self.class_names)} classes of "
-            f"{self.class_list}, numbered from 0; add it there"
+            f"{len(self.class_names)} classes of {self.class_list}, numbered from 0; add it there"
         )
 
 

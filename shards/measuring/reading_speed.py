@@ -82,8 +82,7 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
     if busy < 0.7:
         return (
             f"The threads wait {1 - busy:.0%} of the time, for storage or for cores that others "
-            f"use: "
-            "use a faster disk or a quieter machine."
+            "use: use a faster disk or a quieter machine."
         )
     first, second = sorted(stages, key=lambda name: -stages[name])[:2]
     limit = (

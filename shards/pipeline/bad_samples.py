@@ -114,6 +114,5 @@ def check_skipped(num_skipped: int, index: DatasetIndex, latest: Sequence[Skippe
         last = f"{latest[-1].line()}; " if latest else f"{index.root}: "
         raise SampleError(
             f"{last}{num_skipped} samples of {index.num_samples} were bad, {most} at most are "
-            f"skipped: "
-            f"python -m preprocess.verify {index.root} finds them all"
+            f"skipped: python -m preprocess.verify {index.root} finds them all"
         )

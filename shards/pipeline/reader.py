@@ -119,8 +119,7 @@ class ShardReader:
             if header[:100].rstrip(b"\0") != name[:100] or header[124:135] != b"%011o" % length:
                 raise SampleError(
                     f"the shard has no {name.decode('ascii', 'backslashreplace')} of {length} "
-                    f"bytes at {start}: "
-                    "it is not the one that the index was made of"
+                    f"bytes at {start}: it is not the one that the index was made of"
                 )
 
     def _let_go(self) -> None:

@@ -62,9 +62,8 @@ def test_libraries_obey(level):
     asked = (
         "import os, numba, torch, numpy._core._multiarray_umath as n; "
         "print(torch.backends.cpu.get_cpu_capability(), "
-        "numba.core.codegen.JITCPUCodegen('t').magic_tuple()[1:], "
-        "[name for name in os.environ['NPY_DISABLE_CPU_FEATURES'].split() if "
-        "n.__cpu_features__[name]])"
+        "numba.core.codegen.JITCPUCodegen('t').magic_tuple()[1:], [name for name in "
+        "os.environ['NPY_DISABLE_CPU_FEATURES'].split() if n.__cpu_features__[name]])"
     )
     env = {**os.environ, **variables(level)}
     done = subprocess.run(

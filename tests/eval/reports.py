@@ -22,9 +22,8 @@ HISTORY = [
 ]
 ARTICLE = (
     "id => [...document.querySelectorAll(`#gallery-${id} .gallery`)].map(g => "
-    "[...g.querySelectorAll('.tile')].map("
-    "t => [t.querySelector('img').title, t.querySelector('img').naturalWidth, t.innerText, "
-    "t.className]))"
+    "[...g.querySelectorAll('.tile')].map(t => [t.querySelector('img').title, "
+    "t.querySelector('img').naturalWidth, t.innerText, t.className]))"
 )
 
 

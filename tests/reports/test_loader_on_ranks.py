@@ -111,7 +111,7 @@ def test_accelerate_prepares_it_on_two_ranks(index):
     first, _ = on_two_ranks("-c", PREPARED, str(index.root))
     assert "refused: this loader gives each of 2 ranks its part already" in first
     assert (
-        f"own: "
+        "own: "
         f"{sum(min(8, index.num_samples - start) for start in range(0, index.num_samples, 16))}"
         in first
     )

@@ -50,8 +50,7 @@ def build_network(
     if fusion == "late" and channels <= RGB:
         raise DataError(
             f"fusion is late, but the images have {channels} channels, and it joins RGB with "
-            f"further bands: "
-            "give --fusion early, or data of more bands"
+            "further bands: give --fusion early, or data of more bands"
         )
 
     def make(size: int, pretrained: bool) -> nn.Module:
@@ -98,8 +97,7 @@ def _make(
     if not found:
         raise DataError(
             f"model {name} has no first convolution that takes pixels as they are, so its "
-            f"pretrained weights fit RGB "
-            "alone: give --bands rgb, or choose another model"
+            "pretrained weights fit RGB alone: give --bands rgb, or choose another model"
         )
     network.load_state_dict(weights)
     return network
@@ -121,8 +119,7 @@ def _create(name: str, size: int, pretrained: bool = False, **options: Any) -> n
         _of_size(name, size, **options)  # raises where it is the size that is at fault
         raise DataError(
             f"no pretrained weights for {name} ({one_line(error)[:300]}): give a local file with "
-            f"--weights, "
-            "or run once where the hub can be reached"
+            "--weights, or run once where the hub can be reached"
         ) from error
 
 

@@ -103,8 +103,7 @@ def _statistics(
         if len(config.mean) != channels:
             raise DataError(
                 f"mean and std have {len(config.mean)} numbers, the images of {index.root} "
-                f"{channels} channels: "
-                "give as many, RGB first"
+                f"{channels} channels: give as many, RGB first"
             )
         return config.mean, config.std
     mean = tuple(index.statistics["mean"][:channels])

@@ -43,8 +43,7 @@ def made_and_tried(make: Make, name: str, shape: Shape, pretrained: bool) -> nn.
             raise
         raise DataError(
             f"model {name} does not take images of {shape.size} pixels and {shape.channels} "
-            f"channels "
-            f"({_reason(error)}): {_remedy(make, name, shape)}"
+            f"channels ({_reason(error)}): {_remedy(make, name, shape)}"
         ) from error
     if not _fits(logits, shape):
         raise DataError(

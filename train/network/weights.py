@@ -145,9 +145,8 @@ def _check(
         missing = _examples(own, [name for name in own if name not in fits])
         raise DataError(
             f"{path}: fits {len(fits)} of the network's {len(own)} tensors, less than half; the "
-            f"network has {missing}, "
-            f"the file {_examples(found, list(found))}: give the --model they are of, or another "
-            f"file"
+            f"network has {missing}, the file {_examples(found, list(found))}: give the --model "
+            "they are of, or another file"
         )
     for name, value in fits.items():
         if not value.isfinite().all():

@@ -70,9 +70,8 @@ class Mix:
             ranks = plan.world.num_ranks
             raise DataError(
                 f"global_batch_size is {plan.global_batch_size} on {ranks} "
-                f"rank{'s' if ranks > 1 else ''}, "
-                f"{plan.local_batch_size} samples each: mixup and cutmix pair them; choose a "
-                f"multiple of {2 * ranks}"
+                f"rank{'s' if ranks > 1 else ''}, {plan.local_batch_size} samples each: mixup and "
+                f"cutmix pair them; choose a multiple of {2 * ranks}"
             )
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:

@@ -90,8 +90,7 @@ def _one_line_where_batch_norm_fails(num_images: int) -> Iterator[None]:
             raise
         raise DataError(
             f"batch norm cannot normalise {num_images} image by itself: give a greater "
-            f"--global-batch-size or "
-            "--size, a smaller --accumulate, or a model without batch norm"
+            "--global-batch-size or --size, a smaller --accumulate, or a model without batch norm"
         ) from error
 
 

@@ -179,8 +179,7 @@ def check_fits(last: Checkpoint, index: DatasetIndex, num_channels: int) -> None
     if len(last.meta.mean) != num_channels:
         raise DataError(
             f"{last.path}: was trained on {len(last.meta.mean)} channels, the images of "
-            f"{index.root} have "
-            f"{num_channels}; {remedy}"
+            f"{index.root} have {num_channels}; {remedy}"
         )
 
 
@@ -212,8 +211,8 @@ def check_same_data(last: Checkpoint, now: dict[str, Identity], root: str) -> li
     if found:
         raise DataError(
             f"{last.path}: {root} is not what it was trained on; other: {', '.join(found)}. Give "
-            f"the --data of that "
-            f"run, or start another with --weights {last.path}/model.safetensors and another --out"
+            "the --data of that run, or start another with --weights "
+            f"{last.path}/model.safetensors and another --out"
         )
     return said
 

@@ -147,6 +147,5 @@ def check_world(num_processes: int) -> None:
     if launched != num_processes:
         raise DataError(
             f"{launched} processes were launched, but each sees {num_processes}: on a CPU set "
-            f"ACCELERATE_USE_CPU=true, "
-            "on GPUs launch no more processes than there are GPUs"
+            "ACCELERATE_USE_CPU=true, on GPUs launch no more processes than there are GPUs"
         )

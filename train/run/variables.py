@@ -51,8 +51,7 @@ def check_variables(precision: str, accumulate: int | None = None) -> None:
         if os.environ.get(name, "").lower() in TRUE:
             raise DataError(
                 f"{name} is {os.environ[name]}: only data-parallel runs are supported; leave out "
-                f"{flag} "
-                f"of accelerate launch, {CONFIG_FILE}, or unset the variable"
+                f"{flag} of accelerate launch, {CONFIG_FILE}, or unset the variable"
             )
     _check_precision(precision)
     _check_steps(accumulate)
@@ -84,9 +83,8 @@ def _check_precision(precision: str) -> None:
     if asked not in ("no", "", precision):
         raise DataError(
             f"ACCELERATE_MIXED_PRECISION is {asked}, but precision is {precision}: give "
-            f"--precision "
-            f"{asked if asked in ('bf16', 'fp16') else 'bf16 or fp16'}, or "
-            f"`accelerate launch --mixed_precision no`, {CONFIG_FILE}"
+            f"--precision {asked if asked in ('bf16', 'fp16') else 'bf16 or fp16'}, or `accelerate "
+            f"launch --mixed_precision no`, {CONFIG_FILE}"
         )
 
 
@@ -96,8 +94,6 @@ def _check_steps(accumulate: int | None) -> None:
     if accumulate is not None and asked not in ("1", str(accumulate)):
         raise DataError(
             f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS is {asked}, but accumulate is {accumulate}: "
-            f"unset "
-            f"it, and give --accumulate {asked if asked.isdigit() else 'N'} to compute each batch "
-            f"in "
-            "parts"
+            f"unset it, and give --accumulate {asked if asked.isdigit() else 'N'} to compute each "
+            "batch in parts"
         )

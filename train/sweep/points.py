@@ -84,8 +84,7 @@ def _number(text: str, name: str, value: str, kind: type[Number]) -> Number:
     except ValueError as error:
         raise DataError(
             f"sweep is {text}: {name} takes {'whole numbers' if kind is int else 'numbers'}, not "
-            f"{value!r}; "
-            f"give {name}=1,2 or the like"
+            f"{value!r}; give {name}=1,2 or the like"
         ) from error
     if not math.isfinite(number):
         raise DataError(f"sweep is {text}: {name} cannot be {value}; give a finite number")

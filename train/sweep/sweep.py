@@ -93,8 +93,8 @@ def sweep(config: TrainConfig) -> bool:
         leave_ranks()
         raise DataError(
             f"{out.path}: {len(failed)} of {len(plan)} runs failed: "
-            f"{'; '.join(f'{name} ({reason})' for name, reason in failed.items())}; "
-            "fix that and give --resume, or leave these values out"
+            f"{'; '.join(f'{name} ({reason})' for name, reason in failed.items())}; fix that and "
+            "give --resume, or leave these values out"
         )
     return finished
 
@@ -200,8 +200,7 @@ def _conclude(
         told = [f"{each.name} ({each.error or 'diverged'})" for each in outcomes]
         raise DataError(
             f"{out.path}: no run finished an epoch: {'; '.join(told)}; fix that and give --resume, "
-            f"or other values "
-            "(where runs diverged lower ones, or --clip-norm 1)"
+            "or other values (where runs diverged lower ones, or --clip-norm 1)"
         )
     run = out.path / best.name
     for name in (CONFIG_NAME, METRICS_NAME):

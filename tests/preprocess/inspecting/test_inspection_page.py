@@ -118,8 +118,8 @@ def test_co_occurrence_cells_say_the_share(opened, inspection):
     page, _ = opened
     counts = sum(split.together for split in inspection.splits)
     cells = page.evaluate(
-        "[...document.querySelectorAll('.matrix tbody tr')].map("
-        "row => [...row.querySelectorAll('td')].map(cell => cell.innerText))"
+        "[...document.querySelectorAll('.matrix tbody tr')].map(row => "
+        "[...row.querySelectorAll('td')].map(cell => cell.innerText))"
     )
     for a, b in combinations(range(9), 2):
         share = 100 * counts[a, b] / counts[a, a]

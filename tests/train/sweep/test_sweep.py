@@ -81,8 +81,7 @@ def test_a_refused_sweep_trains_nothing(tmp_path):
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == (
         "error: sweep is momentum=0,0.9: momentum is 0.9, but optimizer is adamw: leave it out "
-        "(--momentum 0), "
-        "or give --optimizer sgd"
+        "(--momentum 0), or give --optimizer sgd"
     )
     assert not (tmp_path / "sweep").exists()
 
