@@ -113,6 +113,6 @@ def check_skipped(num_skipped: int, index: DatasetIndex, latest: Sequence[Skippe
     if num_skipped > most:
         last = f"{latest[-1].line()}; " if latest else f"{index.root}: "
         raise SampleError(
-            f"{last}{num_skipped} samples of {index.num_samples} were bad, {most} at most are "
-            f"skipped: python -m preprocess.verify {index.root} finds them all"
+            f"{last}stopping: {num_skipped} of {index.num_samples} samples could not be read "
+            f"(limit {most}); list them with: python -m preprocess.verify {index.root}"
         )

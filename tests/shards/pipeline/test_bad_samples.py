@@ -124,7 +124,8 @@ def test_past_one_in_a_hundred_it_stops(harmed):
     assert [most_skipped(n) for n in (1, 70, 199, 200, 5823)] == [1, 1, 1, 2, 58]
     with pytest.raises(
         SampleError,
-        match=r"2 samples of 70 were bad, 1 at most are skipped: python -m preprocess\.verify",
+        match=r"stopping: 2 of 70 samples could not be read \(limit 1\); list them with: "
+        r"python -m preprocess\.verify",
     ):
         list(loader(harmed))
 
