@@ -42,7 +42,7 @@ from shards.index import DatasetIndex, open_split
 from shards.loader import Loader, View
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
-from shards.pipeline.on_device import OnDevice
+from shards.pipeline.copy_ahead import OnDevice
 from train.network.ensemble_member import member
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint

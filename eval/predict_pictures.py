@@ -29,7 +29,7 @@ from shards.disk.format import write_atomically
 from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
-from shards.pipeline.on_device import OnDevice
+from shards.pipeline.copy_ahead import OnDevice
 from train.network.ensemble_member import member
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint

@@ -17,7 +17,7 @@ from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from shards.pipeline.batch import Batch
-from shards.pipeline.on_device import OnDevice
+from shards.pipeline.copy_ahead import OnDevice
 from tests.loading import load
 from tests.pretend.counters import counting, slow_kernels
 

@@ -20,7 +20,7 @@ from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import BATCHES_AHEAD, Cache, Loader, View
 from shards.pipeline.buffers import PinnedRing
-from shards.pipeline.on_device import OnDevice
+from shards.pipeline.copy_ahead import OnDevice
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
 from tests.loading import load

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from shards.loader import Loader
 from shards.pipeline.batch import Batch
-from shards.pipeline.on_device import OnDevice
+from shards.pipeline.copy_ahead import OnDevice
 from train.run.folder import RunFolder
 from train.run.meter import peak_memory_mb
 from train.run.ranks import Ranks

@@ -24,7 +24,7 @@ from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from shards.pipeline.batch import Batch
-from shards.pipeline.on_device import OnDevice
+from shards.pipeline.copy_ahead import OnDevice
 from shards.sampler import World
 from tests.conftest import CLASSES, pack
 from tests.loading import load
