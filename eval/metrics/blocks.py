@@ -15,6 +15,9 @@ SHARE_AT_ONCE = 8
 # a block up to this size costs more in calls than in memory: it may be more than its share
 SMALL_SCORES = 1 << 14
 BLOCK_SCORES = 1 << 21  # no block is larger, unless a single class is
+# On a GPU calls cost more than memory: all of 800,000 samples of 20 classes are one block, at some
+# 100 bytes a score.
+DEVICE_SCORES = 1 << 24
 BAR_AFTER_S = 2.0
 # in a matrix up to this size threads would wait for Python more than they work
 THREADED_SCORES = 1 << 18
@@ -56,10 +59,7 @@ def over_classes(
     and what takes more than a few seconds.
     """
     num_samples, num_classes = scores.shape
-    at_once = max(1, num_classes // SHARE_AT_ONCE, SMALL_SCORES // max(1, num_samples))
-    threaded = scores.device.type == "cpu" and scores.numel() > THREADED_SCORES
-    num_threads = min(torch.get_num_threads(), at_once) if threaded else 1
-    step = max(1, min(at_once // num_threads, BLOCK_SCORES // max(1, num_samples)))
+    num_threads, step = _threads_and_classes(num_samples, num_classes, scores.device)
     parts = [
         slice(first, min(first + step, num_classes))
         for first in range(0, max(1, num_classes), step)
@@ -74,6 +74,18 @@ def over_classes(
         return torch.cat(list(_shown(map(block, parts), len(parts), bar)))
     with _serial_operators(), ThreadPoolExecutor(num_threads) as pool:
         return torch.cat(list(_shown(pool.map(block, parts), len(parts), bar)))
+
+
+def _threads_and_classes(
+    num_samples: int, num_classes: int, device: torch.device
+) -> tuple[int, int]:
+    """Tell how many threads take blocks, and of how many classes each block is."""
+    if device.type != "cpu":
+        return 1, max(1, DEVICE_SCORES // max(1, num_samples))
+    at_once = max(1, num_classes // SHARE_AT_ONCE, SMALL_SCORES // max(1, num_samples))
+    is_small = num_samples * num_classes <= THREADED_SCORES
+    num_threads = 1 if is_small else min(torch.get_num_threads(), at_once)
+    return num_threads, max(1, min(at_once // num_threads, BLOCK_SCORES // max(1, num_samples)))
 
 
 def _shown(blocks: Iterable[Tensor], num_blocks: int, bar: str) -> Iterable[Tensor]:

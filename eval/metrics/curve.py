@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from eval.metrics.scans import ends_of_runs, gained_since_run_before, running_sum
 from eval.metrics.sort import argsort_rows, argsort_stable, score_of, sort_rows, sortable
 
 WIDER = {torch.int16: torch.int32, torch.int32: torch.int64}
@@ -42,16 +43,11 @@ class Curve:
         """Return by how much rising `counts` [k, N] have risen since the previous run of ties; 0
         inside a run.
         """
-        ends = counts * self.is_last
-        before = ends.cummax(1).values
-        ends[:, 1:] -= before[:, :-1]
-        return ends.clamp_(min=0)
+        return gained_since_run_before(counts, self.is_last)
 
     def run_ends(self) -> Tensor:
         """Find the last place of the run of ties that each place is in, int64 [k, N]."""
-        num_places = self.order.shape[1]
-        places = torch.arange(num_places, device=self.order.device)
-        return places.masked_fill(~self.is_last, num_places).flip(1).cummin(1).values.flip(1)
+        return ends_of_runs(self.is_last)
 
     def score_at(self, places: Tensor) -> Tensor:
         """Return the scores at `places` [k, M] as float64."""
@@ -85,10 +81,8 @@ def sorted_block(scores: Tensor, labels: Tensor, known: Tensor) -> SortedBlock:
     positive = ((labels > 0) & known).gather(1, places)
     is_last = torch.ones_like(positive)
     torch.ne(order[:, 1:], order[:, :-1], out=is_last[:, :-1])
-    true_positives = positive.cumsum(1, dtype=torch.int32)
-    return SortedBlock(
-        order, true_positives, is_last, known.sum(1, keepdim=True), scores.dtype, places
-    )
+    num_known = known.sum(1, keepdim=True)
+    return SortedBlock(order, running_sum(positive), is_last, num_known, scores.dtype, places)
 
 
 def curve(scores: Tensor, labels: Tensor, known: Tensor) -> Curve:
@@ -104,14 +98,14 @@ def curve(scores: Tensor, labels: Tensor, known: Tensor) -> Curve:
         keys = order.to(WIDER[order.dtype])
         keys <<= 1
         keys |= positive
-        keys.masked_fill_(~known, torch.iinfo(keys.dtype).max - 1)
-        keys = sort_rows(keys)
-        true_positives = (keys & 1).cumsum(1, dtype=torch.int32)
+        keys.masked_fill_(~known, torch.iinfo(order.dtype).max << 1)
+        keys = sort_rows(keys, num_bits=torch.iinfo(order.dtype).bits + 1)
+        true_positives = running_sum(keys & 1)
         keys >>= 1
         order = keys
     else:
         order, places = argsort_rows(order.masked_fill_(~known, torch.iinfo(order.dtype).max))
-        true_positives = positive.gather(1, places).cumsum(1, dtype=torch.int32)
+        true_positives = running_sum(positive.gather(1, places))
     is_last = torch.ones_like(positive)
     torch.ne(order[:, 1:], order[:, :-1], out=is_last[:, :-1])
     return Curve(order, true_positives, is_last, known.sum(1, keepdim=True), scores.dtype)

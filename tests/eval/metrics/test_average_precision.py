@@ -174,23 +174,6 @@ def test_threads_and_blocks_do_not_change_a_bit(dtype, monkeypatch):
     assert torch.equal(average_precision(scores[order], labels[order]), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_the_sort_of_other_devices_gives_the_same_bits(dtype, monkeypatch):
-    scores = torch.randint(-90, 90, (500, 6), generator=torch.Generator().manual_seed(3)).to(dtype)
-    labels, known = scores % 3 == 0, scores % 7 != 0
-    expected = average_precision(scores, labels, known)
-    used = []
-    for name, sort in (
-        ("sort_rows", lambda keys: keys.sort(dim=1).values),
-        ("argsort_rows", lambda keys: tuple(keys.sort(dim=1))),
-    ):
-        monkeypatch.setattr(
-            eval.metrics.curve, name, lambda keys, sort=sort: used.append(keys) or sort(keys)
-        )
-    assert torch.equal(average_precision(scores, labels, known), expected)
-    assert used
-
-
 @settings(max_examples=100, deadline=None)
 @given(problems())
 def test_means_equal_scikit_learn(problem):
