@@ -26,32 +26,44 @@ def milliseconds(
     function: Callable[[Tensor, Tensor], Tensor], scores: Tensor, labels: Tensor, calls: int
 ) -> float:
     """Time a call, the mean of several in a row, with the device waited for before and after them."""
-    torch.cuda.synchronize()
+    wait(scores.device)
     start = time.perf_counter()
     for _ in range(calls):
         function(scores, labels)
-    torch.cuda.synchronize()
+    wait(scores.device)
     return 1e3 * (time.perf_counter() - start) / calls
 
 
+def wait(device: torch.device) -> None:
+    """Wait for what was asked of the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def peak_times(scores: Tensor, labels: Tensor) -> float:
-    """Measure the peak extra memory of one call, as a multiple of the scores."""
+    """Measure the peak extra memory of one call, as a multiple of the scores; NaN on a CPU."""
+    if scores.device.type != "cuda":
+        return float("nan")
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     average_precision(scores, labels)
     return (torch.cuda.max_memory_allocated() - before) / scores.nbytes
 
 
-def measure(num_samples: int, num_classes: int, dtype: str, rounds: int) -> tuple[str, ...]:
+def measure(
+    num_samples: int, num_classes: int, dtype: str, rounds: int, device: str
+) -> tuple[str, ...]:
     """Measure one size; raise RuntimeError where scikit-learn gives another AP, or where the call
     waits.
     """
     scores, labels = sample_set(num_samples, num_classes, dtype)
-    on_gpu = scores.cuda(), labels.cuda()
+    on_gpu = scores.to(device), labels.to(device)
     average_precision(*on_gpu)
-    torch.cuda.set_sync_debug_mode("error")
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
     ap = average_precision(*on_gpu)
-    torch.cuda.set_sync_debug_mode("default")
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("default")
     worst = (ap.cpu() - sklearn_loop(scores, labels)).abs().max()
     if not worst <= 1e-9:
         raise RuntimeError(
@@ -79,12 +91,17 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", default="", help="also write the note here")
+    parser.add_argument("--rehearse", action="store_true", help="one small size, also on a CPU")
     args = parser.parse_args()
-    if not torch.cuda.is_available():
+    has_gpu = torch.cuda.is_available()
+    if not (has_gpu or args.rehearse):
         parser.error("no CUDA device here: bench_metrics.py is the benchmark for a CPU")
-    lines = circumstances(("torch", "numpy", "scikit-learn"), torch.cuda.get_device_name())
-    cases = [(*size, "float32") for size in SIZES] + [(*SIZES[-1], dtype) for dtype in DTYPES[1:]]
-    rows = [measure(*case, args.rounds) for case in tqdm(cases, disable=None)]
+    name = torch.cuda.get_device_name() if has_gpu else "no GPU"
+    lines = circumstances(("torch", "numpy", "scikit-learn"), name)
+    sizes = [(300, 4)] if args.rehearse else SIZES
+    cases = [(*size, "float32") for size in sizes] + [(*sizes[-1], dtype) for dtype in DTYPES[1:]]
+    device = "cuda" if has_gpu else "cpu"
+    rows = [measure(*case, args.rounds, device) for case in tqdm(cases, disable=None)]
     header = (
         "N x K",
         "scores",
