@@ -23,8 +23,9 @@ from note import circumstances, num_cores, ratios, spread, table, tell
 from shards.decode.decoder import Decoder
 from shards.index import open_split
 from shards.loader import Loader
+from shards.order.permutation import shuffled
 from shards.pipeline.batch_maker import BatchMaker
-from shards.sampler import Plan, World, shuffled
+from shards.sampler import GlobalPlan, World
 
 PACKAGES = ("torch", "simplejpeg", "opencv-python-headless", "numba", "numpy")
 TIMED = (
@@ -156,7 +157,7 @@ def main() -> None:
         ("epoch start, ms", median_ms(lambda: next(iter(loader)))),
     ]
     for num in (10**4, 10**6, 10**8):
-        plan = Plan(num, 64, True, 0, World())
+        plan = GlobalPlan(num, 64, 0, World(), shuffle=True)
         lines.append(
             (
                 f"order of a batch of 64 of {num:,} samples, ms",

@@ -11,6 +11,7 @@ from shards.errors import DataError
 CacheName = Literal["none", "ram", "device"]
 Augmentation = Literal["crop", "pad"]
 OnBadSample = Literal["stop", "skip"]
+OrderName = Literal["auto", "global", "near"]
 # evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do
 CROP_SHARE = 0.875
 # What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels

@@ -53,6 +53,8 @@ class DatasetIndex:
     command: str
     # shards are links to tars of another writer: keys and labels are in samples.npy alone
     in_place: bool = False
+    # shards come over a network: training reads few of them at a time
+    is_remote: bool = False
 
     @classmethod
     def open(cls, path: str | Path) -> "DatasetIndex":
@@ -117,6 +119,11 @@ class DatasetIndex:
     def num_channels(self) -> int:
         """Count the channels of an image: three of the first member, one of each further band."""
         return 2 + len(self.members)
+
+    @property
+    def shard_sizes(self) -> np.ndarray:
+        """Count the samples of each shard: int64 [S]."""
+        return np.array([shard.num_samples for shard in self.shards], np.int64)
 
     def num_members(self, bands: str) -> int:
         """Count the image members to read for `bands`, all or rgb. Raises DataError for anything

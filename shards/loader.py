@@ -14,17 +14,18 @@ from typing import Any, get_args
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from shards.choices import CacheName, OnBadSample
+from shards.choices import CacheName, OnBadSample, OrderName
 from shards.errors import DataError
 from shards.index import DatasetIndex
+from shards.order.mixing import say_mixing
 from shards.pipeline.bad_samples import Watch, check_skipped
 from shards.pipeline.batch import Batch
 from shards.pipeline.batch_maker import BatchMaker, make_resident
 from shards.pipeline.device_maker import DeviceMaker, device_of
 from shards.pipeline.view import Cache, View
-from shards.sampler import Plan, World
+from shards.sampler import NearPlan, Order, Plan, World
 
-__all__ = ["Cache", "Loader", "View"]
+__all__ = ["Cache", "Loader", "Order", "View"]
 
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
 # so long the end of an iteration waits for batches that nobody wants any more
@@ -217,13 +218,15 @@ class Loader(DataLoader[Batch]):
 
     `train=True` shuffles all samples again each epoch and draws random-resized crops and flips;
     `train=False` keeps the index's order and takes the centre. Every rank makes `len(self)` steps.
-    Both order and crops are pure functions of (seed, epoch, sample); neither `world`, `num_threads`
-    nor the batch size changes them. `world` says which rank's part to read: on one of several ranks
-    it has to be given. An epoch that was read to its end moves the loader on to the next one; one
-    that was left starts again, unless `load_state_dict` says where.
+    Both order and crops are pure functions of (seed, epoch, sample); neither `world` nor
+    `num_threads` changes them, nor the batch size, but for the order near. `world` says which
+    rank's part to read: on one of several ranks it has to be given. An epoch that was read to its
+    end moves the loader on to the next one; one that was left starts again, unless
+    `load_state_dict` says where.
 
     `view` takes the place of `size`, `train` and `scale` where more is to be chosen of what is seen
     of an image; `images` of five crops are [5 B, C, size, size], first the centres of all samples.
+    `order="near"`, short for `order=Order("near")`, trains on few shards at a time.
     `cache` keeps decoded images; `cache="ram"` is short for `cache=Cache("ram")`. `device` is where
     a cache of the device is; otherwise it only says where batches go: for a GPU, or any where it is
     not given, they are in pinned memory.
@@ -247,6 +250,7 @@ class Loader(DataLoader[Batch]):
         scale: tuple[float, float] = (0.08, 1.0),
         *,
         view: View | None = None,
+        order: Order | OrderName = "auto",
         cache: Cache | CacheName = "none",
         device: torch.device | str | None = None,
         on_bad_sample: OnBadSample = "stop",
@@ -269,7 +273,10 @@ class Loader(DataLoader[Batch]):
             )
         view = view or beside
         cache = cache if isinstance(cache, Cache) else Cache(cache)
-        plan = Plan(index.num_samples, global_batch_size, view.train, seed, world)
+        order = order if isinstance(order, Order) else Order(order)
+        plan = order.plan(index, global_batch_size, view.train, seed, world)
+        if isinstance(plan, NearPlan) and world.rank == 0:
+            say_mixing(index, plan.order)
         self.index = index
         self.plan = plan
         self.num_threads = num_threads
@@ -296,20 +303,21 @@ class Loader(DataLoader[Batch]):
         self._steps.step = 0
         self._steps.resume_step = 0
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the position of the latest iteration: `step` batches of `epoch` have been handed
         out.
         """
-        return {"epoch": self._steps.epoch, "step": self._steps.step, **self._identity()}
+        return {"epoch": self._steps.epoch, "step": self._steps.step, **self.plan.identity()}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state: the next iteration hands out batch `step` of `epoch` first, on any
         number of ranks.
         """
-        for name, value in self._identity().items():
-            if state.get(name) != value:
+        saved = {"order": "global", **state}  # the only one of earlier releases
+        for name, value in self.plan.identity().items():
+            if saved.get(name) != value:
                 raise DataError(
-                    f"the saved order has {name} {state.get(name)}, this loader {value}: "
+                    f"the saved order has {name} {saved.get(name)}, this loader {value}: "
                     "going on exactly needs the same; start a new run to change it"
                 )
         epoch = state["epoch"]
@@ -320,14 +328,6 @@ class Loader(DataLoader[Batch]):
         self._steps.epoch = epoch
         self._steps.step = step
         self._steps.resume_step = step
-
-    def _identity(self) -> dict[str, int]:
-        plan = self.plan
-        return {
-            "seed": plan.seed,
-            "num_samples": plan.num_samples,
-            "global_batch_size": plan.global_batch_size,
-        }
 
 
 def _maker(

@@ -7,10 +7,18 @@ from typing import Any, Literal
 
 import yaml
 
-from shards.choices import Augmentation, CacheName, OnBadSample, check_augmentation, check_scale
+from shards.choices import (
+    Augmentation,
+    CacheName,
+    OnBadSample,
+    OrderName,
+    check_augmentation,
+    check_scale,
+)
 from shards.errors import DataError, one_line
 from shards.options import check_bounds, free_on_resume, idle, option
 from shards.yaml_files import UniqueKeys
+from train.normalisation import check_normalisation
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -52,6 +60,26 @@ class TrainConfig:
         "when more than one in a hundred of a split are bad",
         group="data",
         free_on_resume=True,
+    )
+    order: OrderName = option(
+        "auto",
+        "how training samples are shuffled. global: from anywhere in the split; near: from a few "
+        "shards at a time, on a machine always the same. auto: near for data that come over a "
+        "network, global for a folder; config.yaml keeps what was chosen",
+        group="data",
+    )
+    shuffle_groups: int = option(
+        0,
+        "with --order near: groups of shards",
+        ge=1,
+        zero="16, or one for 16 shards",
+        group="data",
+    )
+    shuffle_window: int = option(
+        1,
+        "with --order near: shards of a group open at a time; more mix better",
+        ge=1,
+        group="data",
     )
     model: str = option(
         "resnet18",
@@ -295,7 +323,7 @@ class TrainConfig:
         """
         check_bounds(self)
         self._check_channels()
-        self._check_normalisation()
+        check_normalisation(self.normalize, self.mean, self.std)
         if self.pretrained and self.weights:
             raise DataError(
                 f"weights is {self.weights} and pretrained is set: choose one of the two"
@@ -304,9 +332,8 @@ class TrainConfig:
         check_augmentation(self.augment, self.size, self.pad, self.cutout)
         if self.cache_short_side and (self.cache == "none" or self.augment == "pad"):
             what = f"augment is {self.augment}" if self.cache != "none" else "cache is none"
-            raise DataError(
-                f"cache_short_side is {self.cache_short_side}, but {what}: leave it out"
-            )
+            side = self.cache_short_side
+            raise DataError(f"cache_short_side is {side}, but {what}: leave it out")
 
     def to_yaml(self) -> str:
         """Write the resolved configuration in the form of a recipe."""
@@ -334,12 +361,18 @@ class TrainConfig:
             values |= {
                 name: tuple(value) for name, value in values.items() if isinstance(value, list)
             }
+            values.setdefault("order", "global")  # the only one of earlier releases
             return cls(**values)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
             raise DataError(
                 f"{path}: not the configuration of a run ({one_line(error)}); put back the file "
                 f"that training wrote"
             ) from error
+
+    def with_order_of(self, kept: "TrainConfig | None") -> "TrainConfig":
+        """Replace the order auto by that of the run to go on from, whose data may have moved."""
+        order = kept.order if kept is not None and self.order == "auto" else self.order
+        return dataclasses.replace(self, order=order)
 
     def differences(self, other: "TrainConfig") -> dict[str, tuple[Any, Any]]:
         """Tell what would make the continuation of a run another run: name -> (this value, the
@@ -364,26 +397,4 @@ class TrainConfig:
             raise DataError(
                 "fusion is late, but bands is rgb: there is nothing to join RGB with; choose one "
                 "of the two"
-            )
-
-    def _check_normalisation(self) -> None:
-        if self.normalize != "own":
-            if self.mean or self.std:
-                raise DataError(
-                    f"mean and std are given, but normalize is {self.normalize}: give --normalize "
-                    f"own"
-                )
-            return
-        if not self.mean or len(self.mean) != len(self.std):
-            raise DataError(
-                f"normalize is own, with {len(self.mean)} numbers for mean and {len(self.std)} for "
-                "std: give as many of each as images have channels, such as --mean "
-                "[0.46,0.44,0.40]"
-            )
-        if not all(0 <= value <= 1 for value in self.mean) or not all(
-            0 < value <= 1 for value in self.std
-        ):
-            raise DataError(
-                f"mean is {list(self.mean)}, std is {list(self.std)}: give shares of 255, mean "
-                f"from 0 to 1, std above 0"
             )

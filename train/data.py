@@ -6,7 +6,7 @@ import torch
 
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
-from shards.loader import Cache, Loader, View
+from shards.loader import Cache, Loader, Order, View
 from shards.sampler import World
 from train.config import TrainConfig
 
@@ -45,6 +45,7 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
         world=world,
         num_threads=config.num_threads,
         view=view,
+        order=Order(config.order, config.shuffle_groups, config.shuffle_window),
         cache=Cache(config.cache, config.cache_short_side),
         device=device,
         on_bad_sample=config.on_bad_sample,

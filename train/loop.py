@@ -2,6 +2,7 @@
 batches.
 """
 
+import dataclasses
 import math
 
 from timm.utils import ModelEmaV3
@@ -76,12 +77,13 @@ class Session:
         self.folder = RunFolder(folder(config.out))
         self.resuming = config.resume and checkpoint.exists(self.folder.last)
         kept = checkpoint.read(self.folder.last).config if self.resuming else None
-        config, self.why_precision = settle_precision(config, kept)
-        self.config = config
+        config, self.why_precision = settle_precision(config.with_order_of(kept), kept)
         self.ranks = join_for_training(config)
         self.device = self.ranks.device
         forget_peak_memory(self.device)
         self.train_loader, self.val_loader = open_loaders(config, self.ranks.world, self.device)
+        config = dataclasses.replace(config, order=self.train_loader.plan.name)
+        self.config = config
         self.train_index = self.train_loader.index
         self.val_index = self.val_loader.index
         self.metric = METRICS[self.train_index.task]

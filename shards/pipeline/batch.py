@@ -19,6 +19,9 @@ class Batch:
     ids        int64 [B], row in the index; -1 on padding
     num_known  int, the valid, known labels of the *global* batch: what a loss summed over ranks
                is divided by
+    num_known_is_local
+               whether `num_known` is of this rank's part alone, which ranks have to add up: with
+               the order near, on several ranks, of a split with ignored labels
     skipped    what `on_bad_sample="skip"` left out of this rank's part: it is not valid, its
                pixels repeat another sample; `num_known` is less by this rank's part alone, which
                ranks that differ have to add up
@@ -31,6 +34,7 @@ class Batch:
     ids: torch.Tensor
     num_known: int
     skipped: tuple[Skipped, ...] = ()
+    num_known_is_local: bool = False
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors by name."""

@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from shards.pipeline.buffers import PinnedRing, Ring
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
-from shards.sampler import Plan, World
+from shards.sampler import EMPTY, Plan, SamePlan
 
 
 class BatchMaker:
@@ -53,22 +52,25 @@ class BatchMaker:
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
         self.ring = PinnedRing(shape) if pinned else Ring(shape)
         self._local = threading.local()
+        has_ignored = any(index.statistics.get("ignored", [True]))
+        self._counts_own = not plan.reads_all and has_ignored
         self._colour = (
             mean_colour(index)[: self.num_channels] if view.cutout else np.empty(0, np.uint8)
         )
 
     def warm_up(self) -> None:
         """Compile, or load, what the first batch would wait for, on two samples."""
-        plan = replace(self.plan, global_batch_size=2, world=World())
+        ids = self._padded(0, 0)[0][:2]
         with contextlib.suppress(SampleError):  # a bad sample is reported when its turn comes
-            BatchMaker(self.index, plan, self.view).make(0, 0)
+            BatchMaker(self.index, SamePlan.of(ids), self.view).make(0, 0)
 
     def prepare(self) -> None:
         """Do what has to be done once before the first batch."""
 
     def make(self, epoch: int, step: int) -> Batch:
         """Decode this rank's part of a global batch."""
-        ids, valid, num_known = self._share(epoch, step)
+        ids, valid = self._padded(epoch, step)
+        num_known = self._num_known(ids[valid], epoch, step)
         slot = self.ring.take()
         try:
             pixels = slot.numpy()
@@ -89,6 +91,7 @@ class BatchMaker:
             ids=torch.from_numpy(np.where(valid, ids, -1)),
             num_known=num_known,
             skipped=skipped,
+            num_known_is_local=self._counts_own,
         )
 
     def watch(self) -> Watch:
@@ -109,13 +112,13 @@ class BatchMaker:
         return valid & ~is_bad, num_known, tuple(bad[number] for number in ids[is_bad].tolist())
 
     def _fill_in(self, slot: np.ndarray, is_bad: np.ndarray, epoch: int, step: int) -> None:
-        """Repeat good samples of the global batch where there are bad ones, as padding does."""
+        """Repeat good samples where there are bad ones, as padding does."""
         if not is_bad.all():
             views = slot.reshape(self.view.num_crops, len(is_bad), *slot.shape[1:])
             views[:, is_bad] = views[:, np.resize(np.flatnonzero(~is_bad), is_bad.sum())]
             return
         bad: Mapping[int, Skipped] = {}
-        for number in self.plan.global_ids(epoch, step).tolist():
+        for number in self.plan.spare_ids(epoch, step).tolist():
             bad = self._fill(slot, np.full(len(is_bad), number), epoch)
             if not bad:
                 return
@@ -124,19 +127,29 @@ class BatchMaker:
             f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}"
         )
 
-    def _share(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Tell this rank's samples int64 [B] of a global batch, which are valid, and the global
-        batch's known labels.
+    def _padded(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tell this rank's samples int64 [B] of a global batch, and which are valid.
 
-        Padding repeats samples of the same global batch, so that batch statistics see photographs,
-        not zeros.
+        Padding repeats samples of the same batch, or as the order allows, so that batch statistics
+        see photographs, not zeros.
         """
-        global_ids = self.plan.global_ids(epoch, step)
-        part = self.plan.local_part(len(global_ids))
-        num_valid = part.stop - part.start
-        num_slots = self.plan.local_batch_size
-        ids = np.resize(global_ids[part] if num_valid else global_ids, num_slots)
-        return ids, np.arange(num_slots) < num_valid, int(self.index.known(global_ids).sum())
+        ids = self.plan.local_ids(epoch, step)
+        valid = ids != EMPTY
+        repeated = ids[valid] if valid.any() else self.plan.spare_ids(epoch, step)
+        ids[~valid] = np.resize(repeated, np.count_nonzero(~valid))
+        return ids, valid
+
+    def _num_known(self, own: np.ndarray, epoch: int, step: int) -> int:
+        """Count the known labels of a global batch; of this rank's part where `_counts_own`.
+
+        Where the order lets ranks read their own shards alone, other ranks' rows are not looked at:
+        they may be on other machines.
+        """
+        if self.plan.reads_all:
+            return int(self.index.known(self.plan.global_ids(epoch, step)).sum())
+        if self._counts_own:
+            return int(self.index.known(own).sum())
+        return self.plan.num_in(step) * self.index.num_classes
 
     def read(self, row: np.void) -> list[np.ndarray]:
         """View the image members of one sample that are looked at: uint8 [length] each."""

@@ -75,7 +75,8 @@ class DeviceMaker(BatchMaker):
 
     def make(self, epoch: int, step: int) -> Batch:
         """Gather and augment this rank's part of a global batch: all tensors are on the device."""
-        ids, valid, num_known = self._share(epoch, step)
+        ids, valid = self._padded(epoch, step)
+        num_known = self._num_known(ids[valid], epoch, step)
         valid, num_known, skipped = self._without(ids, valid, num_known, self._bad)
         seen = self._seen(ids, epoch, step)
         with self._on_stream():
@@ -91,14 +92,15 @@ class DeviceMaker(BatchMaker):
                 ids=torch.where(is_valid, numbers, -1),
                 num_known=num_known,
                 skipped=skipped,
+                num_known_is_local=self._counts_own,
             )
 
     def _seen(self, ids: np.ndarray, epoch: int, step: int) -> np.ndarray:
-        """Put good samples of the global batch in the place of bad ones, as padding does."""
+        """Put good samples in the place of bad ones, as padding does."""
         if not self._bad:
             return ids
         bad = list(self._bad)
-        for some in (ids, self.plan.global_ids(epoch, step)):
+        for some in (ids, self.plan.spare_ids(epoch, step)):
             good = some[~np.isin(some, bad)]
             if len(good):
                 return np.where(np.isin(ids, bad), np.resize(good, len(ids)), ids)

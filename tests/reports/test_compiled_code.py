@@ -13,7 +13,7 @@ from shards.host import compiled
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = "from shards.sampler import shuffled; print(*shuffled(range(6), 1000, 3, 0))"
+SCRIPT = "from shards.order.permutation import shuffled; print(*shuffled(range(6), 1000, 3, 0))"
 NOT_KEPT = "compiled code cannot be kept"
 
 

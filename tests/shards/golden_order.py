@@ -4,11 +4,29 @@ import numpy as np
 
 from shards.augment.crops import random_resized_crops
 from shards.augment.pad_crop import draw_holes, draw_windows
-from shards.sampler import shuffled
+from shards.order.near_order import NearOrder
+from shards.order.permutation import shuffled
 
 
 def order(num_samples: int, seed: int = 0, epoch: int = 0) -> list[int]:
     return shuffled(np.arange(num_samples), num_samples, seed, epoch).tolist()
+
+
+def near() -> list:
+    """Some batches of the near order: sizes, global batch size, groups, window, seed, epoch, step,
+    samples.
+    """
+    batches = []
+    for sizes, *rest, epoch, step in [
+        ([5, 0, 3, 9, 1, 4, 7, 2], 8, 4, 1, 0, 0, 0),
+        ([5, 0, 3, 9, 1, 4, 7, 2], 8, 4, 1, 0, 3, 3),
+        ([5, 0, 3, 9, 1, 4, 7, 2], 7, 3, 2, 2**62 + 1, 1, 2),
+        ([10**6] * 5000, 12, 6, 3, 5, 9, 300_000_000),
+    ]:
+        order = NearOrder(np.array(sizes), *rest)
+        shown = sizes if len(sizes) < 10 else len(sizes)
+        batches.append([shown, *rest, epoch, step, order.fill(epoch, step, 0, rest[0]).tolist()])
+    return batches
 
 
 def golden() -> dict:
@@ -28,6 +46,7 @@ def golden() -> dict:
         views.append([width, height, seed, epoch, low, more.tolist(), mirrored.tolist()])
     return {
         "orders": [[*case, order(*case)] for case in cases],
+        "near": near(),
         "far": shuffled(np.array([0, 1, big // 2, big - 1]), big, 5, 9).tolist(),
         "boxes": boxes.tolist(),
         "flips": flips.tolist(),

@@ -17,15 +17,18 @@ from hypothesis import strategies as st
 from shards.disk.format import INDEX_NAME, SAMPLES_NAME
 from shards.disk.writer import Sample, ShardWriter
 from shards.index import DatasetIndex
-from shards.loader import Loader
+from shards.loader import Loader, Order
+from shards.order.near_order import EMPTY, NearOrder
+from shards.order.permutation import shuffled
 from shards.pipeline.batch import Batch
 from shards.pipeline.reader import ShardReader
-from shards.sampler import World, shuffled
+from shards.sampler import World
 from tests.conftest import pack, write_photographs
 
 RANKS = (1, 2, 3, 4, 7)
 THREADS = (1, 2, 5)
 SEED = 5
+GLOBAL = Order("global")
 
 
 def reshard(index: DatasetIndex, sizes: Sequence[int], root: Path) -> DatasetIndex:
@@ -114,6 +117,9 @@ class Global:
 
 def together(parts: Sequence[Batch]) -> Global:
     """Put the parts of a global batch together; padding must be marked, and weigh nothing."""
+    if parts[0].num_known_is_local:  # to be added up, as the trainer does
+        num_known = sum(part.num_known for part in parts)
+        parts = [dataclasses.replace(part, num_known=num_known) for part in parts]
     assert len({part.num_known for part in parts}) == 1
     assert len({part.images.shape for part in parts}) == 1
     for part in parts:
@@ -142,15 +148,41 @@ def rest_of_epoch(loaders: Sequence[Loader], num_steps: int | None = None) -> li
     return seen
 
 
+def order_of(near: tuple[int, int] | None, global_batch_size: int) -> Order:
+    """The order of a run."""
+    if near is None:
+        return Order("global")
+    return Order("near", min(near[0], global_batch_size), near[1])
+
+
+def plain_order(index, global_batch_size: int, epoch: int, order: Order) -> np.ndarray:
+    """The whole epoch, from the function of its order."""
+    if order.kind == "global":
+        return shuffled(np.arange(index.num_samples), index.num_samples, SEED, epoch)
+    near = NearOrder(index.shard_sizes, global_batch_size, order.groups, order.window, SEED)
+    steps = range(-(-index.num_samples // global_batch_size))
+    slots = np.concatenate([near.fill(epoch, step, 0, global_batch_size) for step in steps])
+    ids = slots[slots != EMPTY]
+    assert sorted(ids.tolist()) == list(range(index.num_samples))
+    return ids
+
+
 def assert_plain(
-    seen: Sequence[Global], index, pictures, global_batch_size: int, epoch: int, shuffle: bool
+    seen: Sequence[Global],
+    index,
+    pictures,
+    global_batch_size: int,
+    epoch: int,
+    shuffle: bool,
+    order: Order = GLOBAL,
 ) -> None:
     """Compare with the plain reference: the order from its function, the picture of each sample
     made alone.
     """
-    positions = np.arange(index.num_samples)
-    order = shuffled(positions, index.num_samples, SEED, epoch) if shuffle else positions
-    assert [sample for batch in seen for sample in batch.ids] == order.tolist()
+    expected = np.arange(index.num_samples)
+    if shuffle:
+        expected = plain_order(index, global_batch_size, epoch, order)
+    assert [sample for batch in seen for sample in batch.ids] == expected.tolist()
     assert [len(batch.ids) for batch in seen[:-1]] == [global_batch_size] * (len(seen) - 1)
     for batch in seen:
         assert batch.num_known == int(index.known(np.array(batch.ids)).sum())
@@ -163,6 +195,8 @@ SHARDS = st.one_of(
     st.just([0, 3, 0, 0, 1, 0]),
     st.just([1] * 9),
 ).filter(any)
+# groups and windows of the near order; None is the global one
+NEAR = st.one_of(st.none(), st.tuples(st.integers(1, 6), st.integers(1, 3)))
 OPTIONS = st.fixed_dictionaries({"train": st.booleans(), "cache": st.sampled_from(["none", "ram"])})
 RUN = st.tuples(st.sampled_from(RANKS), st.sampled_from(THREADS))
 bounded = settings(max_examples=100, deadline=None)
@@ -175,12 +209,14 @@ bounded = settings(max_examples=100, deadline=None)
     global_batch_size=st.integers(1, 24),
     epoch=st.integers(0, 3),
     options=OPTIONS,
+    near=NEAR,
 )
 def test_ranks_threads_and_shards_change_nothing(
-    photographs, sizes, run, global_batch_size, epoch, options
+    photographs, sizes, run, global_batch_size, epoch, options, near
 ):
     index = photographs.in_shards(tuple(sizes))
-    loaders = ranks_of(index, *run, global_batch_size, **options)
+    order = order_of(near, global_batch_size)
+    loaders = ranks_of(index, *run, global_batch_size, order=order, **options)
     for loader in loaders:
         loader.set_epoch(epoch)
     seen = rest_of_epoch(loaders)
@@ -192,6 +228,7 @@ def test_ranks_threads_and_shards_change_nothing(
         global_batch_size,
         epoch,
         options["train"],
+        order,
     )
 
 
@@ -202,18 +239,20 @@ def test_ranks_threads_and_shards_change_nothing(
     global_batch_size=st.integers(1, 12),
     epoch=st.integers(0, 3),
     options=OPTIONS,
+    near=NEAR,
     data=st.data(),
 )
 def test_a_run_may_stop_anywhere_and_go_on_with_any_ranks(
-    photographs, sizes, runs, global_batch_size, epoch, options, data
+    photographs, sizes, runs, global_batch_size, epoch, options, near, data
 ):
     """Each run takes some steps, stops, and hands its state, as JSON, to the next; the last goes to
     the epoch's end.
     """
     index = photographs.in_shards(tuple(sizes))
+    order = order_of(near, global_batch_size)
     seen, state = [], None
     for number, run in enumerate(runs):
-        loaders = ranks_of(index, *run, global_batch_size, **options)
+        loaders = ranks_of(index, *run, global_batch_size, order=order, **options)
         for loader in loaders:
             loader.set_epoch(epoch)
             if state is not None:
@@ -235,7 +274,23 @@ def test_a_run_may_stop_anywhere_and_go_on_with_any_ranks(
         global_batch_size,
         epoch,
         options["train"],
+        order,
     )
+
+
+@pytest.mark.parametrize("num_ranks", RANKS)
+def test_a_rank_of_the_near_order_opens_no_shard_of_others(photographs, num_ranks):
+    """Neither for its samples nor to fill up its batches, to the last: what others have is on other
+    machines.
+    """
+    index = photographs.in_shards((2,) * 13)
+    for loader in ranks_of(index, num_ranks, 1, 7, order=Order("near", 7)):
+        planned = {shard for _, _, shard in loader.plan.uses(0).tolist()}
+        for _ in loader:
+            pass
+        opened = set(loader.maker._reader._maps)
+        assert opened == planned
+        assert num_ranks == 1 or len(planned) < 13
 
 
 @pytest.mark.parametrize("num_ranks", RANKS)

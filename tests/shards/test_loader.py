@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 import weakref
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
-from shards.loader import BATCHES_AHEAD, Cache, Loader, View
+from shards.loader import BATCHES_AHEAD, Cache, Loader, Order, View
 from shards.pipeline.buffers import PinnedRing
 from shards.pipeline.copy_ahead import OnDevice
 from shards.sampler import World
@@ -281,6 +281,28 @@ def test_batches_cross_to_the_gpu_unchanged(index):
         assert here.images.is_pinned()
         assert torch.equal(here.images, there.images.cpu())
         assert torch.equal(here.labels, there.labels.cpu())
+
+
+def test_a_state_of_another_order_is_refused(index):
+    """In both directions, with other groups, and in shards of other sizes; not one that names no
+    order, as earlier releases wrote.
+    """
+    near = Loader(index, size=32, order=Order("near", 2))
+    plain = Loader(index, size=32)
+    with pytest.raises(DataError, match="the saved order has order near, this loader global"):
+        plain.load_state_dict(near.state_dict())
+    with pytest.raises(DataError, match="the saved order has order global, this loader near"):
+        near.load_state_dict(plain.state_dict())
+    with pytest.raises(DataError, match="the saved order has shuffle_groups 2, this loader 3"):
+        Loader(index, size=32, order=Order("near", 3)).load_state_dict(near.state_dict())
+    larger = replace(index, shards=(replace(index.shards[0], num_samples=17), *index.shards[1:]))
+    with pytest.raises(DataError, match="the saved order has shard_sizes"):
+        Loader(larger, size=32, order=Order("near", 2)).load_state_dict(
+            {**near.state_dict(), "num_samples": 70}
+        )
+    plain.load_state_dict(
+        {name: plain.state_dict()[name] for name in plain.state_dict() if name != "order"}
+    )
 
 
 def test_a_state_of_something_else_is_refused(index):

@@ -19,7 +19,7 @@ class SkipAgreement:
 
     What a rank has skipped only it knows: a sum over ranks, once a step, lets all of them know.
     Which samples these are is exchanged only where there are any. Where a bad sample stops the run
-    nothing is exchanged.
+    nothing is exchanged, unless each rank counts the known labels of its own part.
     """
 
     def __init__(self, loader: Loader, ranks: Ranks, folder: RunFolder) -> None:
@@ -33,7 +33,8 @@ class SkipAgreement:
         """Give a batch the `num_known` of all ranks. Raises SampleError past the bound, on all
         ranks at once.
         """
-        if not self._may_skip or (self._ranks.num_ranks == 1 and not batch.skipped):
+        may_differ = self._may_skip and (self._ranks.num_ranks > 1 or batch.skipped)
+        if not (may_differ or batch.num_known_is_local):
             return batch  # `num_known` is right
         own = [int(batch.known.sum()), len(batch.skipped)]
         num_known, num_new = self._ranks.sum(torch.tensor(own, device=self._ranks.device)).tolist()
@@ -43,7 +44,7 @@ class SkipAgreement:
             if self._ranks.is_first:
                 self._record(skipped)
             check_skipped(self._num_skipped, self._index, skipped)
-        return replace(batch, num_known=num_known)
+        return replace(batch, num_known=num_known, num_known_is_local=False)
 
     def _record(self, skipped: Sequence[Skipped]) -> None:
         """Write each sample down once in the life of a run, and say so."""

@@ -42,7 +42,8 @@ def sweep(config: TrainConfig) -> bool:
     names those.
     """
     out = RunFolder(folder(config.out))
-    config, why = settle_precision(config, _kept(out.path) if config.resume else None)
+    kept = _kept(out.path) if config.resume else None
+    config, why = settle_precision(config.with_order_of(kept), kept)
     plan = points(config)
     ranks = join_for_training(config)
     is_main = ranks.is_first

@@ -10,7 +10,7 @@ import torch
 
 from shards.errors import DataError
 from shards.pipeline.batch import Batch
-from shards.sampler import Plan, World
+from shards.sampler import GlobalPlan, Plan, World
 from tests.train.optimise.test_loss import LOSSES, is_one_label
 from train.config import TrainConfig
 from train.optimise.mix import Mix, draw
@@ -31,9 +31,15 @@ def global_batch(num: int, one_label: bool = False, seed: int = 0) -> Batch:
     return Batch(images, labels, known, valid, ids=torch.arange(num), num_known=int(known.sum()))
 
 
+def share_of(plan: Plan, num_global: int) -> slice:
+    """Which samples of a global batch are a rank's."""
+    start = min(plan.world.rank * plan.local_batch_size, num_global)
+    return slice(start, min(start + plan.local_batch_size, num_global))
+
+
 def part_of(batch: Batch, plan: Plan, seed: int = 0) -> Batch:
     """What a rank gets of a global batch, padded with noise that is known nowhere."""
-    part = plan.local_part(len(batch.images))
+    part = share_of(plan, len(batch.images))
     num = plan.local_batch_size
     padding = global_batch(num, seed=seed + 100)
     out, whole = {}, batch.tensors()
@@ -50,7 +56,7 @@ def mixer(
     mixup: float, cutmix: float, global_batch_size: int, world: World | None = None, seed: int = 3
 ) -> Mix:
     config = TrainConfig(mixup=mixup, cutmix=cutmix, seed=seed)
-    return Mix(config, Plan(1000, global_batch_size, True, seed, world or World()))
+    return Mix(config, GlobalPlan(1000, global_batch_size, seed, world or World(), True))
 
 
 def by_hand(batch: Batch, drawn) -> Batch:
@@ -82,7 +88,7 @@ def by_hand(batch: Batch, drawn) -> Batch:
 def test_pairs_are_mixed_as_by_hand(mixup, cutmix, num):
     batch = global_batch(num)
     expected = by_hand(batch, draw((3, 2, 5), 8, mixup, cutmix, SIZE))
-    local = part_of(batch, Plan(1000, 16, True, 3, World()))
+    local = part_of(batch, GlobalPlan(1000, 16, 3, World(), True))
     mixed = mixer(mixup, cutmix, 16)(local, 2, 5)
     for name in ("images", "known"):
         torch.testing.assert_close(
@@ -106,11 +112,11 @@ def test_pairs_are_mixed_as_by_hand(mixup, cutmix, num):
 @pytest.mark.parametrize("num", [24, 17, 5, 1])
 def test_ranks_and_padding_change_no_mixture(mixup, cutmix, num_ranks, num):
     batch = global_batch(num)
-    whole = mixer(mixup, cutmix, 24)(part_of(batch, Plan(1000, 24, True, 3, World())), 1, 7)
+    whole = mixer(mixup, cutmix, 24)(part_of(batch, GlobalPlan(1000, 24, 3, World(), True)), 1, 7)
     for rank in range(num_ranks):
         world = World(rank, num_ranks)
-        plan = Plan(1000, 24, True, 3, world)
-        part = plan.local_part(num)
+        plan = GlobalPlan(1000, 24, 3, world, True)
+        part = share_of(plan, num)
         mixed = mixer(mixup, cutmix, 24, world)(part_of(batch, plan, seed=rank), 1, 7)
         for name in ("images", "labels", "known"):
             assert torch.equal(
