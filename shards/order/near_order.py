@@ -116,8 +116,11 @@ class NearOrder:
         whole, rest = divmod(self.num_samples, size)
         # in the last batch too the two samples of a pair (mixup) are neighbours, on one rank
         unit = 2 if size % (2 * self.groups) == 0 else 1
-        tail = unit * (rest * self.slots // (unit * size))
-        tail[-1] = rest
+        tail = unit * (rest // unit * self.slots // size)
+        # a single sample that is left over goes to the last group with a slot for it
+        with_room = np.flatnonzero(np.diff(tail) < np.diff(self.slots))
+        if len(with_room):
+            tail[with_room[-1] + 1 :] += rest - tail[-1]
         return whole * self.slots + tail
 
     def _cut_line(self) -> None:
