@@ -27,6 +27,7 @@ SOURCES = {  # imported only when asked for: some need libraries that are slow t
     "planet": "preprocess.sources.planet:Planet",
     "voc": "preprocess.sources.voc:VOC",
     "webdataset": "preprocess.sources.webdataset:WebDataset",
+    "yolo": "preprocess.sources.yolo:YOLO",
 }
 
 T = TypeVar("T")
