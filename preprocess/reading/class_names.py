@@ -28,6 +28,11 @@ def normal_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def tidy(name: str) -> str:
+    """Write a name of a class in one way: Unicode's form NFC, single spaces, none around it."""
+    return " ".join(normal_form(name).split())
+
+
 def questions(names: Sequence[str], source: str, accepted: bool) -> list[str]:
     """Return a line for each kind of name that may be a mistake. Raises DataError for what almost
     surely is one.

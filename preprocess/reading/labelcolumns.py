@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from preprocess.reading.labelcells import tidy
+from preprocess.reading.class_names import tidy
 from shards.errors import DataError
 
 _VALUES = {"1": "1", "0": "0", "true": "1", "false": "0", "t": "1", "f": "0", "yes": "1", "no": "0"}

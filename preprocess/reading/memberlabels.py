@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from preprocess.reading.class_names import tidy
 from preprocess.reading.json_objects import each_key_once
-from preprocess.reading.labelcells import are_numbers, tidy
 from preprocess.reading.listcells import as_list
+from preprocess.reading.separators import are_numbers
 from shards.errors import DataError
 
 MAX_CLASSES = 100_000

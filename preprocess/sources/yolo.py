@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from preprocess.reading.paths import in_split_order, inside, short_names, split_of
+from preprocess.reading.paths import inside, short_names
+from preprocess.reading.split_names import in_split_order, split_of
 from preprocess.record import Record, Source
 from preprocess.sources.coco import SameNames
 from preprocess.sources.yolo_config import YoloConfig, read_darknet, read_names, read_yaml

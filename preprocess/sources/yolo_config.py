@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from preprocess.reading.class_names import tidy
 from preprocess.reading.encodings import plain_text
-from preprocess.reading.labelcells import tidy
-from preprocess.reading.paths import split_named
+from preprocess.reading.split_names import split_named
 from preprocess.record import MAX_CLASSES
 from shards.errors import DataError, one_line
 from shards.yaml_files import UniqueKeys
