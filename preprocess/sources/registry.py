@@ -23,6 +23,7 @@ SOURCES = {  # imported only when asked for: some need libraries that are slow t
     "coco": "preprocess.sources.coco:COCO",
     "csv": "preprocess.sources.csvtable:CSV",
     "digits": "preprocess.sources.digits:Digits",
+    "hf": "preprocess.sources.hf:HF",
     "imagefolder": "preprocess.sources.imagefolder:ImageFolder",
     "planet": "preprocess.sources.planet:Planet",
     "voc": "preprocess.sources.voc:VOC",

@@ -7,24 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from preprocess.reading.class_names import tidy
-from preprocess.reading.encodings import plain_text
+from preprocess.reading.plain_yaml import EMPTY, read_plain_yaml
+from preprocess.reading.small_files import read_small
 from preprocess.reading.split_names import split_named
 from preprocess.record import MAX_CLASSES
-from shards.errors import DataError, one_line
-from shards.yaml_files import UniqueKeys
+from shards.errors import DataError
 
-_MAX_BYTES = 16 << 20  # 100,000 names have 2 MB
-_EMPTY = ("", "~", "null", "none")
 _SHOWN = 60
-
-
-class _Texts(UniqueKeys):
-    """Reads every plain value as text: classes are called `no`, `on`, `1.10` and `2024-01-01`."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012
 
 
 @dataclass(frozen=True)
@@ -39,30 +29,15 @@ class YoloConfig:
     made_up: bool = False  # the file gives only the number of classes
 
 
-def read_small(path: Path, max_bytes: int = _MAX_BYTES) -> str:
-    """Read a whole text file. Raises DataError where it cannot be read, or is larger than that."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(max_bytes + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); restore it") from None
-    if len(raw) > max_bytes:
-        raise DataError(f"{path} has more than {max_bytes:,} bytes; it is another file, remove it")
-    return plain_text(raw, path)
-
-
 def read_yaml(path: Path) -> YoloConfig:
     """Read a `data.yaml`. Raises DataError for what does not fit."""
-    try:
-        content = yaml.load(read_small(path), Loader=_Texts)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise DataError(f"{path} is no YAML ({one_line(error)}); correct it") from None
+    content = read_plain_yaml(read_small(path), path)
     if not isinstance(content, dict) or not any(key in content for key in ("names", "nc")):
         raise DataError(f"{path} has no names; a data.yaml has names, and train and val")
     names = content.get("names")
     if names is None or isinstance(names, str):
         num = _number(content, "nc", path)
-        if num is None or names not in (None, *_EMPTY):
+        if num is None or names not in (None, *EMPTY):
             raise DataError(f"{path}: names is {_short(names)}; give a list, or id: name")
         classes = {number: f"class_{number}" for number in range(num)}
     else:
@@ -73,7 +48,7 @@ def read_yaml(path: Path) -> YoloConfig:
     base = content.get("path") or ""
     if not isinstance(base, str):
         raise DataError(f"{path}: path is a list or mapping; give one folder")
-    base = "" if base.lower() in _EMPTY else base
+    base = "" if base.lower() in EMPTY else base
     points = _keypoints(content, path)
     made_up = names is None or isinstance(names, str)
     return YoloConfig(path, classes, _splits(content, path), base, points, made_up)
@@ -144,7 +119,7 @@ def _names(given: Any, path: Path) -> dict[int, str]:
 
 def _number(content: Mapping[str, Any], key: str, path: Path) -> int | None:
     value = content.get(key)
-    if value is None or (isinstance(value, str) and value.lower() in _EMPTY):
+    if value is None or (isinstance(value, str) and value.lower() in EMPTY):
         return None
     if not isinstance(value, str) or not re.fullmatch(r"\d{1,9}", value):
         raise DataError(f"{path}: {key} is {_short(value)}; give the number of classes")
@@ -184,7 +159,7 @@ def _splits(content: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...]
             raise DataError(
                 f"{path}: {key} is {_short(value)}; give a folder or list file, or several"
             )
-        places = [place.strip() for place in places if place.strip().lower() not in _EMPTY]
+        places = [place.strip() for place in places if place.strip().lower() not in EMPTY]
         if not places:
             continue  # `test:` is often left empty
         if split in found:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from preprocess.reading.folders import walk_folder
 from preprocess.reading.paths import inside
-from preprocess.sources.yolo_config import read_small
+from preprocess.reading.small_files import read_small
 from shards.errors import DataError
 from shards.host.picture_files import is_image, is_junk
 

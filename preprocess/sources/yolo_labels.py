@@ -3,7 +3,8 @@
 import math
 from pathlib import Path
 
-from preprocess.sources.yolo_config import YoloConfig, read_small
+from preprocess.reading.small_files import read_small
+from preprocess.sources.yolo_config import YoloConfig
 from shards.errors import DataError
 
 _MAX_BYTES = 32 << 20  # polygons of one image
