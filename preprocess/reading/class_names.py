@@ -16,6 +16,9 @@ _REMEDIES = {
     "imagefolder": "rename the folders, or give another --root",
     "coco": "rename the categories in the JSON",
     "voc": "rename the classes in the lists or annotations",
+    "yolo": "rename the classes in data.yaml",
+    "hf": "say with --label-column or --label-columns which columns hold the labels",
+    "openimages": "name the table of names with --descriptions",
 }
 _SPLIT_REMEDIES = {
     "csv": "name the column of the labels with --label-column, and that of the splits with --split-column",

@@ -90,7 +90,8 @@ def _pages(path: Path, chunk: ColumnChunk) -> tuple[Page | None, tuple[Page, ...
         at = chunk.start
         while at < chunk.start + chunk.length and rows < chunk.num_rows:
             header, at = _header(file, at)
-            length, size = header.get(3, -1), header.get(2, -1)
+            length = header.get(3, -1)
+            size = header.get(2, -1)
             if (
                 not 0 <= length <= MAX_BYTES
                 or not 0 <= size <= MAX_BYTES

@@ -36,6 +36,9 @@ from shards.index import Task
 _SPELLED = {"tab": "\t", "\\t": "\t", "space": " ", "newline": "\n", NO_SEPARATOR: NO_SEPARATOR}
 
 
+_MORE = ", or columns of 0 and 1 with --label-columns (--unknown says which values nobody knows)"
+
+
 @dataclass(frozen=True)
 class _Columns:
     """Positions of columns: either `labels`, or `classes` with what their cells mean."""
@@ -306,7 +309,7 @@ class CSV(Source):
                 found = "has no" if tidy(name) not in header else "has more than one"
                 raise DataError(
                     f"{path} {found} column {name!r}; it has {', '.join(map(repr, header))}: "
-                    f"give one with --{flag}-column"
+                    f"give one with --{flag}-column{_MORE if flag == 'label' else ''}"
                 )
         split = tidy(self.split_column) or ("split" if "split" in header else "")
         if split:
@@ -335,7 +338,8 @@ class CSV(Source):
             rows = read_cells(path, self._column_separator(path))
             if not self.columns:
                 next(rows)
-            classes = tuple(find_label_columns(header, rows, known))
+            meant = ",".join(filter(None, (self.unknown, self.negative)))
+            classes = tuple(find_label_columns(header, rows, known, meant))
             rest = set(header).difference(classes, known)
             if classes and (
                 rest or self.label_column != CSV.label_column or not are_certainly_classes(classes)

@@ -60,7 +60,8 @@ def read_descriptions(path: Path) -> dict[str, str]:
             continue
         if len(cells) != 2 or not cells[0].strip() or not tidy(cells[1]):
             raise DataError(f"{path}:{number}: expected a label id and its name; correct the line")
-        label, name = cells[0].strip(), tidy(cells[1])
+        label = cells[0].strip()
+        name = tidy(cells[1])
         if names.setdefault(label, name) != name:
             raise DataError(f"{path}:{number}: label {label} is {names[label]!r} above; keep one")
         if len(names) > MAX_CLASSES:
