@@ -13,7 +13,7 @@ from preprocess.reading.paths import inside
 from preprocess.reading.split_names import in_split_order
 from preprocess.record import MAX_CLASSES, Record, Source
 from preprocess.sources.hf_features import feature_at, find_features, is_image_feature, label_names
-from preprocess.sources.hf_files import find_files
+from preprocess.sources.hf_files import SUFFIXES, find_files
 from preprocess.sources.hf_labels import Label, inner_value, read_value_of
 from preprocess.sources.hf_tables import ArrowTable, HfRow, ParquetTable, image_kind, open_table
 from shards.commandline import option
@@ -66,6 +66,8 @@ class HF(Source):
             raise DataError(
                 "--source hf needs the package pyarrow: pip install 'tarmac-vision[hf]'"
             )
+        if self.root.suffix.lower() in SUFFIXES and self.root.is_file():
+            raise DataError(f"{self.root} is one file; give its folder, --root {self.root.parent}")
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
         self._files = find_files(self.root, self.config_name)
@@ -77,6 +79,7 @@ class HF(Source):
         self._columns = self._find_labels(first)
         self._names = self._find_names(first)
         self.task: Task = "multilabel" if self._is_list(first) else "multiclass"
+        self._below: dict[Path, str] = {}
         self._rows: dict[str, list[Row]] = {}  # of splits read for the names of classes
         self.class_names = self._names or self._occurring()
 
@@ -120,7 +123,9 @@ class HF(Source):
         self, row: HfRow, labels: tuple[int, ...], ignored: tuple[int, ...], file: Path
     ) -> Record:
         """Name the image after its file and row."""
-        below = file.relative_to(self.root).as_posix()
+        if file not in self._below:  # once a file: it takes a third of the time
+            self._below[file] = file.relative_to(self.root).as_posix()
+        below = self._below[file]
         name = f"{below.rpartition('.')[0]}/{row.number:06d}"
         where = f"{below}:{row.number}"
         if isinstance(row.image, Record):
@@ -267,7 +272,10 @@ class HF(Source):
         elif found:
             what = f"several {kind} columns, {', '.join(found[:20])}"
         there = ", ".join(map(repr, table.schema.names))[:1000]
-        raise DataError(f"{table.path} has {what}; it has {there}: give one with --{kind}-column")
+        more = ", or columns of 0 and 1 with --label-columns" if kind == "label" else ""
+        raise DataError(
+            f"{table.path} has {what}; it has {there}: give one with --{kind}-column{more}"
+        )
 
     def _check_columns(self, table: ParquetTable | ArrowTable) -> None:
         """Raise DataError where a later file lacks a column, or describes other classes."""

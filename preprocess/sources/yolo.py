@@ -17,6 +17,7 @@ from shards.errors import DataError
 from shards.host.picture_files import is_junk
 
 _NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
+_DESCRIPTIONS = (".yaml", ".yml", ".data")
 _NAMED = 3  # in a line about many
 
 
@@ -45,6 +46,11 @@ class YOLO(Source):
     def __post_init__(self) -> None:
         if self.same_names not in get_args(SameNames):
             raise DataError(f"--same-names is {self.same_names!r}: give refuse or merge")
+        if self.root.suffix.lower() in _DESCRIPTIONS and self.root.is_file():  # as YOLO takes it
+            if self.data_yaml:
+                raise DataError(f"{self.root} is a file, --data-yaml names another; give one")
+            self.data_yaml = self.root.name
+            self.root = self.root.parent
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
         self._config = self._read()
@@ -137,7 +143,7 @@ class YOLO(Source):
             for path in sorted(self.root.iterdir())
             if path.is_file() and not is_junk(path.name)
         ]
-        for suffixes in ((".yaml", ".yml"), (".data",)):
+        for suffixes in (_DESCRIPTIONS[:2], _DESCRIPTIONS[2:]):
             found = [path for path in there if path.suffix.lower() in suffixes]
             usual = [path for path in found if path.stem.lower() == "data"]
             if len(usual or found) > 1:
@@ -153,6 +159,9 @@ class YOLO(Source):
         )
         if below:
             return f"{self.root} holds {self._below(below[0])}; give --root {below[0].parent}"
+        above = next((path for path in self.root.absolute().parents if _is_described(path)), None)
+        if above is not None:
+            return f"{self.root} holds no data.yaml, {above} does; give --root {above}"
         return (
             f"{self.root} holds no data.yaml and no classes.txt; give {self.root_holds}, or name "
             "it with --data-yaml"
@@ -219,3 +228,7 @@ class YOLO(Source):
 
     def _below(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+
+def _is_described(folder: Path) -> bool:
+    return (folder / "data.yaml").is_file()

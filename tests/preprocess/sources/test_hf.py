@@ -397,6 +397,7 @@ def test_cut_and_foreign_files(tmp_path):
     for content in (b"", b"PAR1", whole[:-3], whole[: len(whole) // 2], b"version https://git-lfs"):
         path.write_bytes(content)
         assert "train.parquet cannot be read" in refused(tmp_path)
+    assert f"is one file; give its folder, --root {tmp_path}" in refused(path)
     assert "is not a folder" in refused(tmp_path / "none")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/x.csv").touch()

@@ -323,6 +323,11 @@ def test_a_root_one_level_too_high_and_no_dataset(tmp_path):
     (tmp_path / "a/set/data.yaml").rename(tmp_path / "a/set/third.yaml")
     assert "holds other.yaml, third.yaml; name one with --data-yaml" in refused(tmp_path / "a/set")
     assert shown(YOLO(tmp_path / "a/set", data_yaml="third.yaml")) == SHOWN
+    assert shown(YOLO(tmp_path / "a/set/third.yaml")) == SHOWN
+    said = refused(tmp_path / "a/set/third.yaml", data_yaml="other.yaml")
+    assert "is a file, --data-yaml names another; give one" in said
+    (tmp_path / "a/set/third.yaml").rename(tmp_path / "a/set/data.yaml")
+    assert f"give --root {tmp_path / 'a/set'}" in refused(tmp_path / "a/set/images/train")
 
 
 def test_a_huge_label_file_is_not_read(tmp_path):
