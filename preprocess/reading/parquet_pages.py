@@ -2,7 +2,7 @@
 
 pyarrow reads whole row groups: 100 images, or all of a file, for each one of a shuffled set. What is
 in a footer comes from pyarrow, which unpacks the pages too; what is between is here: the headers of
-pages (Thrift's compact protocol), definition levels and dictionary indices (runs and packed bits).
+pages, definition levels and dictionary indices (runs and packed bits).
 """
 
 import struct
@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from preprocess.reading.thrift import read_struct, read_varint
 from preprocess.record import MAX_BYTES
 from shards.errors import one_line
 
@@ -33,7 +34,6 @@ _HEADER_BYTES = 256  # enough for most
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_VALUES = 1 << 22  # of a page
 _MAX_PAGES = 1 << 20  # of a column in a row group
-_MAX_NESTING = 8
 
 Unpack = Callable[[bytes, int], bytes]
 
@@ -212,7 +212,7 @@ def _runs(data: bytes, width: int, num: int) -> np.ndarray:
     left = num
     at = 0
     while left > 0:
-        kind, at = _varint(data, at)
+        kind, at = read_varint(data, at)
         if kind & 1:
             count = (kind >> 1) * 8
             bits = data[at : at + (kind >> 1) * width]
@@ -244,62 +244,9 @@ def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
         file.seek(at)
         data = file.read(num)
         try:
-            header, end = _fields(data, 0, 0)
+            header, end = read_struct(data)
             return header, at + end
         except IndexError:  # it goes on
             if num >= _MAX_HEADER_BYTES or len(data) < num:
                 raise ValueError("the header of a page is damaged") from None
             num *= 16
-
-
-def _fields(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    """Parse a struct of Thrift's compact protocol. Raises IndexError where it goes on behind `data`."""
-    if depth > _MAX_NESTING:
-        raise ValueError("the header of a page is damaged")
-    found: dict[int, Any] = {}
-    number = 0
-    while True:
-        kind = data[at]
-        at += 1
-        if kind == 0:
-            return found, at
-        if kind >> 4:
-            number += kind >> 4
-        else:
-            number, at = _zigzag(data, at)
-        found[number], at = _field(data, at, kind & 15, depth)
-
-
-def _field(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    if kind in (1, 2):
-        return kind == 1, at
-    if kind == 3:
-        return data[at], at + 1
-    if kind in (4, 5, 6):
-        return _zigzag(data, at)
-    if kind == 7:
-        return data[at : at + 8], at + 8
-    if kind == 8:
-        length, at = _varint(data, at)
-        if at + length > len(data):
-            raise IndexError(at)
-        return data[at : at + length], at + length
-    if kind == 12:
-        return _fields(data, at, depth + 1)
-    raise ValueError("the header of a page is damaged")  # lists and maps: there are none in it
-
-
-def _zigzag(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise ValueError("a number in a page is damaged")

@@ -5,12 +5,13 @@ file a row of a row group.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from preprocess.reading.parquet_footer import FooterGroup, read_footer
 from preprocess.reading.parquet_pages import ColumnChunk, UnknownPages, read_value
 from preprocess.reading.paths import inside
 from preprocess.record import MAX_BYTES, MAX_CLASSES, Record
@@ -38,7 +39,9 @@ class HfRow(NamedTuple):
 
 @dataclass(frozen=True)
 class ParquetImage(Record):
-    """A photograph in a row of a Parquet file; `aside` is the file that holds it where the row does not."""
+    """A photograph in a row of a Parquet file; `aside` is the file that holds it where the row does
+    not.
+    """
 
     group: int = 0
     row: int = 0
@@ -49,12 +52,13 @@ class ParquetImage(Record):
         """Read the encoded image. Raises OSError where that is not possible."""
         try:
             value = self._value()
-        except (OSError, MemoryError):
+        except MemoryError:
             raise
         except Exception as error:  # on damaged pages pyarrow raises several kinds
-            raise OSError(
-                errno.EINVAL, f"damaged page: {one_line(error)}", str(self.path)
-            ) from None
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk; pyarrow's have no number
+            reason = f"damaged page: {one_line(error)}"
+            raise OSError(errno.EINVAL, reason, str(self.path)) from None
         if value is not None:
             return value
         if not self.aside:
@@ -93,7 +97,7 @@ class ParquetTable:
         self.path = path
         self._file = _opened(path)
         self.schema: pyarrow.Schema = self._file.schema_arrow
-        self.num_rows: int = self._file.metadata.num_rows
+        self._groups = read_footer(path)
 
     def rows(self, labels: Sequence[str], image: str) -> Iterator[HfRow]:
         """Yield the rows: values of the columns `labels`, and the image in column `image`."""
@@ -107,10 +111,10 @@ class ParquetTable:
             field.name for field in self.schema.field(image).type
         }:
             more = []
-        for group in range(self._file.metadata.num_row_groups):
-            self._check(group, labels)
-            first = self._first_row(group)
-            nulls = self._may_be_null(group, leaf)
+        first = 0
+        for group, described in enumerate(self._groups):
+            self._check(described, labels)
+            nulls = kind != "path" and described.columns[leaf].num_nulls != 0
             for at, values in enumerate(self._batches(group, [*labels, *more])):
                 *found, given = values if more else (*values, None)
                 path = given.get("path") if isinstance(given, dict) else given
@@ -122,12 +126,12 @@ class ParquetTable:
                         "", self.path, "", (), (), None, None, group, at, leaf, aside
                     )
                     yield HfRow(first + at, tuple(found), record)
+            first += described.num_rows
 
     def _batches(self, group: int, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """Yield the values of each row; of a column inside another all that holds it."""
-        rows = self._file.metadata.row_group(group).num_rows
         if not columns:
-            yield from (() for _ in range(rows))
+            yield from (() for _ in range(self._groups[group].num_rows))
             return
         top = [
             column.partition(".")[0] if not self._is_top(column) else column for column in columns
@@ -159,25 +163,16 @@ class ParquetTable:
         schema = self._file.schema
         return next((n for n in range(len(schema)) if schema.column(n).path == name), 0)
 
-    def _first_row(self, group: int) -> int:
-        return sum(self._file.metadata.row_group(n).num_rows for n in range(group))
-
-    def _may_be_null(self, group: int, leaf: int) -> bool:
-        statistics = self._file.metadata.row_group(group).column(leaf).statistics
-        return statistics is None or not statistics.has_null_count or statistics.null_count > 0
-
-    def _check(self, group: int, labels: Sequence[str]) -> None:
+    def _check(self, group: FooterGroup, labels: Sequence[str]) -> None:
         """Refuse a row group with more labels than there can be: a few bytes may say 10^9 of them."""
-        described = self._file.metadata.row_group(group)
-        for number in range(described.num_columns):
-            column = described.column(number)
-            if not any(f"{column.path_in_schema}.".startswith(f"{name}.") for name in labels):
+        for column in group.columns:
+            if not any(f"{column.name}.".startswith(f"{name}.") for name in labels):
                 continue
-            most = min(_MAX_LABELS, MAX_CLASSES * max(1, described.num_rows))
-            if column.num_values > most or column.total_uncompressed_size > _MAX_LABEL_BYTES:
+            most = min(_MAX_LABELS, MAX_CLASSES * max(1, group.num_rows))
+            if column.num_values > most or column.size > _MAX_LABEL_BYTES:
                 raise DataError(
-                    f"{self.path}: column {column.path_in_schema!r} has {column.num_values:,} values "
-                    f"in {described.num_rows:,} rows; are these labels? Give --label-column"
+                    f"{self.path}: column {column.name!r} has {column.num_values:,} values in "
+                    f"{group.num_rows:,} rows; are these labels? Give --label-column"
                 )
 
 
@@ -200,9 +195,9 @@ class ArrowTable:
                 else list(reader)
             )
             self.schema: pyarrow.Schema = reader.schema
+            _check_names(self.schema)
         except (OSError, pyarrow.ArrowException, ValueError) as error:
             raise _damaged(path, error) from None
-        self.num_rows: int = sum(batch.num_rows for batch in self._batches)
 
     def rows(self, labels: Sequence[str], image: str) -> Iterator[HfRow]:
         """Yield the rows: values of the columns `labels`, and the image in column `image`."""
@@ -217,9 +212,11 @@ class ArrowTable:
             try:  # offsets of a stranger may lead out of the file
                 for name in {*tops, image}:
                     batch.column(name).validate(full=True)
+                images = self._images(batch.column(image), kind)
+            except DataError:
+                raise
             except (pyarrow.ArrowException, ValueError) as error:
                 raise _damaged(self.path, error) from None
-            images = self._images(batch.column(image), kind)
             columns = [batch.column(name) for name in tops]
             for start in range(0, batch.num_rows, _BATCH):
                 parts = [column.slice(start, _BATCH).to_pylist() for column in columns]
@@ -279,6 +276,13 @@ def image_kind(schema: "pyarrow.Schema", column: str) -> str | None:
     return "path" if types.is_string(kind) or types.is_large_string(kind) else None
 
 
+def _check_names(fields: Iterable["pyarrow.Field"]) -> None:
+    """Raise UnicodeDecodeError for a name that is no UTF-8: pyarrow does so when first asked."""
+    for field in fields:
+        _ = field.name
+        _check_names(field.type.field(number) for number in range(field.type.num_fields))
+
+
 def _is_struct(kind: "pyarrow.DataType") -> bool:
     import pyarrow.types as types
 
@@ -296,33 +300,34 @@ def _opened(path: Path) -> "pyarrow.parquet.ParquetFile":
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(path)
+        _check_names(file.schema_arrow)
+        return file
     except (OSError, pyarrow.ArrowException, ValueError) as error:
         raise _damaged(path, error) from None
 
 
 @lru_cache(512)
-def _footer(path: Path, changed_ns: int) -> "pyarrow.parquet.ParquetFile":
-    return _opened(path)
+def _footer(
+    path: Path, changed_ns: int
+) -> tuple["pyarrow.parquet.ParquetSchema", tuple[FooterGroup, ...]]:
+    return _opened(path).schema, read_footer(path)
 
 
 @lru_cache(4096)
 def _chunk(path: Path, changed_ns: int, leaf: int, group: int) -> ColumnChunk:
-    file = _footer(path, changed_ns)
-    column = file.metadata.row_group(group).column(leaf)
-    described = file.schema.column(leaf)
+    schema, groups = _footer(path, changed_ns)
+    described = schema.column(leaf)
     if described.max_repetition_level:
         raise UnknownPages("a list of images")
     if described.physical_type != "BYTE_ARRAY":
         raise UnknownPages(described.physical_type)
-    start = column.data_page_offset
-    if column.has_dictionary_page and column.dictionary_page_offset:
-        start = min(start, column.dictionary_page_offset)
+    column = groups[group].columns[leaf]
     return ColumnChunk(
-        start,
-        column.total_compressed_size,
-        column.compression,
-        file.metadata.row_group(group).num_rows,
+        column.start,
+        column.length,
+        column.codec,
+        groups[group].num_rows,
         described.max_definition_level,
     )
 
@@ -333,14 +338,11 @@ def _row_group(path: Path, leaf: int, group: int) -> Any:
     import pyarrow.compute as compute
 
     file = _opened(path)
-    described = file.metadata.row_group(group).column(leaf)
-    if described.total_uncompressed_size > MAX_BYTES:
-        raise OSError(
-            errno.EFBIG,
-            f"a row group of {described.total_uncompressed_size:,} bytes; write smaller ones",
-            str(path),
-        )
-    name = described.path_in_schema
+    described = read_footer(path)[group].columns[leaf]
+    if described.size > MAX_BYTES:
+        reason = f"a row group of {described.size:,} bytes; write smaller ones"
+        raise OSError(errno.EFBIG, reason, str(path))
+    name = described.name
     column = file.read_row_group(group, columns=[name])
     if name in column.schema.names:
         return column.column(name)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from preprocess.reading import parquet_pages
+from preprocess.reading.parquet_footer import read_footer
 from preprocess.reading.parquet_pages import ColumnChunk, UnknownPages, read_value
+from shards.errors import DataError
 
 pa = pytest.importorskip("pyarrow", reason="no pyarrow")
 pq = pytest.importorskip("pyarrow.parquet", reason="no pyarrow")
@@ -21,16 +23,11 @@ def values(num: int, nulls: bool) -> list[bytes | None]:
     return [None if nulls and number % 7 == 3 else one for number, one in enumerate(found)]
 
 
-def chunk(file, group: int) -> ColumnChunk:
-    column = file.metadata.row_group(group).column(0)
-    offsets = [column.data_page_offset, column.dictionary_page_offset]
-    return ColumnChunk(
-        min(offset for offset in offsets if offset),
-        column.total_compressed_size,
-        column.compression,
-        file.metadata.row_group(group).num_rows,
-        file.schema.column(0).max_definition_level,
-    )
+def chunk(path, group: int) -> ColumnChunk:
+    described = read_footer(path)[group]
+    column = described.columns[0]
+    level = pq.ParquetFile(path).schema.column(0).max_definition_level
+    return ColumnChunk(column.start, column.length, column.codec, described.num_rows, level)
 
 
 def forget() -> None:
@@ -38,7 +35,7 @@ def forget() -> None:
         getattr(parquet_pages, name).cache_clear()
 
 
-@pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip", "brotli"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip", "brotli", "lz4"])
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
 @pytest.mark.parametrize("use_dictionary", [True, False])
 @pytest.mark.parametrize("page_bytes", [1 << 20, 10_000])
@@ -57,9 +54,8 @@ def test_every_value_is_the_one_that_was_written(
         use_dictionary=use_dictionary,
         **how,
     )
-    file = pq.ParquetFile(tmp_path / "a")
     found = [
-        read_value(tmp_path / "a", chunk(file, group), row)
+        read_value(tmp_path / "a", chunk(tmp_path / "a", group), row)
         for group in range(2)
         for row in random.Random(0).sample(range(100), 100)
         if group == 0 or row < 50
@@ -84,7 +80,7 @@ def test_one_page_is_read_for_one_value(tmp_path, monkeypatch):
     monkeypatch.setattr(
         parquet_pages, "_bytes", lambda path, page: read.append(page) or original(path, page)
     )
-    assert read_value(path, chunk(pq.ParquetFile(path), 0), 70) == images[70]
+    assert read_value(path, chunk(path, 0), 70) == images[70]
     assert len(read) == 1
     assert read[0].size < 300_000
 
@@ -96,7 +92,7 @@ def test_other_encodings_are_left_to_pyarrow(tmp_path):
         table, path, use_dictionary=False, column_encoding={"image": "DELTA_LENGTH_BYTE_ARRAY"}
     )
     with pytest.raises(UnknownPages, match="encoding 6"):
-        read_value(path, chunk(pq.ParquetFile(path), 0), 0)
+        read_value(path, chunk(path, 0), 0)
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
@@ -111,7 +107,7 @@ def test_damage_is_an_error_of_few_kinds(tmp_path, version, use_dictionary):
         use_dictionary=use_dictionary,
     )
     whole = path.read_bytes()
-    described = chunk(pq.ParquetFile(path), 0)
+    described = chunk(path, 0)
     rng = random.Random(0)
     errors = set()
     for at, row in itertools.product(range(described.start, described.start + 90), (0, 29)):
@@ -160,3 +156,42 @@ def test_a_page_that_says_it_is_huge_is_not_unpacked(tmp_path):
     path.write_bytes(page(8, 1) + b"\x04\0\0\0abcd")
     forget()
     assert read_value(path, ColumnChunk(0, 1000, "UNCOMPRESSED", 1, 0), 0) == b"abcd"
+
+
+def test_the_footer_is_what_pyarrow_says_of_it(tmp_path):
+    path = tmp_path / "a"
+    table = pa.table({"image": values(90, True), "labels": [[1, 2]] * 90, "x": [None] * 90})
+    pq.write_table(table, path, row_group_size=40, compression="zstd")
+    groups = read_footer(path)
+    metadata = pq.ParquetFile(path).metadata
+    assert [group.num_rows for group in groups] == [40, 40, 10]
+    for number, group in enumerate(groups):
+        for at, column in enumerate(group.columns):
+            there = metadata.row_group(number).column(at)
+            assert column.name == there.path_in_schema
+            assert (column.codec, column.num_values) == (there.compression, there.num_values)
+            assert column.num_nulls == (there.statistics and there.statistics.null_count)
+            assert column.length == there.total_compressed_size
+            assert column.size == there.total_uncompressed_size
+
+
+def test_a_damaged_footer_is_one_line(tmp_path):
+    path = tmp_path / "a"
+    pq.write_table(pa.table({"image": values(9, True)}), path)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[-8:-4], "little")
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        damaged[-8 - rng.randrange(length)] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            read_footer(path)
+        except DataError as error:
+            refused += "\n" not in str(error)
+    assert refused > 5
+    for content in (b"", b"PAR1", whole[-8:], whole[:-8] + b"\xff\xff\xff\x7fPAR1", whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="no footer of Parquet at its end"):
+            read_footer(path)
