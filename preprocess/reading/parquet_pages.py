@@ -98,7 +98,7 @@ def _pages(path: Path, chunk: ColumnChunk) -> tuple[Page | None, tuple[Page, ...
                 or len(pages) > _MAX_PAGES
             ):
                 raise ValueError(f"a page of {length:,} bytes, {size:,} unpacked")
-            described = header.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(header.get(1), 0))
+            described = header.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(header[1], 0))
             if described is not None:
                 num = described.get(1, -1)
                 if not 0 <= num <= _MAX_VALUES:

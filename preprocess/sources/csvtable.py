@@ -243,8 +243,8 @@ class CSV(Source):
                 raise DataError(f"{path} has a header line of its own; leave --columns out")
             lines = _again((number, first), lines)
         if tidy(self.path_column) not in map(tidy, header):
-            named = [name.strip() for name in header]
-            refuse_header(path, named, separator, self.path_column, self._folder)
+            cells = [name.strip() for name in header]
+            refuse_header(path, cells, separator, self.path_column, self._folder)
         header = [tidy(name) for name in header]
         columns = self._find_columns(path, header)
         folder: str | None = None

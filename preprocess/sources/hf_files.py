@@ -145,8 +145,8 @@ def _patterns(given: Any, where: str) -> list[tuple[str, list[str]]]:
         return [("train", items)]
     found = []
     for item in items:
-        path = item.get("path") if isinstance(item, dict) else None
-        paths = path if isinstance(path, list) else [path]
+        path: Any = item.get("path") if isinstance(item, dict) else None
+        paths: list[Any] = path if isinstance(path, list) else [path]
         split = item.get("split") if isinstance(item, dict) else None
         if not isinstance(split, str) or not all(isinstance(one, str) for one in paths):
             raise DataError(f"{where}: data_files has an entry without split and path; correct it")
