@@ -143,13 +143,16 @@ class HF(Source):
     def _read(self, split: str) -> list[Row]:
         """Read the labels of a split."""
         rows = [row for path in self._files.splits[split] for row in self._of_file(path)]
-        if self.task == "multilabel" and not self.label_columns:
+        inner = "." in self._columns[0]  # of objects: [1, 0] are the classes of two
+        if self.task == "multilabel" and not self.label_columns and not inner:
             number: dict[Label, Label] = {name: at for at, name in enumerate(self._names or ())}
             samples = (
                 (f"{path}: row {row.number}", tuple(number.get(label, label) for label in labels))
                 for row, labels, _, path in rows
             )
-            refuse_vectors(samples, len(number))
+            if len(number) != 2:  # of two named classes [1, 0] is both
+                more = "or give columns of 0 and 1 with --label-columns"
+                refuse_vectors(samples, len(number), more)
         return rows
 
     def _of_file(self, path: Path) -> Iterator[Row]:

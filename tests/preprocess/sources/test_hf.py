@@ -163,6 +163,16 @@ def test_labels_inside_objects(tmp_path, as_list):
     assert "has no label column" in refused(tmp_path)
 
 
+def test_two_classes_on_every_image_are_no_vector(tmp_path):
+    two = {"names": ["x", "y"], "_type": "ClassLabel"}
+    write(tmp_path / "train.parquet", [[1, 0], [0, 1]], "labels", [two])
+    assert labels_of(HF(tmp_path)) == [(0, 1), (0, 1)]
+    objects = [[{"category": 1}, {"category": 0}, {"category": 0}]] * 2
+    three = {"names": ["x", "y", "z"], "_type": "ClassLabel"}
+    write(tmp_path / "train.parquet", objects, "objects", [{"category": three}])
+    assert labels_of(HF(tmp_path, label_column="objects.category")) == [(0, 1), (0, 1)]
+
+
 def test_a_card_names_classes_and_files(tmp_path):
     write(tmp_path / "a/train-part.parquet", [0, 1, 2], feature=None)
     write(tmp_path / "a/more.parquet", [2], feature=None)
