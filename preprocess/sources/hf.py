@@ -74,6 +74,7 @@ class HF(Source):
         self._refuse_missing()
         first = open_table(self._files.splits[self.splits()[0]][0])
         self._first = first.path
+        self._has_splits = "split" in first.schema.names
         self._features = find_features(first.schema.metadata, self.root, self._files.config)
         self._image = self._find_image(first)
         self._columns = self._find_labels(first)
@@ -115,6 +116,8 @@ class HF(Source):
             some = ", ".join(path.relative_to(self.root).as_posix() for path in files[:_NAMED])
             more = f" and {len(files) - _NAMED:,} more" if len(files) > _NAMED else ""
             lines.append(f"split {split}: {some}{more}")
+        if self._has_splits:
+            lines.append("left aside: column 'split', since files and folders name the splits")
         if self._files.missing:
             lines.append(f"left out: {len(self._files.missing):,} files that are not there")
         return lines

@@ -375,6 +375,17 @@ def test_wrong_columns_and_flags(tmp_path):
     features = {"second": {"_type": "Image"}, "fine": CLASS, "coarse": CLASS}
     pq.write_table(described(table, **features), tmp_path / "train.parquet")
     assert "several label columns, fine, coarse" in refused(tmp_path)
+    source = HF(tmp_path, label_column="fine")
+    assert not any("'split'" in line for line in source.describe())
+    pq.write_table(
+        described(table.append_column("split", pa.array(["a", "b"])), fine=CLASS),
+        tmp_path / "train.parquet",
+    )
+    assert any(
+        "left aside: column 'split'" in line
+        for line in HF(tmp_path, label_column="fine").describe()
+    )
+    pq.write_table(described(table, **features), tmp_path / "train.parquet")
     assert HF(tmp_path, label_column="coarse").task == "multiclass"
     assert "no column 'x'" in refused(tmp_path, label_column="x")
     assert "no images in column 'fine', of type int64" in refused(tmp_path, image_column="fine")
