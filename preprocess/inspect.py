@@ -1,6 +1,7 @@
 """Look at a packed dataset before training on it: `python -m preprocess.inspect data/voc`."""
 
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     data = folder(config.data)
     out = Path(config.out or f"inspect-{data.name}")
-    if out.exists() and not out.is_dir():
-        raise DataError(f"--out {out}: a file of that name is there; give a folder")
+    _check_writable(out)
     # Half a second of imports: not for --help or a mistyped flag.
     from preprocess.inspecting.inspection import as_json, inspect
     from preprocess.inspecting.inspection_page import render_inspection
@@ -60,6 +60,27 @@ def main(argv: list[str] | None = None) -> None:
     write_atomically(out / PAGE_NAME, page.encode(errors="backslashreplace"))
     print("\n".join(inspection_summary(inspection)))
     print(f"\nsee {out / PAGE_NAME}; the numbers are in {out / NUMBERS_NAME}")
+
+
+def _check_writable(out: Path) -> None:
+    """Raise DataError where the results could not be written: before an hour of looking at images.
+
+    Nothing is left behind: a file without a name is made in the folder, or in the one that is to
+    hold it.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"--out {out}: a file of that name is there; give a folder")
+    taken = next((name for name in (NUMBERS_NAME, PAGE_NAME) if (out / name).is_dir()), None)
+    if taken:
+        raise DataError(f"--out {out}: {taken} in it is a folder; give another folder")
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"--out {out}: cannot be written ({error.strerror}: {nearest}); give another folder"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import simplejpeg
 from PIL import Image, JpegImagePlugin
 
 from preprocess.images.geometry import ImageOptions, packed_size, tile_interval
+from preprocess.images.heif import MissingDecoder, heif_format
 from preprocess.images.members import (
     DAMAGED,
     BadImage,
@@ -77,7 +78,7 @@ def _reasons() -> Iterator[None]:
     with _quiet():
         try:
             yield
-        except (BadImage, MemoryError):
+        except (BadImage, MissingDecoder, MemoryError):
             raise
         except DamagedError as error:
             raise DamagedImage(f"{DAMAGED}{error}") from error
@@ -101,9 +102,10 @@ def _open(data: bytes) -> Image.Image:
     if data[:2] == b"\xff\xd8":
         data += b"\xff\xd9"  # else Pillow takes a JPEG that lacks only its end for a truncated one
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        kind = heif_format(data)
+        image = Image.open(io.BytesIO(data), formats=FORMATS if kind is None else (kind,))
     except Image.UnidentifiedImageError:
-        raise BadImage(f"damaged header, or not one of {', '.join(FORMATS)}") from None
+        raise BadImage(f"damaged header, or not one of {', '.join(FORMATS)}, HEIC, AVIF") from None
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadImage(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")

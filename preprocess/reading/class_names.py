@@ -16,6 +16,9 @@ _REMEDIES = {
     "imagefolder": "rename the folders, or give another --root",
     "coco": "rename the categories in the JSON",
     "voc": "rename the classes in the lists or annotations",
+    "yolo": "rename the classes in data.yaml",
+    "hf": "say with --label-column or --label-columns which columns hold the labels",
+    "openimages": "name the table of names with --descriptions",
 }
 _SPLIT_REMEDIES = {
     "csv": "name the column of the labels with --label-column, and that of the splits with --split-column",
@@ -26,6 +29,11 @@ _SPLIT_REMEDIES = {
 def normal_form(name: str) -> str:
     """Write a name in Unicode's form NFC."""
     return unicodedata.normalize("NFC", name)
+
+
+def tidy(name: str) -> str:
+    """Write a name of a class in one way: Unicode's form NFC, single spaces, none around it."""
+    return " ".join(normal_form(name).split())
 
 
 def questions(names: Sequence[str], source: str, accepted: bool) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from preprocess.reading.labelcells import tidy
+from preprocess.reading.class_names import tidy
 from shards.errors import DataError
 
 _VALUES = {"1": "1", "0": "0", "true": "1", "false": "0", "t": "1", "f": "0", "yes": "1", "no": "0"}
@@ -107,16 +107,20 @@ def chosen(given: str, header: Sequence[str], path: Path) -> list[str]:
 
 
 def find_label_columns(
-    header: Sequence[str], rows: Iterator[tuple[int, list[str]]], others: Sequence[str]
+    header: Sequence[str],
+    rows: Iterator[tuple[int, list[str]]],
+    others: Sequence[str],
+    meant: str = "",
 ) -> list[str]:
-    """List the columns, without `others`, that hold only 0, 1, -1 and nothing, and 0 or 1
-    somewhere.
+    """List the columns, without `others`, that hold 0 or 1 somewhere and else only 0, 1, -1,
+    nothing, and the values in `meant`, as --unknown and --negative list them.
     """
+    allowed = {"0", "1", "-1", BLANK, *map(_value, meant.split(",") if meant else ())}
     may_be = {at: False for at, name in enumerate(header) if name not in others}
     for _, cells in rows:
         for at in list(may_be):
             value = _value(cells[at]) if at < len(cells) else ""
-            if value not in ("0", "1", "-1", BLANK):
+            if value not in allowed:
                 del may_be[at]
             elif value in ("0", "1"):
                 may_be[at] = True

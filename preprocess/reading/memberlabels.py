@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from preprocess.reading.class_names import tidy
 from preprocess.reading.json_objects import each_key_once
-from preprocess.reading.labelcells import are_numbers, tidy
 from preprocess.reading.listcells import as_list
+from preprocess.reading.separators import are_numbers
 from shards.errors import DataError
 
 MAX_CLASSES = 100_000
@@ -33,6 +34,8 @@ ARRAYS = frozenset(
 )
 _SHOWN = 60  # characters of a value in a message
 _CODE = re.compile(r"(tensor|array|np\.\w+|numpy\.\w+)\(.*\)", re.DOTALL)
+
+_NAMES = "and their names with --class-list"
 
 Label = int | str
 
@@ -81,11 +84,10 @@ def _several(values: list[Any], where: str) -> list[Label]:
     return labels
 
 
-def _refuse_vector(values: Iterable[Any], where: str) -> None:
+def _refuse_vector(values: Iterable[Any], where: str, more: str = _NAMES) -> None:
     raise DataError(
         f"{where}: {str(values)[:_SHOWN]} is a vector, a place per class: a list holds class "
-        "numbers or names; write [2, 5] where the classes 2 and 5 are shown, and their names with "
-        "--class-list"
+        f"numbers or names; write [2, 5] where the classes 2 and 5 are shown, {more}"
     )
 
 
@@ -126,13 +128,15 @@ def check_number(label: Label, where: str) -> None:
         raise DataError(f"{where}: label {label} is no class number; use 0 to {MAX_CLASSES - 1:,}")
 
 
-def refuse_vectors(samples: Iterable[tuple[str, tuple[Label, ...]]], num_classes: int) -> None:
+def refuse_vectors(
+    samples: Iterable[tuple[str, tuple[Label, ...]]], num_classes: int, more: str = _NAMES
+) -> None:
     """Raise DataError where the lists of all samples, (where, labels), are as long and hold 0 and 1
     only.
 
     Vectors of two classes, [1, 0] and [0, 1], would give every image both; longer ones have a
     number twice. Where a list names other than two classes (`num_classes`; 0: there is none) these
-    are class numbers.
+    are class numbers. `more` ends the message.
     """
     first = None
     width = 0
@@ -147,9 +151,8 @@ def refuse_vectors(samples: Iterable[tuple[str, tuple[Label, ...]]], num_classes
         first = first or (where, labels)
         width = len(labels)
     if first is not None and width > 1 and num_classes in (0, width):
-        _refuse_vector(
-            [str(label) if isinstance(label, str) else label for label in first[1]], first[0]
-        )
+        values = [str(label) if isinstance(label, str) else label for label in first[1]]
+        _refuse_vector(values, first[0], more)
 
 
 def refuse_joined(names: Mapping[str, str]) -> None:

@@ -2,15 +2,13 @@
 splits.
 """
 
-import glob
 import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from posixpath import normpath
 
-from preprocess.reading.class_names import normal_form
-from preprocess.reading.labelcells import NO_SEPARATOR, as_flag, read_column, tidy
+from preprocess.reading.class_names import normal_form, tidy
+from preprocess.reading.labelcells import read_column
 from preprocess.reading.labelcolumns import (
     LabelColumns,
     are_certainly_classes,
@@ -19,26 +17,26 @@ from preprocess.reading.labelcolumns import (
     suggested,
 )
 from preprocess.reading.paths import inside, short_names
-from preprocess.reading.split_names import in_split_order, split_named, split_of
+from preprocess.reading.separators import NO_SEPARATOR
+from preprocess.reading.split_names import in_split_order, split_named
 from preprocess.reading.tablecells import read_cells, refuse_swallowed
 from preprocess.record import Record, Source
+from preprocess.sources.csv_tables import (
+    TableRow,
+    check_first_image,
+    find_tables,
+    refuse_header,
+    refuse_repeated_images,
+    refuse_voc_list,
+)
 from shards.commandline import option
 from shards.errors import DataError
-from shards.host.picture_files import is_image, is_junk
 from shards.index import Task
 
-_TABLES = (".csv", ".tsv", ".txt")
-_SEPARATORS = (",", ";", "\t", "|", " ")  # what may have been meant
 _SPELLED = {"tab": "\t", "\\t": "\t", "space": " ", "newline": "\n", NO_SEPARATOR: NO_SEPARATOR}
 
 
-@dataclass(frozen=True)
-class _Row:
-    where: str  # file:line
-    folder: str  # in which the path counts: "", or that of its table, such as train/
-    path: str
-    cell: Hashable  # of labels, as it is there, or what the columns of 0 and 1 say
-    split: str
+_MORE = ", or columns of 0 and 1 with --label-columns (--unknown says which values nobody knows)"
 
 
 @dataclass(frozen=True)
@@ -122,14 +120,14 @@ class CSV(Source):
         self._classes: tuple[str, ...] | None = None
         self._split_columns: set[str] = set()
         self._several_forms = False  # of names in the cells
-        tables = self._tables()
+        tables = find_tables(self.root, self.table)
         self._names = [path.relative_to(self.root).as_posix() for path, _ in tables]
         rows = [row for path, split in tables for row in self._read(path, split)]
-        self._rows: dict[str, list[_Row]] = {}
+        self._rows: dict[str, list[TableRow]] = {}
         for row in rows:
             self._rows.setdefault(row.split, []).append(row)
-        _refuse_repeated(rows)
-        self._check_first(rows[0])
+        refuse_repeated_images(rows)
+        check_first_image(self.root, self._folder, rows[0])
         self._labels, self._how = self._of_columns(rows) if self._classes else self._of_cells(rows)
         self.class_names = self._classes or _sorted(
             {name for shown, _ in self._labels.values() for name in shown}
@@ -187,7 +185,7 @@ class CSV(Source):
     # labels: by cell, the names shown and the names that nobody knows
 
     def _of_cells(
-        self, rows: Sequence[_Row]
+        self, rows: Sequence[TableRow]
     ) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
         if self.unknown or self.negative:
             raise DataError(
@@ -213,7 +211,7 @@ class CSV(Source):
         return labels | {"": ((), ())}, f"column {self.label_column!r}, {column.how},"
 
     def _of_columns(
-        self, rows: Sequence[_Row]
+        self, rows: Sequence[TableRow]
     ) -> tuple[dict[Hashable, tuple[tuple[str, ...], ...]], str]:
         assert self._classes
         if self.label_separator:
@@ -231,49 +229,13 @@ class CSV(Source):
 
     # tables
 
-    def _tables(self) -> list[tuple[Path, str]]:
-        """List (table, its split): `all` where it is the only one."""
-        names = [name.strip() for name in self.table.split(",") if name.strip()]
-        if not names:
-            there = (
-                path.name for path in self.root.iterdir() if path.suffix.lower() in _TABLES[:2]
-            )
-            names = sorted(name for name in there if not is_junk(name))
-            if len(names) != 1:
-                found = f"holds {', '.join(names)}" if names else "holds no .csv or .tsv file"
-                below = sorted(
-                    path.relative_to(self.root).as_posix() for path in self.root.glob("*/*.csv")
-                )
-                hint = f", such as {','.join(below[:3])}" if below and not names else ""
-                voc = (
-                    "; a VOC folder is read by --source voc"
-                    if (self.root / "ImageSets").is_dir()
-                    else ""
-                )
-                raise DataError(f"{self.root} {found}; name the table with --table{hint}{voc}")
-        paths = [inside(self.root, name, "--table") for name in names]
-        if len(paths) == 1:
-            return [(paths[0], "all")]
-        tables = {self._split_of(path): path for path in paths}
-        if len(tables) < len(paths):
-            raise DataError(
-                f"--table {self.table}: two of these tables are of one split; give one table per "
-                f"split"
-            )
-        return [(path, split) for split, path in tables.items()]
-
-    def _split_of(self, table: Path) -> str:
-        """Name the split of one of several tables: train.csv, or train/_classes.csv."""
-        folder = split_of(table.parent.name) if table.parent != self.root else None
-        return split_of(table.stem) or folder or table.stem
-
-    def _read(self, path: Path, split: str) -> Iterator[_Row]:
+    def _read(self, path: Path, split: str) -> Iterator[TableRow]:
         separator = self._column_separator(path)
         lines = read_cells(path, separator)
         number, header = next(lines, (0, []))
         if not header:
             raise DataError(f"{path} is empty; it should hold a header line and a line per image")
-        _refuse_voc_list(path, number, header)
+        refuse_voc_list(path, number, header)
         if self.columns:
             first = header
             header = [name.strip() for name in self.columns.split(",")]
@@ -281,7 +243,8 @@ class CSV(Source):
                 raise DataError(f"{path} has a header line of its own; leave --columns out")
             lines = _again((number, first), lines)
         if tidy(self.path_column) not in map(tidy, header):
-            self._explain(path, [name.strip() for name in header])
+            cells = [name.strip() for name in header]
+            refuse_header(path, cells, separator, self.path_column, self._folder)
         header = [tidy(name) for name in header]
         columns = self._find_columns(path, header)
         folder: str | None = None
@@ -297,7 +260,7 @@ class CSV(Source):
             name = cells[columns.path].strip() + self.suffix
             folder = self._folder_of(path, name) if folder is None else folder
             named = split if columns.split is None else _split(cells[columns.split], where)
-            yield _Row(where, folder, name, self._cell(cells, columns, where), named)
+            yield TableRow(where, folder, name, self._cell(cells, columns, where), named)
         if folder is None:
             raise DataError(f"{path} has a header line and nothing else; add a line per image")
 
@@ -346,7 +309,7 @@ class CSV(Source):
                 found = "has no" if tidy(name) not in header else "has more than one"
                 raise DataError(
                     f"{path} {found} column {name!r}; it has {', '.join(map(repr, header))}: "
-                    f"give one with --{flag}-column"
+                    f"give one with --{flag}-column{_MORE if flag == 'label' else ''}"
                 )
         split = tidy(self.split_column) or ("split" if "split" in header else "")
         if split:
@@ -375,7 +338,8 @@ class CSV(Source):
             rows = read_cells(path, self._column_separator(path))
             if not self.columns:
                 next(rows)
-            classes = tuple(find_label_columns(header, rows, known))
+            meant = ",".join(filter(None, (self.unknown, self.negative)))
+            classes = tuple(find_label_columns(header, rows, known, meant))
             rest = set(header).difference(classes, known)
             if classes and (
                 rest or self.label_column != CSV.label_column or not are_certainly_classes(classes)
@@ -394,52 +358,6 @@ class CSV(Source):
         if self._classes is None:
             self._classes = classes
         return classes
-
-    def _explain(self, path: Path, header: Sequence[str]) -> None:
-        """Raise DataError for the usual mistakes: no header line, another separator."""
-        line = self._column_separator(path).join(header)
-        for char in _SEPARATORS if len(header) == 1 else ():
-            parts = line.split(char)
-            if len(parts) > 1 and (self.path_column in parts or any(map(is_image, parts))):
-                raise DataError(
-                    f"{path} has one column, {line!r}; give --separator {as_flag(char)}"
-                )
-        if any(
-            is_image(cell) or (cell and (self._folder / cell).is_file())
-            for cell in header
-            if "\0" not in cell
-        ):
-            raise DataError(
-                f"{path} has no header line, its first line is {line!r}; name its columns, such as "
-                f"--columns {','.join(_guess(header))}"
-            )
-
-    def _check_first(self, row: _Row) -> None:
-        """Raise DataError where the first photograph is not there: then a folder or suffix is
-        missing for all.
-        """
-        path = inside(self._folder / row.folder, row.path, row.where)
-        if path.is_file():
-            return
-        near = sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
-        there = sorted(child for child in self._folder.glob("*/") if (child / row.path).is_file())
-        hint = "give the folder of the photographs with --root or --images"
-        if near:
-            hint = f"there is {near[0].name}: give --suffix {near[0].name.removeprefix(path.name)}"
-        elif there:
-            hint = (
-                f"it is in {there[0]}: give --images {there[0].relative_to(self.root).as_posix()}"
-            )
-        raise DataError(f"{row.where}: {path} is missing; {hint}")
-
-
-def _refuse_voc_list(path: Path, number: int, cells: Sequence[str]) -> None:
-    line = " ".join(cells)
-    if re.fullmatch(r"\S+\s+(-1|0|1)", line.strip()) and not is_image(line.split()[0]):
-        raise DataError(
-            f"{path}:{number}: {line!r} is of a list of PASCAL VOC; use --source voc and give as "
-            "--root the folder that holds JPEGImages and ImageSets"
-        )
 
 
 def _again(
@@ -466,30 +384,6 @@ def _split(cell: str, where: str) -> str:
     return name if numbered else split_named(name) or name
 
 
-def _guess(header: Sequence[str]) -> list[str]:
-    """Name the columns of a table whose first line is data: the image's path, and labels next to
-    it.
-    """
-    at = next((number for number, cell in enumerate(header) if is_image(cell)), 0)
-    names = [f"column{number}" for number in range(1, len(header) + 1)]
-    names[at] = "path"
-    if len(header) > 1:
-        names[at + 1 if at + 1 < len(header) else at - 1] = "labels"
-    return names
-
-
 def _sorted(names: set[str]) -> tuple[str, ...]:
     numbers = all(re.fullmatch(r"-?\d{1,9}", name) for name in names)
     return tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))
-
-
-def _refuse_repeated(rows: Sequence[_Row]) -> None:
-    seen: dict[str, str] = {}  # so that a.jpg and ./a.jpg are one image
-    for row in rows:
-        path = normpath(row.folder + row.path)
-        if path in seen:
-            raise DataError(
-                f"{row.where}: {row.path!r} is at {seen[path]} already; put all its labels into "
-                f"one row"
-            )
-        seen[path] = row.where

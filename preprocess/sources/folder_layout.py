@@ -196,12 +196,14 @@ def _refuse_other_formats(folder: Path, folders: Sequence[str]) -> None:
         raise DataError(
             f"{coco[0]} holds labels in COCO's format; use --source coco --root {folder}"
         )
+    tables = sorted(folder.glob("*.parquet")) or sorted(folder.glob("*/*.parquet"))
+    if tables:
+        raise DataError(
+            f"{tables[0]} is a table of a Hugging Face dataset; use --source hf --root {folder}"
+        )
     lower = {name.lower(): folder / name for name in folders}
     if {"images", "labels"} <= lower.keys() and not _any_image(lower["labels"]):
-        raise DataError(
-            f"{folder} holds images and labels, the layout of YOLO, which no source reads; "
-            "export it as COCO JSON and use --source coco"
-        )
+        raise DataError(f"{folder} holds images and labels, the layout of YOLO; use --source yolo")
 
 
 def _any_image(folder: Path) -> bool:

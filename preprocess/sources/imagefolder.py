@@ -1,12 +1,11 @@
 """Read photographs from one folder per class, the layout of torchvision's ImageFolder."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from preprocess.reading.class_name_checks import skeleton
 from preprocess.reading.class_names import normal_form
+from preprocess.reading.folders import walk_folder
 from preprocess.reading.paths import short_names
 from preprocess.record import Record, Source
 from preprocess.sources.folder_layout import find_layout, images_in, subfolders
@@ -166,46 +165,13 @@ def _classes(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _walk(folder: Path) -> list[tuple[str, list[str]]]:
-    """List (folder, its files), sorted, of a folder and all below it, following links as
-    torchvision does.
-
-    Raises DataError for a link back to a folder above it, which would never end, and OSError for a
-    folder that cannot be read.
-    """
-    # of a folder yet to be walked: itself and all that contain it
-    above = {str(folder): {_identity(folder)}}
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        within = above.pop(parent)
-        folders[:] = [name for name in folders if not is_junk(name)]
-        for path in (os.path.join(parent, name) for name in folders):
-            identity = _identity(path)
-            if identity in within:
-                raise DataError(
-                    f"{path} is a link back to a folder that contains it; remove the link"
-                )
-            above[path] = within | {identity}
-        found.append((parent, sorted(files)))
-    return sorted(found)
-
-
-def _identity(folder: str | Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
 def _images(folder: Path) -> tuple[list[Path], list[Path]]:
     """List the images of a class, and those left out because they are hidden. Raises DataError for
     other files.
     """
     found: list[Path] = []
     hidden: list[Path] = []
-    for parent, files in _walk(folder):
+    for parent, files in walk_folder(folder):
         for name in files:
             path = Path(parent, name)
             if is_junk(name):

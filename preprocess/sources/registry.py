@@ -23,10 +23,13 @@ SOURCES = {  # imported only when asked for: some need libraries that are slow t
     "coco": "preprocess.sources.coco:COCO",
     "csv": "preprocess.sources.csvtable:CSV",
     "digits": "preprocess.sources.digits:Digits",
+    "hf": "preprocess.sources.hf:HF",
     "imagefolder": "preprocess.sources.imagefolder:ImageFolder",
+    "openimages": "preprocess.sources.open_images:OpenImages",
     "planet": "preprocess.sources.planet:Planet",
     "voc": "preprocess.sources.voc:VOC",
     "webdataset": "preprocess.sources.webdataset:WebDataset",
+    "yolo": "preprocess.sources.yolo:YOLO",
 }
 
 T = TypeVar("T")

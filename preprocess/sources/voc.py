@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from preprocess.reading.class_names import tidy
 from preprocess.reading.encodings import plain_text
-from preprocess.reading.labelcells import tidy
 from preprocess.record import Record, Source
 from preprocess.sources.voc_annotation import read_annotation, read_bytes
 from shards.commandline import option

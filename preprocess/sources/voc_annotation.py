@@ -3,8 +3,8 @@
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from preprocess.reading.class_names import tidy
 from preprocess.reading.encodings import LOST, xml_text
-from preprocess.reading.labelcells import tidy
 from shards.errors import DataError
 
 _MAX_XML_BYTES = 4 << 20  # the largest of VOC is 20 kB

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from preprocess.reading.labelcells import tidy
+from preprocess.reading.class_names import tidy
 from preprocess.reading.memberlabels import (
     ARRAYS,
     Label,

@@ -13,6 +13,10 @@ IMAGE_SUFFIXES = (
     ".tif",
     ".tiff",
     ".gif",
+    ".heic",
+    ".heif",
+    ".hif",
+    ".avif",
 )
 _LEFT_BEHIND = frozenset(  # in lower case; what starts with a dot needs no line here
     (

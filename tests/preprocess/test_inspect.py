@@ -261,3 +261,37 @@ def test_keys_that_are_not_ascii_are_no_traceback(things, tmp_path, capsys):
         np.save(copy / split / "samples.npy", samples)
     main([str(copy), "--no-duplicates", "--images", "0", "--out", str(tmp_path)])
     assert r"1 key is in both train and val: t\xff" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("file", "a file of that name is there; give a folder"),
+        ("file/below/it", "cannot be written (Not a directory"),
+        ("/proc/inspected", "cannot be written ("),
+        ("taken", "inspect.html in it is a folder; give another folder"),
+    ],
+)
+def test_an_out_that_cannot_be_written_is_found_before_an_image_is_read(
+    things, tmp_path, monkeypatch, capsys, out, says
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "taken/inspect.html").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "preprocess.inspecting.inspection.inspect", lambda *args: pytest.fail("images are read")
+    )
+    monkeypatch.setattr(sys, "argv", ["preprocess.inspect", str(things), "--out", out])
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    errors = capsys.readouterr().err
+    assert (caught.value.code, errors.count("\n")) == (2, 1)
+    assert says in errors
+
+
+def test_looking_whether_out_can_be_written_leaves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["preprocess.inspect", "none", "--out", "a/b"])
+    with pytest.raises(SystemExit):
+        run(main)
+    assert list(tmp_path.iterdir()) == []

@@ -224,3 +224,21 @@ def test_one_label_per_image_by_columns(tmp_path):
 def test_an_index_column_of_pandas_is_no_class(tmp_path):
     source = CSV(photos(tmp_path, ",path,cat,dog\n0,0.jpg,1,0\n1,1.jpg,0,1\n"))
     assert source.class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("value", ["?", "-1", "", "nan", "2", "u", "unknown", "-1.0", "NA"])
+def test_a_third_value_is_unknown_where_the_user_says_so(tmp_path, value):
+    """With `--unknown` the columns are found too; without it one line names value and flag."""
+    text = f"path,cat,dog\n0.jpg,1,{value}\n1.jpg,0,1\n2.jpg,{value},0\n"
+    root = photos(tmp_path, text)
+    given = "blank" if value in ("", "nan", "NA") else value
+    source = CSV(root, unknown=given)
+    assert shown(source) == [({"cat"}, {"dog"}), ({"dog"}, set()), (set(), {"cat"})]
+    assert shown(CSV(root, negative=given))[0] == ({"cat"}, set())
+    with pytest.raises(DataError) as caught:
+        CSV(root, label_columns="cat,dog")
+    spelled = "blank" if given == "blank" else given.removesuffix(".0")
+    assert f"give --unknown={spelled} if nobody knows" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        CSV(root)
+    assert "--unknown" in str(caught.value)

@@ -143,7 +143,8 @@ def test_images_without_labels_beside_the_splits_are_left_out_with_a_word(
         (("JPEGImages/1.jpg", "ImageSets/Main/train.txt"), "use --source voc"),
         (("train/1.jpg", "train/_annotations.coco.json"), "use --source coco --root {root}"),
         (("train/images/1.jpg", "train/labels/1.txt", "val/images/2.jpg"), "the layout of YOLO"),
-        (("images/1.jpg", "labels/1.txt"), "the layout of YOLO"),
+        (("images/1.jpg", "labels/1.txt"), "the layout of YOLO; use --source yolo"),
+        (("data/train-0.parquet",), "is a table of a Hugging Face dataset; use --source hf"),
     ],
 )
 def test_a_layout_that_would_make_classes_of_other_folders_gets_one_line(tmp_path, files, says):

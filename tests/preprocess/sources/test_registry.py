@@ -317,3 +317,32 @@ def test_the_help_of_a_source_tells_what_it_is_and_ends_with_its_own_example(
     monkeypatch.setattr(sys, "argv", words[words.index("--source") - 1 :])
     with pytest.raises(DataError, match=root):  # so every flag of the example is one of this source
         main()
+
+
+def test_an_option_of_a_source_may_declare_bounds(tmp_path, monkeypatch, capsys):
+    source = """
+from dataclasses import dataclass
+from pathlib import Path
+from preprocess.record import Record, Source
+from shards.commandline import option
+
+@dataclass
+class Bounded(Source):
+    root: Path
+    share: float = option(0.5, "a share", gt=0, lt=1, unit="a share")
+
+    def __post_init__(self):
+        raise AssertionError("called")
+
+    def splits(self):
+        return ("all",)
+
+    def records(self, split):
+        return []
+"""
+    (tmp_path / "bounded_source.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    args = ["--source", "bounded_source:Bounded", "--root", str(tmp_path), "--share", "1"]
+    status, _, errors = shard(monkeypatch, capsys, *args)
+    assert (status, errors) == (2, "error: --share is 1.0: give a share above 0 and below 1\n")
