@@ -119,8 +119,14 @@ class TrainConfig:
     )
     augment: Augmentation = option(
         "crop",
-        "crop: random-resized crops and flips; pad: for small images, which are padded by "
-        "reflected pixels, cropped and flipped, and seen whole by validation and evaluation",
+        "crop: random-resized crops; pad: for small images, which are padded by reflected pixels "
+        "and cropped, and seen whole by validation and evaluation",
+        group="augmentation",
+    )
+    flip: bool = option(
+        True,
+        "mirror half of the training images; off for pictures that mean something else in a "
+        "mirror, such as digits and text",
         group="augmentation",
     )
     crop_scale: tuple[float, float] = option(
