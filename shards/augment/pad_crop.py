@@ -41,9 +41,7 @@ def _draw_holes(ids: np.ndarray, size: int, cutout: int, seed: int, epoch: int) 
     return out
 
 
-def draw_windows(
-    ids: np.ndarray, pad: int, seed: int, epoch: int, flip: bool = True
-) -> np.ndarray:
+def draw_windows(ids: np.ndarray, pad: int, seed: int, epoch: int, flip: bool = True) -> np.ndarray:
     """Draw (left, top, mirrored) int64 [B, 3]: where the window starts, -pad to pad from the
     image's own corner.
 
