@@ -53,6 +53,7 @@ emulate: $(VENV)/.tests
 
 emulate-arm: $(VENV)/.tests
 	$(BIN)/python -m tests.emulated.arm
+	$(BIN)/python -m pytest tests/emulated/test_arm.py
 
 wheel-check: $(VENV)/.tests
 	$(BIN)/python -m pytest tests/test_wheel.py
