@@ -56,6 +56,8 @@ def make_machine() -> None:
     subprocess.run(["apt-get", "install", "-qq", "--download-only", *PACKAGES], env=apt, check=True)
     for package in sorted((FOLDER / "apt/cache/archives").glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", str(package), str(FOLDER / "root")], check=True)
+    if not (FOLDER / "root/lib").exists():  # Debian 13: one folder, and the link is another package
+        (FOLDER / "root/lib").symlink_to("usr/lib")
     platforms = [f"--platform=manylinux_{glibc}_aarch64" for glibc in ("2_28", "2_27", "2_17")]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:", "--no-compile"]
     wheels = [f"{name}=={version(name)}" for name in WHEELS]  # the bits depend on the version
