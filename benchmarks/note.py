@@ -27,7 +27,7 @@ def num_cores() -> int:
 def vector_instructions() -> str:
     """Name the widest vector instructions that torch uses here, such as AVX512.
 
-    `python -m tests.emulated v3 benchmarks.bench_metrics` measures as on a lesser CPU.
+    `python -m tests.emulated v3 benchmarks/bench_metrics.py` measures as on a lesser CPU.
     """
     import torch  # the environments of peers import this module, and have none
 
