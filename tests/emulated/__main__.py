@@ -10,7 +10,9 @@ from tests.emulated.levels import LEVELS, can_run, variables
 if __name__ == "__main__":
     level, *command = sys.argv[1:] or [""]
     if level not in LEVELS or not command:
-        sys.exit(f"usage: python -m tests.emulated {{{','.join(LEVELS)}}} MODULE_OR_FILE.py [ARGUMENT ...]")
+        sys.exit(
+            f"usage: python -m tests.emulated {{{','.join(LEVELS)}}} MODULE_OR_FILE.py [ARGUMENT ...]"
+        )
     if not can_run(level):
         sys.exit(f"this CPU does not have the instructions of x86-64-{level}")
     module = [] if command[0].endswith(".py") else ["-m"]
