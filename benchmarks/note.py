@@ -24,6 +24,18 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def vector_instructions() -> str:
+    """Name the widest vector instructions that torch uses here, such as AVX512.
+
+    `python -m tests.emulated v3 benchmarks/bench_metrics.py` measures as on a lesser CPU.
+    """
+    import torch  # the environments of peers import this module, and have none
+
+    variable = "ATEN_CPU_CAPABILITY"
+    asked = f" ({variable} is set)" if variable in os.environ else ""
+    return f"{torch.backends.cpu.get_cpu_capability()}{asked}"
+
+
 def circumstances(packages: Sequence[str], device: str = "") -> list[str]:
     """List the date, the machine and the versions, one line each."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
@@ -33,7 +45,7 @@ def circumstances(packages: Sequence[str], device: str = "") -> list[str]:
     return [
         f"- date: {date.today().isoformat()}",
         f"- machine: {cpu_name()}, {num_cores()} cores{f', {device}' if device else ''}, "
-        f"{platform.system()} {platform.release()}{load}",
+        f"vector instructions: {vector_instructions()}; {platform.system()} {platform.release()}{load}",
         f"- versions: Python {platform.python_version()}, {versions}",
     ]
 

@@ -9,6 +9,7 @@ import sys
 
 from eval.config import EvalConfig
 from shards.commandline import joined, parse, run
+from shards.host.importing import slow_imports
 from train.run.launch import spread
 
 EXAMPLES = "example: python -m eval --ckpt runs/voc-resnet18/best --data data/voc --classes dog,cat"
@@ -21,7 +22,8 @@ def main() -> None:
         EvalConfig, argv, prog="python -m eval", description=__doc__ or "", epilog=EXAMPLES
     )
     spread("eval")
-    from eval.evaluation import evaluate  # seconds of imports: not for --help or a mistyped flag
+    with slow_imports():  # not for --help or a mistyped flag
+        from eval.evaluation import evaluate
 
     evaluate(config)
 

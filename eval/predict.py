@@ -17,6 +17,7 @@ from typing import Literal
 from eval.config import MIN_SIZE, names
 from shards.commandline import joined, parse, run
 from shards.errors import DataError
+from shards.host.importing import slow_imports
 from shards.options import check_bounds, option
 
 EXAMPLES = "example: python -m eval.predict --ckpt runs/voc-resnet18/best --csv scores.csv holiday.jpg albums/2026"
@@ -98,8 +99,8 @@ def main() -> None:
         description=__doc__ or "",
         epilog=EXAMPLES,
     )
-    # seconds of imports: not for --help or a mistyped flag
-    from eval.predict_pictures import predict_pictures
+    with slow_imports():  # not for --help or a mistyped flag
+        from eval.predict_pictures import predict_pictures
 
     predict_pictures(config)
 

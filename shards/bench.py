@@ -7,6 +7,7 @@ from typing import Literal
 
 from shards.choices import Augmentation
 from shards.commandline import parse, run
+from shards.host.importing import slow_imports
 from shards.options import check_bounds, check_idle, option
 
 
@@ -67,8 +68,8 @@ def main(argv: list[str] | None = None) -> None:
         "time goes.",
         epilog="example: python -m shards.bench data/voc --num-threads 4",
     )
-    # seconds of imports: not for --help or a mistyped flag
-    from shards.measuring.reading_speed import measure_reading
+    with slow_imports():  # not for --help or a mistyped flag
+        from shards.measuring.reading_speed import measure_reading
 
     measure_reading(config)
 

@@ -4,6 +4,7 @@ import os
 import sys
 
 from shards.commandline import joined, parse, run
+from shards.host.importing import slow_imports
 from shards.options import flag, free_on_resume
 from train.checks import check_new
 from train.config import TrainConfig
@@ -39,12 +40,12 @@ def main() -> None:
     else:
         check_new(config)
     spread("train")
-    # Seconds of imports: not before it is clear that this process trains.
-    if config.sweep:
-        from train.sweep.sweep import sweep as train
-    else:
-        from train.loop import train
-    from train.run.ranks import leave_ranks
+    with slow_imports():  # not before it is clear that this process trains
+        if config.sweep:
+            from train.sweep.sweep import sweep as train
+        else:
+            from train.loop import train
+        from train.run.ranks import leave_ranks
 
     with one_line_where_a_rank_is_lost(
         "go on from the last checkpoint with the same command and --resume"

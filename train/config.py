@@ -119,9 +119,12 @@ class TrainConfig:
     )
     augment: Augmentation = option(
         "crop",
-        "crop: random-resized crops and flips; pad: for small images, which are padded by "
-        "reflected pixels, cropped and flipped, and seen whole by validation and evaluation",
+        "crop: random-resized crops; pad: for small images, which are padded by reflected pixels "
+        "and cropped, and seen whole by validation and evaluation",
         group="augmentation",
+    )
+    flip: bool = option(
+        True, "mirror half of the training images; off for digits and text", group="augmentation"
     )
     crop_scale: tuple[float, float] = option(
         (0.08, 1.0),
@@ -292,10 +295,7 @@ class TrainConfig:
         0, "seed of order, crops, initial weights and dropout", ge=0, le=2**31 - 1, group="run"
     )
     resume: bool = option(
-        False,
-        "go on from the run folder's last checkpoint, if there is one",
-        group="run",
-        free_on_resume=True,
+        False, "go on from the last checkpoint, if there is one", group="run", free_on_resume=True
     )
     save_every_steps: int = option(
         0,

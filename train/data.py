@@ -37,6 +37,7 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
         augment=config.augment,
         pad=config.pad,
         cutout=config.cutout,
+        flip=config.flip,
     )
     train_loader = Loader(
         train_index,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shards.commandline import option, parse, run
+from shards.host.importing import slow_imports
 
 EXAMPLES = "example: python -m train.export runs/voc-resnet18/best --format onnx"
 
@@ -46,7 +47,8 @@ def main() -> None:
         description=__doc__ or "",
         epilog=EXAMPLES,
     )
-    from train.exporting import export  # seconds of imports: not for --help or a mistyped flag
+    with slow_imports():  # not for --help or a mistyped flag
+        from train.exporting import export
 
     export(config)
 

@@ -65,17 +65,20 @@ def random_resized_crops(
     seed: int,
     epoch: int,
     scale: tuple[float, float],
+    flip: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw crop boxes (x, y, width, height) int64 [B, 4] and mirror flags bool [B].
 
     The distribution of torchvision's RandomResizedCrop with ratio 3/4 to 4/3 and a flip of
-    probability 0.5; each sample's draw is a pure function of (seed, epoch, id).
+    probability 0.5; each sample's draw is a pure function of (seed, epoch, id). Without `flip`
+    none is mirrored, and the boxes are the same.
     """
     widths = widths.astype(np.int64)
     heights = heights.astype(np.int64)
-    return _random_resized(
+    boxes, mirrored = _random_resized(
         np.asarray(ids, np.int64), widths, heights, seed, epoch, scale[0], scale[1]
     )
+    return boxes, mirrored & flip
 
 
 def resized_sizes(

@@ -41,13 +41,15 @@ def _draw_holes(ids: np.ndarray, size: int, cutout: int, seed: int, epoch: int) 
     return out
 
 
-def draw_windows(ids: np.ndarray, pad: int, seed: int, epoch: int) -> np.ndarray:
+def draw_windows(ids: np.ndarray, pad: int, seed: int, epoch: int, flip: bool = True) -> np.ndarray:
     """Draw (left, top, mirrored) int64 [B, 3]: where the window starts, -pad to pad from the
     image's own corner.
 
-    Each sample's draw is a pure function of (seed, epoch, id).
+    Each sample's draw is a pure function of (seed, epoch, id). Without `flip` none is mirrored.
     """
-    return _draw_windows(np.asarray(ids, np.int64), pad, seed, epoch)
+    windows: np.ndarray = _draw_windows(np.asarray(ids, np.int64), pad, seed, epoch)
+    windows[:, 2] &= flip
+    return windows
 
 
 def draw_holes(ids: np.ndarray, size: int, cutout: int, seed: int, epoch: int) -> np.ndarray:

@@ -71,7 +71,11 @@ def fix_layout(figure: Figure) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        # not "none", which leaves a placeholder that makes each output draw the figure twice
+        with matplotlib.rc_context(
+            {"figure.autolayout": False, "figure.constrained_layout.use": False}
+        ):
+            figure.set_layout_engine(None)
 
 
 def svg(figure: Figure, name: str, title: str) -> Markup:

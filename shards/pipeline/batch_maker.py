@@ -204,7 +204,7 @@ class BatchMaker:
             else (kept.widths[ids], kept.heights[ids])
         )
         boxes, flips = random_resized_crops(
-            ids, widths, heights, self.plan.seed, epoch, self.view.scale
+            ids, widths, heights, self.plan.seed, epoch, self.view.scale, self.view.flip
         )
         if kept is not None:
             for out, pixels, flip in zip(slot, kept.crops(ids, boxes), flips.tolist(), strict=True):
@@ -222,7 +222,7 @@ class BatchMaker:
     def _fill_windows(
         self, slot: np.ndarray, decoder: Decoder, ids: np.ndarray, rows: np.ndarray, epoch: int
     ) -> None:
-        windows = draw_windows(ids, self.view.pad, self.plan.seed, epoch)
+        windows = draw_windows(ids, self.view.pad, self.plan.seed, epoch, self.view.flip)
         if self.resident is not None:
             pad_crop_into(slot, self.resident.stack(), ids, windows)
             return

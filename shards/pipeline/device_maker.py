@@ -117,13 +117,12 @@ class DeviceMaker(BatchMaker):
             stills = self._images[numbers].view(len(ids), view.num_crops, view.size, view.size, -1)
             return stills.transpose(0, 1).flatten(0, 1)
         if view.augment == "pad":
-            images = pad_crop(
-                self._images, numbers, self._there(draw_windows(ids, view.pad, seed, epoch))
-            )
+            windows = draw_windows(ids, view.pad, seed, epoch, view.flip)
+            images = pad_crop(self._images, numbers, self._there(windows))
         else:
             rows = self.index.samples[ids]
             boxes, mirrored = random_resized_crops(
-                ids, rows["width"], rows["height"], seed, epoch, view.scale
+                ids, rows["width"], rows["height"], seed, epoch, view.scale, view.flip
             )
             sizes = np.stack([rows["width"], rows["height"]] * 2, axis=1)
             scaled = self._there(boxes * (self._images.shape[1] / sizes))

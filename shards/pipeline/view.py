@@ -27,7 +27,7 @@ class View:
     `augment="pad"`, for small images, takes all of an image that is `size` pixels wide and high (of
     others the centre, its short side resized to `size`): in training padded by `pad` reflected
     pixels, cropped and flipped, in evaluation as it is. `cutout` cuts a square of so many pixels
-    out of each training image.
+    out of each training image. `flip=False` mirrors none: digits and text mean something else then.
 
     Of a multispectral set images have C channels, red, green and blue first; `bands="rgb"` reads
     these only.
@@ -42,6 +42,7 @@ class View:
     augment: Augmentation = "crop"
     pad: int = 4
     cutout: int = 0
+    flip: bool = True
 
     def __post_init__(self) -> None:
         if self.size < 1:

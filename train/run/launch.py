@@ -30,6 +30,7 @@ def spread(module: str) -> None:
     Here and in every rank, the launcher's end, in whatever way, becomes a SIGTERM.
     """
     _end_with_launcher()
+    _use_all_cores()
     alone = "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ
     if not alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true":
         return
@@ -63,6 +64,21 @@ def spread(module: str) -> None:
         *sys.argv[1:],
     ]
     os.execv(sys.executable, arguments)
+
+
+def _use_all_cores() -> None:
+    """Take back the one thread that `accelerate launch` gives a single process where nobody asked
+    for it: on a CPU all other cores would be idle in every step. Before torch reads the variable.
+    """
+    if os.environ.get("OMP_NUM_THREADS") != "1" or "WORLD_SIZE" in os.environ:
+        return
+    with suppress(psutil.Error):
+        launcher = psutil.Process(os.getppid())
+        command = launcher.cmdline()
+        asked = asked_for(command, "__num_cpu_threads_per_process") is not None
+        asked = asked or "OMP_NUM_THREADS" in launcher.environ()
+        if any("accelerate" in word for word in command) and not asked:
+            del os.environ["OMP_NUM_THREADS"]
 
 
 def _in_use(port: str) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from shards.pages.html import LONG_SIDE, content_policy, data_uri, environment, stylesheet
-from shards.pages.palette import PAPER, empty_figure, png, svg
+from shards.pages.palette import PAPER, add_legend, empty_figure, fix_layout, png, svg
 
 
 def decoded(uri):
@@ -85,3 +85,22 @@ def test_same_figure_same_bytes():
 
     assert png(draw()) == png(draw())
     assert svg(draw(), "a", "") == svg(draw(), "a", "")
+
+
+def test_a_figure_whose_layout_is_fixed_is_drawn_once_by_each_output(monkeypatch):
+    figures = [empty_figure(PAPER, "score", "images") for _ in range(2)]
+    for figure in figures:
+        figure.axes[0].plot([0.1, 0.7], [0.2, 0.9], color=PAPER.first, label="mean")
+        add_legend(figure.axes[0], PAPER, loc="upper left")
+    fix_layout(figures[0])
+    figures[1].get_layout_engine().execute(figures[1])
+    figures[1].set_layout_engine("none")  # draws twice, the first time for nothing
+    outputs = [(svg(figure, "a", "A"), png(figure)) for figure in figures]
+    assert outputs[0] == outputs[1]
+    drawn = []
+    monkeypatch.setattr(
+        type(figures[0].axes[0]), "draw", lambda axes, renderer: drawn.append(renderer)
+    )
+    svg(figures[0], "a", "A")
+    png(figures[0])
+    assert len(drawn) == 2
