@@ -59,6 +59,7 @@ wheel-check: $(VENV)/.tests
 	$(BIN)/python -m pytest tests/test_wheel.py
 
 faults: $(VENV)/.tests
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
 	$(BIN)/python -m tests.faults
 
 clean:

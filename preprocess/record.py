@@ -4,10 +4,10 @@ import errno
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from preprocess.images.geometry import ImageOptions
 from shards.errors import DataError
@@ -106,6 +106,19 @@ class Source(ABC):
         """List the photographs of a split in a fixed order. Raises DataError for an unknown or
         empty split.
         """
+
+    def parts(self, split: str) -> Sequence[Any]:
+        """Divide a split of millions into what `list_part` takes, such as folders; () where
+        `records` lists it quickly enough.
+
+        Parts are listed by several processes at once and their records kept on disk, so each should
+        hold 100,000 records at most. The source and its parts are sent to the processes by pickle.
+        """
+        return ()
+
+    def list_part(self, split: str, part: Any) -> Iterable[Record]:
+        """List the photographs of one part, as `records` would."""
+        raise NotImplementedError
 
     def describe(self) -> Sequence[str]:
         """Say where the labels were read from and how (tables, columns, separators), one fact a

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from preprocess.images.geometry import ImageOptions
-from preprocess.packing.pack import Job, Packing, pack_split
+from preprocess.packing.pack import Packing, pack_split
+from preprocess.packing.packing_plan import Job
 from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from shards.index import DatasetIndex
@@ -89,12 +90,13 @@ def write_imagefolder(root: Path, num: int) -> None:
 
 
 def pack(records: list[Record], root: Path, workers: int = 1, **options) -> Packing:
-    """Pack records as split `train` into shards of 16 samples."""
+    """Pack records, in their order, as split `train` into shards of 16 samples."""
     settings = {
         "shard_bytes": 10**9,
         "shard_samples": 16,
         "max_rejects": 0,
         "image": ImageOptions(),
+        "order": "source",
         **options,
     }
     pool = Pool(workers)

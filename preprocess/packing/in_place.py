@@ -4,7 +4,7 @@ image.
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from preprocess.images.members import BadImage, Packed, with_sums
 from preprocess.images.orientation import orientation
 from preprocess.packing.index_file import LINKED_MEMBER
 from preprocess.packing.keys import sample_key
+from preprocess.packing.packing_plan import PackTask
 from preprocess.packing.pool import Pool
-from preprocess.packing.resume import Entry, inputs, remove_surplus
+from preprocess.packing.resume import Entry, inputs
 from preprocess.record import Record
 from shards.decode.decoder import Decoder
 from shards.decode.png import is_png
@@ -51,32 +52,26 @@ def link_shards(split: str, records: Sequence[Record], root: Path) -> None:
 
 
 def index_shards(
-    split: str, records: Sequence[Record], root: Path, pool: Pool, kept: dict[str, Entry]
+    tasks: Iterable[PackTask], root: Path, pool: Pool, kept: Mapping[str, Entry], bar: tqdm
 ) -> Iterator[Entry]:
     """Yield the entries of all shards in order, looking at every image of those that are not kept."""
-    at = 0
-    number = 0
     copies = {entry.sha256: entry.name for entry in kept.values()}
-    with tqdm(total=len(records), desc=f"index {split}", unit="img", disable=None) as bar:
-        for _, group in groupby(records, lambda record: record.path):
-            part = list(group)
-            entry = kept.get(shard_name(split, number))
-            if entry is None:
-                entry = _look_at(root / shard_name(split, number), at, part, pool, bar)
-                if entry.sha256 in copies:
-                    raise DataError(
-                        f"{part[0].path}: holds the same bytes as {copies[entry.sha256]}; remove "
-                        f"one of them"
-                    )
-                copies[entry.sha256] = str(part[0].path)
-            at += len(part)
-            bar.update(at - bar.n)
-            number += 1
-            yield entry
-    remove_surplus(root, split, number)
+    for task in tasks:
+        entry = kept.get(task.name)
+        if entry is None:
+            entry = _look_at(root / task.name, task, pool, bar)
+            path = task.records[0].path
+            if entry.sha256 in copies:
+                raise DataError(
+                    f"{path}: holds the same bytes as {copies[entry.sha256]}; remove one of them"
+                )
+            copies[entry.sha256] = str(path)
+        bar.update(task.first_record + len(task.records) - bar.n)
+        yield entry
 
 
-def _look_at(path: Path, first: int, records: list[Record], pool: Pool, bar: tqdm) -> Entry:
+def _look_at(path: Path, task: PackTask, pool: Pool, bar: tqdm) -> Entry:
+    records = task.records
     rejected: list[dict[str, str]] = []
     num_pixels = 0
     sums = [0] * 3
@@ -95,7 +90,7 @@ def _look_at(path: Path, first: int, records: list[Record], pool: Pool, bar: tqd
         bytes=path.stat().st_size,
         num_samples=len(records) - len(rejected),
         sha256=file_sha256(path),
-        first_record=first,
+        first_record=task.first_record,
         num_records=len(records),
         inputs=inputs(records),
         num_pixels=num_pixels,

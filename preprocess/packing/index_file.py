@@ -14,10 +14,15 @@ from shards.disk.writer import SampleRow
 LINKED_MEMBER = "jpg"
 
 
-def samples_array(rows: Sequence[tuple[int, SampleRow]], num_classes: int) -> np.ndarray:
-    """Make samples.npy of (number of the shard, what its tar says of a sample), in this order; not
-    of no rows.
+def samples_array(
+    rows: Sequence[tuple[int, SampleRow]], num_classes: int, num_members: int = 1
+) -> np.ndarray:
+    """Make samples.npy of (number of the shard, what its tar says of a sample), in this order.
+
+    `num_members` counts where there is no row.
     """
+    if not rows:
+        return np.zeros(0, row_dtype(num_classes, num_members, 1))
     num_members = len(rows[0][1].offset)
     samples = np.zeros(
         len(rows), row_dtype(num_classes, num_members, max(len(row.key) for _, row in rows))
@@ -29,6 +34,17 @@ def samples_array(rows: Sequence[tuple[int, SampleRow]], num_classes: int) -> np
     for name in ("labels", "ignored"):
         samples[name] = [pack_labels(getattr(row, name), num_classes) for _, row in rows]
     return samples
+
+
+def joined_rows(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate rows whose keys are of different widths; the widest is that of all."""
+    widest = max(arrays, key=lambda rows: rows.dtype["key"].itemsize)
+    joined = np.zeros(sum(map(len, arrays)), widest.dtype)
+    at = 0
+    for rows in arrays:
+        joined[at : at + len(rows)] = rows
+        at += len(rows)
+    return joined
 
 
 def rows_of(samples: np.ndarray, num_classes: int) -> Iterator[SampleRow]:

@@ -22,13 +22,27 @@ def alone_in(root: Path) -> Iterator[None]:
     this process at the latest. Where a file system has no locks (NFS has none on a folder) the work
     is done without. The package filelock would leave a file of its own in the folder.
     """
+    with _locked(root, exclusive=True):
+        yield
+
+
+@contextmanager
+def together_in(root: Path) -> Iterator[None]:
+    """Lock a folder against packers that want it alone, not against other tasks of one packing."""
+    with _locked(root, exclusive=False):
+        yield
+
+
+@contextmanager
+def _locked(root: Path, exclusive: bool) -> Iterator[None]:
     if fcntl is None:
         yield
         return
     handle = os.open(root, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DataError(
                 f"{root}: another process packs into it: wait for it, or choose another --out"

@@ -1,90 +1,49 @@
-"""Write one split: shards, then samples.npy, then index.json. What is finished is verified and
-kept.
-"""
+"""Pack one split: plan, verify what is finished, make the other shards with an engine, finish."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from tqdm import tqdm
 
-from preprocess.images.geometry import ImageOptions
-from preprocess.images.members import Packed
-from preprocess.packing.in_place import index_shards, link_shards, linked_rows
-from preprocess.packing.index_file import npy, samples_array, statistics
-from preprocess.packing.keys import sample_key
-from preprocess.packing.lock import alone_in
-from preprocess.packing.pool import Pool, Result
-from preprocess.packing.resume import (
-    CHECKSUM,
-    Entry,
-    digest,
-    entries_as_json,
-    holds,
-    inputs,
-    is_intact,
-    previous_entries,
-    remove_surplus,
-    to_json,
-    write_lists,
+from preprocess.packing.finishing import all_entries, finish_split
+from preprocess.packing.folder_state import (
+    FinishedShard,
+    FolderState,
+    forget_finished,
+    read_state,
+    write_finished,
     write_progress,
 )
-from preprocess.record import MAX_CLASSES, Record
-from shards.disk.format import (
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    INDEX_NAME,
-    PROGRESS_NAME,
-    REJECTED_NAME,
-    SAMPLES_NAME,
-    shard_name,
-    write_atomically,
+from preprocess.packing.grown import plan_append
+from preprocess.packing.in_place import index_shards, link_shards
+from preprocess.packing.local_engine import LocalEngine
+from preprocess.packing.lock import alone_in, together_in
+from preprocess.packing.packing_bar import PackingBar
+from preprocess.packing.packing_plan import (
+    Job,
+    PackedPart,
+    PackingPlan,
+    PackTask,
+    in_packing_order,
+    plan_part,
 )
-from shards.disk.writer import Sample, ShardWriter, read_rows
+from preprocess.packing.pool import Pool
+from preprocess.packing.resume import Entry, is_intact, is_there, remove_surplus
+from preprocess.packing.shard_file import PackSettings
+from shards.disk.format import INDEX_NAME, shard_name
 from shards.errors import DataError
-from shards.index import Task
 
 
-@dataclass(frozen=True)
-class Job:
-    """One split to pack. `command` is stored in index.json. Raises DataError for a number out of
-    range of classes: every sample has a bit for each, in memory a byte.
-    """
+class Engine(Protocol):
+    """What makes shards: in any order, each once, its bytes a function of settings and task."""
 
-    split: str
-    class_names: tuple[str, ...]
-    records: Sequence[Record]
-    image: ImageOptions
-    shard_bytes: int
-    shard_samples: int  # 0: no limit
-    max_rejects: int
-    command: str
-    task: Task = "multilabel"
-    # the records are in tars, which are linked to and indexed instead of copied
-    in_place: bool = False
-    # JPEGs that have lost pixels are packed, and listed, instead of rejected
-    accept_damaged: bool = False
-
-    def __post_init__(self) -> None:
-        if len(self.class_names) > MAX_CLASSES:
-            raise DataError(
-                f"the source has {len(self.class_names):,} classes, such as "
-                f"{self.class_names[-1]!r}; {MAX_CLASSES:,} are the most: are these numbers or "
-                "texts instead of classes?"
-            )
-
-    def identity(self) -> str:
-        """Hash the identity of this dataset: names, labels and options, not the pixels."""
-        content = [
-            self.split,
-            self.task,
-            self.class_names,
-            asdict(self.image),
-            self.shard_bytes,
-            self.shard_samples,
-        ]
-        records = [(r.name, r.source, r.labels, r.ignored) for r in self.records]
-        return digest([FORMAT_VERSION, *content, records, *(["in place"] if self.in_place else [])])
+    def pack(
+        self, settings: PackSettings, tasks: Iterable[PackTask], advance: Callable[[int], None]
+    ) -> Iterator[FinishedShard]:
+        """Yield shards as they are finished. `advance` is called with numbers of images done."""
 
 
 @dataclass(frozen=True)
@@ -97,245 +56,256 @@ class Packing:
     num_rejected: int
     num_bytes: int
     num_accepted: int = 0  # damaged
+    is_verified: bool = True  # every byte of what was kept was read
 
 
-def pack_split(job: Job, root: Path, pool: Pool) -> Packing:
+@dataclass(frozen=True)
+class TaskReport:
+    """What one task of several did, and how much of the split is there now."""
+
+    num_shards: int  # its own
+    num_kept: int
+    num_rejected: int
+    num_there: int  # of all tasks
+    num_planned: int
+
+
+def pack_split(job: Job, root: Path, pool: Pool, engine: Engine | None = None) -> Packing:
     """Pack a split into folder `root`.
 
     Raises DataError past `max_rejects`, where `root` holds something else, and where another
     process packs into it.
     """
-    _check_keys(job.records)
-    root.mkdir(parents=True, exist_ok=True)
+    _make_folder(job, root)
     with alone_in(root):
-        return _pack(job, root, pool)
+        state = read_state(root, job.split)
+        plan = make_plan(job, root, state, pool)
+        if plan is None:
+            return _as_it_is(state)
+        if job.in_place:
+            if not state.is_finished:  # so that links are never found in a folder without it
+                write_progress(root, plan.parts, state.entries.values())
+            link_shards(job.split, plan.records, root)
+        kept = _verified(job, plan, state, root, plan.numbers, pool)
+        made = dict(kept)
+        if not (plan.place < state.num_indexed and len(kept) == len(plan.numbers)):
+            _begin(plan, state, root, kept)
+            made |= _make(job, plan, root, kept, pool, engine or LocalEngine(pool))
+        remove_surplus(root, job.split, plan.num_shards)
+        entries = all_entries(plan, state, [made[number] for number in plan.numbers], root)
+        finish_split(job, plan, state, root, entries)
+        others = len(entries) - len(plan.numbers)
+        packing = _summed_up(entries, others + sum(made[n] == entry for n, entry in kept.items()))
+        return replace(packing, is_verified=not others)
 
 
-def _pack(job: Job, root: Path, pool: Pool) -> Packing:
-    identity = job.identity()
-    previous = previous_entries(root, job.split, identity, len(job.records))
-    finished = (root / INDEX_NAME).exists()
-    if job.in_place:
-        if not finished:  # so that links are never found in a folder without it
-            write_progress(root, identity, previous)
-        link_shards(job.split, job.records, root)
-    kept = {
-        entry.name: entry
-        for entry in tqdm(previous, "verify", unit="shard", disable=None if previous else True)
-        # Rejects that were not tolerated get another chance: the image or the disk may have been
-        # repaired.
-        if (finished or not entry.rejected)
-        and _is_as_asked(job, entry)
-        and is_intact(root, entry, job.records)
-    }
-    if finished and previous and len(kept) == len(previous):
-        entries = previous
-    else:
-        # First the record of what is kept, then the mark of completeness goes: a kill in between
-        # loses nothing.
-        write_progress(root, identity, kept.values())
-        (root / INDEX_NAME).unlink(missing_ok=True)
-        entries = []
-        known = dict(kept)
-        made = (
-            index_shards(job.split, job.records, root, pool, kept)
-            if job.in_place
-            else _shards(job, root, pool, kept)
+def pack_task(
+    job: Job, root: Path, pool: Pool, index: int, num_tasks: int, engine: Engine | None = None
+) -> TaskReport:
+    """Make the shards of task `index` of `num_tasks`, which may run at any time on any machine.
+
+    `finalize` writes the index when all of them are through.
+    """
+    _make_folder(job, root)
+    with together_in(root):
+        state = read_state(root, job.split)
+        plan = make_plan(job, root, state, pool)
+        if plan is None:
+            return TaskReport(0, 0, 0, 0, 0)
+        numbers = [number for number in plan.numbers if number % num_tasks == index]
+        kept = _verified(job, plan, state, root, numbers, pool)
+        made = dict(kept)
+        if plan.place >= state.num_indexed:
+            if plan.part not in state.parts:
+                write_progress(root, plan.parts, _others(plan, state).values())
+            todo = [number for number in numbers if number not in kept]
+            made |= _packed(job, plan, root, todo, engine or LocalEngine(pool))
+        there = read_state(root, job.split).entries.keys()
+        return TaskReport(
+            len(numbers),
+            len(kept),
+            sum(len(entry.rejected) for entry in made.values()),
+            sum(shard_name(job.split, number) in there for number in plan.numbers),
+            len(plan.numbers),
         )
-        for entry in made:
-            entries.append(entry)
-            if kept.get(entry.name) != entry:
-                known[entry.name] = entry
-                write_progress(root, identity, known.values())
-    write_lists(root, entries)
-    num_rejected = sum(len(entry.rejected) for entry in entries)
-    if num_rejected > job.max_rejects:
-        num_damaged = sum(entry.num_damaged for entry in entries)
-        how = (
-            f", or with --accept-damaged ({num_damaged} of them)"
-            if num_damaged and not job.in_place
-            else ""
-        )
+
+
+def finalize(job: Job, root: Path, pool: Pool) -> Packing:
+    """Write the index of a split whose shards several tasks have made; no tar is read.
+
+    Raises DataError where one is missing.
+    """
+    if not root.is_dir():
         raise DataError(
-            f"{num_rejected} of {len(job.records)} images of {job.split} were rejected, "
-            f"--max-rejects is {job.max_rejects}: see {root / REJECTED_NAME}; repair them, or run "
-            f"again with --max-rejects {num_rejected}{how}"
+            f"{root}: no such folder; run the tasks first, --num-tasks 8 --task-index 0"
         )
-    _finish(job, root, entries, identity)
-    return Packing(
-        num_samples=sum(entry.num_samples for entry in entries),
-        num_shards=len(entries),
-        num_kept=sum(kept.get(entry.name) == entry for entry in entries),
-        num_rejected=num_rejected,
-        num_bytes=sum(entry.bytes for entry in entries),
-        num_accepted=sum(len(entry.accepted) for entry in entries),
-    )
+    with alone_in(root):
+        state = read_state(root, job.split)
+        plan = make_plan(job, root, state, pool)
+        if plan is None:
+            return _as_it_is(state)
+        found = {number: _entry_of(plan, state, number) for number in plan.numbers}
+        made = {
+            number: entry
+            for number, entry in found.items()
+            if entry is not None and is_there(root, entry) and _is_as_asked(job, entry)
+        }
+        missing = [number for number in plan.numbers if number not in made]
+        if missing:
+            names = ", ".join(shard_name(job.split, number) for number in missing[:3])
+            raise DataError(
+                f"{root}: {len(missing)} of {len(plan.numbers)} shards are not there, such as "
+                f"{names}; run their tasks again, or this command without --finalize"
+            )
+        remove_surplus(root, job.split, plan.num_shards)
+        entries = all_entries(plan, state, [made[number] for number in plan.numbers], root)
+        finish_split(job, plan, state, root, entries)
+        return replace(_summed_up(entries, len(entries)), is_verified=False)
+
+
+def _make_folder(job: Job, root: Path) -> None:
+    if job.append and not root.is_dir():
+        raise DataError(f"{root}: holds no set to add to; leave --append out to pack a new one")
+    root.mkdir(parents=True, exist_ok=True)
+
+
+def make_plan(job: Job, root: Path, state: FolderState, pool: Pool) -> PackingPlan | None:
+    """Plan the part to work on; None where there is nothing to append. Raises DataError where the
+    folder holds another dataset.
+    """
+    if job.append:
+        return plan_append(job, root, state, pool)
+    ordered, identity = in_packing_order(job)
+    parts = state.parts or (PackedPart(identity, job.command),)
+    place = next((n for n, part in enumerate(parts) if part.identity == identity), None)
+    if place is None:
+        raise DataError(
+            f"{root}: holds another dataset, or this one with other options; choose another "
+            "--out, or remove it first; --append adds what is new in a source that has grown"
+        )
+    return plan_part(job, parts, place, ordered, pool)
+
+
+def _entry_of(plan: PackingPlan, state: FolderState, number: int) -> Entry | None:
+    """Return what is listed of a shard, if it is of the records that the plan gives it."""
+    entry = state.entries.get(shard_name(plan.split, number))
+    start, stop = plan.bounds(number)
+    planned = (plan.num_before + start, stop - start)
+    return entry if entry and (entry.first_record, entry.num_records) == planned else None
+
+
+def _verified(
+    job: Job,
+    plan: PackingPlan,
+    state: FolderState,
+    root: Path,
+    numbers: Sequence[int],
+    pool: Pool,
+) -> dict[int, Entry]:
+    """Map the numbers of shards that are finished and whole to their entries.
+
+    Rejects that were not tolerated get another chance: the image or the disk may have been
+    repaired.
+    """
+    listed = [number for number in numbers if shard_name(plan.split, number) in state.entries]
+    if not listed:
+        return {}
+
+    def check(number: int) -> Entry | None:
+        entry = _entry_of(plan, state, number)
+        if entry is None or not _is_as_asked(job, entry):
+            return None
+        if entry.rejected and plan.place >= state.num_indexed:
+            return None
+        return entry if is_intact(root, entry, plan.task(number).records) else None
+
+    with ThreadPoolExecutor(pool.workers) as threads:  # hashing and reading hold no lock
+        checked = tqdm(
+            threads.map(check, listed), "verify", len(listed), unit="shard", disable=None
+        )
+        pairs = zip(listed, checked, strict=True)
+        return {number: entry for number, entry in pairs if entry is not None}
 
 
 def _is_as_asked(job: Job, entry: Entry) -> bool:
-    """Tell whether a shard holds damaged images, or leaves them out, as --accept-damaged says now."""
+    """Tell whether a shard holds damaged images, or leaves them out, as --accept-damaged says."""
     return not entry.num_damaged if job.accept_damaged else not entry.accepted
 
 
-def _shards(job: Job, root: Path, pool: Pool, kept: dict[str, Entry]) -> Iterator[Entry]:
-    """Yield the entries of all shards in order, writing those that are not kept."""
-    at = 0
-    number = 0
-    results: _Ahead | None = None
-    with tqdm(total=len(job.records), desc=f"pack {job.split}", unit="img", disable=None) as bar:
-        while at < len(job.records):
-            entry = kept.get(shard_name(job.split, number))
-            if entry is not None and entry.first_record == at:
-                results = None
-            else:
-                results = results or _Ahead(
-                    pool.pack(job.records[at:], job.image, job.accept_damaged)
-                )
-                entry = _write_shard(job, root / shard_name(job.split, number), at, results, bar)
-            at += entry.num_records
-            bar.update(at - bar.n)
-            number += 1
-            yield entry
-    remove_surplus(root, job.split, number)
+def _others(plan: PackingPlan, state: FolderState) -> dict[str, Entry]:
+    """Return the entries of the other parts."""
+    names = [shard_name(plan.split, n) for n in range(plan.num_shards) if n not in plan.numbers]
+    return {name: state.entries[name] for name in names if name in state.entries}
 
 
-class _Ahead:
-    """Results with a look at the next one."""
+def _begin(plan: PackingPlan, state: FolderState, root: Path, kept: Mapping[int, Entry]) -> None:
+    """Make the folder an unfinished one; a set that only grows keeps its index until the end.
 
-    def __init__(self, results: Iterator[Result]) -> None:
-        self._results = results
-        self._next: Result | None = None
-
-    def peek(self) -> Result:
-        if self._next is None:
-            self._next = next(self._results)
-        return self._next
-
-    def take(self) -> Result:
-        taken = self.peek()
-        self._next = None
-        return taken
-
-
-def _write_shard(job: Job, path: Path, first: int, results: _Ahead, bar: tqdm) -> Entry:
-    writer = ShardWriter(path)
-    rejected: list[dict[str, str]] = []
-    accepted: list[dict[str, str]] = []
-    num_pixels = 0
-    sums = [0] * job.image.num_channels
-    squares = [0] * job.image.num_channels
-    at = first
-    try:
-        # What is rejected right behind a full shard is still reported with it: no shard is left
-        # without a sample.
-        while at < len(job.records) and not (
-            _is_full(job, writer) and isinstance(results.peek(), Packed)
-        ):
-            record = job.records[at]
-            result = results.take()
-            at += 1
-            bar.update()
-            if isinstance(result, str):
-                rejected.append({"source": record.source, "reason": result})
-                continue
-            if result.damage:
-                accepted.append({"source": record.source, "reason": result.damage})
-            writer.add(_sample(record, result))
-            num_pixels += result.width * result.height
-            sums = [a + b for a, b in zip(sums, result.pixel_sum, strict=True)]
-            squares = [a + b for a, b in zip(squares, result.pixel_sum_squares, strict=True)]
-        num_bytes = writer.num_bytes
-        sha256 = writer.close()
-    except BaseException:
-        writer.abort()
-        raise
-    hashed = inputs(job.records[first:at])
-    return Entry(
-        name=path.name,
-        bytes=num_bytes,
-        num_samples=len(writer.rows),
-        sha256=sha256,
-        first_record=first,
-        num_records=at - first,
-        inputs=hashed,
-        num_pixels=num_pixels,
-        pixel_sum=sums,
-        pixel_sum_squares=squares,
-        rejected=rejected,
-        accepted=accepted,
-    )
-
-
-def _sample(record: Record, packed: Packed) -> Sample:
-    return Sample(
-        key=sample_key(record.name),
-        images=packed.images,
-        labels=record.labels,
-        ignored=record.ignored,
-        width=packed.width,
-        height=packed.height,
-        source=record.source,
-    )
-
-
-def _is_full(job: Job, writer: ShardWriter) -> bool:
-    num_samples = len(writer.rows)
-    return num_samples > 0 and (
-        writer.num_bytes >= job.shard_bytes
-        or (job.shard_samples > 0 and num_samples >= job.shard_samples)
-    )
-
-
-def _finish(job: Job, root: Path, entries: list[Entry], identity: str) -> None:
-    """Write samples.npy from what the shards hold, then index.json, the mark of a finished folder.
-
-    Where both are there already and the same, nothing is touched.
+    First the record of what is kept, then the mark of completeness goes: a kill in between loses
+    nothing.
     """
-    if job.in_place:
-        rows = linked_rows(job.records, entries)
-        image = {}
-    else:
-        bar = tqdm(entries, f"write {SAMPLES_NAME}", unit="shard", disable=None)
-        rows = [
-            (number, row)
-            for number, entry in enumerate(bar)
-            for row in read_rows(root / entry.name)
-        ]
-        image = asdict(job.image)
-    if not rows:
-        raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")
-    samples = samples_array(rows, len(job.class_names))
-    described = {
-        "format": FORMAT_NAME,
-        "version": FORMAT_VERSION,
-        "split": job.split,
-        "task": job.task,
-        "class_names": job.class_names,
-        "num_samples": len(samples),
-        "num_rejected": sum(len(entry.rejected) for entry in entries),
-        "image": {"members": job.image.members, "mode": "RGB", **image},
-        "statistics": statistics(samples, entries, len(job.class_names)),
-        **({"in_place": True} if job.in_place else {}),
-        "command": job.command,
-        "identity": identity,
-        "shards": entries_as_json(entries),
-    }
-    described[CHECKSUM] = digest(described)
-    contents = {SAMPLES_NAME: npy(samples), INDEX_NAME: to_json(described)}
-    if not all(holds(root / name, content) for name, content in contents.items()):
-        write_progress(root, identity, entries)
+    entries = [*_others(plan, state).values(), *kept.values()]
+    again = [number for number in plan.numbers if number not in kept]
+    forget_finished(root, (shard_name(plan.split, number) for number in again))
+    write_progress(root, plan.parts, sorted(entries, key=lambda entry: entry.first_record))
+    if plan.place < state.num_indexed or not state.num_indexed:
         (root / INDEX_NAME).unlink(missing_ok=True)
-        for name, content in contents.items():
-            write_atomically(root / name, content)
-    (root / PROGRESS_NAME).unlink(missing_ok=True)
 
 
-def _check_keys(records: Sequence[Record]) -> None:
-    seen: dict[str, str] = {}
-    for record in records:
-        key = sample_key(record.name)
-        if key in seen:
-            raise DataError(
-                f"{record.source} and {seen[key]} would both have the key {key}; rename one of them"
-            )
-        seen[key] = record.source
+def _make(
+    job: Job,
+    plan: PackingPlan,
+    root: Path,
+    kept: Mapping[int, Entry],
+    pool: Pool,
+    engine: Engine,
+) -> dict[int, Entry]:
+    if not job.in_place:
+        todo = [number for number in plan.numbers if number not in kept]
+        return _packed(job, plan, root, todo, engine)
+    made = {}
+    by_name = {entry.name: entry for entry in kept.values()}
+    tasks = map(plan.task, plan.numbers)
+    with tqdm(total=len(plan.records), desc=f"index {job.split}", unit="img", disable=None) as bar:
+        for entry in index_shards(tasks, root, pool, by_name, bar):
+            number = _number_of(entry)
+            made[number] = entry
+            if number not in kept:
+                write_finished(root, plan.part.identity, FinishedShard(entry))
+    return made
+
+
+def _packed(
+    job: Job, plan: PackingPlan, root: Path, todo: Sequence[int], engine: Engine
+) -> dict[int, Entry]:
+    """Make shards, each written down as soon as it is finished."""
+    settings = PackSettings(
+        root, plan.part.identity, job.image, job.accept_damaged, len(job.class_names)
+    )
+    total = len(plan.records)
+    left = sum(stop - start for start, stop in map(plan.bounds, todo))
+    made = {}
+    with PackingBar(f"pack {job.split}", total, total - left) as bar:
+        for shard in engine.pack(settings, map(plan.task, todo), bar.advance):
+            made[_number_of(shard.entry)] = shard.entry
+    return made
+
+
+def _number_of(entry: Entry) -> int:
+    return int(Path(entry.name).stem.rpartition("-")[2])
+
+
+def _as_it_is(state: FolderState) -> Packing:
+    entries = list(state.entries.values())
+    return replace(_summed_up(entries, len(entries)), is_verified=False)
+
+
+def _summed_up(entries: Sequence[Entry], num_kept: int) -> Packing:
+    return Packing(
+        num_samples=sum(entry.num_samples for entry in entries),
+        num_shards=len(entries),
+        num_kept=num_kept,
+        num_rejected=sum(len(entry.rejected) for entry in entries),
+        num_bytes=sum(entry.bytes for entry in entries),
+        num_accepted=sum(len(entry.accepted) for entry in entries),
+    )

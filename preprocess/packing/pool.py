@@ -14,16 +14,13 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from preprocess.images.geometry import ImageOptions
-from preprocess.images.image import pack_image
 from preprocess.images.members import BadImage, Packed
 from preprocess.record import Record
 from shards.errors import DataError
@@ -33,6 +30,7 @@ CHUNK = 8  # images per task: a task's overhead is about 0.2 ms, an image costs 
 TASKS_PER_WORKER = 4
 FILES_PER_WORKER = 3  # of the parent: a pipe, and two by which multiprocessing knows it alive
 SPARE_FILES = 24  # streams, libraries, what is read and written, those of a process being started
+PRELOADED = ["__main__", "preprocess.packing.pieces"]  # imported once, not by each worker
 READ_TIMEOUT_S = 300.0  # so long may reading one image take
 
 T = TypeVar("T")
@@ -45,6 +43,7 @@ class Worker:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+        context.set_forkserver_preload(PRELOADED)
         try:
             self._pipe, theirs = context.Pipe()
             self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
@@ -91,29 +90,22 @@ class Pool:
         self._idle: list[Worker] = []
         self._lock = threading.Lock()
 
-    def pack(
-        self, records: Sequence[Record], options: ImageOptions, accept_damaged: bool = False
-    ) -> Iterator[Result]:
-        """Pack the records' images in order. Raises DataError naming an image that cannot be read
-        to its end.
-        """
-        return self.images(
-            partial(pack_image, options=options, accept_damaged=accept_damaged), records
-        )
-
     def images(
         self, function: Callable[[bytes], Packed], records: Sequence[Record]
     ) -> Iterator[Result]:
-        """Call a function of a module with each record's image, as `pack` does with packing."""
+        """Call a function of a module with each record's image; results in order.
+
+        Raises DataError naming an image that cannot be read to its end.
+        """
         starts = range(0, len(records), CHUNK if self._threads is not None else 1)
         chunks = (
             (list(records[start : start + starts.step]), function, self._read_timeout_s)
             for start in starts
         )
-        for results in self.run(_do_chunk, chunks):
+        for results in self.run(read_and_do, chunks):
             yield from results
 
-    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Generator[R, None, None]:
         """Call a function of a module with each task; results in order, a few tasks per worker
         ahead of the reader.
 
@@ -217,7 +209,8 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _do_chunk(task: tuple[list[Record], Callable[[bytes], Packed], float]) -> list[Result]:
+def read_and_do(task: tuple[list[Record], Callable[[bytes], Packed], float]) -> list[Result]:
+    """Read records and call a function with each image. Raises DataError where reading hangs."""
     records, function, timeout_s = task
     return [
         _do(function, record, data)

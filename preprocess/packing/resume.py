@@ -1,11 +1,8 @@
-"""What is finished of a split, from index.json or, during packing, packing.json; verified before it
-is kept.
-"""
+"""Finished shards as they are listed, and how they are verified before they are kept."""
 
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,16 +12,13 @@ from preprocess.images.members import DAMAGED
 from preprocess.record import Record
 from shards.disk.format import (
     ACCEPTED_NAME,
-    DAMAGED_NAME,
-    FORMAT_NAME,
-    INDEX_NAME,
     PROGRESS_NAME,
     REJECTED_NAME,
+    finished_name,
     shard_name,
     write_atomically,
 )
 from shards.disk.writer import dali_index, file_sha256
-from shards.errors import DataError, one_line
 
 CHECKSUM = "checksum"  # of all that index.json says besides
 
@@ -55,61 +49,6 @@ class Entry:
     def num_damaged(self) -> int:
         """Count the rejects that --accept-damaged would pack."""
         return sum(str(line.get("reason")).startswith(DAMAGED) for line in self.rejected)
-
-
-def previous_entries(root: Path, split: str, identity: str, num_records: int) -> list[Entry]:
-    """List the shards an earlier run finished here. Raises DataError where the folder holds
-    anything else.
-
-    If index.json fails its checksum, nothing is listed: a wrong pixel sum cannot be detected from
-    the shards, and a new checksum would hide it for good.
-    """
-    path = next(
-        (root / name for name in (INDEX_NAME, PROGRESS_NAME) if (root / name).exists()), None
-    )
-    if path is None:
-        # packing.json is written before the first shard: a tar beside none of the two is somebody
-        # else's.
-        ours = (PROGRESS_NAME + ".tmp", DAMAGED_NAME)
-        foreign = [child.name for child in root.iterdir() if child.name not in ours]
-        if foreign:
-            raise DataError(
-                f"{root}: holds files that are no dataset, such as {min(foreign)}; choose another "
-                f"--out"
-            )
-        return []
-    try:
-        described = json.loads(path.read_bytes())
-        if (
-            described.get("format", FORMAT_NAME) == FORMAT_NAME
-            and described["identity"] == identity
-        ):
-            if path.name == INDEX_NAME and not _is_whole(described, split, num_records):
-                print(f"{path}: fails its checksum; every shard is packed again", file=sys.stderr)
-                return []
-            return read_entries(split, described["shards"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({one_line(error)}); python -m preprocess.verify {root} "
-            "--repair moves what is damaged out of the way; then run the same command again"
-        ) from error
-    raise DataError(
-        f"{root}: holds another dataset, or this one with other options; choose another --out, or "
-        f"remove it first"
-    )
-
-
-def _is_whole(described: dict[str, Any], split: str, num_records: int) -> bool:
-    """Tell whether an index.json has its checksum, and shards that hold all records from the first
-    to the last.
-    """
-    if not holds_together(described):
-        return False
-    entries = read_entries(split, described["shards"])
-    return (
-        why_no_sequence(split, entries) is None
-        and sum(entry.num_records for entry in entries) == num_records
-    )
 
 
 def holds_together(described: dict[str, Any]) -> bool:
@@ -179,25 +118,35 @@ def why_no_sequence(split: str, entries: Sequence[Entry]) -> str | None:
 
 
 def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
-    """Tell whether a shard is there to the last byte and its inputs are still the same."""
+    """Tell whether a shard of these records is there to the last byte, its inputs still the same."""
     path = root / entry.name
-    last = entry.first_record + entry.num_records
     return (
-        last <= len(records)
-        and path.is_file()
-        and path.stat().st_size == entry.bytes
-        and inputs(records[entry.first_record : last]) == entry.inputs
-        and not _was_replaced(records[entry.first_record : last], path)
+        entry.num_records == len(records)
+        and is_there(root, entry)
+        and inputs(records) == entry.inputs
+        and not _was_replaced(records, path)
         and file_sha256(path) == entry.sha256
         and holds(path.with_suffix(".idx"), dali_index(path))
     )
+
+
+def is_there(root: Path, entry: Entry) -> bool:
+    """Tell whether a shard is there with its size; its bytes are not read."""
+    path = root / entry.name
+    return path.is_file() and path.stat().st_size == entry.bytes
 
 
 def inputs(records: Sequence[Record]) -> str:
     """Hash what goes into a shard: names, labels and file sizes; reading the images would cost as
     much as packing.
     """
-    return digest([(r.name, r.labels, r.ignored, r.num_bytes()) for r in records])
+    return inputs_digest(records, [record.num_bytes() for record in records])
+
+
+def inputs_digest(records: Sequence[Record], sizes: Sequence[int]) -> str:
+    """Hash records whose files have these sizes."""
+    pairs = zip(records, sizes, strict=True)
+    return digest([(r.name, r.labels, r.ignored, size) for r, size in pairs])
 
 
 def _was_replaced(records: Sequence[Record], shard: Path) -> bool:
@@ -223,18 +172,13 @@ def holds(path: Path, content: bytes) -> bool:
 
 def remove_surplus(root: Path, split: str, num_shards: int) -> None:
     """Remove shards of an earlier, longer packing and what a killed one left half-written."""
-    ours = re.compile(re.escape(split) + r"-(\d{6,})\.(tar|idx)(\.tmp)?")
+    ours = re.compile(re.escape(split) + r"-(\d{6,})\.(tar|idx)")
     for path in root.iterdir():
-        found = ours.fullmatch(path.name)
-        if found and (found[3] or int(found[1]) >= num_shards):
-            path.unlink()
-
-
-def write_progress(root: Path, identity: str, entries: Iterable[Entry]) -> None:
-    """Write packing.json: which shards are finished, so that a killed packing keeps them."""
-    write_atomically(
-        root / PROGRESS_NAME, to_json({"identity": identity, "shards": entries_as_json(entries)})
-    )
+        whole = finished_name(path.name)
+        found = ours.fullmatch(whole or path.name)
+        half = whole and (found or whole == PROGRESS_NAME)
+        if half or (found and int(found[1]) >= num_shards):
+            path.unlink(missing_ok=True)
 
 
 def lists_of(entries: Sequence[Entry]) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from preprocess.packing.folder_state import finished_entries
 from preprocess.packing.index_file import npy, statistics
 from preprocess.packing.resume import Entry, holds, read_entries, why_no_sequence
 from shards.disk.format import (
@@ -18,6 +19,7 @@ from shards.disk.format import (
     PROGRESS_NAME,
     REJECTED_NAME,
     SAMPLES_NAME,
+    finished_name,
 )
 from shards.errors import FormatError, one_line
 from shards.index import map_samples
@@ -74,7 +76,7 @@ class Written:
 
     def is_temporary(self, name: str) -> bool:
         """Tell whether a file is one of ours that was never finished."""
-        return name.endswith(".tmp") and self.is_ours(name.removesuffix(".tmp"))
+        return self.is_ours(finished_name(name))
 
     def is_surplus(self, name: str) -> bool:
         """Tell whether a file is a shard, or a shard's index, that is not listed."""
@@ -115,6 +117,9 @@ def read_written(root: Path) -> Written:
         split = _split_of(root, described)
         entries = tuple(read_entries(split, described["shards"]))
         if name == PROGRESS_NAME:
+            made = finished_entries(root, split, described)
+            by_name = {entry.name: entry for entry in entries} | made
+            entries = tuple(by_name[each] for each in sorted(by_name))
             return replace(
                 empty,
                 split=split,

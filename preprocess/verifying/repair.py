@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from preprocess.packing.folder_state import forget_progress, parts_of, write_progress
 from preprocess.packing.index_file import npy, samples_array
 from preprocess.packing.resume import (
     CHECKSUM,
@@ -13,14 +14,12 @@ from preprocess.packing.resume import (
     holds_together,
     lists_of,
     to_json,
-    write_progress,
 )
 from preprocess.verifying.packed_folder import Written, read_written
 from preprocess.verifying.verification import Fault
 from shards.disk.format import (
     DAMAGED_NAME,
     INDEX_NAME,
-    PROGRESS_NAME,
     SAMPLES_NAME,
     write_atomically,
 )
@@ -58,7 +57,7 @@ def repair_split(root: Path, findings: Sequence[Fault]) -> Iterator[str]:
     if written.entries and (written.described is None or holds_together(written.described)):
         if written.name == INDEX_NAME:
             assert written.described is not None
-            write_progress(root, written.described["identity"], written.entries)
+            write_progress(root, parts_of(written.described), written.entries)
             yield _set_aside(root, INDEX_NAME)
         damaged = {finding.file for finding in findings if finding.mend == "shard"}
         names = [name for tar in damaged for name in (tar, Path(tar).with_suffix(".idx").name)]
@@ -85,14 +84,14 @@ def _rewrite(root: Path, written: Written, names: set[str]) -> Iterator[str]:
         for row in read_rows(root / entry.name)
     ]
     samples = samples_array(rows, written.num_classes)
-    write_progress(root, written.described["identity"], written.entries)
+    write_progress(root, parts_of(written.described), written.entries)
     yield from _written_anew(root, SAMPLES_NAME, npy(samples))
     described = written.with_statistics(samples)
     if CHECKSUM in described:
         del described[CHECKSUM]
         described[CHECKSUM] = digest(described)
     yield from _written_anew(root, INDEX_NAME, to_json(described))
-    (root / PROGRESS_NAME).unlink()
+    forget_progress(root)
 
 
 def _written_anew(root: Path, name: str, content: bytes) -> Iterator[str]:

@@ -18,7 +18,13 @@ from preprocess.packing.resume import Entry, holds, holds_together, lists_of
 from preprocess.sources.foreign_tar import check_whole
 from preprocess.verifying.packed_folder import Written, read_written
 from shards.decode.png import is_png
-from shards.disk.format import INDEX_NAME, MAX_STORED_SIDE, PROGRESS_NAME, SAMPLES_NAME
+from shards.disk.format import (
+    FINISHED_NAME,
+    INDEX_NAME,
+    MAX_STORED_SIDE,
+    PROGRESS_NAME,
+    SAMPLES_NAME,
+)
 from shards.disk.writer import KEY, SampleRow, dali_index, file_sha256, read_rows
 from shards.errors import DataError, FormatError
 
@@ -146,14 +152,10 @@ def _leftovers(root: Path, written: Written) -> Iterator[Fault]:
     """Find files that do not belong to a finished split, and check its list of rejects."""
     if written.name != INDEX_NAME or written.described is None:
         return  # the packer clears up when it finishes
-    if (root / PROGRESS_NAME).exists():
-        yield Fault(
-            str(root),
-            PROGRESS_NAME,
-            "",
-            f"is beside {INDEX_NAME}, left by a killed packing",
-            "aside",
-        )
+    for name in (PROGRESS_NAME, FINISHED_NAME):
+        if (root / name).exists():
+            what = f"is beside {INDEX_NAME}, left by a killed packing"
+            yield Fault(str(root), name, "", what, "aside")
     for name in sorted(path.name for path in root.iterdir()):
         if written.is_temporary(name):
             yield Fault(str(root), name, "", "half-written, left by a killed packing", "aside")

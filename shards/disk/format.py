@@ -3,6 +3,8 @@ nothing else.
 """
 
 import os
+import re
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ FORMAT_NAME = "tarmac"
 FORMAT_VERSION = 1
 INDEX_NAME = "index.json"  # written last: a folder without it is unfinished
 PROGRESS_NAME = "packing.json"  # the index of an unfinished folder
+FINISHED_NAME = "packing"  # folder: while packing, what each finished shard holds
 SAMPLES_NAME = "samples.npy"
 REJECTED_NAME = "rejected.jsonl"  # images that could not be packed
 ACCEPTED_NAME = "accepted.jsonl"  # damaged images that were packed, as --accept-damaged says
@@ -71,11 +74,14 @@ def unpack_labels(packed: np.ndarray, num_classes: int) -> np.ndarray:
     return np.unpackbits(packed, axis=-1, count=num_classes).view(bool)
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write a whole file or none: temporary name, fsync, rename. A failure leaves what was there
-    before.
+def write_atomically(path: Path, data: bytes | memoryview, shared: bool = False) -> None:
+    """Write a whole file or none: temporary name, fsync, rename. A failure leaves what was there.
+
+    `shared`: other processes may write the same file at the same time, so the temporary name is
+    this call's own.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    own = f".{secrets.token_hex(6)}" if shared else ""
+    temporary = path.with_name(f"{path.name}{own}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -87,6 +93,12 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         # write and fsync do not name the file
         raise OSError(error.errno, error.strerror, str(path)) from error
     sync_folder(path.parent)
+
+
+def finished_name(name: str) -> str:
+    """Name the file that a temporary one would have become; "" for any other name."""
+    found = re.fullmatch(r"(.+?)(?:\.[0-9a-f]{12})?\.tmp", name)
+    return found[1] if found else ""
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,14 +2,16 @@
 here.
 """
 
+import functools
 import hashlib
 import json
 import os
 import re
+import secrets
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ KEY = re.compile(
     r"[A-Za-z0-9_%~-]{1,64}"
 )  # preprocess.packing.keys makes no others: nothing that leads out of a folder
 _MAX_JSON = 16 << 20
+_MAX_OCTAL = 8**11 - 1
+_SIZE = slice(124, 135)  # where a tar header has them
+_CHECKSUM = slice(148, 155)
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,56 @@ class SampleRow:
     height: int
 
 
+@dataclass(frozen=True)
+class ShardPiece:
+    """Consecutive samples as the bytes of a tar without its end. Offsets count from its start.
+
+    `described` are offset and length of each sample's JSON member. A shard is the concatenation of
+    pieces, and where it is divided into them changes no byte.
+    """
+
+    data: bytes
+    rows: tuple[SampleRow, ...]
+    described: tuple[tuple[int, int], ...]
+
+
+def tar_piece(samples: Iterable[Sample]) -> ShardPiece:
+    """Lay out samples as tar members: of each its images in the mapping's order, then its JSON."""
+    data = bytearray()
+    rows = []
+    described = []
+    for sample in samples:
+        offsets = []
+        for suffix, image in sample.images.items():
+            offsets.append(_append_member(data, f"{sample.key}.{suffix}", image))
+        text = _json_of(sample)
+        described.append((_append_member(data, f"{sample.key}.json", text), len(text)))
+        rows.append(
+            SampleRow(
+                key=sample.key,
+                suffixes=tuple(sample.images),
+                offset=tuple(offsets),
+                length=tuple(map(len, sample.images.values())),
+                labels=sample.labels,
+                ignored=sample.ignored,
+                width=sample.width,
+                height=sample.height,
+            )
+        )
+    return ShardPiece(bytes(data), tuple(rows), tuple(described))
+
+
 class ShardWriter:
     """Write samples to `path`; the file appears under that name only when `close()` has synced it.
 
-    Same samples, same bytes: mtime, uid and gid are 0 and members keep a fixed order.
+    Same samples, same bytes: mtime, uid and gid are 0 and members keep a fixed order. Until then it
+    has a name that no other process gives: two tasks may make the same shard at the same time.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[SampleRow] = []
-        self._temporary = path.with_name(path.name + ".tmp")
+        self._temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
         self._file = open(self._temporary, "wb")  # noqa: SIM115
         self._hash = hashlib.sha256()
         self._position = 0
@@ -73,34 +118,18 @@ class ShardWriter:
         return end + -end % tarfile.RECORDSIZE
 
     def add(self, sample: Sample) -> None:
-        """Append a sample: its images in the mapping's order, then its JSON."""
-        members = []
-        offsets = []
-        lengths = []
-        for suffix, data in sample.images.items():
-            start = self._add_member(f"{sample.key}.{suffix}", data)
-            members.append((suffix, start, len(data)))
-            offsets.append(start)
-            lengths.append(len(data))
-        described = {
-            "labels": list(sample.labels),
-            "ignored": list(sample.ignored),
-            "width": sample.width,
-            "height": sample.height,
-            "source": sample.source,
-        }
-        text = json.dumps(described, ensure_ascii=False, separators=(",", ":"))
-        # a source path that is no UTF-8: \udcXX, as JSON spells it
-        data = text.encode(errors="backslashreplace")
-        members.append(("json", self._add_member(f"{sample.key}.json", data), len(data)))
-        self._dali.append(_dali_line(sample.key, members))
-        row = asdict(sample)
-        row = {name: row[name] for name in ("key", "labels", "ignored", "width", "height")}
-        self.rows.append(
-            SampleRow(
-                suffixes=tuple(sample.images), offset=tuple(offsets), length=tuple(lengths), **row
-            )
-        )
+        """Append a sample."""
+        self.append(tar_piece([sample]))
+
+    def append(self, piece: ShardPiece) -> None:
+        """Append the samples of a piece."""
+        start = self._position
+        self._write(piece.data)
+        for row, (place, size) in zip(piece.rows, piece.described, strict=True):
+            moved = replace(row, offset=tuple(start + offset for offset in row.offset))
+            self.rows.append(moved)
+            images = zip(moved.suffixes, moved.offset, moved.length, strict=True)
+            self._dali.append(_dali_line(row.key, [*images, ("json", start + place, size)]))
 
     def close(self) -> str:
         """Finish the shard and its `.idx`; return the tar's SHA-256 in hex."""
@@ -109,7 +138,7 @@ class ShardWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-        write_atomically(self.path.with_suffix(".idx"), _dali_text(self._dali))
+        write_atomically(self.path.with_suffix(".idx"), _dali_text(self._dali), shared=True)
         os.replace(self._temporary, self.path)
         sync_folder(self.path.parent)
         return self._hash.hexdigest()
@@ -123,16 +152,6 @@ class ShardWriter:
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def _add_member(self, name: str, data: bytes) -> int:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        info.mode = 0o644
-        self._write(info.tobuf(tarfile.GNU_FORMAT))
-        start = self._position
-        self._write(data)
-        self._write(bytes(-len(data) % BLOCK))
-        return start
-
     def _write(self, data: bytes) -> None:
         with self._named():
             self._file.write(data)
@@ -145,6 +164,55 @@ class ShardWriter:
             yield
         except OSError as error:  # write and fsync do not name the file
             raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def _append_member(data: bytearray, name: str, content: bytes) -> int:
+    """Append a file to a tar; return where its bytes start."""
+    data += _header(name, len(content))
+    start = len(data)
+    data += content
+    data += bytes(-len(content) % BLOCK)
+    return start
+
+
+def _header(name: str, size: int) -> bytes:
+    """Spell a member's header as `TarInfo.tobuf` does, which takes four times as long."""
+    encoded = name.encode(errors="surrogateescape")
+    if len(encoded) > tarfile.LENGTH_NAME or size > _MAX_OCTAL:
+        return _info(name, size).tobuf(tarfile.GNU_FORMAT)
+    header = bytearray(_blank_header())
+    header[: len(encoded)] = encoded
+    header[_SIZE] = b"%011o" % size
+    header[_CHECKSUM] = b"%06o\0" % sum(header)  # the blank behind it is part of the field
+    return bytes(header)
+
+
+def _info(name: str, size: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mode = 0o644
+    return info
+
+
+@functools.cache
+def _blank_header() -> bytes:
+    """Spell the header of a file without a name, its checksum as blanks, as it is summed up."""
+    header = bytearray(_info("", 0).tobuf(tarfile.GNU_FORMAT))
+    header[148:156] = b" " * 8
+    return bytes(header)
+
+
+def _json_of(sample: Sample) -> bytes:
+    described = {
+        "labels": list(sample.labels),
+        "ignored": list(sample.ignored),
+        "width": sample.width,
+        "height": sample.height,
+        "source": sample.source,
+    }
+    text = json.dumps(described, ensure_ascii=False, separators=(",", ":"))
+    # A source path that is no UTF-8: \udcXX, as JSON spells it.
+    return text.encode(errors="backslashreplace")
 
 
 def dali_index(path: Path) -> bytes:

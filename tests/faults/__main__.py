@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from tests.faults.report import Row
 
-EXPERIMENTS = ("packing", "saving", "training", "elastic", "disk", "corruption", "fuzz")
+EXPERIMENTS = ("packing", "cluster", "saving", "training", "elastic", "disk", "corruption", "fuzz")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ NUM_IMAGES = 240
 
 def content(root: Path) -> dict[str, bytes]:
     """Read every file of a split."""
-    return {path.name: path.read_bytes() for path in root.iterdir()}
+    return {path.name: path.read_bytes() for path in root.iterdir() if path.is_file()}
 
 
 def check(row: Row, root: Path, whole: dict[str, bytes], where: str) -> bool:

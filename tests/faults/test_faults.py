@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.faults.cluster import NO_NAMESPACE, NO_RAY
 from tests.faults.disk import NOT_TRIED
 from tests.faults.processes import ROOT
 from tests.faults.report import Row
@@ -18,10 +19,10 @@ pytestmark = [
 ]
 
 
-def quick(name: str) -> list[list[str]]:
+def quick(name: str, limit_s: float = 560) -> list[list[str]]:
     """Run an experiment; return the cells of its rows. Nothing may be lost."""
     argv = [sys.executable, "-m", f"tests.faults.{name}", "--quick"]
-    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=560)
+    result = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=limit_s)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [[cell.strip() for cell in line.split(" | ")] for line in result.stdout.splitlines()]
     assert rows
@@ -31,6 +32,14 @@ def quick(name: str) -> list[list[str]]:
 
 def test_a_killed_packer_leaves_nothing_that_looks_whole():
     assert len(quick("packing")) == 3
+
+
+@pytest.mark.timeout(1200)  # nine starts of Ray
+def test_a_cluster_that_loses_a_node_a_task_or_its_driver_writes_the_same_tree():
+    rows = quick("cluster", 1100)
+    if rows[0][1] in (NO_RAY, NO_NAMESPACE):
+        pytest.skip(rows[0][1])
+    assert len(rows) == 4
 
 
 def test_a_killed_writer_leaves_a_whole_checkpoint():

@@ -9,7 +9,8 @@ from PIL import Image
 
 from preprocess.images.geometry import ImageOptions
 from preprocess.inspecting.inspection import inspect
-from preprocess.packing.pack import Job, pack_split
+from preprocess.packing.pack import pack_split
+from preprocess.packing.packing_plan import Job
 from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from tests.conftest import jpeg
@@ -37,9 +38,9 @@ def scene(seed: int, size: tuple[int, int]) -> Image.Image:
 
 def pack(root, split, records, class_names=NAMES, **options):
     pool = Pool(1)
-    job = Job(
-        split, class_names, records, ImageOptions(**options), 10**9, 30, 0, f"pack --{split} '<i>'"
-    )
+    image = ImageOptions(**options)
+    command = f"pack --{split} '<i>'"
+    job = Job(split, class_names, records, image, 10**9, 30, 0, command, order="source")
     pack_split(job, root / split, pool)
     pool.close()
 

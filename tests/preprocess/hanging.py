@@ -6,9 +6,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from preprocess.images.geometry import ImageOptions
+from preprocess.images.image import pack_image
+from preprocess.packing.pool import Pool, Result
 from preprocess.record import Record
 from shards.errors import DataError
 
@@ -59,3 +64,8 @@ class Unsendable:
 
     def __init__(self, task: int) -> None:
         self.lock = threading.Lock()
+
+
+def pack_images(pool: Pool, records: list[Record]) -> Iterator[Result]:
+    """Pack the records' images, each for itself."""
+    return pool.images(partial(pack_image, options=ImageOptions()), records)

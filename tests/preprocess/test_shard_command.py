@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.packing.pool import CHUNK
+from preprocess.packing.pieces import FIRST_RECORDS
 from preprocess.shard import ShardConfig, main
 from preprocess.sources import digits
 from preprocess.sources.digits import write_digits
@@ -68,7 +68,9 @@ def command(monkeypatch, capsys, *args: str) -> tuple[int, str, str]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
 def test_no_process_outlives_a_killed_packing(tmp_path):
     """It is killed while each of three workers reads an image and would do so for ever."""
-    photos = [record.path for record in write_photographs(tmp_path / "photos", 3 * CHUNK)][::CHUNK]
+    photos = [record.path for record in write_photographs(tmp_path / "photos", 3 * FIRST_RECORDS)][
+        ::FIRST_RECORDS
+    ]
     waiting.hold(*photos)
     args = [
         "--source",
@@ -78,7 +80,7 @@ def test_no_process_outlives_a_killed_packing(tmp_path):
         "--out",
         str(tmp_path / "out"),
     ]
-    process = start(*args, "--workers", "3")
+    process = start(*args, "--workers", "3", "--order", "source")
     waiting.wait_until_reached(process, *photos)
     children = _descendants(process.pid)
     process.send_signal(signal.SIGKILL)
@@ -122,6 +124,15 @@ def _is_alive(pid: int) -> bool:
         (("--max-rejects", "-1"), "--max-rejects is -1"),
         (("--quality", "many"), "quality"),
         (("--quality", "50", "--encoding", "png"), "--quality 50 is of JPEGs"),
+        (("--shard-mb", "5"), "--shard-mb and --shard-samples both say how large a shard is"),
+        (("--task-index", "3"), "--num-tasks 8 and --task-index 0 to 7 go together"),
+        (("--num-tasks", "3"), "--num-tasks 8 and --task-index 0 to 7 go together"),
+        (("--num-tasks", "2", "--task-index", "2"), "--task-index is 2: give 0 to 1"),
+        (("--num-tasks", "2", "--task-index", "1", "--finalize"), "leave --num-tasks"),
+        (("--finalize", "--engine", "ray"), "leave --num-tasks, --task-index and --engine out"),
+        (("--address", "head:6379"), "--address head:6379 is of --engine ray; give it too"),
+        (("--engine", "spark"), "engine"),
+        (("--order", "random"), "order"),
         (("--difficult", "maybe"), "difficult"),
         (("--splits", "trian"), "split 'trian' is not in"),
     ],
@@ -134,6 +145,46 @@ def test_mistakes(source, tmp_path, monkeypatch, capsys, more, expected):
     assert expected in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_without_ray_a_line_says_how_to_install_it(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    args = arguments(source, tmp_path / "out", "--engine", "ray", "--workers", "1")
+    status, _, errors = command(monkeypatch, capsys, *args)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert errors.startswith("error: --engine ray needs Ray (")
+    assert "pip install 'tarmac-vision[ray]'" in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_eight_tasks_and_their_finish_write_what_one_command_does(
+    source, tmp_path, monkeypatch, capsys
+):
+    def packed_by(name, *more):
+        args = arguments(source, tmp_path / name, "--workers", "1", *more)
+        status, told, errors = command(monkeypatch, capsys, *args)
+        assert status == 0, errors
+        return told
+
+    packed_by("whole")
+    for index in (5, 2, 7, 0, 1, 6, 3, 4):
+        told = packed_by("tasks", "--num-tasks", "8", "--task-index", f"{index}")
+        assert f"task {index} of 8: " in told
+        assert not list(tmp_path.glob("tasks/*/index.json"))
+    assert "8 shards" in packed_by("tasks", "--finalize")
+    whole, tasks = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("whole", "tasks")
+    )
+    assert whole == tasks
+    assert (
+        b"task"
+        not in (tmp_path / "whole/train/index.json").read_bytes().split(b'"command"')[1][:300]
+    )
 
 
 def test_out_is_the_folder_one_is_in(source, tmp_path, monkeypatch, capsys):

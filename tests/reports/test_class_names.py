@@ -233,6 +233,8 @@ def test_names_are_kept_in_one_unicode_form_and_what_is_then_the_same_is_one_cla
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     args = [
+        "--order",
+        "source",
         "--source",
         "two_forms:Own",
         "--root",

@@ -59,7 +59,17 @@ def roboflow(root: Path, *splits: str, **how) -> Path:
 )
 def test_an_export_of_roboflow_packs_split_by_split(tmp_path, monkeypatch, capsys, flags):
     root = roboflow(tmp_path / "in", "train", "valid", "test")
-    args = ["--source", "coco", "--root", str(root), "--out", str(tmp_path / "out"), *flags]
+    args = [
+        "--order",
+        "source",
+        "--source",
+        "coco",
+        "--root",
+        str(root),
+        "--out",
+        str(tmp_path / "out"),
+        *flags,
+    ]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert status == 0, errors
     for split, folder in (("train", "train"), ("val", "valid"), ("test", "test")):

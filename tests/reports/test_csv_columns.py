@@ -71,6 +71,8 @@ def test_roboflows_folders_are_splits(tmp_path, monkeypatch, capsys):
     with pytest.raises(DataError, match=r"give|such as test/_classes\.csv,train/_classes\.csv"):
         CSV(tmp_path / "in")
     args = [
+        "--order",
+        "source",
         "--source",
         "csv",
         "--root",

@@ -64,7 +64,16 @@ def test_a_photograph_that_was_replaced_after_packing(pack, table):
     """Thumbnails and caches that kept the old image, though the time of the file is the old one
     too.
     """
-    args = ["--source", "csv", "--root", table.parent, "--out", table.parents[1] / "out"]
+    args = [
+        "--order",
+        "source",
+        "--source",
+        "csv",
+        "--root",
+        table.parent,
+        "--out",
+        table.parents[1] / "out",
+    ]
     photo = table.parent / "0.jpg"
     assert pack(*args)[0] == 0
     before = photo.stat()
@@ -77,7 +86,16 @@ def test_a_photograph_that_was_replaced_after_packing(pack, table):
 
 def test_a_photograph_was_replaced_by_one_of_the_same_size(pack, table):
     """All BMPs of 24 x 20 pixels have as many bytes: names, labels and sizes are what they were."""
-    args = ["--source", "csv", "--root", table.parent, "--out", table.parents[1] / "out"]
+    args = [
+        "--order",
+        "source",
+        "--source",
+        "csv",
+        "--root",
+        table.parent,
+        "--out",
+        table.parents[1] / "out",
+    ]
     photo = table.parent / "0.jpg"  # the content says what it is
     photo.write_bytes(saved(Image.new("RGB", (24, 20), BLUE), "BMP"))
     assert pack(*args)[0] == 0

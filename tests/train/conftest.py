@@ -13,7 +13,8 @@ import tifffile
 from PIL import Image
 
 from preprocess.images.geometry import Band, ImageOptions
-from preprocess.packing.pack import Job, pack_split
+from preprocess.packing.pack import pack_split
+from preprocess.packing.packing_plan import Job
 from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from preprocess.sources.digits import write_digits
@@ -111,8 +112,9 @@ def whole_run(train_args, tmp_path_factory) -> Path:
 def pack_here(
     root: Path, records: list[Record], split: str, class_names: Sequence[str], **options
 ) -> None:
-    """Pack records that carry their images."""
+    """Pack records that carry their images, in their order."""
     settings = {
+        "order": "source",
         "shard_bytes": 10**9,
         "shard_samples": 64,
         "max_rejects": 0,

@@ -19,7 +19,8 @@ from preprocess.inspecting.duplicates import (
     fingerprint,
     take_fingerprints,
 )
-from preprocess.packing.pack import Job, pack_split
+from preprocess.packing.pack import pack_split
+from preprocess.packing.packing_plan import Job
 from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from shards.errors import SampleError
@@ -71,7 +72,7 @@ def pack(root, split, pictures: dict[str, bytes]) -> DatasetIndex:
         path.write_bytes(data)
         records.append(Record(name, path, path.name, (), ()))
     pool = Pool(1)
-    job = Job(split, ("a",), records, ImageOptions(), 10**9, 0, 0, "test")
+    job = Job(split, ("a",), records, ImageOptions(), 10**9, 0, 0, "test", order="source")
     pack_split(job, root / split, pool)
     return DatasetIndex.open(root / split)
 

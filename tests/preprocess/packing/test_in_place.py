@@ -91,6 +91,8 @@ def test_batches_equal_those_of_shards_packed_anew(foreign, tmp_path, monkeypatc
         str(tmp_path / "anew"),
         "--encoding",
         "png",
+        "--order",
+        "source",
     ]
     assert shard(monkeypatch, capsys, *args)[0] == 0
     both = [

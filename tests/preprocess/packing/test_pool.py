@@ -5,15 +5,14 @@ import signal
 
 import pytest
 
-from preprocess.images.geometry import ImageOptions
 from preprocess.packing.pool import Worker, open_pool
 from shards.errors import DataError
-from tests.preprocess.hanging import Unsendable, complain, large
+from tests.preprocess.hanging import Unsendable, complain, large, pack_images
 
 
 def test_a_killed_worker_ends_the_packing_in_one_line(records):
     with open_pool(2) as pool:
-        results = pool.pack(records * 20, ImageOptions())
+        results = pack_images(pool, records * 20)
         next(results)
         os.kill(pool.started[0].process.pid, signal.SIGKILL)
         with pytest.raises(

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from preprocess.images.geometry import ImageOptions
 from preprocess.images.members import Packed
 from preprocess.packing.pool import Pool
 from preprocess.record import MAX_BYTES, Record
 from shards.errors import DataError
 from tests.conftest import pack
-from tests.preprocess.hanging import Failing, Hanging, Killing
+from tests.preprocess.hanging import Failing, Hanging, Killing, pack_images
 
 
 def as_a(kind: type[Record], record: Record, **more: Any) -> Record:
@@ -36,7 +35,7 @@ def test_a_read_that_hangs_ends_with_the_name_of_the_image(records, workers):
     pool = Pool(workers, read_timeout_s=0.5)
     try:
         with pytest.raises(DataError, match=r"photo 003\.jpg: reading it has not ended for 0\.5 s"):
-            list(pool.pack([*records[:3], as_a(Hanging, records[3])], ImageOptions()))
+            list(pack_images(pool, [*records[:3], as_a(Hanging, records[3])]))
     finally:
         pool.close()
 
@@ -59,7 +58,7 @@ def test_whatever_reading_raises_is_told_at_once(records, workers, error, raised
     pool = Pool(workers, read_timeout_s=10_000)  # waiting for it would outlast the test
     try:
         with pytest.raises(raised, match=says):
-            list(pool.pack([*records[:3], as_a(Failing, records[3], error=error)], ImageOptions()))
+            list(pack_images(pool, [*records[:3], as_a(Failing, records[3], error=error)]))
     finally:
         pool.close()
 
@@ -85,7 +84,7 @@ def test_what_is_no_regular_file_is_refused_at_the_door(records, tmp_path):
         for path in (tmp_path / "pipe.jpg", device, huge, tmp_path)
     ]
     pool = Pool(1, read_timeout_s=5)
-    reasons = list(pool.pack(odd, ImageOptions()))
+    reasons = list(pack_images(pool, odd))
     assert [str(reason).partition("(")[2] for reason in reasons[:2]] == ["not a regular file)"] * 2
     assert "bytes, more than" in str(reasons[2])
     assert "not a regular file" in str(reasons[3])

@@ -64,7 +64,16 @@ def test_packed_labels_equal_the_instances(tmp_path, monkeypatch, capsys):
     root = write(tmp_path / "coco", "instances_train2017.json", instances(), "train2017")
     write(root, "instances_val2017.json", instances({2: [(18, 0)]}), "val2017")
     write(root, "captions_val2017.json", "{}")
-    args = ["--source", "coco", "--root", str(root), "--out", str(tmp_path / "out")]
+    args = [
+        "--order",
+        "source",
+        "--source",
+        "coco",
+        "--root",
+        str(root),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, told, errors = shard(monkeypatch, capsys, *args)
     assert (status, "training needs" in told) == (0, False), errors
     index = DatasetIndex.open(tmp_path / "out/train")

@@ -52,7 +52,16 @@ def named(source: CSV, record: Record) -> list[str]:
 def test_labels_arrive_in_the_index(photos, monkeypatch, capsys):
     write(photos, HOLIDAY)
     status, _, errors = shard(
-        monkeypatch, capsys, "--source", "csv", "--root", str(photos), "--out", str(photos / "out")
+        monkeypatch,
+        capsys,
+        "--order",
+        "source",
+        "--source",
+        "csv",
+        "--root",
+        str(photos),
+        "--out",
+        str(photos / "out"),
     )
     assert status == 0, errors
     expected = {"train": [["cat", "dog"], []], "val": [["cat"]], "test": [["cat", "zebra"]]}

@@ -177,6 +177,8 @@ def test_packed_with_and_without(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(tmp_path))
     write_photographs(tmp_path / "photos", 20)
     args = [
+        "--order",
+        "source",
         "--source",
         "listed_source:Listed",
         "--root",

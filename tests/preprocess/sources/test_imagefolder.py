@@ -98,6 +98,8 @@ def test_packed_labels_equal_the_folders(tmp_path, monkeypatch, capsys):
     (tmp_path / "photos" / "README.txt").write_text("whose photographs these are")
     (tmp_path / "photos" / "train" / "b" / ".DS_Store").write_text("")
     args = [
+        "--order",
+        "source",
         "--source",
         "imagefolder",
         "--root",

@@ -363,7 +363,16 @@ def test_damaged_and_odd_images_are_listed(folder, tmp_path):
     (images / "train_1.tif").write_bytes((images / "train_1.tif").read_bytes()[:-100])
     Image.new("RGB", (32, 32)).save(images / "train_2.tif")
     (images / "train_3.tif").write_bytes(b"")
-    done = shard("--root", str(root), "--out", str(tmp_path / "out"), "--max-rejects", "3")
+    done = shard(
+        "--order",
+        "source",
+        "--root",
+        str(root),
+        "--out",
+        str(tmp_path / "out"),
+        "--max-rejects",
+        "3",
+    )
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "out" / "all" / "rejected.jsonl").read_text().splitlines()
     assert [json.loads(line)["reason"] for line in lines] == [

@@ -96,6 +96,8 @@ def mine(tmp_path, monkeypatch):
 
 def test_a_users_own_source_with_flags_of_its_own(mine, monkeypatch, capsys):
     args = [
+        "--order",
+        "source",
         "--source",
         "my_source:Mine",
         "--root",

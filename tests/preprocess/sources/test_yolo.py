@@ -55,7 +55,16 @@ def refused(root: Path, **flags) -> str:
 def test_a_dataset_packs(tmp_path, monkeypatch, capsys):
     root = dataset(tmp_path / "my set")
     (root / "labels/train/9.txt").write_text(f"0 {BOX}")
-    args = ["--source", "yolo", "--root", str(root), "--out", str(tmp_path / "out")]
+    args = [
+        "--order",
+        "source",
+        "--source",
+        "yolo",
+        "--root",
+        str(root),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     status, said, errors = shard(monkeypatch, capsys, *args)
     assert status == 0, errors
     for split in ("train", "val"):

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from preprocess.images.geometry import ImageOptions
-from preprocess.packing.pack import _Ahead
-from preprocess.packing.pool import Pool
+from preprocess.packing.pool import Pool, open_pool
 from preprocess.packing.resume import digest
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import verify_split
 from shards.disk.writer import ShardWriter
 from shards.errors import DataError
+from shards.index import DatasetIndex
 from tests.conftest import pack
+from tests.preprocess.hanging import pack_images
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -89,13 +89,22 @@ def test_mended_photographs_leave_no_trace_of_their_rejection(records, packed, t
     assert digests(tmp_path / "train") == digests(packed)
 
 
-def test_no_shard_without_a_sample(records, tmp_path):
-    """64 photographs fill four shards; the six behind them are bad and must not make a fifth."""
+def test_a_shard_of_rejects_alone_is_empty_and_whole(records, tmp_path):
+    """64 photographs fill four shards; the fifth was planned for the six bad ones behind them."""
     changed = broken(records, range(64, 70), tmp_path)
-    packing = pack(changed, tmp_path / "train", max_rejects=6)
-    assert (packing.num_shards, packing.num_samples, packing.num_rejected) == (4, 64, 6)
-    (tmp_path / "train" / "train-000003.tar").unlink()
-    assert pack(changed, tmp_path / "train", max_rejects=6).num_kept == 3
+    root = tmp_path / "train"
+    packing = pack(changed, root, max_rejects=6)
+    assert (packing.num_shards, packing.num_samples, packing.num_rejected) == (5, 64, 6)
+    index = DatasetIndex.open(root)
+    assert [shard.num_samples for shard in index.shards] == [16, 16, 16, 16, 0]
+    with tarfile.open(root / "train-000004.tar") as tar:
+        assert tar.getnames() == []
+    with open_pool(1) as pool:
+        assert verify_split(root, pool).findings == []
+    before = digests(root)
+    (root / "train-000004.tar").unlink()
+    assert pack(changed, root, max_rejects=6).num_kept == 4
+    assert digests(root) == before
 
 
 def test_nothing_but_rejects(records, tmp_path):
@@ -188,18 +197,6 @@ def test_a_failing_disk_leaves_no_litter(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_results_can_be_looked_at_before_they_are_taken():
-    ahead = _Ahead(iter("abc"))
-    assert [
-        ahead.peek(),
-        ahead.peek(),
-        ahead.take(),
-        ahead.take(),
-        ahead.peek(),
-        ahead.take(),
-    ] == list("aaabcc")
-
-
 def test_entries_of_another_kind_are_not_trusted(records, copy, packed):
     """Names that lead out of the folder, and shares of records that are none, only cost a new
     packing.
@@ -288,7 +285,7 @@ def test_an_unfinished_folder_with_a_gap_is_no_damage(records, packed, copy):
 def test_a_pool_ends_its_processes(records):
     pool = Pool(2)
     try:
-        results = pool.pack(records[:20], ImageOptions())
+        results = pack_images(pool, records[:20])
         next(results)
         workers = [worker.process for worker in pool.started]
     finally:

@@ -1,0 +1,224 @@
+"""What a split's folder holds already: its parts and finished shards, as index.json lists them or,
+while it is packed, packing.json and a file of each finished shard in the folder `packing`.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preprocess.packing.index_file import npy
+from preprocess.packing.packing_plan import PackedPart
+from preprocess.packing.resume import (
+    Entry,
+    entries_as_json,
+    holds_together,
+    read_entries,
+    to_json,
+    why_no_sequence,
+)
+from shards.disk.format import (
+    DAMAGED_NAME,
+    FINISHED_NAME,
+    FORMAT_NAME,
+    INDEX_NAME,
+    PROGRESS_NAME,
+    finished_name,
+    write_atomically,
+)
+from shards.errors import DataError, one_line
+
+
+@dataclass(frozen=True)
+class FolderState:
+    """Parts, and entries by their shards' names.
+
+    `num_indexed` counts the parts that index.json describes: all of them in a finished folder.
+    """
+
+    parts: tuple[PackedPart, ...] = ()
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+    num_indexed: int = 0
+
+    @property
+    def is_finished(self) -> bool:
+        return 0 < len(self.parts) == self.num_indexed
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedShard:
+    """A shard that is on disk: its entry, and its rows of samples.npy; None where indexed in place,
+    since its rows need the source.
+    """
+
+    entry: Entry
+    rows: np.ndarray | None = None
+
+
+def read_state(root: Path, split: str) -> FolderState:
+    """Read what is finished here. Raises DataError where the folder holds anything else.
+
+    If index.json fails its checksum, nothing is listed: a wrong pixel sum cannot be detected from
+    the shards, and a new checksum would hide it for good.
+    """
+    if not any((root / name).exists() for name in (INDEX_NAME, PROGRESS_NAME)):
+        _refuse_foreign(root)
+        return FolderState()
+    path = root / INDEX_NAME
+    try:
+        index = _read(path)
+        path = root / PROGRESS_NAME
+        progress = _read(path)
+        path = root / (INDEX_NAME if index else PROGRESS_NAME)
+        if index and not _is_whole(index, split):
+            _refuse_grown(path, index)
+            print(f"{path}: fails its checksum; every shard is packed again", file=sys.stderr)
+            return FolderState((PackedPart(index["identity"], ""),))
+        if index and not (progress and _goes_on(index, progress)):
+            parts = parts_of(index)
+            return FolderState(parts, _by_name(split, index["shards"]), len(parts))
+        assert progress is not None
+        num_indexed = len(parts_of(index)) if index else 0
+        entries = _by_name(split, [*(index or {}).get("shards", ()), *progress["shards"]])
+        entries |= finished_entries(root, split, progress)
+        return FolderState(parts_of(progress), entries, num_indexed)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path}: cannot be read ({one_line(error)}); python -m preprocess.verify {root} "
+            "--repair moves what is damaged out of the way; then run the same command again"
+        ) from error
+
+
+def _refuse_foreign(root: Path) -> None:
+    # packing.json is written before the first shard: a tar beside none of the two is not ours.
+    foreign = [
+        child.name
+        for child in root.iterdir()
+        if child.name not in (DAMAGED_NAME, FINISHED_NAME)
+        and finished_name(child.name) != PROGRESS_NAME
+    ]
+    if foreign:
+        raise DataError(
+            f"{root}: holds files that are no dataset, such as {min(foreign)}; choose another --out"
+        )
+
+
+def _refuse_grown(path: Path, index: dict[str, Any]) -> None:
+    """Packing every shard again would lose what was appended from elsewhere."""
+    if len(parts_of(index)) > 1:
+        raise DataError(
+            f"{path}: fails its checksum, and the set was appended to; python -m preprocess.verify "
+            f"{path.parent} says what is wrong; restore the file from a copy"
+        )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    described = json.loads(path.read_bytes())
+    if not isinstance(described, dict):
+        raise ValueError("no mapping")
+    if described.get("format", FORMAT_NAME) != FORMAT_NAME:
+        raise DataError(f"{path}: not the index of a {FORMAT_NAME} dataset; choose another --out")
+    return described
+
+
+def _is_whole(index: dict[str, Any], split: str) -> bool:
+    """Tell whether an index.json has its checksum, and shards that hold all of its records."""
+    if not holds_together(index):
+        return False
+    entries = read_entries(split, index["shards"])
+    parts = parts_of(index)
+    return (
+        why_no_sequence(split, entries) is None
+        and sum(part.num_records for part in parts) == sum(entry.num_records for entry in entries)
+        and sum(part.num_shards for part in parts) == len(entries)
+    )
+
+
+def _goes_on(index: dict[str, Any], progress: dict[str, Any]) -> bool:
+    """Tell whether packing.json is of an append to the finished set, and not of its packing."""
+    before = parts_of(index)
+    now = parts_of(progress)
+    return len(now) > len(before) and now[: len(before)] == before
+
+
+def parts_of(described: dict[str, Any]) -> tuple[PackedPart, ...]:
+    """List the parts that index.json or packing.json names."""
+    alone = PackedPart(described["identity"], described.get("command", ""))
+    if "format" in described:  # an index.json, perhaps of a release that named no parts
+        numbers = [values["num_records"] for values in described["shards"]]
+        alone = replace(alone, num_records=sum(numbers), num_shards=len(numbers))
+    parts = tuple(PackedPart(**values) for values in described.get("parts", [asdict(alone)]))
+    for part in parts:
+        counts = (part.num_records, part.num_shards, part.records_per_shard)
+        if any(type(count) is not int or count < 0 for count in counts):
+            raise ValueError(f"a part has the numbers {counts!r}")
+    if not parts or parts[0].identity != described["identity"]:
+        raise ValueError("its parts are not those of its identity")
+    return parts
+
+
+def _by_name(split: str, shards: Iterable[dict[str, Any]]) -> dict[str, Entry]:
+    return {entry.name: entry for entry in read_entries(split, shards)}
+
+
+def write_progress(root: Path, parts: Sequence[PackedPart], entries: Iterable[Entry]) -> None:
+    """Write packing.json: the parts, and the shards that were finished before this run."""
+    described = {
+        "identity": parts[0].identity,
+        "parts": [asdict(part) for part in parts],
+        "shards": entries_as_json(entries),
+    }
+    write_atomically(root / PROGRESS_NAME, to_json(described), shared=True)
+
+
+def write_finished(root: Path, identity: str, shard: FinishedShard) -> None:
+    """Write down a finished shard of the part `identity`, so that a killed packing keeps it."""
+    folder = root / FINISHED_NAME
+    folder.mkdir(exist_ok=True)
+    path = (folder / shard.entry.name).with_suffix(".json")
+    if shard.rows is not None:
+        write_atomically(path.with_suffix(".npy"), npy(shard.rows), shared=True)
+    described = {"identity": identity, "entry": entries_as_json([shard.entry])[0]}
+    write_atomically(path, to_json(described), shared=True)
+
+
+def finished_entries(root: Path, split: str, progress: dict[str, Any]) -> dict[str, Entry]:
+    """Read the entries of shards that were finished since packing.json was written."""
+    identities = {part.identity for part in parts_of(progress)}
+    found = []
+    for path in sorted((root / FINISHED_NAME).glob("*.json")):
+        described = json.loads(path.read_bytes())
+        if described["identity"] in identities:
+            found.append(described["entry"])
+    return _by_name(split, found)
+
+
+def finished_rows(root: Path, entry: Entry) -> np.ndarray | None:
+    """Read the rows that were written down with a shard; None where they are not there."""
+    path = (root / FINISHED_NAME / entry.name).with_suffix(".npy")
+    try:
+        rows = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return rows if len(rows) == entry.num_samples else None
+
+
+def forget_finished(root: Path, names: Iterable[str]) -> None:
+    """Remove what was written down of shards that are to be made again."""
+    for name in names:
+        (root / FINISHED_NAME / name).with_suffix(".json").unlink(missing_ok=True)
+
+
+def forget_progress(root: Path) -> None:
+    """Remove what is there only while packing."""
+    (root / PROGRESS_NAME).unlink(missing_ok=True)
+    shutil.rmtree(root / FINISHED_NAME, ignore_errors=True)
