@@ -22,13 +22,17 @@ from preprocess.images.members import (
     JpegEncoding,
     Packed,
     pack_bands,
+    output_of,
     pack_pixels,
+    tiled_as_packed,
     with_sums,
 )
 from preprocess.images.orientation import orientation, turned
 from preprocess.images.pixels import tiff_rgb, upright_rgb
 from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
-from preprocess.jpeg.retile import retile
+from preprocess.jpeg.glance import glance
+from preprocess.jpeg.resize_jpeg import resize_jpeg
+from preprocess.jpeg.retile import tile
 from shards.disk.format import MAX_PIXELS
 from shards.errors import DamagedError, one_line
 from shards.scans.damage import decode_whole
@@ -115,37 +119,41 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _pack(data: bytes, options: ImageOptions, accept_damaged: bool) -> Packed:
-    tiled = _retiled(data, options) if options.encoding == "jpg" else None
+    tiled = _of_coefficients(data, options) if options.encoding == "jpg" else None
     if tiled is not None:
         return tiled
-    rgb, encoding = _decode(data, options, accept_damaged)
-    return pack_pixels(rgb, options, encoding)
+    rgb, target, encoding = _decode(data, options, accept_damaged)
+    return pack_pixels(rgb, target, options, encoding)
 
 
-def _retiled(data: bytes, options: ImageOptions) -> Packed | None:
-    """Tile an upright JPEG of the wanted size without loss; None where it has to be encoded again."""
-    if data[:2] != b"\xff\xd8":
+def _of_coefficients(data: bytes, options: ImageOptions) -> Packed | None:
+    """Tile an upright JPEG from its coefficients, without loss where it keeps its size; None where
+    its pixels are needed.
+    """
+    found = glance(data)
+    if found is None or found.width * found.height > MAX_PIXELS:
         return None
-    image = _open(data)
-    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("RGB", "L"):
+    if found.has_metadata and orientation(_open(data)) != 1:
         return None
-    if packed_size(image.size, options) != image.size or orientation(image) != 1:
-        return None
-    tiled = retile(data, tile_interval)
-    if tiled is None:
-        return None
-    try:
-        pixels = simplejpeg.decode_jpeg(tiled, "RGB")
+    size = (found.width, found.height)
+    target = packed_size(size, options)
+    if target != size:
+        return tiled_as_packed(resize_jpeg(data, output_of(target, options)))
+    tiled = tile(data, tile_interval, False, True)
+    if tiled is None or tiled.sums is not None:
+        return tiled_as_packed(tiled)
+    try:  # of a kind whose pixels are not summed up on the way
+        pixels = simplejpeg.decode_jpeg(tiled.data, "RGB")
     except ValueError:
         return None
-    return with_sums({"jpg": tiled}, Image.fromarray(pixels))
+    return with_sums({"jpg": tiled.data}, Image.fromarray(pixels))
 
 
 def _decode(
     data: bytes, options: ImageOptions, accept_damaged: bool
-) -> tuple[Image.Image, JpegEncoding | None]:
-    """Return the upright RGB pixels at their packed size and, where they keep their encoding, which
-    that is.
+) -> tuple[Image.Image, tuple[int, int], JpegEncoding | None]:
+    """Return the upright RGB pixels, the (width, height) to be packed and, where they keep their
+    encoding, which that is.
     """
     if options.encoding == "jpg" and data[:2] == b"\xff\xd8":
         image = _open(data)
@@ -155,12 +163,9 @@ def _decode(
             # undone exactly. Over VOC photographs the packed image comes within 57 dB of the
             # original instead of 49 dB.
             pixels = _jpeg_pixels(image, data, accept_damaged, fastdct=False, fastupsample=True)
-            return Image.fromarray(pixels), encoding
+            return Image.fromarray(pixels), image.size, encoding
     rgb, full_size = _load_upright(data, options, accept_damaged)
-    target = packed_size(full_size, options)
-    if rgb.size != target:
-        rgb = rgb.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return rgb, None
+    return rgb, packed_size(full_size, options), None
 
 
 def _own_encoding(image: Image.Image) -> JpegEncoding | None:

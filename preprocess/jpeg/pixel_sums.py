@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from preprocess.jpeg.intrinsics import add_halved_line, add_line
+from preprocess.jpeg.scratch import Scratch
 from shards.host.compiled import compiled
 from shards.tiles.compile_options import OPTIONS
 from shards.tiles.transform import inverse_dct, turn
@@ -24,6 +25,15 @@ class Sums(NamedTuple):
     panels: np.ndarray  # uint32 [panels * SUM_LINES]: by column, enough for 65,535 rows
     squares: np.ndarray  # float32 [4 * SQUARE]: pixels of Y, Cb and Cr, then zeros
     totals: np.ndarray  # int64 [6]
+
+
+def sums_for(width: int, scratch: Scratch) -> Sums:
+    """Make room for the sums of an image, or take what is there."""
+    return Sums(
+        panels=scratch.exactly("sums", -(-width // LANES) * SUM_LINES, np.uint32),
+        squares=scratch.array("squares", 4 * SQUARE, np.float32),
+        totals=scratch.array("totals", 6, np.int64),
+    )
 
 
 @compiled(**OPTIONS)

@@ -2,35 +2,21 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from preprocess.jpeg.block_tokens import say_blocks
 from preprocess.jpeg.jpeg_scan import check_colours, is_one_scan, is_usual, open_scan, tokens_for
-from preprocess.jpeg.pixel_sums import SQUARE, SUM_LINES, Sums
+from preprocess.jpeg.pixel_sums import sums_for
 from preprocess.jpeg.scan_reader import Tokens
 from preprocess.jpeg.scratch import Scratch
 from preprocess.jpeg.strips import read_tokens
-from preprocess.jpeg.tile_file import tile_file
+from preprocess.jpeg.tile_file import Tiled, tile_file
 from shards.scans.block_grid import Grid
 from shards.scans.headers import Headers, layout, read_segments, scans_of, segments_of
 from shards.scans.progressive import read_scans
-from shards.tiles.vectors import LANES
 
 _SCRATCH = Scratch()
-
-
-@dataclass(frozen=True)
-class Tiled:
-    """A tiled file, and sums of its pixels, of R, G, B and their squares: where they were asked for
-    and its kind has them.
-    """
-
-    data: bytes
-    width: int
-    height: int
-    sums: tuple[int, ...] | None
 
 
 def retile(
@@ -63,6 +49,8 @@ def tile(
     grey = len(headers.components) == 1 and not keep_grey
     components, mcus_across, num_mcus = layout(headers)
     interval = interval_of(mcus_across, num_mcus // mcus_across)
+    if grey:
+        headers.components *= 3
     file = tile_file(headers, said, (components, num_mcus), interval, grey, _SCRATCH)
     return Tiled(file, headers.width, headers.height, sums)
 
@@ -90,11 +78,7 @@ def _read(
     scan, codes, blocks = open_scan(headers, data, payload, _SCRATCH)
     said = tokens_for(num_blocks, 8 * len(data) + 128, _SCRATCH)
     is_summed = is_summed and is_usual(headers)
-    sums = Sums(
-        panels=_SCRATCH.exactly("sums", -(-headers.width // LANES) * SUM_LINES, np.uint32),
-        squares=_SCRATCH.array("squares", 4 * SQUARE, np.float32),
-        totals=_SCRATCH.array("totals", 6, np.int64),
-    )
+    sums = sums_for(headers.width, _SCRATCH)
     file = np.frombuffer(data, np.uint8)
     if read_tokens(file, scan, codes, blocks, said, sums, is_summed) < 0:
         return None

@@ -1,6 +1,7 @@
 """Write a tiled JPEG: headers, a list of the tiles, the tiles."""
 
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,28 +15,38 @@ _JFIF = bytes.fromhex("ffe0 0010 4a46494600 0101 00 0001 0001 0000")
 _CLASSES = (0x00, 0x10, 0x01, 0x11)  # of Huffman tables: luma DC, luma AC, chroma DC, chroma AC
 
 
+@dataclass(frozen=True)
+class Tiled:
+    """A tiled file, and the sums of its pixels (R, G, B, then their squares) where it has them."""
+
+    data: bytes
+    width: int
+    height: int
+    sums: tuple[int, ...] | None
+
+
 def tile_file(
-    headers: Headers, said: Tokens, of_mcu: tuple[np.ndarray, int], interval: int, add_chroma: bool,
+    headers: Headers, said: Tokens, of_mcu: tuple[np.ndarray, int], interval: int, grey: bool,
     scratch: Scratch,
 ) -> bytes:  # fmt: skip
     """Return the file of what `said` says: a tile has `interval` MCUs.
 
-    `of_mcu` is the component of each of its blocks, and how many MCUs there are. `add_chroma` gives
-    a grey image two planes of empty blocks.
+    `of_mcu` is the component of each of its blocks, and how many MCUs there are. Where `headers`
+    have chroma which is not said, `grey` is to be set: its blocks are empty then.
     """
     components, num_mcus = of_mcu
     coding = _coding(scratch)
     sizes = np.empty(4, np.int64)
-    num_bits = plan_tiles(said, components, num_mcus, interval, add_chroma, coding, sizes)
+    num_bits = plan_tiles(said, components, num_mcus, interval, grey, coding, sizes)
     lengths = np.empty(-(-num_mcus // interval), np.int64)
     most = num_bits // 8 + 16 + len(lengths)
     raw = scratch.array("raw", most, np.uint8)
     out = scratch.array("out", 2 * most + TILE_BYTES * len(lengths), np.uint8)
     size = write_tiles(
-        said, components, num_mcus, interval, add_chroma, coding.codes, raw, out, lengths
+        said, components, num_mcus, interval, grey, coding.codes, raw, out, lengths
     )
     tables = [coding.described[row, :end].tobytes() for row, end in enumerate(sizes) if end]
-    start = _headers(headers, tables, interval, lengths, add_chroma)
+    start = _headers(headers, tables, interval, lengths)
     return start + out[:size].tobytes() + b"\xff\xd9"
 
 
@@ -55,13 +66,11 @@ def _segment(marker: int, payload: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
-def _headers(
-    headers: Headers, tables: list[bytes], interval: int, lengths: np.ndarray, add_chroma: bool
-) -> bytes:
+def _headers(headers: Headers, tables: list[bytes], interval: int, lengths: np.ndarray) -> bytes:
     """Return all up to the scan; `tables` are the Huffman tables without their class bytes."""
-    components = headers.components * 3 if add_chroma else headers.components
     components = [
-        Component(i + 1, c.horizontal, c.vertical, c.quantisation) for i, c in enumerate(components)
+        Component(i, c.horizontal, c.vertical, c.quantisation)
+        for i, c in enumerate(headers.components, 1)
     ]
     used = sorted({c.quantisation for c in components})
     wide = any(headers.quantisation[number][0] >= 16 for number in used)  # 16-bit tables need SOF1
