@@ -21,8 +21,8 @@ from preprocess.images.members import (
     DamagedImage,
     JpegEncoding,
     Packed,
-    pack_bands,
     output_of,
+    pack_bands,
     pack_pixels,
     tiled_as_packed,
     with_sums,
@@ -30,7 +30,7 @@ from preprocess.images.members import (
 from preprocess.images.orientation import orientation, turned
 from preprocess.images.pixels import tiff_rgb, upright_rgb
 from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
-from preprocess.jpeg.glance import glance
+from preprocess.jpeg.jpeg_scan import open_jpeg
 from preprocess.jpeg.resize_jpeg import resize_jpeg
 from preprocess.jpeg.retile import tile
 from shards.disk.format import MAX_PIXELS
@@ -130,16 +130,18 @@ def _of_coefficients(data: bytes, options: ImageOptions) -> Packed | None:
     """Tile an upright JPEG from its coefficients, without loss where it keeps its size; None where
     its pixels are needed.
     """
-    found = glance(data)
-    if found is None or found.width * found.height > MAX_PIXELS:
+    opened = open_jpeg(data)
+    if opened is None:
         return None
-    if found.has_metadata and orientation(_open(data)) != 1:
+    size = (opened.headers.width, opened.headers.height)
+    if size[0] * size[1] > MAX_PIXELS:
         return None
-    size = (found.width, found.height)
+    if opened.headers.has_metadata and orientation(_open(data)) != 1:
+        return None
     target = packed_size(size, options)
     if target != size:
-        return tiled_as_packed(resize_jpeg(data, output_of(target, options)))
-    tiled = tile(data, tile_interval, False, True)
+        return tiled_as_packed(resize_jpeg(opened, output_of(target, options)))
+    tiled = tile(opened, tile_interval, False, True)
     if tiled is None or tiled.sums is not None:
         return tiled_as_packed(tiled)
     try:  # of a kind whose pixels are not summed up on the way

@@ -133,9 +133,7 @@ def _jpeg(image: Image.Image, encoding: JpegEncoding) -> bytes:
     grey = image.mode == "L"
     file = io.BytesIO()
     options = {} if grey else {"subsampling": encoding.subsampling, "qtables": encoding.tables}
-    image.save(
-        file, "JPEG", quality=encoding.quality, progressive=False, comment=b"", **options
-    )
+    image.save(file, "JPEG", quality=encoding.quality, progressive=False, comment=b"", **options)
     interval_of = grey_interval if grey else tile_interval
     tiled = retile(file.getvalue(), interval_of, keep_grey=grey)
     assert tiled is not None  # a baseline JPEG, just written

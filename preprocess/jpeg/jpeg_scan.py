@@ -1,12 +1,23 @@
 """From a JPEG's headers to what the compiled readers of its scan want."""
 
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from preprocess.jpeg.pixel_sums import SQUARE
 from preprocess.jpeg.scan_reader import Blocks, Codes, Tokens
 from preprocess.jpeg.scratch import Scratch
 from preprocess.jpeg.strips import Scan, strip_size
-from shards.scans.headers import Headers, described_codes, layout, read_scan
+from shards.scans.headers import (
+    Headers,
+    described_codes,
+    layout,
+    read_scan,
+    read_segments,
+    segments_of,
+)
 from shards.tiles.header import LOOK
 from shards.tiles.huffman import SLACK
 from shards.tiles.transform import ZIGZAG, dct_scales
@@ -16,9 +27,31 @@ _SCALES = dct_scales().ravel()[ZIGZAG]
 _ROWS = 8  # of Huffman tables: DC and AC of up to four components
 
 
-def is_one_scan(headers: Headers, payload: bytes) -> bool:
-    """Tell whether the scan whose SOS has this payload is all of a sequential image."""
-    return not headers.progressive and payload[:1] == bytes([len(headers.components)])
+@dataclass
+class Opened:
+    """A JPEG that was read up to its first scan, with the payload of that one's SOS."""
+
+    data: bytes
+    headers: Headers
+    payload: bytes
+    segments: Iterator[tuple[int, int, int]]  # the rest of them
+
+    @property
+    def is_one_scan(self) -> bool:
+        """Tell whether the scan is all of a sequential image."""
+        components = len(self.headers.components)
+        return not self.headers.progressive and self.payload[:1] == bytes([components])
+
+
+def open_jpeg(data: bytes) -> Opened | None:
+    """Read a file up to its first scan; None where it is no JPEG of a kind that is read here."""
+    headers = Headers()
+    try:
+        segments = segments_of(data)
+        payload = read_segments(headers, data, segments)
+    except (IndexError, struct.error, ValueError):
+        return None
+    return Opened(data, headers, payload, segments) if headers.components and payload else None
 
 
 def is_usual(headers: Headers) -> bool:
@@ -34,7 +67,9 @@ def check_colours(headers: Headers) -> None:
     if len(headers.components) not in (1, 3):
         raise ValueError("neither grey nor of three colours")
     if len(headers.components) == 3 and (not headers.transformed or headers.named == [*b"RGB"]):
-        raise ValueError("stored as RGB")  # without Adobe's segment decoders would take it for YCbCr
+        raise ValueError(
+            "stored as RGB"
+        )  # without Adobe's segment decoders would take it for YCbCr
 
 
 def quants_of(headers: Headers) -> np.ndarray:
@@ -46,18 +81,17 @@ def quants_of(headers: Headers) -> np.ndarray:
     return np.array(tables, np.float32)
 
 
-def open_scan(
-    headers: Headers, data: bytes, payload: bytes, scratch: Scratch
-) -> tuple[Scan, Codes, Blocks]:
-    """Prepare to read the one scan of an image, whose SOS has this payload.
+def open_scan(opened: Opened, scratch: Scratch) -> tuple[Scan, Codes, Blocks]:
+    """Prepare to read the one scan of an image.
 
     Raises ValueError where it is not all of the image, or cannot be for lack of bytes.
     """
-    if payload[-3:] != _WHOLE_BAND:
+    headers = opened.headers
+    if opened.payload[-3:] != _WHOLE_BAND:
         raise ValueError("SOS")
-    members = read_scan(headers, payload)
+    members = read_scan(headers, opened.payload)
     component, mcus_across, num_mcus = layout(headers)
-    num_bytes = len(data) - headers.scan
+    num_bytes = len(opened.data) - headers.scan
     if num_mcus * len(component) > 4 * num_bytes:  # a block has two codes, of a bit at least
         raise ValueError("more blocks than bits")
     factors = np.array([[c.horizontal, c.vertical] for c in headers.components], np.int64)
@@ -86,16 +120,20 @@ def open_scan(
     return scan, codes, blocks
 
 
+def _new_codes() -> Codes:
+    return Codes(
+        raw=np.zeros((_ROWS, 272), np.uint8),
+        is_dc=np.zeros(_ROWS, np.bool_),
+        row_of=np.zeros((0, 2), np.int64),
+        lookups=np.zeros((_ROWS, 1 << LOOK), np.uint32),
+        longest=np.zeros((_ROWS, 17, 2), np.int64),
+        symbols=np.zeros((_ROWS, 256), np.uint8),
+    )
+
+
 def _codes(headers: Headers, members: list[int], scratch: Scratch) -> tuple[Codes, int]:
     """List the Huffman tables that are used, each once, in rows, which are counted."""
-    codes = Codes(
-        raw=scratch.array("raw codes", _ROWS * 272, np.uint8)[: _ROWS * 272].reshape(_ROWS, 272),
-        is_dc=scratch.array("is DC", _ROWS, np.bool_),
-        row_of=np.zeros((len(members), 2), np.int64),
-        lookups=scratch.exactly("lookups", _ROWS << LOOK, np.uint32).reshape(_ROWS, -1),
-        longest=scratch.exactly("longest", _ROWS * 34, np.int64).reshape(_ROWS, 17, 2),
-        symbols=scratch.exactly("symbols", _ROWS * 256, np.uint8).reshape(_ROWS, 256),
-    )
+    codes = scratch.once(_new_codes)._replace(row_of=np.zeros((len(members), 2), np.int64))
     rows: dict[tuple[str, bytes], int] = {}
     for column, kind in enumerate(("dc", "ac")):
         for member, described in zip(members, described_codes(headers, kind, members), strict=True):

@@ -45,7 +45,14 @@ def _to_square(coefs: Any, at: int, squares: Any, to: int) -> None:
 
 @compiled(**OPTIONS)
 def add_strip(
-    coefs: Any, mcus_across: int, luma_h: int, luma_v: int, grey: bool, width: int, rows: int, sums: Any
+    coefs: Any,
+    mcus_across: int,
+    luma_h: int,
+    luma_v: int,
+    grey: bool,
+    width: int,
+    rows: int,
+    sums: Any,
 ) -> None:
     """Add a strip of four MCU rows, of which `rows` of pixels are in the image.
 
@@ -68,16 +75,32 @@ def add_strip(
                     to = panel * SUM_LINES
                     if grey:
                         zeros = 3 * SQUARE
-                        add_line(squares, row * LANES, squares, zeros, squares, zeros, sums.panels, to)
+                        add_line(
+                            squares, row * LANES, squares, zeros, squares, zeros, sums.panels, to
+                        )
                     elif luma_h == 1:
                         blue = SQUARE + chroma
                         add_line(
-                            squares, row * LANES, squares, blue, squares, blue + SQUARE, sums.panels, to
+                            squares,
+                            row * LANES,
+                            squares,
+                            blue,
+                            squares,
+                            blue + SQUARE,
+                            sums.panels,
+                            to,
                         )
                     else:
                         blue = SQUARE + chroma + side * LANES // 2
                         add_halved_line(
-                            squares, row * LANES, squares, blue, squares, blue + SQUARE, sums.panels, to
+                            squares,
+                            row * LANES,
+                            squares,
+                            blue,
+                            squares,
+                            blue + SQUARE,
+                            sums.panels,
+                            to,
                         )
 
 

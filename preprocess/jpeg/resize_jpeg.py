@@ -1,5 +1,4 @@
-"""Encode a photograph at another size as a tiled 4:2:0 JPEG, from a JPEG's coefficients or pixels.
-"""
+"""Encode a photograph at another size as a tiled 4:2:0 JPEG, from a JPEG's coefficients or pixels."""
 
 import struct
 from collections.abc import Callable
@@ -9,14 +8,14 @@ from functools import lru_cache
 import numpy as np
 
 from preprocess.jpeg.forward import quantisation_payload, quantisers, reciprocals
-from preprocess.jpeg.jpeg_scan import check_colours, is_one_scan, is_usual, open_scan, tokens_for
+from preprocess.jpeg.jpeg_scan import Opened, check_colours, is_usual, open_scan, tokens_for
 from preprocess.jpeg.lanczos import axis_weights
 from preprocess.jpeg.pixel_sums import SQUARE, Sums, sums_for
 from preprocess.jpeg.resizing import GROUP_ROWS, Axes, Ring, Target, resize_pixels, resize_scan
 from preprocess.jpeg.scan_reader import Tokens
 from preprocess.jpeg.scratch import Scratch
 from preprocess.jpeg.tile_file import Tiled, tile_file
-from shards.scans.headers import Component, Headers, read_segments, segments_of
+from shards.scans.headers import Component, Headers
 from shards.tiles.vectors import LANES
 
 ENCODER = 1  # of resized images: a change of what it writes changes this number
@@ -35,30 +34,28 @@ class Output:
     interval_of: Callable[[int, int], int]
 
 
-def resize_jpeg(data: bytes, output: Output) -> Tiled | None:
+def resize_jpeg(opened: Opened, output: Output) -> Tiled | None:
     """Encode a JPEG's image at another size by Pillow's LANCZOS filter; None where not possible.
 
     That is where it is damaged, not of one sequential scan, or neither grey nor YCbCr with chroma
     sampled as usual. Its EXIF orientation is not looked at.
     """
-    headers = Headers()
+    headers = opened.headers
     try:
-        payload = read_segments(headers, data, segments_of(data))
         check_colours(headers)
-        if not is_one_scan(headers, payload) or not is_usual(headers):
+        if not opened.is_one_scan or not is_usual(headers):
             return None
-        scan, codes, blocks = open_scan(headers, data, payload, _SCRATCH)
+        scan, codes, blocks = open_scan(opened, _SCRATCH)
     except (IndexError, struct.error, ValueError):
         return None
     verticals = tuple(scan.factors[:, 1].tolist())
     size = (headers.width, headers.height)
     halved = (int(scan.factors[0, 0]) == 2, verticals[0] == 2)
     axes, capacities = _plan(size, (output.width, output.height), halved, verticals)
-    ring = _ring(output.width, capacities)
-    target = _target(output, ring)
+    ring, target = _room(output, capacities)
     said = _tokens(output, len(verticals))
     sums = sums_for(output.width, _SCRATCH)
-    file = np.frombuffer(data, np.uint8)
+    file = np.frombuffer(opened.data, np.uint8)
     if resize_scan(file, scan, codes, blocks, axes, ring, target, said, sums) < 0:
         return None
     return _file(output, len(verticals) == 1, said, sums)
@@ -70,8 +67,7 @@ def encode_rgb(pixels: np.ndarray, output: Output) -> Tiled:
     axes, capacities = _plan(
         (width, height), (output.width, output.height), (False, False), (1, 1, 1)
     )
-    ring = _ring(output.width, capacities)
-    target = _target(output, ring)
+    ring, target = _room(output, capacities)
     said = _tokens(output, 3)
     sums = sums_for(output.width, _SCRATCH)
     strip = _SCRATCH.array("strip", 3 * width * LANES, np.float32)
@@ -95,7 +91,7 @@ def _plan(
     down = axis_weights(size[1], packed[1], halved[1])
     needs = []
     capacities = []
-    for component, vertical in enumerate(verticals):
+    for component in range(len(verticals)):
         spans = down[component > 0].spans
         groups = spans.reshape(-1, LANES if component else GROUP_ROWS, 2)
         needs.append(np.stack([groups[..., 0].min(1), groups.sum(2).max(1)], 1))
@@ -112,36 +108,46 @@ def _panels(width: int, component: int) -> int:
     return -(-(padded // 2 if component else padded) // LANES)
 
 
-def _ring(width: int, capacities: tuple[int, ...]) -> Ring:
-    """Make a ring of `capacities` rows of each component."""
+@lru_cache(_KEPT)
+def _layout(width: int, capacities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Say where the components of a ring of `capacities` rows are, and those of a group of rows.
+
+    int64 [components] of the ring: starts, floats of a panel, panels; of the group: starts. Then
+    the floats of each: int64 [2].
+    """
     panels = np.array([_panels(width, component) for component in range(len(capacities))])
     strides = np.array(capacities) * LANES
     ends = np.cumsum(panels * strides)
-    return Ring(
-        lines=_SCRATCH.array("lines", int(ends[-1]), np.float32),
-        bases=ends - panels * strides,
+    sizes = panels * SQUARE
+    sizes[0] *= 2
+    group_ends = np.cumsum(sizes)
+    floats = np.array([ends[-1], group_ends[-1]])
+    return ends - panels * strides, strides, panels, group_ends - sizes, floats
+
+
+def _room(output: Output, capacities: tuple[int, ...]) -> tuple[Ring, Target]:
+    """Make a ring of `capacities` rows of each component, and room for a group of the result."""
+    starts, strides, panels, bases, floats = _layout(output.width, capacities)
+    ring = Ring(
+        lines=_SCRATCH.array("lines", int(floats[0]), np.float32),
+        bases=starts,
         strides=strides,
         panels=panels,
-        first=_SCRATCH.exactly("first", len(panels), np.int64),
-        filled=_SCRATCH.exactly("filled", len(panels), np.int64),
+        first=_SCRATCH.array("first", 3, np.int64),
+        filled=_SCRATCH.array("filled", 3, np.int64),
     )
-
-
-def _target(output: Output, ring: Ring) -> Target:
-    sizes = ring.panels * SQUARE
-    sizes[0] *= 2
-    ends = np.cumsum(sizes)
-    return Target(
+    target = Target(
         width=output.width,
         height=output.height,
-        planes=_SCRATCH.array("planes", int(ends[-1]), np.float32),
-        coefficients=_SCRATCH.array("coefficients", int(ends[-1]), np.int16),
-        bases=ends - sizes,
+        planes=_SCRATCH.array("planes", int(floats[1]), np.float32),
+        coefficients=_SCRATCH.array("coefficients", int(floats[1]), np.int16),
+        bases=bases,
         factors=_tables(output.quality)[1],
         square=_SCRATCH.array("square", SQUARE, np.float32),
         block=_SCRATCH.array("block", 64, np.int16),
-        resized=_SCRATCH.array("resized", int(ring.panels[0]) * SQUARE, np.float32),
+        resized=_SCRATCH.array("resized", int(panels[0]) * SQUARE, np.float32),
     )
+    return ring, target
 
 
 @lru_cache(4)

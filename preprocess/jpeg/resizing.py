@@ -133,10 +133,10 @@ def _append_pixels(pixels: Any, first: int, strip: Any, axes: Any, ring: Any, sc
 
 @compiled(**OPTIONS)
 def _is_filled(ring: Any, needs: Any) -> bool:
-    for component in range(len(ring.filled)):
-        if ring.filled[component] < needs[component, 1]:
-            return False
-    return True
+    missing = np.int64(0)
+    for component in range(len(ring.bases)):
+        missing = max(missing, needs[component, 1] - ring.filled[component])
+    return bool(missing == 0)
 
 
 @compiled(**OPTIONS)
@@ -152,7 +152,13 @@ def _resize_down(ring: Any, axes: Any, group: int, target: Any) -> None:
                 first = at + (down.spans[i, 0] - ring.first[component]) * LANES
                 to = target.bases[component] + (panel * rows + row) * LANES
                 weigh_all(
-                    ring.lines, first, down.spans[i, 1], down.weights, i * down.taps, target.planes, to
+                    ring.lines,
+                    first,
+                    down.spans[i, 1],
+                    down.weights,
+                    i * down.taps,
+                    target.planes,
+                    to,
                 )
                 clamp_line(target.planes, to)
 
@@ -185,9 +191,7 @@ def _transform(target: Any, panels: Any) -> None:
             for below in range(squares):
                 at = base + (panel * squares + below) * SQUARE
                 to = base + (below * panels[component] + panel) * SQUARE
-                to_coefficients(
-                    target.planes, at, factors, target.square, target.coefficients, to
-                )
+                to_coefficients(target.planes, at, factors, target.square, target.coefficients, to)
 
 
 @compiled(**OPTIONS)
@@ -231,7 +235,15 @@ def _start(ring: Any, said: Any, sums: Any) -> None:
 
 @compiled(**OPTIONS)
 def resize_scan(
-    data: Any, scan: Any, codes: Any, blocks: Any, axes: Any, ring: Any, target: Any, said: Any, sums: Any
+    data: Any,
+    scan: Any,
+    codes: Any,
+    blocks: Any,
+    axes: Any,
+    ring: Any,
+    target: Any,
+    said: Any,
+    sums: Any,
 ) -> int:
     """Resize the image of a scan to tokens, and sum up its pixels: how many; -1 if it is damaged."""
     position = start_scan(data, scan, codes)

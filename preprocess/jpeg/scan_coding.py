@@ -175,7 +175,7 @@ def plan_tiles(
     levels become differences. sizes int64 [4]: bytes of `described`, 0 of tables that are not used.
     """
     _count_differences(said, components, num_mcus, interval, grey, coding.before)
-    has_chroma = grey or len(components) > 0 and components[-1] > 0
+    has_chroma = grey or components[-1] > 0
     num_bits = np.int64(0)
     for row in range(4):
         sizes[row] = 0
@@ -255,7 +255,7 @@ def _write_empty(codes: Any, raw: Any, state: Any) -> Any:
 
 
 @compiled(**OPTIONS)
-def _stuff(raw: Any, end: int, out: Any, to: int) -> int:
+def _stuff(raw: Any, end: int, out: Any, to: int) -> Any:
     """Copy raw[:end] to out[to:] with a zero after each FF; up to 16 bytes more are changed."""
     at = np.int64(0)
     while at < end:

@@ -1,10 +1,12 @@
 """Memory that one thread writes to, image after image."""
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 _MOST_KEPT = 32 << 20  # bytes of one array; what a very large image needs is given back
 
 
@@ -13,6 +15,7 @@ class Scratch(threading.local):
 
     def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
+        self._made: dict[Callable[[], Any], Any] = {}
 
     def array(self, name: str, size: int, kind: Any) -> np.ndarray:
         """Return an array of at least `size` numbers, zeros when new."""
@@ -22,6 +25,12 @@ class Scratch(threading.local):
             if array.nbytes <= _MOST_KEPT:
                 self._arrays[name] = array
         return array
+
+    def once(self, make: Callable[[], T]) -> T:
+        """Return what `make` makes, the same each time."""
+        if make not in self._made:
+            self._made[make] = make()
+        return self._made[make]
 
     def exactly(self, name: str, size: int, kind: Any) -> np.ndarray:
         """Return an array of `size` numbers."""

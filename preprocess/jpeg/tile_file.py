@@ -35,30 +35,29 @@ def tile_file(
     have chroma which is not said, `grey` is to be set: its blocks are empty then.
     """
     components, num_mcus = of_mcu
-    coding = _coding(scratch)
+    coding = scratch.once(new_coding)
     sizes = np.empty(4, np.int64)
     num_bits = plan_tiles(said, components, num_mcus, interval, grey, coding, sizes)
     lengths = np.empty(-(-num_mcus // interval), np.int64)
     most = num_bits // 8 + 16 + len(lengths)
     raw = scratch.array("raw", most, np.uint8)
     out = scratch.array("out", 2 * most + TILE_BYTES * len(lengths), np.uint8)
-    size = write_tiles(
-        said, components, num_mcus, interval, grey, coding.codes, raw, out, lengths
-    )
+    size = write_tiles(said, components, num_mcus, interval, grey, coding.codes, raw, out, lengths)
     tables = [coding.described[row, :end].tobytes() for row, end in enumerate(sizes) if end]
     start = _headers(headers, tables, interval, lengths)
     return start + out[:size].tobytes() + b"\xff\xd9"
 
 
-def _coding(scratch: Scratch) -> Coding:
+def new_coding() -> Coding:
+    """Make room for the codes of an image."""
     return Coding(
-        codes=scratch.exactly("codes", 4 * 256, np.uint32).reshape(4, 256),
-        described=scratch.exactly("described", 4 * 272, np.uint8).reshape(4, 272),
-        heap=scratch.array("heap", 257, np.int64),
-        other=scratch.array("other", 257, np.int64),
-        size=scratch.exactly("size", 257, np.int64),
-        bits=scratch.array("bit counts", 258, np.int64),
-        before=scratch.array("before", 4, np.int64),
+        codes=np.zeros((4, 256), np.uint32),
+        described=np.zeros((4, 272), np.uint8),
+        heap=np.zeros(257, np.int64),
+        other=np.zeros(257, np.int64),
+        size=np.zeros(257, np.int64),
+        bits=np.zeros(258, np.int64),
+        before=np.zeros(4, np.int64),
     )
 
 
@@ -78,7 +77,9 @@ def _headers(headers: Headers, tables: list[bytes], interval: int, lengths: np.n
     frame += b"".join(
         bytes([c.identifier, c.horizontal << 4 | c.vertical, c.quantisation]) for c in components
     )
-    scan = b"".join(bytes([c.identifier, 0x00 if i == 0 else 0x11]) for i, c in enumerate(components))
+    scan = b"".join(
+        bytes([c.identifier, 0x00 if i == 0 else 0x11]) for i, c in enumerate(components)
+    )
     # Without a list a reader decodes the whole image.
     listed = len(lengths) <= MAX_TILES and lengths.max() <= 0xFFFF
     tiles = TILES_NAME + lengths.astype(">u2").tobytes()

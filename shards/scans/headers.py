@@ -39,6 +39,7 @@ class Headers:
     interval: int = 0
     progressive: bool = False
     transformed: bool = True  # False: stored as RGB
+    has_metadata: bool = False  # EXIF or XMP, which may say that the image is turned
     quantised: bool = True  # False: quantisation is not of interest
     scan: int = 0  # where the entropy-coded bytes start
 
@@ -111,6 +112,8 @@ def read_segments(headers: Headers, data: bytes, segments: Iterator[tuple[int, i
             (headers.interval,) = struct.unpack(">H", payload)
         elif marker == 0xEE and payload[:5] == b"Adobe":
             headers.transformed = payload[11] == 1
+        elif marker == 0xE1:
+            headers.has_metadata = True
         elif marker == 0xDA:
             headers.scan = end
             return payload

@@ -16,8 +16,10 @@ from preprocess.images.image import pack_image
 from preprocess.images.image_check import what_is_wrong
 from preprocess.jpeg import resize_jpeg as resizing
 from preprocess.jpeg.forward import quantisers
+from preprocess.jpeg.jpeg_scan import open_jpeg
 from preprocess.jpeg.lanczos import axis_weights
-from preprocess.jpeg.resize_jpeg import Output, encode_rgb, resize_jpeg
+from preprocess.jpeg.resize_jpeg import Output, encode_rgb
+from preprocess.jpeg.tile_file import Tiled
 from shards.tiles.tile_decoder import TileDecoder
 from tests.conftest import jpeg, photograph
 
@@ -25,6 +27,11 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 LANCZOS = Image.Resampling.LANCZOS
 MARGIN = 0.2  # dB below a resize and an encoding by Pillow that the mean of photographs may be
 DIGEST = "24a9545fec72f1d0b494f7f64ba625c9907a34fbd629a82fa81a45e2a16ff8c8"
+
+
+def resize_jpeg(data: bytes, output: Output) -> Tiled | None:
+    opened = open_jpeg(data)
+    return None if opened is None else resizing.resize_jpeg(opened, output)
 
 
 def psnr(image: np.ndarray, other: np.ndarray) -> float:
