@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from shards.disk.format import MAX_TILES
 from shards.errors import DataError
 
+ENCODER = 2  # of re-encoded JPEGs: another number where the same options give other bytes
 MAX_SIDE = 65_500  # libjpeg's limit
 _MCU = 16  # pixels: width and height of a 4:2:0 MCU
 _MAX_STRETCH = 0.016  # just enough to pack 4:3 at short side 256 as 336 x 256 instead of 341 x 256
@@ -79,6 +80,14 @@ class ImageOptions:
     @property
     def num_channels(self) -> int:
         return 2 + len(self.members)
+
+
+def preloaded_for(options: ImageOptions) -> tuple[str, ...]:
+    """Name the module whose import gets ready the code that packs a JPEG with these options."""
+    if options.encoding != "jpg" or options.bands:
+        return ()
+    resized = options.short_side or options.max_side
+    return (f"preprocess.images.preload_{'resized' if resized else 'kept'}",)
 
 
 @lru_cache(4096)

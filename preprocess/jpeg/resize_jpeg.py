@@ -18,7 +18,6 @@ from preprocess.jpeg.tile_file import Tiled, tile_file
 from shards.scans.headers import Component, Headers
 from shards.tiles.vectors import LANES
 
-ENCODER = 1  # of resized images: a change of what it writes changes this number
 _SCRATCH = Scratch()
 _MCU = 16  # pixels of 4:2:0
 _KEPT = 64  # sizes
