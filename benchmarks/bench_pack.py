@@ -207,10 +207,19 @@ def main() -> None:
         num_bytes = link_photographs(args.root, args.photographs, args.num_images)
         mean = f"{num_bytes / args.num_images:,.0f}"
         lines += [f"- data: {args.num_images} JPEGs, {mean} bytes each; {args.workers} workers"]
-        lines += [f"- n = {args.rounds} rounds; median (lowest..highest); starts and syncs included"]
+        lines += [
+            f"- n = {args.rounds} rounds; median (lowest..highest); starts and syncs included"
+        ]
         for setting in args.settings:
             taken, refused = run_rounds(args, setting, Path(folder) / "packed")
-            head = ("packer", "images/s", "CPU ms/image", "bytes", "tarmac: images/s, ratio", "less CPU")
+            head = (
+                "packer",
+                "images/s",
+                "CPU ms/image",
+                "bytes",
+                "tarmac: images/s, ratio",
+                "less CPU",
+            )
             rows = rows_of(taken, args.num_images)
             lines += ["", f"## {setting}", "", table(head[: len(rows[0])], rows), ""]
             lines += [f"- {packer}: {ABOUT[packer]}" for packer in taken]

@@ -122,9 +122,7 @@ def by_pool(root: str, out: str, workers: int, encode: Any) -> int:
 def by_shards(root: str, out: str, workers: int, encode: Any) -> int:
     """Let each worker write shards of its own."""
     with get_context("fork").Pool(workers) as pool:
-        num = sum(
-            pool.imap(partial(do_shard, encode=encode, out=out), chunks(root, PER_SHARD), 1)
-        )
+        num = sum(pool.imap(partial(do_shard, encode=encode, out=out), chunks(root, PER_SHARD), 1))
         pool.close()
         pool.join()
     return num

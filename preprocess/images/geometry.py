@@ -8,7 +8,6 @@ from typing import Literal, get_args
 from shards.disk.format import MAX_TILES
 from shards.errors import DataError
 
-ENCODER = 2  # of re-encoded JPEGs: another number where the same options give other bytes
 MAX_SIDE = 65_500  # libjpeg's limit
 _MCU = 16  # pixels: width and height of a 4:2:0 MCU
 _MAX_STRETCH = 0.016  # just enough to pack 4:3 at short side 256 as 336 x 256 instead of 341 x 256

@@ -15,7 +15,7 @@ _SIXTEEN_ZEROS = 0xF0
 
 
 @compiled(**OPTIONS)
-def say_block(values: Any, at: int, is_luma: bool, said: Any, block: int, token: int) -> int:
+def say_block(values: Any, at: int, is_luma: bool, said: Any, block: int, token: int) -> Any:
     """Say values[at : at + 64] int16 (zigzag) as a block; return the next token's number."""
     said.levels[block] = values[at]
     table = 257 if is_luma else 771
@@ -46,7 +46,7 @@ def say_block(values: Any, at: int, is_luma: bool, said: Any, block: int, token:
 
 
 @compiled(**OPTIONS)
-def say_blocks(coefficients: Any, components: Any, said: Any) -> int:
+def say_blocks(coefficients: Any, components: Any, said: Any) -> Any:
     """Say coefficients int16 [blocks * 64] (zigzag), an MCU after another: how many tokens.
 
     `components` int64 [blocks of an MCU] gives each block's component.

@@ -51,7 +51,7 @@ def add_strip(
     luma_v: int,
     grey: bool,
     width: int,
-    rows: int,
+    rows: Any,
     sums: Any,
 ) -> None:
     """Add a strip of four MCU rows, of which `rows` of pixels are in the image.
@@ -105,7 +105,7 @@ def add_strip(
 
 
 @compiled(**OPTIONS)
-def add_up(sums: Any, width: int) -> None:
+def add_up(sums: Any, width: Any) -> None:
     """Sum up the panels' columns inside the image to sums.totals."""
     sums.totals[:] = 0
     for panel in range((width + LANES - 1) // LANES):

@@ -244,7 +244,7 @@ def resize_scan(
     target: Any,
     said: Any,
     sums: Any,
-) -> int:
+) -> Any:
     """Resize the image of a scan to tokens, and sum up its pixels: how many; -1 if it is damaged."""
     position = start_scan(data, scan, codes)
     if position[1] < 0:
@@ -276,7 +276,7 @@ def resize_scan(
 @compiled(**OPTIONS)
 def resize_pixels(
     pixels: Any, strip: Any, axes: Any, ring: Any, target: Any, said: Any, sums: Any
-) -> int:
+) -> Any:
     """Resize RGB pixels uint8 [height, width, 3] to tokens, and sum up the result: how many."""
     _start(ring, said, sums)
     block = np.int64(0)

@@ -138,7 +138,7 @@ def _limit_sizes(size: Any, bits: Any) -> None:
 
 
 @compiled(**OPTIONS)
-def _make_codes(frequencies: Any, coding: Any, row: int) -> int:
+def _make_codes(frequencies: Any, coding: Any, row: int) -> Any:
     """Make the optimal codes of a table and their DHT payload, whose length is returned."""
     _find_sizes(frequencies, coding)
     _limit_sizes(coding.size, coding.bits)
@@ -168,7 +168,7 @@ def _make_codes(frequencies: Any, coding: Any, row: int) -> int:
 @compiled(**OPTIONS)
 def plan_tiles(
     said: Any, components: Any, num_mcus: int, interval: int, grey: bool, coding: Any, sizes: Any
-) -> int:
+) -> Any:
     """Make the codes for tiles of `interval` MCUs: how many bits all blocks will take.
 
     `components` int64 [blocks of an MCU]. `grey` adds two empty chroma blocks to each MCU. DC
@@ -255,7 +255,7 @@ def _write_empty(codes: Any, raw: Any, state: Any) -> Any:
 
 
 @compiled(**OPTIONS)
-def _stuff(raw: Any, end: int, out: Any, to: int) -> Any:
+def _stuff(raw: Any, end: Any, out: Any, to: Any) -> Any:
     """Copy raw[:end] to out[to:] with a zero after each FF; up to 16 bytes more are changed."""
     at = np.int64(0)
     while at < end:
@@ -284,9 +284,9 @@ def _stuff(raw: Any, end: int, out: Any, to: int) -> Any:
 
 @compiled(**OPTIONS)
 def write_tiles(
-    said: Any, components: Any, num_mcus: int, interval: int, grey: bool, codes: Any, raw: Any,
+    said: Any, components: Any, num_mcus: Any, interval: Any, grey: bool, codes: Any, raw: Any,
     out: Any, lengths: Any,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Write what `plan_tiles` planned, with restart markers: how many bytes of `out` it takes.
 
     lengths int64 [tiles] becomes the bytes of each; `raw` is scratch for the bytes of one. `out`

@@ -110,7 +110,7 @@ def is_at_end(scan: Any, position: Any) -> Any:
 @compiled(**OPTIONS)
 def read_tokens(
     data: Any, scan: Any, codes: Any, blocks: Any, said: Any, sums: Any, is_summed: bool
-) -> int:
+) -> Any:
     """Read a scan to tokens and, if asked to, sum up its pixels: how many tokens; -1 if damaged.
 
     Sums can be had of grey, and of chroma that has a block in an MCU, luma one, two or four.

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from preprocess.images.geometry import ENCODER, ImageOptions
+from preprocess.images.geometry import ImageOptions
 from preprocess.packing.keys import sample_key
 from preprocess.packing.listing import SpooledRecords, key_hash, record_digest
 from preprocess.packing.pieces import pilot
@@ -64,8 +64,7 @@ class Job:
         """Hash what decides the bytes of shards besides the records."""
         content = [self.split, self.task, self.class_names, asdict(self.image)]
         cut = [self.shard_samples or self.shard_bytes, bool(self.shard_samples), self.order]
-        encoded = [ENCODER] if self.image.encoding == "jpg" else []
-        more = ["in place"] if self.in_place else encoded
+        more = ["in place"] if self.in_place else []
         return digest([FORMAT_VERSION, PACKER_VERSION, *content, *cut, *more])
 
 
