@@ -15,16 +15,13 @@ NUMBA_CPU_NAME and the like in the environment (tests/emulated/levels.py): they 
 """
 
 import argparse
-import ctypes
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +34,6 @@ from shards.errors import DataError
 HERE = Path(__file__).parent
 NUM_CLASSES = 20
 SHORT_SIDE = 256
-SUBREAPER = 36  # of prctl: orphans become children of this process, so that their time is counted
 SETTINGS = {
     "short256": (
         "tarmac",
@@ -143,21 +139,13 @@ def measure(line: list[str], out: Path) -> Measured:
     """Run a command to the end of its last process."""
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    done = subprocess.run(line, capture_output=True, text=True, cwd=HERE.parent)
-    seconds = time.perf_counter() - start
+    reaper = [sys.executable, str(HERE / "packers" / "reaper.py"), *line]
+    done = subprocess.run(reaper, capture_output=True, text=True, cwd=HERE.parent)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(line)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            break
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        raise RuntimeError(f"{' '.join(line)} failed:\n{done.stderr[-3000:]}")
+    taken = json.loads(done.stdout)
     num_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    return Measured(seconds, cpu, num_bytes)
+    return Measured(taken["seconds"], taken["cpu_seconds"], num_bytes)
 
 
 def run_rounds(args: argparse.Namespace, setting: str, folder: Path) -> tuple[dict, dict]:
@@ -198,7 +186,6 @@ def rows_of(taken: dict[str, list[Measured]], num_images: int) -> list[tuple[str
 def main() -> None:
     """Measure and tell."""
     args = parse()
-    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     lines = ["# Packing", "", *circumstances(PACKAGES), f"- vector instructions: {vectors()}"]
     lines.append(f"- system: {system()}")
     results = {}

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from PIL import Image, JpegImagePlugin
 
 from preprocess.images.geometry import ImageOptions, packed_size, tile_interval
@@ -25,7 +24,6 @@ from preprocess.images.members import (
     pack_bands,
     pack_pixels,
     tiled_as_packed,
-    with_sums,
 )
 from preprocess.images.orientation import orientation, turned
 from preprocess.images.pixels import tiff_rgb, upright_rgb
@@ -140,15 +138,13 @@ def _of_coefficients(data: bytes, options: ImageOptions) -> Packed | None:
         return None
     target = packed_size(size, options)
     if target != size:
-        return tiled_as_packed(resize_jpeg(opened, output_of(target, options)))
-    tiled = tile(opened, tile_interval, False, True)
-    if tiled is None or tiled.sums is not None:
-        return tiled_as_packed(tiled)
-    try:  # of a kind whose pixels are not summed up on the way
-        pixels = simplejpeg.decode_jpeg(tiled.data, "RGB")
-    except ValueError:
+        tiled = resize_jpeg(opened, output_of(target, options))
+    else:
+        tiled = tile(opened, tile_interval, False, True)
+    try:
+        return None if tiled is None else tiled_as_packed(tiled)
+    except ValueError:  # the sums of a rare kind are of another decoder, which may refuse it
         return None
-    return with_sums({"jpg": tiled.data}, Image.fromarray(pixels))
 
 
 def _decode(

@@ -5,9 +5,9 @@ further band.
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from preprocess.images.geometry import (
@@ -86,15 +86,14 @@ def output_of(target: tuple[int, int], options: ImageOptions) -> Output:
     return Output(*target, options.quality, tile_interval)
 
 
-@overload
-def tiled_as_packed(tiled: Tiled) -> Packed: ...
-@overload
-def tiled_as_packed(tiled: Tiled | None) -> Packed | None: ...
-def tiled_as_packed(tiled: Tiled | None) -> Packed | None:
-    """Take a tiled JPEG with its sums for a sample's only image."""
-    if tiled is None or tiled.sums is None:
-        return None
+def tiled_as_packed(tiled: Tiled) -> Packed:
+    """Take a tiled JPEG for a sample's only image, with its sums or those of its decoded pixels.
+
+    Raises ValueError where they are to be decoded and cannot.
+    """
     images = {"jpg": tiled.data}
+    if tiled.sums is None:
+        return with_sums(images, Image.fromarray(simplejpeg.decode_jpeg(tiled.data, "RGB")))
     return Packed(images, tiled.width, tiled.height, tiled.sums[:3], tiled.sums[3:])
 
 
