@@ -8,8 +8,8 @@ import numpy as np
 
 from preprocess.jpeg.pixel_sums import SQUARE
 from preprocess.jpeg.scan_reader import Blocks, Codes, Tokens
-from preprocess.jpeg.scratch import Scratch
-from preprocess.jpeg.strips import Scan, strip_size
+from preprocess.jpeg.scratch import KeptArrays
+from preprocess.jpeg.strips import OneScan, strip_size
 from shards.scans.headers import (
     Headers,
     described_codes,
@@ -81,7 +81,7 @@ def quants_of(headers: Headers) -> np.ndarray:
     return np.array(tables, np.float32)
 
 
-def open_scan(opened: Opened, scratch: Scratch) -> tuple[Scan, Codes, Blocks]:
+def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Blocks]:
     """Prepare to read the one scan of an image.
 
     Raises ValueError where it is not all of the image, or cannot be for lack of bytes.
@@ -97,7 +97,7 @@ def open_scan(opened: Opened, scratch: Scratch) -> tuple[Scan, Codes, Blocks]:
     factors = np.array([[c.horizontal, c.vertical] for c in headers.components], np.int64)
     codes, num_codes = _codes(headers, members, scratch)
     interval = headers.interval or num_mcus
-    scan = Scan(
+    scan = OneScan(
         start=headers.scan,
         interval=interval,
         mcus_across=mcus_across,
@@ -131,7 +131,7 @@ def _new_codes() -> Codes:
     )
 
 
-def _codes(headers: Headers, members: list[int], scratch: Scratch) -> tuple[Codes, int]:
+def _codes(headers: Headers, members: list[int], scratch: KeptArrays) -> tuple[Codes, int]:
     """List the Huffman tables that are used, each once, in rows, which are counted."""
     codes = scratch.once(_new_codes)._replace(row_of=np.zeros((len(members), 2), np.int64))
     rows: dict[tuple[str, bytes], int] = {}
@@ -144,7 +144,7 @@ def _codes(headers: Headers, members: list[int], scratch: Scratch) -> tuple[Code
     return codes, len(rows)
 
 
-def tokens_for(num_blocks: int, most: int, scratch: Scratch) -> Tokens:
+def tokens_for(num_blocks: int, most: int, scratch: KeptArrays) -> Tokens:
     """Make room for what blocks say, at most `most` tokens."""
     return Tokens(
         levels=scratch.array("levels", num_blocks, np.int16),

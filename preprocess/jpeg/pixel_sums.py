@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from preprocess.jpeg.intrinsics import add_halved_line, add_line
-from preprocess.jpeg.scratch import Scratch
+from preprocess.jpeg.scratch import KeptArrays
 from shards.host.compiled import compiled
 from shards.tiles.compile_options import OPTIONS
 from shards.tiles.transform import inverse_dct, turn
@@ -27,7 +27,7 @@ class Sums(NamedTuple):
     totals: np.ndarray  # int64 [6]
 
 
-def sums_for(width: int, scratch: Scratch) -> Sums:
+def sums_for(width: int, scratch: KeptArrays) -> Sums:
     """Make room for the sums of an image, or take what is there."""
     return Sums(
         panels=scratch.exactly("sums", -(-width // LANES) * SUM_LINES, np.uint32),

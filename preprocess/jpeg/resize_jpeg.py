@@ -11,14 +11,21 @@ from preprocess.jpeg.forward import quantisation_payload, quantisers, reciprocal
 from preprocess.jpeg.jpeg_scan import Opened, check_colours, is_usual, open_scan, tokens_for
 from preprocess.jpeg.lanczos import axis_weights
 from preprocess.jpeg.pixel_sums import SQUARE, Sums, sums_for
-from preprocess.jpeg.resizing import GROUP_ROWS, Axes, Ring, Target, resize_pixels, resize_scan
+from preprocess.jpeg.resizing import (
+    GROUP_ROWS,
+    Axes,
+    SourceRows,
+    Target,
+    resize_pixels,
+    resize_scan,
+)
 from preprocess.jpeg.scan_reader import Tokens
-from preprocess.jpeg.scratch import Scratch
+from preprocess.jpeg.scratch import KeptArrays
 from preprocess.jpeg.tile_file import Tiled, tile_file
 from shards.scans.headers import Component, Headers
 from shards.tiles.vectors import LANES
 
-_SCRATCH = Scratch()
+_SCRATCH = KeptArrays()
 _MCU = 16  # pixels of 4:2:0
 _KEPT = 64  # sizes
 
@@ -124,10 +131,10 @@ def _layout(width: int, capacities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return ends - panels * strides, strides, panels, group_ends - sizes, floats
 
 
-def _room(output: Output, capacities: tuple[int, ...]) -> tuple[Ring, Target]:
+def _room(output: Output, capacities: tuple[int, ...]) -> tuple[SourceRows, Target]:
     """Make a ring of `capacities` rows of each component, and room for a group of the result."""
     starts, strides, panels, bases, floats = _layout(output.width, capacities)
-    ring = Ring(
+    ring = SourceRows(
         lines=_SCRATCH.array("lines", int(floats[0]), np.float32),
         bases=starts,
         strides=strides,

@@ -37,7 +37,7 @@ class Axes(NamedTuple):
     needs: np.ndarray  # int64 [groups, components, 2]: the first row, and the one after the last
 
 
-class Ring(NamedTuple):
+class SourceRows(NamedTuple):
     """Source rows at the new width, in panels of LANES columns. All but lines: int64 [components]."""
 
     lines: np.ndarray  # float32

@@ -16,14 +16,14 @@ from preprocess.jpeg.jpeg_scan import (
 )
 from preprocess.jpeg.pixel_sums import sums_for
 from preprocess.jpeg.scan_reader import Tokens
-from preprocess.jpeg.scratch import Scratch
+from preprocess.jpeg.scratch import KeptArrays
 from preprocess.jpeg.strips import read_tokens
 from preprocess.jpeg.tile_file import Tiled, tile_file
 from shards.scans.block_grid import Grid
 from shards.scans.headers import layout, scans_of
 from shards.scans.progressive import read_scans
 
-_SCRATCH = Scratch()
+_SCRATCH = KeptArrays()
 
 
 def retile(

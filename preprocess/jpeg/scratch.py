@@ -10,7 +10,7 @@ T = TypeVar("T")
 _MOST_KEPT = 32 << 20  # bytes of one array; what a very large image needs is given back
 
 
-class Scratch(threading.local):
+class KeptArrays(threading.local):
     """Arrays by name, which grow as needed. What is in them is left from the image before."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ BLOCK = 8 * LANES  # floats from one block to the next
 _U = np.uint64
 
 
-class Scan(NamedTuple):
+class OneScan(NamedTuple):
     """A scan and the frame that it is of."""
 
     start: int  # of its bytes in the file

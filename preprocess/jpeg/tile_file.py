@@ -7,7 +7,7 @@ import numpy as np
 
 from preprocess.jpeg.scan_coding import TILE_BYTES, Coding, plan_tiles, write_tiles
 from preprocess.jpeg.scan_reader import Tokens
-from preprocess.jpeg.scratch import Scratch
+from preprocess.jpeg.scratch import KeptArrays
 from shards.disk.format import MAX_TILES, TILES_MARKER, TILES_NAME
 from shards.scans.headers import Component, Headers
 
@@ -27,7 +27,7 @@ class Tiled:
 
 def tile_file(
     headers: Headers, said: Tokens, of_mcu: tuple[np.ndarray, int], interval: int, grey: bool,
-    scratch: Scratch,
+    scratch: KeptArrays,
 ) -> bytes:  # fmt: skip
     """Return the file of what `said` says: a tile has `interval` MCUs.
 

@@ -22,7 +22,7 @@ from preprocess.jpeg import tile_file
 from preprocess.jpeg.block_tokens import say_blocks
 from preprocess.jpeg.jpeg_scan import tokens_for
 from preprocess.jpeg.retile import retile
-from preprocess.jpeg.scratch import Scratch
+from preprocess.jpeg.scratch import KeptArrays
 from shards.scans import progressive
 from tests.conftest import jpeg, photograph
 
@@ -182,7 +182,7 @@ def test_long_runs_of_zeros():
     """
     coefficients = np.zeros((500, 64), np.int16)
     coefficients[:, 0], coefficients[:250, 63], coefficients[250:, 33] = 7, -5, 1
-    said = tokens_for(500, 64 * 500, Scratch())
+    said = tokens_for(500, 64 * 500, KeptArrays())
     num = say_blocks(coefficients.ravel(), np.zeros(1, np.int64), said)
     assert (said.levels[:500] == 7).all()
     np.testing.assert_array_equal(said.counts[:500], 4)
