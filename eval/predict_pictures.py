@@ -22,7 +22,7 @@ from eval.results.files import make_folder
 from eval.results.tail_grid import CLASSIFICATION_THRESHOLD
 from preprocess.images.geometry import Band
 from preprocess.images.image import decode_image
-from preprocess.images.members import BadImage, DamagedImage
+from preprocess.images.outcome import BadImage, DamagedImage
 from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
 from shards.commandline import folder
 from shards.disk.format import write_atomically

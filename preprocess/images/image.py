@@ -15,17 +15,14 @@ from PIL import Image, JpegImagePlugin
 from preprocess.images.geometry import ImageOptions, packed_size, tile_interval
 from preprocess.images.heif import MissingDecoder, heif_format
 from preprocess.images.members import (
-    DAMAGED,
-    BadImage,
-    DamagedImage,
     JpegEncoding,
-    Packed,
     output_of,
     pack_bands,
     pack_pixels,
     tiled_as_packed,
 )
 from preprocess.images.orientation import orientation, turned
+from preprocess.images.outcome import DAMAGED, BadImage, DamagedImage, Packed
 from preprocess.images.pixels import tiff_rgb, upright_rgb
 from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
 from preprocess.jpeg.jpeg_scan import open_jpeg

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
-from preprocess.images.members import BadImage
 from preprocess.images.orientation import orientation, turned
+from preprocess.images.outcome import BadImage
 from preprocess.images.tiff import read_photograph
 
 # TIFF tags.

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from preprocess.images.geometry import Band
-from preprocess.images.members import BadImage
+from preprocess.images.outcome import BadImage
 from shards.disk.format import MAX_PIXELS
 from shards.errors import one_line
 

@@ -13,7 +13,6 @@ from preprocess.packing.folder_state import (
     forget_progress,
     write_progress,
 )
-from preprocess.packing.in_place import linked_rows
 from preprocess.packing.index_file import joined_rows, npy, samples_array, statistics
 from preprocess.packing.packing_plan import Job, PackingPlan
 from preprocess.packing.resume import (
@@ -72,6 +71,8 @@ def finish_split(
     write_lists(root, entries)
     _check_rejects(job, root, [entries[number] for number in plan.numbers])
     if job.in_place:
+        from preprocess.packing.in_place import linked_rows
+
         samples = samples_array(linked_rows(plan.records, entries), len(job.class_names))
     else:
         samples = joined_rows(_rows(job, state, root, entries))

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from preprocess.images.image import FORMATS, decode_image
 from preprocess.images.image_check import what_is_wrong
-from preprocess.images.members import BadImage, Packed, with_sums
+from preprocess.images.members import with_sums
 from preprocess.images.orientation import orientation
+from preprocess.images.outcome import BadImage, Packed
 from preprocess.packing.index_file import LINKED_MEMBER
 from preprocess.packing.keys import sample_key
 from preprocess.packing.packing_plan import PackTask

@@ -18,7 +18,6 @@ from preprocess.packing.folder_state import (
     write_progress,
 )
 from preprocess.packing.grown import plan_append
-from preprocess.packing.in_place import index_shards, link_shards
 from preprocess.packing.local_engine import LocalEngine
 from preprocess.packing.lock import alone_in, together_in
 from preprocess.packing.packing_bar import PackingBar
@@ -85,6 +84,8 @@ def pack_split(job: Job, root: Path, pool: Pool, engine: Engine | None = None) -
         if job.in_place:
             if not state.is_finished:  # so that links are never found in a folder without it
                 write_progress(root, plan.parts, state.entries.values())
+            from preprocess.packing.in_place import link_shards
+
             link_shards(job.split, plan.records, root)
         kept = _verified(job, plan, state, root, plan.numbers, pool)
         made = dict(kept)
@@ -267,6 +268,8 @@ def _make(
     by_name = {entry.name: entry for entry in kept.values()}
     tasks = map(plan.task, plan.numbers)
     with tqdm(total=len(plan.records), desc=f"index {job.split}", unit="img", disable=None) as bar:
+        from preprocess.packing.in_place import index_shards
+
         for entry in index_shards(tasks, root, pool, by_name, bar):
             number = _number_of(entry)
             made[number] = entry

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from preprocess.images.geometry import ImageOptions
-from preprocess.images.image import pack_image
-from preprocess.images.members import Packed
+from preprocess.images.outcome import Packed
 from preprocess.packing.keys import sample_key
 from preprocess.packing.pool import READ_TIMEOUT_S, Pool, read_and_do
 from preprocess.record import Record
@@ -49,6 +48,9 @@ class PackedPiece:
 
 def pack_piece(task: PieceTask) -> PackedPiece:
     """Pack records in order. Raises DataError naming an image that cannot be read to its end."""
+    # of the process that packs alone: the command would wait for compiled code that it never calls
+    from preprocess.images.image import pack_image
+
     pack = partial(pack_image, options=task.image, accept_damaged=task.accept_damaged)
     results = list(read_and_do((list(task.records), pack, task.read_timeout_s)))
     pairs = list(zip(task.records, results, strict=True))

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from preprocess.images.members import BadImage, Packed
+from preprocess.images.outcome import BadImage, Packed
 from preprocess.record import Record
 from shards.errors import DataError
 from shards.host.machine import num_cores, open_files

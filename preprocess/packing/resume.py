@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from preprocess.images.members import DAMAGED
+from preprocess.images.outcome import DAMAGED
 from preprocess.record import Record
 from shards.disk.format import (
     ACCEPTED_NAME,

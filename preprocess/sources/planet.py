@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from preprocess.images.geometry import Band, ImageOptions
-from preprocess.images.members import BadImage
+from preprocess.images.outcome import BadImage
 from preprocess.images.tiff import read_tiff
 from preprocess.reading.paths import inside
 from preprocess.reading.tablecells import read_cells

@@ -13,7 +13,7 @@ from eval.predict import main as predict_main
 from preprocess.images.geometry import ImageOptions
 from preprocess.images.image import decode_image, pack_image
 from preprocess.images.image_check import what_is_wrong
-from preprocess.images.members import DAMAGED, DamagedImage
+from preprocess.images.outcome import DAMAGED, DamagedImage
 from preprocess.packing.pool import open_pool
 from preprocess.verifying.verification import verify_split
 from shards.commandline import run

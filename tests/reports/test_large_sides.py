@@ -8,7 +8,7 @@ from PIL import Image
 
 from preprocess.images.geometry import ImageOptions
 from preprocess.images.image import pack_image
-from preprocess.images.members import BadImage
+from preprocess.images.outcome import BadImage
 from preprocess.packing.in_place import examine
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph

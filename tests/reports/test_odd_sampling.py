@@ -10,7 +10,7 @@ from PIL import Image
 from preprocess.images.geometry import ImageOptions
 from preprocess.images.image import decode_image, pack_image
 from preprocess.images.image_check import what_is_wrong
-from preprocess.images.members import BadImage
+from preprocess.images.outcome import BadImage
 from preprocess.packing.pool import open_pool
 from preprocess.verifying.verification import verify_split
 from shards.dataset import ShardDataset

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from preprocess.images.geometry import ImageOptions, tile_interval
 from preprocess.images.image import decode_image, pack_image
-from preprocess.images.members import BadImage
+from preprocess.images.outcome import BadImage
 from preprocess.jpeg.retile import retile
 from preprocess.packing.in_place import examine
 from tests.conftest import jpeg, photograph

@@ -13,7 +13,7 @@ from PIL import Image
 
 from preprocess.images.geometry import ImageOptions
 from preprocess.images.image import decode_image, pack_image
-from preprocess.images.members import BadImage
+from preprocess.images.outcome import BadImage
 
 RNG = np.random.default_rng(0)
 HEIGHT, WIDTH = 24, 31

@@ -13,7 +13,7 @@ from preprocess.images import heif
 from preprocess.images.geometry import ImageOptions
 from preprocess.images.heif import heif_format
 from preprocess.images.image import decode_image, pack_image
-from preprocess.images.members import BadImage
+from preprocess.images.outcome import BadImage
 from shards.errors import DataError
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard

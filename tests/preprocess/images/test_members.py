@@ -10,7 +10,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 from preprocess.images.geometry import Band, ImageOptions, packed_size
 from preprocess.images.image import decode_image, pack_image
 from preprocess.images.image_check import what_is_wrong
-from preprocess.images.members import BadImage, pack_bands
+from preprocess.images.members import pack_bands
+from preprocess.images.outcome import BadImage
 from tests.conftest import jpeg, photograph
 
 PNG = ImageOptions(encoding="png")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from preprocess.images.geometry import Band, ImageOptions
 from preprocess.images.image import pack_image
-from preprocess.images.members import BadImage
+from preprocess.images.outcome import BadImage
 from preprocess.images.tiff import MAX_VALUES, read_tiff, scale_bands
 from tests.conftest import jpeg, photograph
 

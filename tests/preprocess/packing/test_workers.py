@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from preprocess.images.members import Packed
+from preprocess.images.outcome import Packed
 from preprocess.packing.pool import Pool
 from preprocess.record import MAX_BYTES, Record
 from shards.errors import DataError
