@@ -1,6 +1,7 @@
 """Open one split of a packed dataset: what is in it and where, without touching an image."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,39 +14,33 @@ from shards.disk.format import (
     FORMAT_VERSION,
     IMAGE_SUFFIXES,
     INDEX_NAME,
+    KEYS_NAME,
     PROGRESS_NAME,
+    ROWS_NAME,
     SAMPLES_NAME,
+    TABLES_VERSION,
     row_dtype,
     unpack_labels,
 )
-from shards.errors import DataError, FormatError, one_line
+from shards.disk.tables import Shard, ShardTable, Tables, map_array, open_tables
+from shards.errors import DataError, FormatError
 
 __all__ = ["DatasetIndex", "list_splits", "open_split"]
 
 Task = Literal["multilabel", "multiclass"]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One tar of a split. `name` is relative to the split's folder."""
-
-    name: str
-    num_bytes: int
-    num_samples: int
-    sha256: str
-
-
 @dataclass(frozen=True, eq=False)
 class DatasetIndex:
-    """What a split holds. `samples` is a memory-mapped structured array, one row per sample
-    (shards.disk.format).
+    """What a split holds, in either version of the format. `samples` is a memory-mapped structured
+    array, one row per sample (shards.disk.format); keys are asked for by `key` and `keys`.
     """
 
     root: Path
     split: str
     task: Task
     class_names: tuple[str, ...]
-    shards: tuple[Shard, ...]
+    shards: Sequence[Shard]
     samples: np.ndarray
     members: tuple[str, ...]
     statistics: dict[str, Any]
@@ -53,21 +48,23 @@ class DatasetIndex:
     command: str
     # shards are links to tars of another writer: keys and labels are in samples.npy alone
     in_place: bool = False
-    # shards come over a network: training reads few of them at a time
-    is_remote: bool = False
+    # of version 2: bytes [N]; in version 1 keys are in the rows
+    stored_keys: np.ndarray | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> "DatasetIndex":
         """Open a split's folder, such as `data/voc/train`.
 
         Raises FormatError where the folder is unfinished, of another version, or its files are not
-        those that the index describes (sizes are compared; checksums are the business of a re-run
-        of the packer).
+        those that the index describes. Of version 1 the sizes of all shards are compared, of
+        version 2 each shard's when it is first used: checksums are the business of verify.
         """
         root = Path(path)
         described = _read_json(root)
         try:
-            index = cls._described(root, described)
+            if described["version"] == TABLES_VERSION:
+                return cls._described(root, described, open_tables(root, described))
+            index = cls._described(root, described, None)
             _check_files(index)
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(
@@ -76,7 +73,9 @@ class DatasetIndex:
         return index
 
     @classmethod
-    def _described(cls, root: Path, described: dict[str, Any]) -> "DatasetIndex":
+    def _described(
+        cls, root: Path, described: dict[str, Any], tables: Tables | None
+    ) -> "DatasetIndex":
         class_names = tuple(described["class_names"])
         members = tuple(described["image"]["members"])
         if not members or any(
@@ -85,24 +84,31 @@ class DatasetIndex:
             raise FormatError(
                 f"{root / INDEX_NAME}: image members {members!r} are not of a kind read here"
             )
-        samples = map_samples(
-            root / SAMPLES_NAME, described["num_samples"], len(class_names), len(members)
-        )
+        shards: Sequence[Shard]
+        if tables is None:
+            samples = map_samples(
+                root / SAMPLES_NAME, described["num_samples"], len(class_names), len(members)
+            )
+            shards = tuple(
+                Shard(entry["name"], entry["bytes"], entry["num_samples"], entry["sha256"])
+                for entry in described["shards"]
+            )
+        else:
+            samples = tables.rows
+            shards = tables.shards
         return cls(
             root=root,
             split=described["split"],
             task=described["task"],
             class_names=class_names,
-            shards=tuple(
-                Shard(entry["name"], entry["bytes"], entry["num_samples"], entry["sha256"])
-                for entry in described["shards"]
-            ),
+            shards=shards,
             samples=samples,
             members=members,
             statistics=described["statistics"],
             settings=described["image"],
             command=described["command"],
             in_place=described.get("in_place", False),
+            stored_keys=None if tables is None else tables.keys,
         )
 
     @property
@@ -121,9 +127,21 @@ class DatasetIndex:
         return 2 + len(self.members)
 
     @property
+    def is_remote(self) -> bool:
+        """Tell whether the shards come over a network: training then reads few of them at a time."""
+        return False
+
+    @property
     def shard_sizes(self) -> np.ndarray:
         """Count the samples of each shard: int64 [S]."""
+        if isinstance(self.shards, ShardTable):
+            return self.shards.sizes
         return np.array([shard.num_samples for shard in self.shards], np.int64)
+
+    @property
+    def key_bytes(self) -> np.ndarray:
+        """Name all samples: ASCII, bytes [N]."""
+        return self.samples["key"] if self.stored_keys is None else self.stored_keys
 
     def num_members(self, bands: str) -> int:
         """Count the image members to read for `bands`, all or rgb. Raises DataError for anything
@@ -145,16 +163,22 @@ class DatasetIndex:
 
     def key(self, sample: int) -> str:
         """Name one sample."""
-        return self.samples["key"][sample].decode("ascii", "backslashreplace")
+        return self.key_bytes[sample].decode("ascii", "backslashreplace")
 
     def keys(self) -> np.ndarray:
         """Name all samples: unicode [N]. Raises FormatError where a key is not ASCII."""
         try:
-            return self.samples["key"].astype(str)
+            return self.key_bytes.astype(str)
         except UnicodeDecodeError as error:
+            name = SAMPLES_NAME if self.stored_keys is None else KEYS_NAME
             raise FormatError(
-                f"{self.root / SAMPLES_NAME}: a key is not ASCII; pack this split again"
+                f"{self.root / name}: a key is not ASCII; pack this split again"
             ) from error
+
+    @property
+    def rows_name(self) -> str:
+        """Name the file that says where samples are."""
+        return SAMPLES_NAME if self.stored_keys is None else ROWS_NAME
 
     def shard_path(self, number: int) -> Path:
         """Return the tar file of a shard."""
@@ -215,24 +239,17 @@ def _read_json(root: Path) -> dict[str, Any]:
         raise FormatError(f"{path}: not JSON ({error}); pack this split again") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT_NAME:
         raise FormatError(f"{path}: not the index of a {FORMAT_NAME} dataset")
-    if described.get("version") != FORMAT_VERSION:
+    if described.get("version") not in (FORMAT_VERSION, TABLES_VERSION):
         raise FormatError(
             f"{path}: format version {described.get('version')!r}, this code reads "
-            f"{FORMAT_VERSION}; pack again or use the matching release"
+            f"{FORMAT_VERSION} and {TABLES_VERSION}; pack again or use the matching release"
         )
     return described
 
 
 def map_samples(path: Path, num_samples: int, num_classes: int, num_members: int) -> np.ndarray:
     """Map samples.npy, its type and length compared. Raises FormatError."""
-    try:
-        samples = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(samples, np.ndarray):
-            raise ValueError("not a single array")
-    except Exception as error:  # on hostile headers numpy's parser raises almost anything
-        raise FormatError(
-            f"{path}: cannot be read ({one_line(error)}); pack this split again"
-        ) from error
+    samples = map_array(path)
     key_bytes = (
         samples.dtype["key"].itemsize if samples.dtype.names and "key" in samples.dtype.names else 1
     )
@@ -242,7 +259,7 @@ def map_samples(path: Path, num_samples: int, num_classes: int, num_members: int
             f"{path}: {samples.shape} rows of {samples.dtype}, the index says {num_samples} rows "
             f"of {num_classes} classes; pack this split again"
         )
-    return np.asarray(samples)  # still mapped; indexing np.memmap itself goes through Python
+    return samples
 
 
 def _check_files(index: DatasetIndex) -> None:

@@ -16,9 +16,7 @@ from preprocess.packing.folder_state import (
 from preprocess.packing.index_file import joined_rows, npy, samples_array, statistics
 from preprocess.packing.packing_plan import Job, PackingPlan
 from preprocess.packing.resume import (
-    CHECKSUM,
     Entry,
-    digest,
     entries_as_json,
     holds,
     is_there,
@@ -26,11 +24,13 @@ from preprocess.packing.resume import (
     write_lists,
 )
 from shards.disk.format import (
+    CHECKSUM,
     FORMAT_NAME,
     FORMAT_VERSION,
     INDEX_NAME,
     REJECTED_NAME,
     SAMPLES_NAME,
+    digest,
     shard_name,
     write_atomically,
 )

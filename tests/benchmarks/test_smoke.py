@@ -177,6 +177,15 @@ def test_scaling(run, data, monkeypatch):
     assert float(ratios(text, "images/s, 1 processes of 1 thread")[0].split()[0]) > 0
 
 
+def test_scale(run, tmp_path):
+    plot = tmp_path / "scale.png"
+    args = ["--sizes", 20_000, "--rounds", 1, "--folder", tmp_path, "--plot", plot]
+    text = run("bench_scale", *args)
+    assert "| 20,000  | 20" in text
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [plot]
+
+
 def test_small_images(run, tmp_path):
     settings = [
         "--num-images",
