@@ -18,6 +18,7 @@ from shards.choices import (
 from shards.errors import DataError, one_line
 from shards.options import check_bounds, free_on_resume, idle, option
 from shards.yaml_files import UniqueKeys
+from train.combinations import check_cache, check_channels
 from train.normalisation import check_normalisation
 
 Bands = Literal["all", "rgb"]
@@ -256,6 +257,32 @@ class TrainConfig:
         "some machines",
         group="speed and memory",
     )
+    tf32: bool = option(
+        False,
+        "on a GPU that has TF32: multiply in it, which rounds factors to 10 bits, and is faster",
+        only_with=("precision", "no"),
+        group="speed and memory",
+        free_on_resume=True,
+    )
+    compile: bool = option(
+        False,
+        "compile the network (torch.compile), which takes a minute or more and makes steps faster; "
+        "on a CPU it needs a C++ compiler",
+        group="speed and memory",
+        free_on_resume=True,
+    )
+    grad_checkpointing: bool = option(
+        False,
+        "compute activations a second time in the backward pass, to save memory; for those of "
+        "timm's networks that can",
+        group="speed and memory",
+        free_on_resume=True,
+    )
+    sync_bn: bool = option(
+        False,
+        "on GPUs: let batch norms normalise by the images of all ranks, not each rank by its own",
+        group="speed and memory",
+    )
     accumulate: int = option(
         1,
         "split each rank's part of a batch into this many passes, to save memory",
@@ -322,7 +349,9 @@ class TrainConfig:
         to be trained.
         """
         check_bounds(self)
-        self._check_channels()
+        check_channels(
+            self.new_channels, bool(self.weights) or self.pretrained, self.bands, self.fusion
+        )
         check_normalisation(self.normalize, self.mean, self.std)
         if self.pretrained and self.weights:
             raise DataError(
@@ -330,10 +359,7 @@ class TrainConfig:
             )
         check_scale(self.crop_scale)
         check_augmentation(self.augment, self.size, self.pad, self.cutout)
-        if self.cache_short_side and (self.cache == "none" or self.augment == "pad"):
-            what = f"augment is {self.augment}" if self.cache != "none" else "cache is none"
-            side = self.cache_short_side
-            raise DataError(f"cache_short_side is {side}, but {what}: leave it out")
+        check_cache(self.cache, self.cache_short_side, self.augment)
 
     def to_yaml(self) -> str:
         """Write the resolved configuration in the form of a recipe."""
@@ -386,15 +412,3 @@ class TrainConfig:
             for field in dataclasses.fields(self)
             if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
         }
-
-    def _check_channels(self) -> None:
-        if self.new_channels != "kaiming" and not (self.pretrained or self.weights):
-            raise DataError(
-                f"new_channels is {self.new_channels}, but nothing is loaded: leave it out, or "
-                "start from --pretrained or --weights"
-            )
-        if self.bands == "rgb" and self.fusion == "late":
-            raise DataError(
-                "fusion is late, but bands is rgb: there is nothing to join RGB with; choose one "
-                "of the two"
-            )

@@ -12,6 +12,7 @@ from shards.pipeline.batch import Batch
 from train.config import TrainConfig
 from train.optimise.loss import Loss
 from train.optimise.mix import Mix
+from train.optimise.recompute import statistics_kept
 
 
 class Exchange(Protocol):
@@ -73,12 +74,16 @@ class Step:
                 with _one_line_where_batch_norm_fails(len(images)):
                     logits = self._model(images).float()
                 loss = self._loss(logits, labels, known)
-                self._ranks.backward(loss * scale)
+                with self._backward_once():
+                    self._ranks.backward(loss * scale)
             totals += torch.stack([loss.detach(), right_answers(logits.detach(), labels, known)])
         if self._config.clip_norm:
             self._ranks.clip(self._config.clip_norm)
         self._optimizer.step()
         return totals
+
+    def _backward_once(self) -> AbstractContextManager[None]:
+        return statistics_kept(self._model) if self._config.grad_checkpointing else nullcontext()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ module knows it.
 
 import dataclasses
 import gc
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,10 +13,10 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import (
+    DistributedDataParallelKwargs,
     GradientAccumulationPlugin,
     broadcast,
     broadcast_object_list,
-    gather_object,
     parse_flag_from_env,
 )
 from torch import Tensor, nn
@@ -28,15 +29,13 @@ from train.run.launch import check_world
 from train.run.precision import check_precision, choose_precision
 from train.run.variables import check_variables
 
-# agreeing on a stop is a reduction, which costs a synchronisation there
-STOP_CHECK_STEPS_ON_CUDA = 10
 T = TypeVar("T")
 
 
 class Ranks:
     """This process among those of a job, each with its device.
 
-    Methods that exchange something (`sum`, `gather`, `gather_list`, `copy_first`, `stop_agreed`,
+    Methods that exchange something (`sum`, `gather`, `sum_on_host`, `gather_list`, `copy_first`,
     `wait`) must be called by every rank in the same order, or the ranks wait for each other for
     good. On one rank they cost nothing.
     """
@@ -61,6 +60,7 @@ class Ranks:
         self.world = World(
             self._accelerator.process_index, self._accelerator.num_processes, num_local
         )
+        self._hosts = _group_of_hosts(self.num_ranks)
 
     @property
     def num_ranks(self) -> int:
@@ -121,21 +121,23 @@ class Ranks:
         """Concatenate tensors of equal shape from all ranks, along dimension 0."""
         return self._accelerator.gather(values)
 
+    def sum_on_host(self, values: Sequence[int]) -> list[int]:
+        """Sum whole numbers over ranks, from host to host: no device is waited for."""
+        total = torch.tensor([int(value) for value in values])
+        if self.num_ranks > 1:
+            torch.distributed.all_reduce(total, group=self._hosts)
+        return total.tolist()
+
     def gather_list(self, values: list[T]) -> Sequence[T]:
-        """Put the lists of all ranks together."""
-        return gather_object(values)
+        """Put the lists of all ranks together, from host to host."""
+        lists = [values] * self.num_ranks
+        if self.num_ranks > 1:
+            torch.distributed.all_gather_object(lists, values, group=self._hosts)
+        return list(itertools.chain.from_iterable(lists))
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
         """Give the first rank's values to all, in place."""
         broadcast(list(tensors))
-
-    def stop_agreed(self, asked: bool, step: int, num_steps: int) -> bool:
-        """Tell whether any rank was asked to stop, after `step` of an epoch's `num_steps`."""
-        if self.num_ranks == 1:
-            return asked
-        if self.device.type == "cuda" and step % STOP_CHECK_STEPS_ON_CUDA and step < num_steps:
-            return False
-        return bool(self.sum(torch.tensor(float(asked), device=self.device)))
 
     def wait(self) -> None:
         """Wait until all ranks are here."""
@@ -219,12 +221,26 @@ def _open(precision: str, remedy: str, log_into: str) -> Accelerator:
             project_dir=log_into or None,
             # The step accumulates by itself: with more than 1 here `backward` would divide again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            # Gradients are not copied out of their bucket; running statistics of batch norms stay
+            # each rank's own until somebody looks at them (`copy_first`).
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+            ],
             cpu=_on_cpu(),
         )
     except ValueError as error:
         raise DataError(
             f"precision {precision!r} does not work here ({error}); {remedy}"
         ) from error
+
+
+def _group_of_hosts(num_ranks: int) -> torch.distributed.ProcessGroup | None:
+    """Join the ranks a second time over gloo where devices speak another language; None is the
+    group that is there.
+    """
+    if num_ranks == 1 or torch.distributed.get_backend() == "gloo":
+        return None
+    return torch.distributed.new_group(backend="gloo")
 
 
 def _on_cpu() -> bool:
