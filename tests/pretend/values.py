@@ -86,6 +86,7 @@ def stopped(config: TrainConfig, num_steps: int) -> None:
     session = Session(config)
     progress, _ = session.train_epoch(session.begin(), StopAfter(num_steps))
     session.saving.save(progress, {})
+    session.saving.finish()
     session.folder.unlock()
 
 

@@ -21,7 +21,7 @@ class RunningSums:
         self.count = 0.0
 
     def add(self, sums: torch.Tensor, count: float) -> None:
-        self.sums += sums
+        self.sums[: len(sums)] += sums
         self.count += count
 
 

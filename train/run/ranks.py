@@ -4,6 +4,7 @@ module knows it.
 
 import dataclasses
 import gc
+import inspect
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -83,9 +84,17 @@ class Ranks:
         self._model, optimizer = self._accelerator.prepare(model, optimizer)
         return self._model, optimizer
 
-    def backward(self, loss: Tensor) -> None:
-        """Compute gradients; they are averaged over ranks, except under `no_sync`."""
-        self._accelerator.backward(loss)
+    def backward(self, loss: Tensor, factor: float = 1.0) -> None:
+        """Compute the gradients of `factor` times the loss; they are averaged over ranks, except
+        under `no_sync`.
+
+        Not by accelerate, which divides by its number of accumulated batches, here 1; and the
+        factor is where the backward pass begins: both would be launches of their own, there and
+        back.
+        """
+        scaler = self._accelerator.scaler
+        scaled = loss if scaler is None else scaler.scale(loss)
+        scaled.backward(torch.full_like(scaled, factor))
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Leave out the exchange of gradients: for all but the last part of a batch."""
@@ -221,17 +230,30 @@ def _open(precision: str, remedy: str, log_into: str) -> Accelerator:
             project_dir=log_into or None,
             # The step accumulates by itself: with more than 1 here `backward` would divide again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            # Gradients are not copied out of their bucket; running statistics of batch norms stay
-            # each rank's own until somebody looks at them (`copy_first`).
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
-            ],
+            kwargs_handlers=[_exchange()],
             cpu=_on_cpu(),
         )
     except ValueError as error:
         raise DataError(
             f"precision {precision!r} does not work here ({error}); {remedy}"
         ) from error
+
+
+@dataclasses.dataclass
+class _Exchange(DistributedDataParallelKwargs):
+    """Options of DistributedDataParallel, with one that accelerate does not know."""
+
+    forward_sync_buffers: bool = True
+
+
+def _exchange() -> DistributedDataParallelKwargs:
+    """Exchange gradients where they are, in their buckets, and nothing else: running statistics of
+    batch norms stay each rank's own until somebody looks at them (`copy_first`).
+    """
+    known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    # of two names torch warns of the older one
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return _Exchange(gradient_as_bucket_view=True, **{buffers: False})
 
 
 def _group_of_hosts(num_ranks: int) -> torch.distributed.ProcessGroup | None:

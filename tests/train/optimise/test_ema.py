@@ -56,6 +56,7 @@ class Counting(TorchDispatchMode):
 def test_an_update_is_one_call_for_all_floats_and_one_for_all_counters(monkeypatch):
     model = network()
     average = Average(model, 0.9)
+    average.update(6)
     monkeypatch.setattr(nn.Module, "state_dict", None)  # looking names up is what cost time
     with Counting() as counting:
         average.update(7)
@@ -76,3 +77,15 @@ def test_a_state_that_is_loaded_is_followed():
     average.update(100)
     assert torch.equal(average.module[0].weight, torch.lerp(before, model[0].weight, 0.5))
     assert torch.equal(average.module[1].num_batches_tracked, model[1].num_batches_tracked)
+
+
+def test_a_model_whose_tensors_are_exchanged_before_the_first_step_is_followed():
+    """DistributedDataParallel does so."""
+    model = network()
+    average = Average(model, 0.5)
+    for value in (*model.parameters(), *model.buffers()):
+        value.data = value.data.clone()
+    change(model, 1)
+    average.update(1)
+    assert torch.equal(average.module[0].weight, model[0].weight)
+    assert torch.equal(average.module[1].running_var, model[1].running_var)
