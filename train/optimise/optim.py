@@ -5,7 +5,7 @@ from typing import Any
 
 import timm.optim
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from train.config import TrainConfig
 
@@ -47,10 +47,11 @@ def build_optimizer(
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Restore a state that was saved on any device; what computes it stays this device's own.
+    """Restore a state that was saved on any device; how it is computed stays this device's own.
 
     A state names how it was computed, and torch would go on so: on a GPU unfused after a CPU, with
-    Adam's step counts on the host; on a CPU fused, with other last digits.
+    Adam's step counts on the host; on a CPU fused, with other last digits. It is also in the memory
+    format that the weights had there, which a fused optimiser refuses.
     """
     own = optimizer.param_groups
     groups = [
@@ -58,3 +59,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         for saved, group in zip(state["param_groups"], own, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
+    for weight, of_weight in optimizer.state.items():
+        for name, value in of_weight.items():
+            if torch.is_tensor(value) and value.shape == weight.shape:
+                of_weight[name] = _in_format_of(weight.detach(), value)
+
+
+def _in_format_of(weight: Tensor, value: Tensor) -> Tensor:
+    if value.stride() == weight.stride():
+        return value
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)

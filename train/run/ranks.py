@@ -4,9 +4,9 @@ module knows it.
 
 import dataclasses
 import gc
-import inspect
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -81,7 +81,10 @@ class Ranks:
         """Wrap a model and its optimiser: gradients are averaged over ranks, in the run's
         precision.
         """
-        self._model, optimizer = self._accelerator.prepare(model, optimizer)
+        with warnings.catch_warnings():
+            # torch 2.14 names the option otherwise, accelerate 1.15 does not know that name
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+            self._model, optimizer = self._accelerator.prepare(model, optimizer)
         return self._model, optimizer
 
     def backward(self, loss: Tensor, factor: float = 1.0) -> None:
@@ -230,30 +233,17 @@ def _open(precision: str, remedy: str, log_into: str) -> Accelerator:
             project_dir=log_into or None,
             # The step accumulates by itself: with more than 1 here `backward` would divide again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            kwargs_handlers=[_exchange()],
+            # Gradients are exchanged where they are, in their buckets, and nothing else is: running
+            # statistics of batch norms stay each rank's own until somebody looks (`copy_first`).
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+            ],
             cpu=_on_cpu(),
         )
     except ValueError as error:
         raise DataError(
             f"precision {precision!r} does not work here ({error}); {remedy}"
         ) from error
-
-
-@dataclasses.dataclass
-class _Exchange(DistributedDataParallelKwargs):
-    """Options of DistributedDataParallel, with one that accelerate does not know."""
-
-    forward_sync_buffers: bool = True
-
-
-def _exchange() -> DistributedDataParallelKwargs:
-    """Exchange gradients where they are, in their buckets, and nothing else: running statistics of
-    batch norms stay each rank's own until somebody looks at them (`copy_first`).
-    """
-    known = inspect.signature(nn.parallel.DistributedDataParallel).parameters
-    # of two names torch warns of the older one
-    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return _Exchange(gradient_as_bucket_view=True, **{buffers: False})
 
 
 def _group_of_hosts(num_ranks: int) -> torch.distributed.ProcessGroup | None:

@@ -11,6 +11,8 @@ from train.optimise.optim import build_optimizer, load_optimizer
 
 OPTIONS = {"sgd": {"optimizer": "sgd", "momentum": 0.9}, "adamw": {"optimizer": "adamw"}}
 
+MOMENTUM = {"sgd": {"momentum": 0.9}, "adamw": {}}
+
 
 def made(name: str, fused: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A model and its optimiser, on this device's or on CUDA's way: torch has both on a CPU."""
@@ -58,6 +60,25 @@ def test_a_state_goes_on_the_way_of_the_device_it_comes_to(name, first):
     step(back, third, 1)
     step(model, optimizer, 1)
     torch.testing.assert_close(back.weight, model.weight)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_state_comes_into_the_memory_format_of_the_weights(name):
+    """That of a GPU is channels_last, and fused kernels take no other."""
+    _, optimizer = made(name, False)
+    states = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.randn(8, 3, 3, 3).contiguous(memory_format=order))
+        optimizer = type(optimizer)([weight], **{"lr": 0.1, **MOMENTUM[name]})
+        if states:
+            load_optimizer(optimizer, states[0])
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+        states.append(optimizer.state_dict())
+        kept = [value for value in optimizer.state[weight].values() if value.ndim]
+        assert kept
+        assert all(value.stride() == weight.stride() for value in kept)
 
 
 def test_learning_rates_come_with_the_state():
