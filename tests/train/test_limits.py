@@ -14,6 +14,7 @@ from shards.errors import DataError
 from tests.train.conftest import SMALL, command, succeed
 from tests.train.here import train_here
 from train.config import TrainConfig
+from train.loop import Session
 from train.optimise.step import Step
 from train.run import checkpoint
 from train.run.checkpoint import Meta
