@@ -32,8 +32,7 @@ def without_inductor(monkeypatch):
     [
         {},
         {"ema_decay": 0.9, "mixup": 0.2, "accumulate": 2},
-        {"precision": "bf16", "clip_norm": 1.0},
-        {"ema_decay": 0.9, "grad_checkpointing": True},
+        {"precision": "bf16", "clip_norm": 1.0, "grad_checkpointing": True},
     ],
     ids=lambda options: ", ".join(options) or "plain",
 )
