@@ -8,6 +8,7 @@ torchrun has started, over gloo. Kernels compute nothing here, so no loss means 
 weights are finite is not asked.
 """
 
+import io
 import json
 import os
 import sys
@@ -188,8 +189,7 @@ def main() -> None:
     what, data, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     saving.check_weights = lambda *_: None
     loop.set_up_device = set_up
-    silent = open(os.devnull, "w")
-    feed.tqdm = lambda **options: tqdm(**{**options, "disable": False, "file": silent})
+    feed.tqdm = lambda **options: tqdm(**{**options, "disable": False, "file": io.StringIO()})
     ways = {"step": by_step, "loop": by_loop, "epoch": by_epoch, "move": by_move, "ddp": by_ranks}
     found = ways[what](data, out)
     if found.get("rank", 0) == 0:
