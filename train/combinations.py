@@ -1,9 +1,28 @@
 """Which values of a run's options go together: what does not is refused in one line."""
 
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
 from shards.errors import DataError
 
 
-def check_channels(new_channels: str, is_loaded: bool, bands: str, fusion: str) -> None:
+def check_names(path: Path, given: Set[Any], known: Set[str]) -> None:
+    """Raise DataError where the configuration at `path` has options that there are not."""
+    if odd := sorted(given - known):
+        raise DataError(
+            f"{path}: has options that this release does not know: {', '.join(map(str, odd))}; "
+            "take them out, or use the release that wrote it"
+        )
+
+
+def check_start(pretrained: bool, weights: str) -> None:
+    """Raise DataError where a run is to start from two sets of weights."""
+    if pretrained and weights:
+        raise DataError(f"weights is {weights} and pretrained is set: choose one of the two")
+
+
+def check_channels(new_channels: str, is_loaded: bool | str, bands: str, fusion: str) -> None:
     """Raise DataError where filters of further bands, or their network, would have nothing to do."""
     if new_channels != "kaiming" and not is_loaded:
         raise DataError(

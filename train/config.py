@@ -18,7 +18,7 @@ from shards.choices import (
 from shards.errors import DataError, one_line
 from shards.options import check_bounds, free_on_resume, idle, option
 from shards.yaml_files import UniqueKeys
-from train.combinations import check_cache, check_channels
+from train.combinations import check_cache, check_channels, check_names, check_start
 from train.normalisation import check_normalisation
 
 Bands = Literal["all", "rgb"]
@@ -266,15 +266,13 @@ class TrainConfig:
     )
     compile: bool = option(
         False,
-        "compile the network (torch.compile), which takes a minute or more and makes steps faster; "
-        "on a CPU it needs a C++ compiler",
+        "make steps faster by torch.compile, after a minute or more; on a CPU with a C++ compiler",
         group="speed and memory",
         free_on_resume=True,
     )
     grad_checkpointing: bool = option(
         False,
-        "compute activations a second time in the backward pass, to save memory; for those of "
-        "timm's networks that can",
+        "compute activations a second time instead of keeping them; not all networks can",
         group="speed and memory",
         free_on_resume=True,
     )
@@ -349,14 +347,9 @@ class TrainConfig:
         to be trained.
         """
         check_bounds(self)
-        check_channels(
-            self.new_channels, bool(self.weights) or self.pretrained, self.bands, self.fusion
-        )
+        check_start(self.pretrained, self.weights)
+        check_channels(self.new_channels, self.pretrained or self.weights, self.bands, self.fusion)
         check_normalisation(self.normalize, self.mean, self.std)
-        if self.pretrained and self.weights:
-            raise DataError(
-                f"weights is {self.weights} and pretrained is set: choose one of the two"
-            )
         check_scale(self.crop_scale)
         check_augmentation(self.augment, self.size, self.pad, self.cutout)
         check_cache(self.cache, self.cache_short_side, self.augment)
@@ -372,18 +365,11 @@ class TrainConfig:
 
     @classmethod
     def from_yaml(cls, path: Path) -> "TrainConfig":
-        """Read a run's config.yaml. Unknown keys are refused; options newer than the file take
-        their defaults.
-        """
+        """Read a run's config.yaml, without unknown keys; newer options take their defaults."""
         names = {field.name for field in dataclasses.fields(cls)}
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
-            odd = sorted(set(values) - names)
-            if odd:
-                raise DataError(
-                    f"{path}: has options that this release does not know: "
-                    f"{', '.join(map(str, odd))}; take them out, or use the release that wrote it"
-                )
+            check_names(path, set(values), names)
             values |= {
                 name: tuple(value) for name, value in values.items() if isinstance(value, list)
             }
