@@ -9,7 +9,7 @@ from eval.prediction.evaluate import Forward, predict_own
 from shards.commandline import folder
 from train.config import TrainConfig
 from train.data import open_loaders
-from train.network.compiled import (
+from train.network.compiling import (
     compile_for_training,
     compiled_for_validation,
     one_line_where_compiling_fails,

@@ -39,9 +39,9 @@ class SkipAgreement:
         # by the index, not by the batch, which may be on a device that is busy
         ids = np.array([each.id for each in batch.skipped], dtype=np.int64)
         lost = int(self._index.known(ids).sum())
-        whole, own = batch.num_known + lost, -lost
-        if batch.num_known_is_local:
-            whole, own = 0, batch.num_known
+        is_local = batch.num_known_is_local
+        whole = 0 if is_local else batch.num_known + lost
+        own = batch.num_known if is_local else -lost
         total, num_new = self._ranks.sum_on_host([own, len(ids)])
         if num_new:
             self._num_skipped += num_new

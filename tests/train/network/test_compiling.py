@@ -8,8 +8,8 @@ from shards.errors import DataError
 from tests.train.here import cpu, train_here
 from train.config import TrainConfig
 from train.loop import Session
-from train.network import compiled
-from train.network.compiled import one_line_where_compiling_fails
+from train.network import compiling
+from train.network.compiling import one_line_where_compiling_fails
 from train.run import checkpoint
 from train.run.folder import read_metrics
 
@@ -21,7 +21,7 @@ ALIKE = {"drop_rate": 0.0, "model": "test_resnet", "lr": 0.01}
 @pytest.fixture
 def without_inductor(monkeypatch):
     """Capture graphs, as for any backend, and run them as they are: no compiler has to work."""
-    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         yield
     torch._dynamo.reset()
