@@ -1,4 +1,4 @@
-"""What a training step costs on a GPU, in each way of taking it, and how long a checkpoint holds it up.
+"""What a training step costs on a GPU, in each way of taking it.
 
     python benchmarks/gpu_step.py data/voc --model resnet18 --out benchmarks/results/step-gpu.md
 
@@ -17,7 +17,6 @@ from note import circumstances, ratios, spread, table, tell
 
 from train.config import TrainConfig
 from train.loop import Session
-from train.run.progress import Progress
 
 PACKAGES = ("torch", "timm", "accelerate")
 PLAIN = "bf16"
@@ -33,8 +32,7 @@ WAYS: dict[str, dict[str, Any]] = {
 REHEARSED = (PLAIN, "bf16, averaged", "bf16, recomputed")
 TIMED = (
     "The timed region: optimiser steps on a batch that is on the device, the device waited for "
-    "before the first and after the last of a round; one round of each is not counted. Held up: "
-    "how long the call that saves a checkpoint takes, and until it is on the disk."
+    "before the first and after the last of a round; one round of each is not counted."
 )
 
 
@@ -58,15 +56,6 @@ class Taken:
         torch.cuda.set_sync_debug_mode("default")
         self._wait()
         return num_steps * len(self._batch.images) / (time.perf_counter() - started)
-
-    def ms_of_saving(self) -> tuple[float, float]:
-        """Save: milliseconds until training may go on, and until all is on the disk."""
-        self._wait()
-        started = time.perf_counter()
-        self.session.saving.save(Progress(), {})
-        held_up = time.perf_counter() - started
-        self.session.saving.finish()
-        return 1e3 * held_up, 1e3 * (time.perf_counter() - started)
 
     def _take(self, num_steps: int) -> None:
         session = self.session
@@ -123,21 +112,18 @@ def main() -> None:
             way: lambda one=one: one.images_per_second(args.steps) for way, one in ways.items()
         }
         found = in_turns(turns, args.rounds)
-        saved = [ways[PLAIN].ms_of_saving() for _ in range(args.rounds + 1)][1:]
         for one in ways.values():
             one.session.saving.close()
             one.session.folder.unlock()
     rows = [
         (way, spread(found[way], 1), spread(ratios(found[way], found[PLAIN]), 2)) for way in found
     ]
-    held_up, written = zip(*saved, strict=True)
     settings = (
         f"- settings: {args.model}, size {args.size}, global batch size {args.global_batch_size}, "
         f"n = {args.rounds} rounds of {args.steps} steps; median (lowest..highest)"
     )
-    saving = f"A checkpoint holds training up {spread(held_up, 1)} ms, and is written in {spread(written, 1)} ms."
     measured = table(("step", "images/s", f"over {PLAIN}"), rows)
-    note = ["# Steps on a GPU", "", *lines, settings, "", measured, "", saving, "", TIMED]
+    note = ["# Steps on a GPU", "", *lines, settings, "", measured, "", TIMED]
     tell("\n".join(note), args.out)
 
 

@@ -115,7 +115,6 @@ def test_steps_of_a_gpu_are_rehearsed_without_one(run, data, monkeypatch, tmp_pa
     text = run("gpu_step", data, *small, "--steps", 2, "--rounds", 1, "--out", tmp_path / "note.md")
     AcceleratorState._reset_state(reset_partial_state=True)
     assert float(ratios(text, "bf16, averaged")[0].split()[0]) > 0
-    assert "A checkpoint holds training up" in text
     assert (tmp_path / "note.md").read_text().strip() == text.strip()
 
 
