@@ -252,7 +252,9 @@ def _group_of_hosts(num_ranks: int) -> torch.distributed.ProcessGroup | None:
     """
     if num_ranks == 1 or torch.distributed.get_backend() == "gloo":
         return None
-    return torch.distributed.new_group(backend="gloo")
+    group = torch.distributed.new_group(backend="gloo")
+    assert not isinstance(group, int)  # as for a rank that is not in it
+    return group
 
 
 def _on_cpu() -> bool:

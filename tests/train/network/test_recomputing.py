@@ -91,17 +91,23 @@ def test_batch_norms_are_exchanged_under_their_names():
         sync_batch_norms(nn.Sequential(nn.Linear(2, 2)), "flat", CUDA)
 
 
-@pytest.mark.parametrize("tf32", [False, True])
-def test_a_gpu_computes_fp32_as_asked(tf32, monkeypatch):
+@pytest.fixture
+def flags():
+    """Torch's own settings, put back afterwards."""
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = (cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark)
+    yield lambda: (cudnn.allow_tf32, products.allow_tf32, cudnn.benchmark)
+    cudnn.allow_tf32, products.allow_tf32 = before[:2]
+    cudnn.benchmark = before[2]
+
+
+def test_a_gpu_computes_fp32_as_asked(flags, monkeypatch):
     """Both kinds of products: torch by itself takes TF32 for convolutions alone."""
-    for flags in (torch.backends.cudnn, torch.backends.cuda.matmul):
-        monkeypatch.setattr(flags, "allow_tf32", not tf32)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    set_up_device(CUDA, tf32)
-    assert torch.backends.cudnn.allow_tf32 == tf32
-    assert torch.backends.cuda.matmul.allow_tf32 == tf32
-    assert torch.backends.cudnn.benchmark
+    set_up_device(CUDA, tf32=True)
+    assert flags() == (True, True, True)
+    set_up_device(CUDA, tf32=False)
+    assert flags() == (False, False, True)
 
 
 def test_a_gpu_without_tf32_is_told_so(monkeypatch):
