@@ -9,10 +9,12 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm.optim
 import torch
 from accelerate.state import AcceleratorState
 
@@ -153,6 +155,8 @@ def without_circumstances(metrics: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     what, data, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
+    # as on the device: its sums are others, to rounding
+    timm.optim.create_optimizer_v2 = partial(timm.optim.create_optimizer_v2, fused=True)
     install()
     print(json.dumps({"train": train, "resume": resume, "eval": evaluate}[what](data, folder)))
 
