@@ -8,6 +8,8 @@ the benchmark. Without one it is rehearsed on the CPU: its figures mean nothing 
 
 import argparse
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,8 @@ class Taken:
         """Time so many steps."""
         self._wait()
         started = time.perf_counter()
-        if self._on_cuda:
-            torch.cuda.set_sync_debug_mode("error")
-        self._take(num_steps)
-        torch.cuda.set_sync_debug_mode("default")
+        with self._no_wait():
+            self._take(num_steps)
         self._wait()
         return num_steps * len(self._batch.images) / (time.perf_counter() - started)
 
@@ -64,6 +64,18 @@ class Taken:
             session.step(self._batch, 0, number)
             if session.ema is not None:
                 session.ema.update(number)
+
+    @contextmanager
+    def _no_wait(self) -> Iterator[None]:
+        """Let torch raise where the host waits for a device."""
+        if not self._on_cuda:
+            yield
+            return
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
     def _wait(self) -> None:
         if self._on_cuda:
