@@ -165,7 +165,7 @@ def check_idle(config: Any) -> None:
         if given != default:
             raise DataError(
                 f"{name} is {spelled(given)}, but {other} is {getattr(config, other)}: leave it "
-                f"out ({flag(name)} {spelled(default)}), or give {flag(other)} {value}"
+                f"out ({_given(name, default)}), or give {flag(other)} {value}"
             )
 
 
@@ -177,6 +177,13 @@ def free_on_resume(config_class: type) -> tuple[str, ...]:
 def flag(name: str) -> str:
     """Spell an option as its flag."""
     return "--" + name.replace("_", "-")
+
+
+def _given(name: str, value: Any) -> str:
+    """Spell an option with its value as on a command line."""
+    if isinstance(value, bool):
+        return flag(name) if value else flag(f"no-{name}")
+    return f"{flag(name)} {spelled(value)}"
 
 
 def spelled(value: Any) -> str:

@@ -2,10 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
-
-import yaml
 
 from shards.choices import (
     Augmentation,
@@ -15,9 +12,9 @@ from shards.choices import (
     check_augmentation,
     check_scale,
 )
-from shards.errors import DataError, one_line
 from shards.options import check_bounds, free_on_resume, idle, option
-from shards.yaml_files import UniqueKeys
+from train.combinations import check_cache, check_channels, check_start
+from train.config_file import ConfigFile
 from train.normalisation import check_normalisation
 
 Bands = Literal["all", "rgb"]
@@ -28,7 +25,7 @@ MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(ConfigFile):
     """A training run. The same names are the flags (with dashes) and the keys of a recipe."""
 
     data: str = option(
@@ -256,6 +253,30 @@ class TrainConfig:
         "some machines",
         group="speed and memory",
     )
+    tf32: bool = option(
+        False,
+        "on a GPU that has TF32: multiply in it, which rounds factors to 10 bits, and is faster",
+        only_with=("precision", "no"),
+        group="speed and memory",
+        free_on_resume=True,
+    )
+    compile: bool = option(
+        False,
+        "make steps faster by torch.compile, after a minute or more; on a CPU with a C++ compiler",
+        group="speed and memory",
+        free_on_resume=True,
+    )
+    grad_checkpointing: bool = option(
+        False,
+        "compute activations a second time instead of keeping them; not all networks can",
+        group="speed and memory",
+        free_on_resume=True,
+    )
+    sync_bn: bool = option(
+        False,
+        "on GPUs: let batch norms normalise by the images of all ranks, not each rank by its own",
+        group="speed and memory",
+    )
     accumulate: int = option(
         1,
         "split each rank's part of a batch into this many passes, to save memory",
@@ -321,49 +342,12 @@ class TrainConfig:
         A run's own config.yaml is refused for these, too; `train.checks` is for a new run.
         """
         check_bounds(self)
-        self._check_channels()
+        check_start(self.pretrained, self.weights)
+        check_channels(self.new_channels, self.pretrained or self.weights, self.bands, self.fusion)
         check_normalisation(self.normalize, self.mean, self.std)
-        if self.pretrained and self.weights:
-            raise DataError(
-                f"weights is {self.weights} and pretrained is set: choose one of the two"
-            )
         check_scale(self.crop_scale)
         check_augmentation(self.augment, self.size, self.pad, self.cutout)
-        if self.cache_short_side and (self.cache == "none" or self.augment == "pad"):
-            what = f"augment is {self.augment}" if self.cache != "none" else "cache is none"
-            side = self.cache_short_side
-            raise DataError(f"cache_short_side is {side}, but {what}: leave it out")
-
-    def to_yaml(self) -> str:
-        """Write the resolved configuration in the form of a recipe."""
-        values = dataclasses.asdict(self)
-        values |= {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
-        del values["resume"]  # how a run was continued is not what it is
-        if not self.sweep:
-            del values["sweep"]
-        return yaml.safe_dump(values, sort_keys=False)
-
-    @classmethod
-    def from_yaml(cls, path: Path) -> "TrainConfig":
-        """Read a run's config.yaml; unknown keys are refused, newer options take their defaults."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        try:
-            values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
-            odd = sorted(set(values) - names)
-            if odd:
-                raise DataError(
-                    f"{path}: has options that this release does not know: "
-                    f"{', '.join(map(str, odd))}; take them out, or use the release that wrote it"
-                )
-            values |= {
-                name: tuple(value) for name, value in values.items() if isinstance(value, list)
-            }
-            return cls(**values)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
-            raise DataError(
-                f"{path}: not the configuration of a run ({one_line(error)}); put back the file "
-                f"that training wrote"
-            ) from error
+        check_cache(self.cache, self.cache_short_side, self.augment)
 
     def with_order_of(self, kept: "TrainConfig | None") -> "TrainConfig":
         """Replace the order auto by that of the run to go on from, whose data may have moved."""
@@ -386,15 +370,3 @@ class TrainConfig:
             for field in dataclasses.fields(self)
             if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
         }
-
-    def _check_channels(self) -> None:
-        if self.new_channels != "kaiming" and not (self.pretrained or self.weights):
-            raise DataError(
-                f"new_channels is {self.new_channels}, but nothing is loaded: leave it out, or "
-                "start from --pretrained or --weights"
-            )
-        if self.bands == "rgb" and self.fusion == "late":
-            raise DataError(
-                "fusion is late, but bands is rgb: there is nothing to join RGB with; choose one "
-                "of the two"
-            )

@@ -5,29 +5,37 @@ batches.
 import dataclasses
 import math
 
-from timm.utils import ModelEmaV3
-
-from eval.prediction.evaluate import predict_own
+from eval.prediction.evaluate import Forward, predict_own
 from shards.commandline import folder
 from train.config import TrainConfig
 from train.data import open_loaders
+from train.network.compiling import (
+    compile_for_training,
+    compiled_for_validation,
+    one_line_where_compiling_fails,
+)
 from train.network.memory_format import choose_format
 from train.network.model import build_classifier, head_parameters
+from train.network.recomputing import recompute_activations
+from train.network.sync_batch_norm import sync_batch_norms
+from train.optimise.ema import Average
 from train.optimise.loss import build_loss
 from train.optimise.mix import Mix
-from train.optimise.optim import build_optimizer, lr_factor, set_lr
+from train.optimise.optim import build_optimizer
+from train.optimise.schedule import lr_factor, set_lr
 from train.optimise.step import Step
 from train.run import checkpoint
+from train.run.device_settings import set_up_device
 from train.run.feed import Feed
 from train.run.folder import RunFolder
 from train.run.launch import one_line_where_memory_ends
-from train.run.meter import RunningSums, epoch_line, forget_peak_memory
+from train.run.meter import Glance, RunningSums, epoch_line, forget_peak_memory
 from train.run.precision import slow_line
 from train.run.progress import LOSS, Progress, better, check_finite, judged, metric_name
 from train.run.ranks import join_for_training, settle_precision
 from train.run.saving import Parts, Saving
 from train.run.state import seed_generators
-from train.run.stop import Stop, stop_on_signals
+from train.run.stop import Stop, stop_agreed, stop_on_signals
 from train.run.validation import METRICS, has_metric, measure_validation
 from train.run.variables import numeric_variables, shown
 
@@ -36,12 +44,13 @@ SMALLER = "give a smaller --global-batch-size or --size, a greater --accumulate 
 
 def train(config: TrainConfig) -> bool:
     """Train a model; return False if it was asked to stop before the end. The ranks stay joined."""
-    with one_line_where_memory_ends(SMALLER):
+    with one_line_where_memory_ends(SMALLER), one_line_where_compiling_fails(config.compile):
         session = Session(config)
         config = session.config
         ranks = session.ranks
         num_steps = len(session.train_loader)
         progress = session.begin()
+        stopped = ""
         try:
             ranks.start_logs()
             with stop_on_signals() as stop:
@@ -49,20 +58,20 @@ def train(config: TrainConfig) -> bool:
                     progress, cost = session.train_epoch(progress, stop)
                     if progress.step < num_steps:
                         session.saving.save(progress, {})
-                        where = f"epoch {epoch + 1} after step {progress.step} of {num_steps}"
-                        ranks.say(f"stopped in {where}; go on with the same command and --resume")
+                        stopped = f"in epoch {epoch + 1} after step {progress.step} of {num_steps}"
                         break
                     progress = session.finish_epoch(progress, cost)
-                    if progress.epoch < config.epochs and ranks.stop_agreed(
-                        stop.asked, num_steps, num_steps
+                    if progress.epoch < config.epochs and stop_agreed(
+                        ranks, stop.asked, num_steps, num_steps
                     ):
-                        ranks.say(
-                            f"stopped after epoch {epoch + 1}; go on with the same command and "
-                            f"--resume"
-                        )
+                        stopped = f"after epoch {epoch + 1}"
                         break
+                session.saving.finish()
+                if stopped:
+                    ranks.say(f"stopped {stopped}; go on with the same command and --resume")
         finally:
             ranks.finish_logs()
+            session.saving.close()
             session.folder.unlock()
         finished = progress.epoch >= config.epochs
         if finished and progress.best is not None:
@@ -81,6 +90,7 @@ class Session:
         config, self.why_precision = settle_precision(config, kept)
         self.ranks = join_for_training(config)
         self.device = self.ranks.device
+        set_up_device(self.device, config.tf32)
         forget_peak_memory(self.device)
         self.train_loader, self.val_loader = open_loaders(config, self.ranks.world, self.device)
         config = dataclasses.replace(config, order=self.train_loader.plan.name)
@@ -95,14 +105,19 @@ class Session:
         self.classifier, report = build_classifier(config, self.train_index, empty=self.resuming)
         if report is not None:
             self.ranks.say(f"{config.weights}: {report}")
+        network = self.classifier.network
+        if config.grad_checkpointing:
+            recompute_activations(network, config.model)
+        if config.sync_bn:
+            self.classifier.network = sync_batch_norms(network, config.model, self.device)
         order = choose_format(config.memory_format, self.device, config.precision)
-        # before it is copied: timm averages at once on one device only
         self.classifier.place(self.device, order)
-        self.ema = (
-            ModelEmaV3(self.classifier, config.ema_decay, use_warmup=True)
-            if config.ema_decay
-            else None
-        )
+        self.ema = Average(self.classifier, config.ema_decay) if config.ema_decay else None
+        averaged = self.classifier if self.ema is None else self.ema.module
+        self.forward: Forward = averaged
+        if config.compile:
+            compile_for_training(self.classifier, self.device)
+            self.forward = compiled_for_validation(averaged)
         optimizer = build_optimizer(
             self.classifier, head_parameters(self.classifier.network), config
         )
@@ -137,16 +152,16 @@ class Session:
             self.folder,
             f"epoch {progress.epoch + 1}/{config.epochs}",
             first_step=step,
-            loss=lambda: sums.mean_loss(self.ranks.num_ranks),
+            loss=Glance(sums, self.ranks.num_ranks),
         ) as batches:
             for batch in batches:
                 set_lr(self.optimizer, lr_factor(config, first_of_epoch + step, num_steps))
                 count = self.loss.count(batch.num_known, self.train_index.num_classes)
                 sums.add(self.step(batch, progress.epoch, step), count)
                 if self.ema is not None:
-                    self.ema.update(self.classifier, step=first_of_epoch + step)
+                    self.ema.update(first_of_epoch + step)
                 step += 1
-                if self.ranks.stop_agreed(stop.asked, step, num_steps):
+                if stop_agreed(self.ranks, stop.asked, step, num_steps):
                     break
                 if (
                     config.save_every_steps
@@ -168,7 +183,7 @@ class Session:
             Feed(self.val_loader, self.ranks, self.folder, "validate") as batches,
             self.ranks.autocast(),
         ):
-            own = predict_own(model, batches, self.val_index.task)
+            own = predict_own(self.forward, batches, self.val_index.task)
         return measure_validation(own, self.loss, self.val_index.num_samples, self.ranks.sum)
 
     def finish_epoch(self, progress: Progress, cost: dict[str, float]) -> Progress:

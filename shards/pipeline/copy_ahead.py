@@ -26,6 +26,7 @@ class OnDevice(Iterator[Batch]):
                 torch.cuda.current_device() if device.index is None else device.index
             )
         self._ahead: tuple[Batch, torch.cuda.Event] | None = None
+        self._before: torch.cuda.Event | None = None  # of the batch that was handed out last
 
     def __next__(self) -> Batch:
         if self._stream is None:
@@ -37,10 +38,15 @@ class OnDevice(Iterator[Batch]):
                 return batch
             self._ahead = self._sent(batch, self._stream)
             del batch  # torch keeps its pinned memory until it has been read
-        arriving = self._ahead
+        arriving, arrived = self._ahead
         following = next(self._batches, None)
+        if self._before is not None and not self._before.query():
+            # The host is two copies ahead of the bus: waiting bounds the memory that is pinned.
+            self._before.synchronize()
+        self._before = arrived
         self._ahead = None if following is None else self._sent(following, self._stream)
-        return _arrived(*arriving)
+        _use_after(arriving, arrived)
+        return arriving
 
     def _sent(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):
@@ -60,11 +66,10 @@ def _side_stream(index: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(index)
 
 
-def _arrived(moved: Batch, event: torch.cuda.Event) -> Batch:
-    # The host waits for the copy: that keeps it one batch ahead of the bus, and so bounds what is
-    # pinned.
-    event.synchronize()
+def _use_after(moved: Batch, arrived: torch.cuda.Event) -> None:
+    """Let the device wait for the copy before it goes on, and torch know who uses its memory."""
     for value in moved.tensors().values():
         # its own device need not be the current
-        value.record_stream(torch.cuda.current_stream(value.device))
-    return moved
+        stream = torch.cuda.current_stream(value.device)
+        stream.wait_event(arrived)
+        value.record_stream(stream)

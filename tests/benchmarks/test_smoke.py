@@ -109,6 +109,15 @@ def test_the_trainer_and_its_bare_step(run, data, monkeypatch, tmp_path, compare
     assert (tmp_path / "note.md").read_text() == text
 
 
+def test_steps_of_a_gpu_are_rehearsed_without_one(run, data, monkeypatch, tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    small = ["--model", "test_resnet", "--size", 32, "--global-batch-size", 8]
+    text = run("gpu_step", data, *small, "--steps", 2, "--rounds", 1, "--out", tmp_path / "note.md")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert float(ratios(text, "bf16, averaged")[0].split()[0]) > 0
+    assert (tmp_path / "note.md").read_text().strip() in text
+
+
 def test_the_loader_alone(run, in_this_process, data):
     settings = [
         "--size",

@@ -2,11 +2,13 @@
 [ROUNDS]`.
 
 WHAT is `step`, the optimiser's step of a ResNet-18 on a batch that is on the device; `loop`, the
-trainer's own, with its loader; or `ddp`, the same by one of several ranks that torchrun has
-started, over gloo. Kernels compute nothing here, so no loss means anything; that weights are finite
-is not asked.
+trainer's own, with its loader and its bar; `epoch`, whole epochs with validation and saving; `move`,
+a run that goes from the CPU to the device and back; or `ddp`, the step by one of several ranks that
+torchrun has started, over gloo. Kernels compute nothing here, so no loss means anything; that
+weights are finite is not asked.
 """
 
+import io
 import json
 import os
 import sys
@@ -16,12 +18,16 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, PartialState
+from tqdm import tqdm
 
 from tests.pretend.counters import WAITS, counting
 from tests.pretend.stopping import StopAfter
+from train import loop
 from train.config import TrainConfig
 from train.loop import Session
-from train.run import saving
+from train.run import feed, saving
+from train.run.device_settings import set_up_device
+from train.run.progress import Progress
 
 PRECISIONS = ("no", "bf16", "fp16")
 
@@ -36,6 +42,15 @@ def configured(data: Path, out: Path, **options: Any) -> TrainConfig:
     }
     small |= {"precision": "no"}  # auto follows the machine
     return TrainConfig(data=str(data), out=str(out), **{**small, **options})
+
+
+def set_up(device: torch.device, tf32: bool) -> None:
+    """Set the device up as the trainer does, but leave the choice of algorithms to cuDNN: it times
+    them by kernels that compute nothing, and finds none.
+    """
+    set_up_device(device, tf32)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def per_step(call: Callable[[int], None], num: int = 8) -> dict[str, float]:
@@ -91,9 +106,68 @@ def by_loop(data: Path, out: Path) -> dict[str, Any]:
         precision: {"precision": precision} for precision in PRECISIONS
     }
     ways["averaged"] = {"precision": "bf16", "ema_decay": 0.9}
+    ways["mixed and clipped"] = {"precision": "fp16", "mixup": 0.2, "cutmix": 1, "clip_norm": 1}
     return {
         name: in_loop(configured(data, out / name, **options)) for name, options in ways.items()
     }
+
+
+def saved(session: Session, progress: Progress, metrics: dict[str, Any]) -> dict[str, int]:
+    """Save, and wait until it is on the disk: what that has counted."""
+    with counting() as risen:
+        saving.Saving.save(session.saving, progress, metrics)
+        session.saving.finish()
+    return risen
+
+
+def by_epoch(data: Path, out: Path) -> dict[str, Any]:
+    """Train and validate for some epochs: waits of each, in saving and outside of it, and what
+    torch keeps of the device's memory.
+    """
+    session = Session(configured(data, out, epochs=5, precision="fp16", ema_decay=0.9))
+    progress, found = session.begin(), {"waits": [], "waits_in_saving": [], "reserved": []}
+    in_saving: list[dict[str, int]] = []
+    session.saving.save = lambda *state: in_saving.append(saved(session, *state))
+    for _ in range(5):
+        with counting() as risen:
+            progress, cost = session.train_epoch(progress, StopAfter(10**6))
+            progress = session.finish_epoch(progress, cost)
+        waited, in_it = (sum(each[name] for name in WAITS) for each in (risen, in_saving[-1]))
+        found["waits"].append(waited - in_it)
+        found["waits_in_saving"].append(in_it)
+        found["reserved"].append(torch.cuda.memory_reserved())
+    return found
+
+
+def by_move(data: Path, out: Path) -> dict[str, Any]:
+    """Go on with one run on the CPU, on the device, and on the CPU again: how its optimiser computes
+    each time, and on what devices its state is.
+    """
+    found = {}
+    for optimizer in ("sgd", "adamw"):
+        momentum = {"momentum": 0.9} if optimizer == "sgd" else {}
+        config = configured(data, out / optimizer, optimizer=optimizer, resume=True, **momentum)
+        for device in ("cpu", "cuda", "cpu again"):
+            os.environ["ACCELERATE_USE_CPU"] = str(device != "cuda").lower()
+            AcceleratorState._reset_state(reset_partial_state=True)
+            session = Session(config)
+            progress, _ = session.train_epoch(session.begin(), StopAfter(2))
+            session.saving.save(Progress(step=progress.step), {})  # its loss means nothing
+            session.saving.finish()
+            session.folder.unlock()
+            groups = session.optimizer.param_groups
+            states = [
+                value
+                for state in session.optimizer.state.values()
+                for value in state.values()
+                if torch.is_tensor(value)
+            ]
+            found[f"{optimizer}, {device}"] = {
+                "fused": [bool(group["fused"]) for group in groups],
+                "devices": sorted({value.device.type for value in states}),
+                "step": progress.step,
+            }
+    return found
 
 
 def by_ranks(data: Path, out: Path) -> dict[str, Any]:
@@ -114,7 +188,10 @@ def by_ranks(data: Path, out: Path) -> dict[str, Any]:
 def main() -> None:
     what, data, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     saving.check_weights = lambda *_: None
-    found = {"step": by_step, "loop": by_loop, "ddp": by_ranks}[what](data, out)
+    loop.set_up_device = set_up
+    feed.tqdm = lambda **options: tqdm(**{**options, "disable": False, "file": io.StringIO()})
+    ways = {"step": by_step, "loop": by_loop, "epoch": by_epoch, "move": by_move, "ddp": by_ranks}
+    found = ways[what](data, out)
     if found.get("rank", 0) == 0:
         print(json.dumps(found), flush=True)
     if what == "ddp":

@@ -9,10 +9,12 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm.optim
 import torch
 from accelerate.state import AcceleratorState
 
@@ -86,6 +88,7 @@ def stopped(config: TrainConfig, num_steps: int) -> None:
     session = Session(config)
     progress, _ = session.train_epoch(session.begin(), StopAfter(num_steps))
     session.saving.save(progress, {})
+    session.saving.finish()
     session.folder.unlock()
 
 
@@ -152,6 +155,8 @@ def without_circumstances(metrics: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     what, data, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
+    # as on the device: its sums are others, to rounding
+    timm.optim.create_optimizer_v2 = partial(timm.optim.create_optimizer_v2, fused=True)
     install()
     print(json.dumps({"train": train, "resume": resume, "eval": evaluate}[what](data, folder)))
 

@@ -91,3 +91,69 @@ def test_a_stopped_run_goes_on_with_its_scaler(precision, train_args, tmp_path):
         assert scalers[0].keys() == scalers[1].keys()
         assert scalers[0]["scale"] / scalers[1]["scale"] in (0.5, 1, 2)
     assert [scaler is None for scaler in scalers] == [precision == "bf16"] * 2
+
+
+@pytest.mark.parametrize("more", [["--compile"], ["--grad-checkpointing"], ["--sync-bn"]])
+def test_ways_of_a_step(more, train_args, tmp_path):
+    """Each trains, and what it leaves is resumed without it where that may differ."""
+    run = tmp_path / "run"
+    small = ["--model", "test_resnet", "--precision", "bf16", "--ema-decay", "0.9"]
+    args = [*train_args, *small, "--drop-rate", "0", "--out", str(run)]
+    on_gpu(*args, *more)
+    metrics = read_metrics(run)
+    assert metrics[-1]["train_loss"] < metrics[0]["train_loss"]
+    weights = checkpoint.read(run / "last").weights()
+    assert not any("_orig_mod" in name for name in weights)
+    assert "best: epoch" in on_gpu(*args, "--resume", *(more if more == ["--sync-bn"] else ()))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_run_moves_from_the_cpu_to_the_gpu_and_back(optimizer, train_args, tmp_path):
+    record = tmp_path / "losses"
+    run = ["--optimizer", optimizer, "--resume", "--out", str(tmp_path / "run")]
+    for stop, use_cpu in ((10, "true"), (10, "false"), (0, "true")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACCELERATE_USE_CPU", use_cpu)
+            on_gpu(
+                "tests.faults.recorded",
+                str(record),
+                str(stop),
+                *train_args[1:],
+                *run,
+                status=130 if stop else 0,
+            )
+    losses = [json.loads(line)[0] for line in Path(f"{record}.0").read_text().splitlines()]
+    assert len(losses) == 39
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+
+
+def test_a_step_waits_for_nothing(digits, tmp_path):
+    """Torch raises where the host waits: counted on the pretended runtime, here on a device."""
+    script = STEPS.format(data=str(digits), out=str(tmp_path / "run"))
+    (tmp_path / "steps.py").write_text(script)
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "steps.py")],
+        env={**environment(), "CUDA_VISIBLE_DEVICES": "0"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+STEPS = """
+import torch
+from train.config import TrainConfig
+from train.loop import Session
+
+config = TrainConfig(data={data!r}, out={out!r}, model="test_resnet", size=32, precision="fp16",
+                     tensorboard=False, ema_decay=0.9, mixup=0.2, clip_norm=1.0)
+session = Session(config)
+batch = next(iter(session.train_loader)).to(session.device)
+for step in range(8):
+    torch.cuda.set_sync_debug_mode("error" if step > 2 else "default")
+    session.step(batch, 0, step)
+    session.ema.update(step)
+"""

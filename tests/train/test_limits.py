@@ -8,12 +8,11 @@ from contextlib import contextmanager
 import pytest
 import safetensors.torch
 import torch
-from timm.utils import ModelEmaV3
 from torch import nn
 
 from shards.errors import DataError
 from tests.train.conftest import SMALL, command, succeed
-from tests.train.here import cpu, train_here
+from tests.train.here import train_here
 from train.config import TrainConfig
 from train.loop import Session
 from train.optimise.step import Step
@@ -138,15 +137,3 @@ def test_a_parameter_under_two_names_is_saved_under_both(tmp_path):
         n: v.tolist() for n, v in weights.items()
     }
     assert set(found) == {"one.weight", "one.bias", "other.weight", "other.bias"}
-
-
-def test_weights_are_averaged_all_at_once(digits, tmp_path):
-    with cpu():
-        session = Session(
-            TrainConfig(
-                data=str(digits), out=str(tmp_path), model="test_convnext", size=32, ema_decay=0.9
-            )
-        )
-        assert isinstance(session.ema, ModelEmaV3)
-        assert session.ema.foreach
-        assert session.ema.device is None

@@ -19,7 +19,8 @@ from train.config import TrainConfig
 from train.network.build import build_network
 from train.network.model import Classifier, head_parameters
 from train.network.weights import load_weights
-from train.optimise.optim import build_optimizer, lr_factor, set_lr
+from train.optimise.optim import build_optimizer
+from train.optimise.schedule import lr_factor, set_lr
 from train.run import checkpoint
 from train.run.checkpoint import Meta
 from train.run.folder import RunFolder, read_metrics

@@ -44,7 +44,10 @@ class Classifier(nn.Module):
         return self.to(device).to(memory_format=memory_format)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        seen = images[:, : self.num_channels].to(torch.float32, memory_format=self.memory_format)
+        seen = images[:, : self.num_channels]
+        if not seen.is_contiguous(memory_format=self.memory_format):
+            seen = seen.to(torch.float32, memory_format=self.memory_format)
+        # uint8 minus float32 is float32: one pass over the pixels
         return self.network((seen - self.mean) / self.std)
 
 

@@ -41,6 +41,11 @@ class Joined(nn.Module):
     def get_classifier(self) -> nn.Module:
         return self.head
 
+    def set_grad_checkpointing(self, enable: bool) -> None:
+        """Compute the activations of both networks a second time instead of keeping them."""
+        for network in (self.rgb, self.extra):
+            network.set_grad_checkpointing(enable)  # type: ignore[operator]
+
 
 @torch.no_grad()
 def _num_features(backbone: nn.Module, num_channels: int, size: int) -> int:

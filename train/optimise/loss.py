@@ -8,7 +8,7 @@ on any number of ranks and however a batch is split, and padding, known nowhere,
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,13 @@ Terms = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Loss(Protocol):
-    """What a step and validation ask of a loss. B = samples, K = classes."""
+    """What a step and validation ask of a loss. B = samples, K = classes.
+
+    `has_answers` says whether the highest logit of a sample is right or wrong.
+    """
+
+    @property
+    def has_answers(self) -> bool: ...
 
     def __call__(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
         """Sum up: logits, labels from 0 to 1, known [B, K] -> scalar."""
@@ -47,14 +53,18 @@ class BinaryLoss:
     terms: Terms
     pos_weight: Tensor | None = None
     smoothing: float = 0.0
+    has_answers: ClassVar[bool] = False
 
     def __call__(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
         if_there, if_not = self.terms(logits)
         if self.pos_weight is not None:
             if_there = if_there * self.pos_weight
-        labels = labels * (1 - self.smoothing) + self.smoothing / 2
-        losses = (labels * if_there + (1 - labels) * if_not) * known
-        return torch.where(known > 0, losses, 0.0).sum()
+        if self.smoothing:
+            labels = labels * (1 - self.smoothing) + self.smoothing / 2
+        losses = labels * if_there + (1 - labels) * if_not
+        if known.dtype == torch.bool:  # each launch on a GPU counts
+            return torch.where(known, losses, 0.0).sum()
+        return torch.where(known > 0, losses * known, 0.0).sum()
 
     def count(self, num_known: float, num_classes: int) -> float:
         return num_known
@@ -72,6 +82,7 @@ class CrossEntropyLoss:
     """
 
     smoothing: float = 0.0
+    has_answers: ClassVar[bool] = True
 
     def __call__(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
         losses = cross_entropy(

@@ -1,16 +1,15 @@
-"""Optimiser and learning rate. The schedule is a pure function of the step, so it has no state to
-save.
-"""
+"""The optimiser: one kernel for all parameters on CUDA, with a state that any device continues."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import timm.optim
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from train.config import TrainConfig
+
+IMPLEMENTATIONS = ("fused", "foreach")  # of the same sums: they belong to a device, not to a run
 
 
 def build_optimizer(
@@ -18,6 +17,9 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Make timm's optimiser; the classifier's parameters get `head_lr_factor` times the learning
     rate.
+
+    On CUDA it is the fused one: few launches, and the verdict of fp16's loss scaler stays on the
+    device, where the unfused ones wait for it in every step.
     """
     head_ids = {id(parameter) for parameter in head}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -34,38 +36,36 @@ def build_optimizer(
         }
         for (in_head, decays), parameters in groups.items()
     ]
-    if config.optimizer == "adamw":
-        return timm.optim.create_optimizer_v2(
-            described, opt="adamw", lr=config.lr, weight_decay=config.weight_decay
-        )
-    return timm.optim.create_optimizer_v2(
-        described,
-        opt="momentum",
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-    )
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if next(model.parameters()).device.type == "cuda":
+        options["fused"] = True
+    if config.optimizer == "sgd":
+        options |= {"opt": "momentum", "momentum": config.momentum}
+    else:
+        options["opt"] = config.optimizer
+    return timm.optim.create_optimizer_v2(described, **options)
 
 
-def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Tell the learning rate of a step (counted over the whole run) as a factor of its highest.
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore a state that was saved on any device; how it is computed stays this device's own.
 
-    Linear warm-up, then constant, steps, or half a cosine down to 0 at the last step (Loshchilov,
-    Hutter 2017).
+    A state names how it was computed, and torch would go on so: on a GPU unfused after a CPU, with
+    Adam's step counts on the host; on a CPU fused, with other last digits. It is also in the memory
+    format that the weights had there, which a fused optimiser refuses.
     """
-    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    if config.schedule == "constant":
-        return 1.0
-    if config.schedule == "step":
-        return config.step_factor ** (step // steps_per_epoch // config.step_epochs)
-    rest = max(1, config.epochs * steps_per_epoch - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup_steps) / rest)))
+    own = optimizer.param_groups
+    groups = [
+        {**saved, **{name: group[name] for name in IMPLEMENTATIONS if name in group}}
+        for saved, group in zip(state["param_groups"], own, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+    for weight, of_weight in optimizer.state.items():
+        for name, value in of_weight.items():
+            if torch.is_tensor(value) and value.shape == weight.shape:
+                of_weight[name] = _in_format_of(weight.detach(), value)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Scale every group's own highest learning rate."""
-    for group in optimizer.param_groups:
-        group.setdefault("highest_lr", group["lr"])
-        group["lr"] = group["highest_lr"] * factor
+def _in_format_of(weight: Tensor, value: Tensor) -> Tensor:
+    if value.stride() == weight.stride():
+        return value
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -12,6 +12,7 @@ from shards.pipeline.batch import Batch
 from train.config import TrainConfig
 from train.optimise.loss import Loss
 from train.optimise.mix import Mix
+from train.optimise.recompute import statistics_kept
 
 
 class Exchange(Protocol):
@@ -20,7 +21,7 @@ class Exchange(Protocol):
     @property
     def num_ranks(self) -> int: ...
 
-    def backward(self, loss: Tensor) -> None: ...
+    def backward(self, loss: Tensor, factor: float) -> None: ...
 
     def no_sync(self) -> AbstractContextManager[None]: ...
 
@@ -51,8 +52,8 @@ class Step:
         self._ranks = ranks
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Tensor:
-        """Take step `step` of an epoch; return this rank's sums of losses and right answers,
-        float64 [2].
+        """Take step `step` of an epoch; return this rank's sums, float64: of losses, and of right
+        answers where the loss has them.
         """
         self._optimizer.zero_grad()
         # DDP averages gradients over ranks; the loss is a sum over ranks divided by the global
@@ -67,18 +68,27 @@ class Step:
             for values in (batch.images, batch.labels, batch.known)
         )
         parts = list(zip(*chunks, strict=True))
-        totals = torch.zeros(2, dtype=torch.float64, device=batch.images.device)
+        totals: list[Tensor] = []
         for number, (images, labels, known) in enumerate(parts, start=1):
             with self._ranks.no_sync() if number < len(parts) else nullcontext():
                 with _one_line_where_batch_norm_fails(len(images)):
                     logits = self._model(images).float()
                 loss = self._loss(logits, labels, known)
-                self._ranks.backward(loss * scale)
-            totals += torch.stack([loss.detach(), right_answers(logits.detach(), labels, known)])
+                with self._backward_once():
+                    self._ranks.backward(loss, scale)
+            totals.append(self._sums(loss.detach(), logits.detach(), labels, known))
         if self._config.clip_norm:
             self._ranks.clip(self._config.clip_norm)
         self._optimizer.step()
-        return totals
+        return totals[0] if len(totals) == 1 else torch.stack(totals).sum(0)
+
+    def _sums(self, loss: Tensor, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+        if not self._loss.has_answers:
+            return loss.double()[None]
+        return torch.stack([loss, right_answers(logits, labels, known)]).double()
+
+    def _backward_once(self) -> AbstractContextManager[None]:
+        return statistics_kept(self._model) if self._config.grad_checkpointing else nullcontext()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from train.run.meter import peak_memory_mb
 from train.run.ranks import Ranks
 from train.run.skip_agreement import SkipAgreement
 
-BAR_STEPS = 10  # the loss on the bar waits for the device: not at every step
+BAR_STEPS = 10  # between two looks at the loss
 
 
 class Feed(Iterator[Batch]):
@@ -38,10 +38,10 @@ class Feed(Iterator[Batch]):
         folder: RunFolder,
         title: str,
         first_step: int = 0,
-        loss: Callable[[], float] | None = None,
+        loss: Callable[[], float | None] | None = None,
     ) -> None:
-        """`title` is the bar's; `loss`, which may wait for the device, is shown there every
-        BAR_STEPS steps.
+        """`title` is the bar's; `loss` is asked every BAR_STEPS steps, and shown there unless it is
+        None. It must not wait for the device.
         """
         self._batches: Iterator[Batch] = OnDevice(loader, ranks.device)
         self._skips = SkipAgreement(loader, ranks, folder)
@@ -97,5 +97,7 @@ class Feed(Iterator[Batch]):
 
     def _advance_bar(self) -> None:
         self._bar.update()
-        if self._loss is not None and not self._bar.disable and self._bar.n % BAR_STEPS == 0:
-            self._bar.set_postfix(loss=f"{self._loss():.4f}", refresh=False)
+        if self._loss is None or self._bar.disable or self._bar.n % BAR_STEPS:
+            return
+        if (loss := self._loss()) is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)

@@ -21,12 +21,43 @@ class RunningSums:
         self.count = 0.0
 
     def add(self, sums: torch.Tensor, count: float) -> None:
-        self.sums += sums
+        self.sums[: len(sums)] += sums
         self.count += count
 
-    def mean_loss(self, num_ranks: int) -> float:
-        """Estimate the mean over all ranks from this one's share; waits for the device."""
-        return float(self.sums[0]) * num_ranks / max(1, self.count)
+
+class Glance:
+    """The mean loss so far, for the bar: copied aside when asked for, read when asked again.
+
+    Reading it at once would wait for every step that the device has yet to do. Estimated over all
+    ranks from this one's share. On a CPU it is the present one.
+    """
+
+    def __init__(self, sums: RunningSums, num_ranks: int) -> None:
+        self._sums = sums
+        self._num_ranks = num_ranks
+        on_cuda = sums.sums.is_cuda
+        self._aside = torch.zeros(2, dtype=torch.float64, pin_memory=on_cuda)
+        self._arrived = torch.cuda.Event() if on_cuda else None
+        self._count = 0.0
+
+    def __call__(self) -> float | None:
+        """Return the loss that was copied last, None where none has arrived yet; copy the next."""
+        if self._arrived is None:
+            self._copy()
+            return self._mean()
+        if not self._arrived.query():
+            return None
+        mean = self._mean() if self._count else None
+        self._copy()
+        self._arrived.record(torch.cuda.current_stream(self._sums.sums.device))
+        return mean
+
+    def _copy(self) -> None:
+        self._aside.copy_(self._sums.sums, non_blocking=self._arrived is not None)
+        self._count = self._sums.count
+
+    def _mean(self) -> float:
+        return float(self._aside[0]) * self._num_ranks / max(1, self._count)
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from shards.errors import DataError
@@ -104,9 +105,13 @@ class Progress:
 
 
 def check_weights(epoch: int, weights: Mapping[str, Tensor]) -> None:
-    """Raise Diverged for a weight that is no number: the loss of a step is from before the step."""
-    for name, value in weights.items():
-        if not value.isfinite().all():
+    """Raise Diverged for a weight that is no number: the loss of a step is from before the step.
+
+    A device is waited for once, not for each weight.
+    """
+    verdicts = torch.stack([value.isfinite().all() for value in weights.values()]).tolist()
+    for name, is_finite in zip(weights, verdicts, strict=True):
+        if not is_finite:
             raise Diverged(epoch, f"weight {name}", math.nan)
 
 

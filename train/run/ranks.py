@@ -4,7 +4,9 @@ module knows it.
 
 import dataclasses
 import gc
+import itertools
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -12,10 +14,10 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import (
+    DistributedDataParallelKwargs,
     GradientAccumulationPlugin,
     broadcast,
     broadcast_object_list,
-    gather_object,
     parse_flag_from_env,
 )
 from torch import Tensor, nn
@@ -28,15 +30,13 @@ from train.run.launch import check_world
 from train.run.precision import check_precision, choose_precision
 from train.run.variables import check_variables
 
-# agreeing on a stop is a reduction, which costs a synchronisation there
-STOP_CHECK_STEPS_ON_CUDA = 10
 T = TypeVar("T")
 
 
 class Ranks:
     """This process among those of a job, each with its device.
 
-    Methods that exchange something (`sum`, `gather`, `gather_list`, `copy_first`, `stop_agreed`,
+    Methods that exchange something (`sum`, `gather`, `sum_on_host`, `gather_list`, `copy_first`,
     `wait`) must be called by every rank in the same order, or the ranks wait for each other for
     good. On one rank they cost nothing.
     """
@@ -61,6 +61,7 @@ class Ranks:
         self.world = World(
             self._accelerator.process_index, self._accelerator.num_processes, num_local
         )
+        self._hosts = _group_of_hosts(self.num_ranks)
 
     @property
     def num_ranks(self) -> int:
@@ -80,12 +81,23 @@ class Ranks:
         """Wrap a model and its optimiser: gradients are averaged over ranks, in the run's
         precision.
         """
-        self._model, optimizer = self._accelerator.prepare(model, optimizer)
+        with warnings.catch_warnings():
+            # torch 2.14 names the option otherwise, accelerate 1.15 does not know that name
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+            self._model, optimizer = self._accelerator.prepare(model, optimizer)
         return self._model, optimizer
 
-    def backward(self, loss: Tensor) -> None:
-        """Compute gradients; they are averaged over ranks, except under `no_sync`."""
-        self._accelerator.backward(loss)
+    def backward(self, loss: Tensor, factor: float = 1.0) -> None:
+        """Compute the gradients of `factor` times the loss; they are averaged over ranks, except
+        under `no_sync`.
+
+        Not by accelerate, which divides by its number of accumulated batches, here 1; and the
+        factor is where the backward pass begins: both would be launches of their own, there and
+        back.
+        """
+        scaler = self._accelerator.scaler
+        scaled = loss if scaler is None else scaler.scale(loss)
+        scaled.backward(torch.full_like(scaled, factor))
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Leave out the exchange of gradients: for all but the last part of a batch."""
@@ -121,21 +133,23 @@ class Ranks:
         """Concatenate tensors of equal shape from all ranks, along dimension 0."""
         return self._accelerator.gather(values)
 
+    def sum_on_host(self, values: Sequence[int]) -> list[int]:
+        """Sum whole numbers over ranks, from host to host: no device is waited for."""
+        total = torch.tensor([int(value) for value in values])
+        if self.num_ranks > 1:
+            torch.distributed.all_reduce(total, group=self._hosts)
+        return total.tolist()
+
     def gather_list(self, values: list[T]) -> Sequence[T]:
-        """Put the lists of all ranks together."""
-        return gather_object(values)
+        """Put the lists of all ranks together, from host to host."""
+        lists = [values] * self.num_ranks
+        if self.num_ranks > 1:
+            torch.distributed.all_gather_object(lists, values, group=self._hosts)
+        return list(itertools.chain.from_iterable(lists))
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
         """Give the first rank's values to all, in place."""
         broadcast(list(tensors))
-
-    def stop_agreed(self, asked: bool, step: int, num_steps: int) -> bool:
-        """Tell whether any rank was asked to stop, after `step` of an epoch's `num_steps`."""
-        if self.num_ranks == 1:
-            return asked
-        if self.device.type == "cuda" and step % STOP_CHECK_STEPS_ON_CUDA and step < num_steps:
-            return False
-        return bool(self.sum(torch.tensor(float(asked), device=self.device)))
 
     def wait(self) -> None:
         """Wait until all ranks are here."""
@@ -219,12 +233,28 @@ def _open(precision: str, remedy: str, log_into: str) -> Accelerator:
             project_dir=log_into or None,
             # The step accumulates by itself: with more than 1 here `backward` would divide again.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            # Gradients are exchanged where they are, in their buckets, and nothing else is: running
+            # statistics of batch norms stay each rank's own until somebody looks (`copy_first`).
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+            ],
             cpu=_on_cpu(),
         )
     except ValueError as error:
         raise DataError(
             f"precision {precision!r} does not work here ({error}); {remedy}"
         ) from error
+
+
+def _group_of_hosts(num_ranks: int) -> torch.distributed.ProcessGroup | None:
+    """Join the ranks a second time over gloo where devices speak another language; None is the
+    group that is there.
+    """
+    if num_ranks == 1 or torch.distributed.get_backend() == "gloo":
+        return None
+    group = torch.distributed.new_group(backend="gloo")
+    assert not isinstance(group, int)  # as for a rank that is not in it
+    return group
 
 
 def _on_cpu() -> bool:

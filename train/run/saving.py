@@ -1,6 +1,8 @@
 """A run's way into its folder and back: begin or resume it, write `last`, keep the best epoch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +12,10 @@ from shards.identity import identity
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from train.config import TrainConfig
+from train.optimise.optim import load_optimizer
 from train.run import checkpoint
 from train.run.checkpoint import Meta, check_continues, check_fits, check_same_data
+from train.run.checkpoint_writer import CheckpointWriter, Job, copied_aside
 from train.run.folder import RunFolder
 from train.run.progress import Progress, check_finite, check_weights
 from train.run.ranks import Ranks
@@ -34,7 +38,9 @@ class Parts:
 
 
 class Saving:
-    """The checkpoints of one run. Every rank calls each method; the first one writes."""
+    """The checkpoints of one run. Every rank calls each method; the first one writes, on a thread:
+    `finish` waits for it, and raises its errors, as the next `save` does.
+    """
 
     def __init__(self, config: TrainConfig, folder: RunFolder, ranks: Ranks, parts: Parts) -> None:
         self._config = config
@@ -42,6 +48,7 @@ class Saving:
         self._ranks = ranks
         self._parts = parts
         self._index = parts.loader.index
+        self._writer = CheckpointWriter()
         self._data = {index.split: identity(index) for index in (self._index, parts.val_index)}
 
     def begin(self, resuming: bool) -> Progress:
@@ -59,32 +66,52 @@ class Saving:
         return Progress()
 
     def save(self, progress: Progress, metrics: dict[str, Any]) -> None:
-        """Write `last`. Raises Diverged for a run whose numbers are none: the checkpoint before it
-        stays.
+        """Let `last` be written. Raises Diverged for a run whose numbers are none: the checkpoint
+        before it stays.
         """
         parts = self._parts
         check_finite(progress.epoch + 1, "loss", progress.loss_sum)
+        # each rank's own until here: the first one's are saved
+        self._ranks.copy_first(list(parts.network.buffers()))
         check_weights(progress.epoch + 1, parts.network.state_dict())
         generators = self._ranks.gather_list([generator_states(self._ranks.device)])
         if self._ranks.is_first:
-            checkpoint.save(
-                self._folder.last,
-                self._config,
-                self._meta(progress, metrics),
-                parts.network.state_dict(),
-                None if parts.averaged is None else parts.averaged.state_dict(),
-                {
-                    "optimizer": parts.optimizer.state_dict(),
-                    "scaler": self._ranks.scaler_state(),
-                    "generators": generators,
-                },
-            )
-        self._ranks.wait()
+            self._writer.wait()
+            self._writer.start(self._job(self._meta(progress, metrics), generators))
 
     def keep_best(self) -> None:
         """Make `best` the checkpoint that was just saved."""
         if self._ranks.is_first:
-            checkpoint.copy(self._folder.last, self._folder.best)
+            self._writer.start(partial(checkpoint.copy, self._folder.last, self._folder.best))
+
+    def finish(self) -> None:
+        """Wait, on all ranks, until all is on the disk."""
+        self._writer.wait()
+        self._ranks.wait()
+
+    def close(self) -> None:
+        """Wait as `finish` does, but for this rank, and raise nothing: another error may be on its
+        way.
+        """
+        self._writer.close()
+
+    def _job(self, meta: Meta, generators: Sequence[dict[str, Any]]) -> Job:
+        """Copy the run's state aside, and return what writes it."""
+        parts = self._parts
+        averaged = None if parts.averaged is None else parts.averaged.state_dict()
+        state = (parts.network.state_dict(), averaged, parts.optimizer.state_dict())
+        (weights, averaged, optimizer), until_copied = copied_aside(state, self._ranks.device)
+        trainer = {
+            "optimizer": optimizer,
+            "scaler": self._ranks.scaler_state(),
+            "generators": list(generators),
+        }
+
+        def write() -> None:
+            until_copied()
+            checkpoint.save(self._folder.last, self._config, meta, weights, averaged, trainer)
+
+        return write
 
     def _meta(self, progress: Progress, metrics: dict[str, Any]) -> Meta:
         return Meta(
@@ -114,7 +141,7 @@ class Saving:
             parts.averaged.load_state_dict(last.weights(averaged=True))
         state = last.trainer()
         progress = last.meta.progress
-        parts.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(parts.optimizer, state["optimizer"])
         self._ranks.load_scaler_state(state["scaler"])
         self._restore_generators(state["generators"], progress)
         parts.loader.load_state_dict(last.meta.loader)

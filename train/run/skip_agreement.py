@@ -5,7 +5,7 @@ folder lists them.
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
+import numpy as np
 
 from shards.loader import Loader
 from shards.pipeline.bad_samples import Skipped, check_skipped
@@ -36,15 +36,20 @@ class SkipAgreement:
         may_differ = self._may_skip and (self._ranks.num_ranks > 1 or batch.skipped)
         if not (may_differ or batch.num_known_is_local):
             return batch  # `num_known` is right
-        own = [int(batch.known.sum()), len(batch.skipped)]
-        num_known, num_new = self._ranks.sum(torch.tensor(own, device=self._ranks.device)).tolist()
+        # by the index, not by the batch, which may be on a device that is busy
+        ids = np.array([each.id for each in batch.skipped], dtype=np.int64)
+        lost = int(self._index.known(ids).sum())
+        is_local = batch.num_known_is_local
+        whole = 0 if is_local else batch.num_known + lost
+        own = batch.num_known if is_local else -lost
+        total, num_new = self._ranks.sum_on_host([own, len(ids)])
         if num_new:
             self._num_skipped += num_new
             skipped = self._ranks.gather_list(list(batch.skipped))
             if self._ranks.is_first:
                 self._record(skipped)
             check_skipped(self._num_skipped, self._index, skipped)
-        return replace(batch, num_known=num_known, num_known_is_local=False)
+        return replace(batch, num_known=whole + total, num_known_is_local=False)
 
     def _record(self, skipped: Sequence[Skipped]) -> None:
         """Write each sample down once in the life of a run, and say so."""

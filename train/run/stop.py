@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from train.run.ranks import Ranks
+
+STOP_CHECK_STEPS_ON_CUDA = 10  # agreeing holds the host up until the slowest rank's is there
+
 
 class Stop:
     """Notes that somebody wants the run to end. The loop looks after each step; a second Ctrl-C
@@ -36,3 +40,14 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_agreed(ranks: Ranks, asked: bool, step: int, num_steps: int) -> bool:
+    """Tell whether any rank was asked to stop, after `step` of an epoch's `num_steps`; the same on
+    all ranks. No device is waited for.
+    """
+    if ranks.num_ranks == 1:
+        return asked
+    if ranks.device.type == "cuda" and step % STOP_CHECK_STEPS_ON_CUDA and step < num_steps:
+        return False
+    return ranks.sum_on_host([asked])[0] > 0

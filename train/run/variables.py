@@ -57,8 +57,9 @@ def check_variables(precision: str, accumulate: int | None = None) -> None:
     _check_steps(accumulate)
     if (backend := os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")).lower() not in ("no", ""):
         raise DataError(
-            f"ACCELERATE_DYNAMO_BACKEND is {backend}: networks are not compiled here; give "
-            f"`accelerate launch --dynamo_backend no`, {CONFIG_FILE}, or unset the variable"
+            f"ACCELERATE_DYNAMO_BACKEND is {backend}: it is --compile that compiles the "
+            f"network; give `accelerate launch --dynamo_backend no`, {CONFIG_FILE}, or unset the "
+            "variable"
         )
     if device := os.environ.get("ACCELERATE_TORCH_DEVICE"):
         raise DataError(
