@@ -8,17 +8,20 @@ from typing import Any, Literal
 import yaml
 
 from shards.choices import (
+    CACHE_DIR,
+    CACHE_GB,
     Augmentation,
     CacheName,
     OnBadSample,
     OrderName,
     check_augmentation,
+    check_location,
     check_scale,
 )
 from shards.errors import DataError, one_line
 from shards.options import check_bounds, free_on_resume, idle, option
 from shards.yaml_files import UniqueKeys
-from train.normalisation import check_normalisation
+from train.normalisation import check_channels, check_normalisation
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -33,10 +36,12 @@ class TrainConfig:
 
     data: str = option(
         "data/digits",
-        "packed dataset: a folder with the splits train and val",
+        "packed dataset: a folder with the splits train and val, or its address",
         group="data",
         free_on_resume=True,
     )
+    cache_dir: str = option("", CACHE_DIR, group="data", free_on_resume=True)
+    cache_gb: float = option(0.0, CACHE_GB, ge=0, group="data", free_on_resume=True)
     bands: Bands = option(
         "all", "of images with more bands than RGB, those to train on", group="data"
     )
@@ -322,7 +327,9 @@ class TrainConfig:
         to be trained.
         """
         check_bounds(self)
-        self._check_channels()
+        check_location(self.data, self.cache_dir, self.cache_gb)
+        is_empty = not (self.pretrained or self.weights)
+        check_channels(self.new_channels, is_empty, self.bands == "rgb", self.fusion == "late")
         check_normalisation(self.normalize, self.mean, self.std)
         if self.pretrained and self.weights:
             raise DataError(
@@ -386,15 +393,3 @@ class TrainConfig:
             for field in dataclasses.fields(self)
             if field.name not in free and getattr(self, field.name) != getattr(other, field.name)
         }
-
-    def _check_channels(self) -> None:
-        if self.new_channels != "kaiming" and not (self.pretrained or self.weights):
-            raise DataError(
-                f"new_channels is {self.new_channels}, but nothing is loaded: leave it out, or "
-                "start from --pretrained or --weights"
-            )
-        if self.bands == "rgb" and self.fusion == "late":
-            raise DataError(
-                "fusion is late, but bands is rgb: there is nothing to join RGB with; choose one "
-                "of the two"
-            )

@@ -22,3 +22,19 @@ def check_normalisation(normalize: str, mean: tuple[float, ...], std: tuple[floa
             f"mean is {list(mean)}, std is {list(std)}: give shares of 255, mean "
             f"from 0 to 1, std above 0"
         )
+
+
+def check_channels(new_channels: str, is_empty: bool, rgb_alone: bool, joins_late: bool) -> None:
+    """Raise DataError where options of further bands contradict others; `is_empty`: no weights are
+    loaded.
+    """
+    if new_channels != "kaiming" and is_empty:
+        raise DataError(
+            f"new_channels is {new_channels}, but nothing is loaded: leave it out, or start from "
+            "--pretrained or --weights"
+        )
+    if rgb_alone and joins_late:
+        raise DataError(
+            "fusion is late, but bands is rgb: there is nothing to join RGB with; choose one of "
+            "the two"
+        )

@@ -14,14 +14,7 @@ import numpy as np
 
 from preprocess.packing.index_file import npy
 from preprocess.packing.packing_plan import PackedPart
-from preprocess.packing.resume import (
-    Entry,
-    entries_as_json,
-    holds_together,
-    read_entries,
-    to_json,
-    why_no_sequence,
-)
+from preprocess.packing.resume import Entry, entries_as_json, read_entries, to_json, why_no_sequence
 from shards.disk.format import (
     DAMAGED_NAME,
     FINISHED_NAME,
@@ -29,6 +22,7 @@ from shards.disk.format import (
     INDEX_NAME,
     PROGRESS_NAME,
     finished_name,
+    holds_together,
     write_atomically,
 )
 from shards.errors import DataError, one_line

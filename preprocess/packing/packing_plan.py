@@ -16,9 +16,8 @@ from preprocess.packing.keys import sample_key
 from preprocess.packing.listing import SpooledRecords, key_hash, record_digest
 from preprocess.packing.pieces import pilot
 from preprocess.packing.pool import Pool
-from preprocess.packing.resume import digest
 from preprocess.record import MAX_CLASSES, Record
-from shards.disk.format import FORMAT_VERSION, shard_name
+from shards.disk.format import FORMAT_VERSION, digest, shard_name
 from shards.errors import DataError
 from shards.index import Task
 

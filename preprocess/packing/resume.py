@@ -1,6 +1,5 @@
 """Finished shards as they are listed, and how they are verified before they are kept."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -14,13 +13,12 @@ from shards.disk.format import (
     ACCEPTED_NAME,
     PROGRESS_NAME,
     REJECTED_NAME,
+    digest,
     finished_name,
     shard_name,
     write_atomically,
 )
 from shards.disk.writer import dali_index, file_sha256
-
-CHECKSUM = "checksum"  # of all that index.json says besides
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,6 @@ class Entry:
     def num_damaged(self) -> int:
         """Count the rejects that --accept-damaged would pack."""
         return sum(str(line.get("reason")).startswith(DAMAGED) for line in self.rejected)
-
-
-def holds_together(described: dict[str, Any]) -> bool:
-    """Tell whether a description has the checksum that it names; an older one names none."""
-    rest = {name: value for name, value in described.items() if name != CHECKSUM}
-    return CHECKSUM not in described or described[CHECKSUM] == digest(rest)
 
 
 def read_entries(split: str, shards: Iterable[dict[str, Any]]) -> list[Entry]:
@@ -220,10 +212,3 @@ def to_json(described: dict[str, Any]) -> bytes:
     return (json.dumps(described, indent=1, ensure_ascii=False) + "\n").encode(
         errors="backslashreplace"
     )
-
-
-def digest(content: Any) -> str:
-    """Hash anything JSON can hold."""
-    return hashlib.sha256(
-        json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")
-    ).hexdigest()

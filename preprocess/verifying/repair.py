@@ -8,19 +8,16 @@ from pathlib import Path
 
 from preprocess.packing.folder_state import forget_progress, parts_of, write_progress
 from preprocess.packing.index_file import npy, samples_array
-from preprocess.packing.resume import (
-    CHECKSUM,
-    digest,
-    holds_together,
-    lists_of,
-    to_json,
-)
+from preprocess.packing.resume import lists_of, to_json
 from preprocess.verifying.packed_folder import Written, read_written
 from preprocess.verifying.verification import Fault
 from shards.disk.format import (
+    CHECKSUM,
     DAMAGED_NAME,
     INDEX_NAME,
     SAMPLES_NAME,
+    digest,
+    holds_together,
     write_atomically,
 )
 from shards.disk.writer import dali_index, read_rows

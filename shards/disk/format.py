@@ -2,6 +2,8 @@
 nothing else.
 """
 
+import hashlib
+import json
 import os
 import re
 import secrets
@@ -29,6 +31,22 @@ BLOCK_BITS = 1 << 24  # labels unpacked at a time; co-occurrences of a block sta
 TILES_MARKER = 0xE9  # APP9: the JPEG segment that lists the length of every tile
 TILES_NAME = b"TILES\0"
 MAX_TILES = (0xFFFF - 2 - len(TILES_NAME)) // 2  # what a segment has room for, at two bytes a tile
+
+
+CHECKSUM = "checksum"  # of all that index.json says besides
+
+
+def digest(content: Any) -> str:
+    """Hash anything JSON can hold."""
+    return hashlib.sha256(
+        json.dumps(content, ensure_ascii=False).encode(errors="backslashreplace")
+    ).hexdigest()
+
+
+def holds_together(described: dict[str, Any]) -> bool:
+    """Tell whether a description has the checksum that it names; an older one names none."""
+    rest = {name: value for name, value in described.items() if name != CHECKSUM}
+    return CHECKSUM not in described or described[CHECKSUM] == digest(rest)
 
 
 def shard_name(split: str, number: int) -> str:

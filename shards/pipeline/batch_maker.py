@@ -20,7 +20,8 @@ from shards.pipeline.buffers import PinnedRing, Ring
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
-from shards.sampler import EMPTY, Plan, SamePlan
+from shards.remote.future import Course, uses_in_order, uses_of_all
+from shards.sampler import EMPTY, GlobalPlan, NearPlan, Plan, SamePlan
 
 
 class BatchMaker:
@@ -49,6 +50,7 @@ class BatchMaker:
         self.num_members = index.num_members(view.bands)
         self.num_channels = 2 + self.num_members
         self._reader = ShardReader(index)
+        self._is_followed = False  # shards that are elsewhere are fetched ahead
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
         self.ring = PinnedRing(shape) if pinned else Ring(shape)
         self._local = threading.local()
@@ -66,9 +68,31 @@ class BatchMaker:
 
     def prepare(self) -> None:
         """Do what has to be done once before the first batch."""
+        if (remote := self.index.remote) is not None:
+            world = self.plan.world
+            remote.follow(self._course(), world.rank % world.num_local == 0)
+            self._is_followed = True
 
     def make(self, epoch: int, step: int) -> Batch:
         """Decode this rank's part of a global batch."""
+        if self._is_followed and self.index.remote is not None:
+            with self.index.remote.turn(epoch, step):
+                return self._make(epoch, step)
+        return self._make(epoch, step)
+
+    def _course(self) -> Course:
+        """Say which shards the epochs of this run need when."""
+        plan = self.plan
+        if isinstance(plan, NearPlan):
+            return Course(plan.uses, plan.num_steps)
+        sizes = self.index.shard_sizes
+        if isinstance(plan, GlobalPlan) and not plan.shuffle:
+            uses = uses_in_order(sizes, plan.global_batch_size)
+        else:
+            uses = uses_of_all(sizes, plan.num_steps)
+        return Course(lambda _: uses, plan.num_steps)
+
+    def _make(self, epoch: int, step: int) -> Batch:
         ids, valid = self._padded(epoch, step)
         num_known = self._num_known(ids[valid], epoch, step)
         slot = self.ring.take()

@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from preprocess.packing.pool import Pool
-from preprocess.packing.resume import digest
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import find_splits, verify_split
-from shards.disk.format import write_atomically
+from shards.disk.format import digest, write_atomically
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import pack

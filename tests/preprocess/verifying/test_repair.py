@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from preprocess.packing.pool import Pool, open_pool
-from preprocess.packing.resume import digest
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import verify_split
+from shards.disk.format import digest
 from shards.disk.writer import ShardWriter
 from shards.errors import DataError
 from shards.index import DatasetIndex

@@ -1,0 +1,91 @@
+"""Training and evaluation by address: the same bits as from the folder, and no secret anywhere."""
+
+import os
+
+import numpy as np
+import pytest
+
+from shards.errors import DataError
+from shards.remote import patience
+from tests.remote.faulty_server import HASTY, FaultyServer
+from tests.train.here import evaluate_here, train_here
+from train.run import checkpoint
+from train.run.folder import read_metrics
+
+pytestmark = pytest.mark.slow
+SECRET = "planted-secret-4711"
+
+
+def figures(run) -> list[dict]:
+    kept = ("epoch", "train_loss", "val_loss", "val_map")
+    return [{name: line.get(name) for name in kept} for line in read_metrics(run)]
+
+
+def weights(run) -> bytes:
+    (path,) = (run / "last").glob("model*.safetensors")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def secrets(monkeypatch):
+    """Credentials where fsspec and the cloud's libraries look for them."""
+    from fsspec.config import conf
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    headers = {"Authorization": f"Bearer {SECRET}"}
+    monkeypatch.setitem(conf, "http", {"headers": headers})
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE", HASTY)
+
+
+@pytest.fixture(scope="module")
+def near(digits, tmp_path_factory):
+    """Two epochs from the folder."""
+    out = tmp_path_factory.mktemp("near") / "run"
+    train_here(digits, out, epochs=2)
+    return out
+
+
+@pytest.mark.usefixtures("secrets")
+def test_training_by_address_gives_the_bits_of_the_folder(digits, near, tmp_path, capfd):
+    with FaultyServer(digits) as server:
+        out = tmp_path / "far"
+        config = train_here(server.url, out, epochs=2, cache_dir=str(tmp_path / "cache"))
+        assert weights(out) == weights(near)
+        assert figures(out) == figures(near)
+        assert config.data == server.url
+        _, scores = evaluate_here(out, tmp_path / "results")
+        _, own = evaluate_here(near, tmp_path / "own")
+        assert np.array_equal(scores["scores"], own["scores"])
+    told = capfd.readouterr()
+    assert SECRET not in told.out + told.err
+    for folder, _, names in os.walk(tmp_path):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                assert SECRET.encode() not in file.read(), name
+
+
+def test_a_run_goes_on_after_its_server_was_away(digits, near, tmp_path):
+    class Away(FaultyServer):
+        def draw(self, name):
+            return self.always if "val-" in name and name.endswith(".tar") else ""
+
+    options = {"epochs": 2, "cache_dir": str(tmp_path / "cache"), "save_every_steps": 5}
+    with Away(digits, always="500") as server:
+        with pytest.raises(DataError, match=r"/val/val-00000\d.tar: the server answers 500"):
+            train_here(server.url, tmp_path / "run", **options)
+        assert checkpoint.exists(tmp_path / "run" / "last")
+        server.always = ""
+        train_here(server.url, tmp_path / "run", **options, resume=True)
+    assert weights(tmp_path / "run") == weights(near)
+    assert figures(tmp_path / "run") == figures(near)
+
+
+def test_a_secret_in_the_address_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(DataError) as caught:
+        train_here(f"https://user:{SECRET}@host/voc", tmp_path / "run")
+    assert SECRET not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
