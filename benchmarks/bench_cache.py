@@ -4,7 +4,7 @@
 
 The rule of shards.remote (what is needed last goes, by the known order) is the code itself, over
 objects in memory and a cache on this disk; LRU, FIFO and the bound 1 - c are computed beside it. The
-order is the near one: groups of shards, each of which has `window` open at a time.
+order is the near one, of one machine: all of its groups.
 """
 
 import argparse
@@ -13,12 +13,12 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from shards.errors import DataError
+from shards.order.near_order import NearOrder
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder
 from shards.remote.fetch_ahead import FollowedShards
@@ -27,7 +27,7 @@ from shards.remote.patience import Reply
 from shards.remote.remote_shards import RemoteShard
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
-UNIT = 1000  # bytes of the smallest shard here
+UNIT = 8  # bytes of a sample here
 
 
 class MemoryStore:
@@ -51,42 +51,23 @@ class Stepped(FollowedShards):
         pass
 
 
-def near_uses(sizes: np.ndarray, groups: int, window: int, seed: int, epoch: int) -> np.ndarray:
-    """Make the uses of an epoch: the shards of each group in an order of the epoch."""
-    rows = []
-    rng = np.random.default_rng((seed, epoch))
-    for group, part in enumerate(np.array_split(np.arange(len(sizes)), groups)):
-        order = rng.permutation(part)
-        cuts = [0, *range(1 + group % window, len(order), window), len(order)]
-        at = 0
-        for first, last in pairwise(cuts):
-            span = int(sizes[order[first:last]].sum())
-            rows += [(at, at + span - 1, int(shard)) for shard in order[first:last]]
-            at += span
-    return np.array(sorted(rows), np.int64)
-
-
-def num_steps_of(sizes: np.ndarray, groups: int) -> int:
-    """Count the steps of an epoch: those of the longest group."""
-    return max(int(part.sum()) for part in np.array_split(sizes, groups))
-
-
 class Run:
-    """Epochs over shards whose sizes are steps, and `UNIT` bytes for each step."""
+    """Epochs over shards of some numbers of samples, `UNIT` bytes each, in the near order."""
 
     def __init__(self, sizes: np.ndarray, groups: int, window: int, seed: int = 0) -> None:
         self.sizes = sizes
-        self.num_steps = num_steps_of(sizes, groups)
-        self._of = (groups, window, seed)
+        batch = 4 * groups
+        self.num_steps = -(-int(sizes.sum()) // batch)
+        self._groups = np.arange(groups)
+        self._order = NearOrder(sizes, batch, groups, window, seed)
 
     def uses(self, epoch: int) -> np.ndarray:
-        groups, window, seed = self._of
-        return near_uses(self.sizes, groups, window, seed, epoch)
+        return self._order.uses(epoch, self._groups)
 
     def fetched(self, share: float, epochs: int, folder: Path) -> list[float]:
         """Run epochs with a cache of `share` of the set; tell which share each epoch fetched."""
         contents = {
-            f"{number}.tar": number.to_bytes(8, "little") * (int(size) * UNIT // 8)
+            f"{number}.tar": number.to_bytes(UNIT, "little") * int(size)
             for number, size in enumerate(self.sizes)
         }
         shards = [
@@ -132,7 +113,7 @@ class Run:
                 now = epoch * self.num_steps + first
                 until = epoch * self.num_steps + last
                 if number in cache:
-                    cache[number] = until
+                    cache[number] = max(cache[number], until)
                     if rule == "lru":
                         cache.move_to_end(number)
                     continue
@@ -155,9 +136,9 @@ def table(args: argparse.Namespace) -> str:
         "| --- " * (2 + len(SHARES)) + "|",
     ]
     for label, groups, window, sizes in (
-        ("equal", args.groups, 1, np.full(args.shards, 8)),
-        ("+-30%", args.groups, 1, rng.integers(6, 11, args.shards)),
-        ("equal", args.groups, 2, np.full(args.shards, 8)),
+        ("equal", args.groups, 1, np.full(args.shards, 200)),
+        ("+-30%", args.groups, 1, rng.integers(140, 261, args.shards)),
+        ("equal", args.groups, 2, np.full(args.shards, 200)),
     ):
         run = Run(sizes, groups, window)
         what = f"{args.shards} {label}, {groups * window}"

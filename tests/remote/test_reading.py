@@ -12,16 +12,20 @@ from benchmarks.object_server import ObjectServer
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import open_split
-from shards.loader import Loader
+from shards.loader import Loader, Order
 from shards.remote.cache_folder import CacheFolder
 from shards.remote.future import Course, uses_of_all
+from shards.sampler import World
 from tests.remote.faulty_server import FaultyServer, wait_until
 
+ROWS_BYTES = 90_000  # of index.json and samples.npy, whose greatest length counts
+NEAR = Order("near", groups=2, window=2)
 pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def batches(index, epochs=1, **options):
     """Read epochs; return what identifies their bits."""
+    options = {"order": "global", **options}
     loader = Loader(index, 16, size=32, num_threads=2, **options)
     return [
         (batch.ids.tolist(), batch.images.numpy().tobytes(), batch.labels.numpy().tobytes())
@@ -35,7 +39,10 @@ def far(server, tmp_path):
     return open_split(server.url, "train", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("options", [{}, {"train": False}, {"cache": "ram"}, {"seed": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"train": False}, {"cache": "ram"}, {"seed": 3}, {"order": "near"}, {"order": NEAR}],
+)
 def test_batches_are_those_from_the_folder(server, far, dataset, options):
     near = batches(open_split(dataset, "train"), 2, **options)
     assert batches(far, 2, **options) == near
@@ -43,15 +50,16 @@ def test_batches_are_those_from_the_folder(server, far, dataset, options):
 
 
 def test_a_device_cache_reads_them_too(far, dataset):
-    near = Loader(open_split(dataset, "train"), 16, size=32, cache="device", device="cpu")
-    there = Loader(far, 16, size=32, cache="device", device="cpu")
+    options = {"size": 32, "cache": "device", "device": "cpu", "order": "near"}
+    near = Loader(open_split(dataset, "train"), 16, **options)
+    there = Loader(far, 16, **options)
     for one, other in zip(near, there, strict=True):
         assert torch.equal(one.images, other.images)
 
 
 def test_a_resumed_run_reads_what_it_would_have_read(far, dataset):
-    whole = batches(open_split(dataset, "train"))
-    loader = Loader(far, 16, size=32)
+    whole = batches(open_split(dataset, "train"), order="near")
+    loader = Loader(far, 16, size=32)  # near by itself
     rows = iter(loader)
     next(rows)
     next(rows)
@@ -91,12 +99,38 @@ def test_a_cache_that_is_too_small_is_one_line_with_the_sizes(server, tmp_path):
 def test_validation_reads_through_a_small_cache(server, dataset, tmp_path, capfd):
     index = open_split(dataset, "train")
     largest = max(shard.num_bytes for shard in index.shards)
-    rows = (dataset / "train" / "samples.npy").stat().st_size * 3 + 50_000
-    gigabytes = (2.5 * largest + rows) / 1e9
+    gigabytes = (2.5 * largest + ROWS_BYTES) / 1e9
     far = open_split(server.url, "train", str(tmp_path / "cache"), gigabytes)
     assert batches(far, 2, train=False) == batches(index, 2, train=False)
     held = sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
     assert held <= gigabytes * 1e9
+
+
+def test_training_in_the_near_order_reads_through_a_small_cache(server, dataset, tmp_path, capfd):
+    index = open_split(dataset, "train")
+    largest = max(shard.num_bytes for shard in index.shards)
+    gigabytes = (4 * largest + ROWS_BYTES) / 1e9
+    near = batches(index, 3, order="near")
+    far = open_split(server.url, "train", str(tmp_path / "cache"), gigabytes)
+    assert batches(far, 3, order="auto") == near
+    held = sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
+    assert held <= gigabytes * 1e9
+    assert "wait" not in capfd.readouterr().err
+
+
+def test_ranks_of_a_machine_fetch_each_shard_once(server, dataset, tmp_path):
+    cache = str(tmp_path / "cache")
+    options = {"size": 32, "order": NEAR}
+    whole = Loader(open_split(dataset, "train"), 16, **options)
+    loaders = [
+        Loader(open_split(server.url, "train", cache), 16, **options, world=World(rank, 2, 2))
+        for rank in range(2)
+    ]
+    for one, *parts in zip(whole, *loaders, strict=True):
+        ids = torch.cat([part.ids[part.valid] for part in parts])
+        assert ids.tolist() == one.ids[one.valid].tolist()
+    tars = [count for name, count in server.asked.items() if name.endswith(".tar")]
+    assert tars == [1] * len(tars)
 
 
 def test_two_readers_of_one_cache_fetch_each_shard_once(server, dataset, tmp_path):
@@ -222,6 +256,7 @@ def test_no_secret_is_in_what_is_pickled_or_shown(server, tmp_path, monkeypatch)
     monkeypatch.setitem(conf, "http", {"headers": {"Authorization": "Bearer planted-secret"}})
     index = open_split(server.url, "train", str(tmp_path / "cache"))
     loader = Loader(index, 16, size=32)
+    assert loader.plan.name == "near"
     next(iter(loader))
     for thing in (index, ShardDataset(index)):
         assert b"planted-secret" not in pickle.dumps(thing)

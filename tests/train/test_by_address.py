@@ -45,7 +45,7 @@ def _hasty(monkeypatch):
 def near(digits, tmp_path_factory):
     """Two epochs from the folder."""
     out = tmp_path_factory.mktemp("near") / "run"
-    train_here(digits, out, epochs=2)
+    train_here(digits, out, epochs=2, order="near")
     return out
 
 
