@@ -112,14 +112,16 @@ class Objects(BaseHTTPRequestHandler):
         if content_range:
             self.send_header("Content-Range", content_range)
         self.end_headers()
-        for chunk in pieces(body):
+        rate = self.server.link.bytes_per_s
+        size = min(CHUNK_BYTES, max(4096, int(0.02 * rate))) if rate else CHUNK_BYTES
+        for chunk in pieces(body, size):
             self.server.link.send(len(chunk))
             self.wfile.write(chunk)
             with self.server.lock:
                 self.server.num_sent += len(chunk)
 
 
-def pieces(body: bytes, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+def pieces(body: bytes, size: int) -> Iterator[bytes]:
     """Cut a body into pieces."""
     for start in range(0, len(body), size):
         yield body[start : start + size]

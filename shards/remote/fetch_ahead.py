@@ -20,6 +20,7 @@ from shards.remote.remote_shards import RemoteShard, RemoteShards
 DOWNLOADS = 4  # at once, of each process: one connection does not fill a fast link
 NOTE_S = 5.0  # how often the cache is looked at, and when it is needed noted in it
 RETRY_S = 30.0  # what could not be fetched ahead is tried again after so long
+LOOKED_AT = 64  # missing shards at once
 NO_STEP = np.iinfo(np.int64).max
 GB = 1e9
 
@@ -38,6 +39,7 @@ class FollowedShards(RemoteShards):
         self._here = np.zeros(len(shards), bool)  # in the cache, as far as this process knows
         self._future: Future | None = None
         self._making: dict[int, int] = {}  # steps that threads are at -> how many threads
+        self._needed: set[int] = set()
         self._step_s = 1.0
         self._turned_at = time.monotonic()
         self._noted_at = 0.0
@@ -112,8 +114,7 @@ class FollowedShards(RemoteShards):
         """Close what no batch that is being made needs."""
         with self.changed:
             future = self._future
-            at = max(self._making, default=future.now if future else 0)
-            needed = future.open_until(at) if future else set()
+            needed = future.open_at(self._making) if future else set()
         self.release(needed)
 
     def fetch_one(self) -> bool:
@@ -130,8 +131,9 @@ class FollowedShards(RemoteShards):
             now = future.now
             coming = future.coming()
             num_open = int((next_use <= now).sum())
-            missing = np.flatnonzero(~self._here[coming])
-            missing = [place for place in missing.tolist() if self._may_try(int(coming[place]))]
+            # those in front are enough: the rest are looked at when these are here
+            places = np.flatnonzero(~self._here[coming])[:LOOKED_AT].tolist()
+            missing = [place for place in places if self._may_try(int(coming[place]))]
         near = num_open + max(DOWNLOADS, num_open // 2)
         outlook = self._outlook(next_use, now)
         for place in missing:
@@ -155,21 +157,25 @@ class FollowedShards(RemoteShards):
         )
 
     def _moved_on(self, future: Future) -> set[int] | None:
-        """Move the future to the earliest step that is being made; name the shards that are needed
-        if that is another one.
+        """Move the future to the earliest step that is being made; name the shards that those steps
+        need, if they are others than before.
         """
         before = future.now
         earliest = min(self._making)
         future.turn_to(earliest)
-        if future.now == before:
-            return None
         now = time.monotonic()
         if 0 < future.now - before <= 16:
             took = (now - self._turned_at) / (future.now - before)
             self._step_s += 0.1 * (took - self._step_s)
-        self._turned_at = now
-        self.changed.notify_all()
-        return future.open_until(max(self._making))
+        if future.now != before:
+            self._turned_at = now
+        # what no thread is at any more may go, though an earlier step is still being made
+        needed = future.open_at(self._making)
+        if needed == self._needed:
+            return None
+        self._needed = needed
+        self.changed.notify_all()  # room may be made, and more may be fetched
+        return needed
 
     def _outlook(self, next_use: np.ndarray, now: int) -> Wanted:
         step_s = self._step_s

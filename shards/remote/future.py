@@ -4,7 +4,7 @@ The order of a run is known (shards.sampler), so the best rule there is can be u
 goes is what is needed last. In later epochs 1 - c of a set is fetched with a cache of c of it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +95,11 @@ class Future:
         first = np.unique(numbers, return_index=True)[1]
         return numbers[np.sort(first)]
 
-    def open_until(self, step: int) -> set[int]:
-        """Name the shards that steps from now up to `step` need."""
-        rows = self._uses[(self._uses[:, 1] >= self.now) & (self._uses[:, 0] <= step)]
-        return set(rows[:, 2].tolist())
+    def open_at(self, steps: Iterable[int]) -> set[int]:
+        """Name the shards that some steps need."""
+        first = self._uses[:, 0]
+        last = self._uses[:, 1]
+        needed: set[int] = set()
+        for step in steps:
+            needed.update(self._uses[(first <= step) & (step <= last), 2].tolist())
+        return needed

@@ -13,6 +13,7 @@ from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import open_split
 from shards.loader import Loader, Order
+from shards.remote import patience
 from shards.remote.cache_folder import CacheFolder
 from shards.remote.future import Course, uses_of_all
 from shards.sampler import World
@@ -264,6 +265,14 @@ def test_no_secret_is_in_what_is_pickled_or_shown(server, tmp_path, monkeypatch)
     stored = b"".join(path.read_bytes() for path in (tmp_path / "cache").iterdir())
     assert b"planted-secret" not in stored
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == "planted-secret"
+
+
+def test_a_slow_link_is_no_file_system_that_hangs(dataset, tmp_path, monkeypatch, hasty):
+    monkeypatch.setattr(patience, "PATIENCE", hasty._replace(window_s=10.0))
+    near = batches(open_split(dataset, "train"), train=False)
+    with ObjectServer(dataset, bytes_per_s=200_000) as server:
+        index = open_split(server.url, "train", str(tmp_path / "cache"))
+        assert batches(index, train=False, read_timeout_s=0.5) == near
 
 
 def test_the_folder_of_a_cache_is_closed_with_it(tmp_path):
