@@ -289,7 +289,8 @@ def _record(
     return RunRecord(
         title=plain(first.path.parent.resolve().name),
         commands=[
-            f"{index.command} --out {shlex.quote(facts['data'])}",
+            # where a set was uploaded from is not known
+            index.command + ("" if index.is_remote else f" --out {shlex.quote(facts['data'])}"),
             *(
                 f"accelerate launch -m train --config {shlex.quote(str(run / 'config.yaml'))}"
                 for run in dict.fromkeys(each.path.parent for each in opened)

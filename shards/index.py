@@ -180,7 +180,7 @@ class DatasetIndex:
         """Open the tar of a shard; one that is elsewhere is fetched first."""
         if self.remote is not None:
             return self.remote.open(number)
-        return open(self.root / self.shards[number].name, "rb")  # type: ignore[arg-type]
+        return open(str(self.shard_path(number)), "rb")
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Pickle as the path: a worker process maps the files itself."""

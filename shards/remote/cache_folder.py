@@ -170,7 +170,7 @@ class CacheFolder:
         stored = sum(entry.stored_bytes for entry in entries)
         room = stored + disk.f_bavail * disk.f_frsize
         if self.gigabytes:
-            return min(room, int(self.gigabytes * 1e9))
+            return int(min(room, self.gigabytes * 1e9))
         return room - int(SPARE_SHARE * disk.f_blocks * disk.f_frsize)
 
     def listed(self) -> set[str]:

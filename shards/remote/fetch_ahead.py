@@ -135,9 +135,13 @@ class FollowedShards(RemoteShards):
             places = np.flatnonzero(~self._here[coming])[:LOOKED_AT].tolist()
             missing = [place for place in places if self._may_try(int(coming[place]))]
         near = num_open + max(DOWNLOADS, num_open // 2)
+        # the first batches have the link for themselves
+        starts = self.num_waiting > 0 and not self._here.any()
         outlook = self._outlook(next_use, now)
         for place in missing:
             number = int(coming[place])
+            if starts and next_use[number] > now:
+                return False
             # far from now only what fits beside the rest
             before = outlook(self.shards[number].sha256) if place < near else None
             try:

@@ -113,23 +113,27 @@ def _connection(url: str) -> tuple[http.client.HTTPConnection, str, dict[str, st
     """Prepare a connection, through the proxy that the environment names, and what to ask for."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    limit = patience.PATIENCE.connect_s
     target = quote(parts.path or "/", safe=_SAFE) + (f"?{parts.query}" if parts.query else "")
     secure = parts.scheme == "https"
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     proxy = None if proxy_bypass(host) else getproxies().get(parts.scheme)
-    extra = {"context": _context()} if secure else {}
     if not proxy:
-        return kind(host, parts.port, timeout=limit, **extra), target, {}
+        return _connect_to(host, parts.port, secure), target, {}
     by = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     given = f"{unquote(by.username)}:{unquote(by.password or '')}" if by.username else ""
     login = {"Proxy-Authorization": f"Basic {base64.b64encode(given.encode()).decode()}"}
     login = login if given else {}
-    connection = kind(by.hostname or "", by.port or 80, timeout=limit, **extra)
+    connection = _connect_to(by.hostname or "", by.port or 80, secure)
     if secure:
         connection.set_tunnel(host, parts.port, headers=login)
         return connection, target, {}
     return connection, f"http://{parts.netloc}{target}", login
+
+
+def _connect_to(host: str, port: int | None, secure: bool) -> http.client.HTTPConnection:
+    limit = patience.PATIENCE.connect_s
+    if secure:
+        return http.client.HTTPSConnection(host, port, timeout=limit, context=_context())
+    return http.client.HTTPConnection(host, port, timeout=limit)
 
 
 @cache

@@ -60,6 +60,7 @@ class RemoteShards:
         self._store = store
         self.readers: weakref.WeakSet[Reader] = weakref.WeakSet()
         self.numbers = {shard.sha256: number for number, shard in enumerate(shards)}
+        self.num_waiting = 0  # readers that wait for a shard
         self._opened_at: dict[str, float] = {}
         self._fetching: set[int] = set()
         self._replaced: dict[int, tuple[float, str]] = {}
@@ -72,7 +73,8 @@ class RemoteShards:
         shard = self.shards[number]
         self._opened_at[shard.sha256] = time.monotonic()
         while (file := self.folder.open_object(shard.sha256)) is None:
-            self._fetch_now(number)
+            with self._waiting():
+                self._fetch_now(number)
         if os.fstat(file.fileno()).st_size != shard.num_bytes:
             file.close()
             raise DataError(
@@ -80,6 +82,17 @@ class RemoteShards:
                 f"delete it, and it is fetched again"
             )
         return file
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        with self.changed:
+            self.num_waiting += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.num_waiting -= 1
+                self.changed.notify_all()
 
     def outlook(self) -> Wanted:
         """Tell in how many seconds objects are needed, as seen from now."""

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from eval.config import EvalConfig, results_name
+from preprocess import inspect
 from shards import bench
 from shards.errors import DataError
 
@@ -29,6 +30,11 @@ def test_the_speed_of_an_address_is_measured(server, tmp_path, capsys):
 def test_a_cache_of_a_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="are for data by address"):
         bench.main([str(tmp_path), "--cache-gb", "3"])
+
+
+def test_an_address_is_not_inspected():
+    with pytest.raises(DataError, match=f"^{URL}: every image is decoded here, so give a folder"):
+        inspect.main([URL])
 
 
 def test_an_address_is_no_picture(monkeypatch, capsys):

@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 
@@ -10,6 +13,7 @@ import pytest
 
 from benchmarks.object_server import ObjectServer
 from shards.errors import DataError
+from shards.remote import http_store
 from shards.remote.address import Address
 from shards.remote.patience import MissingError, ObjectChangedError, UnreachableError
 from shards.remote.transfer import Transfer, open_store
@@ -200,6 +204,48 @@ def test_a_proxy_of_the_environment_is_asked(folder, monkeypatch):
         monkeypatch.setenv("no_proxy", "")
         assert fetch("http://shards.invalid", "a.tar") == BODY
     assert seen == [("http://shards.invalid/a.tar", "Basic bWU6cGxhbnRlZC1zZWNyZXQ=")]
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of 127.0.0.1 that signs itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    made = [tmp_path / "key.pem", tmp_path / "certificate.pem"]
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    argv += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    argv += ["-keyout", str(made[0]), "-out", str(made[1])]
+    subprocess.run(argv, check=True, capture_output=True)
+    return made
+
+
+def test_https_is_read_where_its_certificate_is_trusted(folder, certificate, monkeypatch):
+    key, path = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key)
+    with ObjectServer(folder) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        url = server.url.replace("http:", "https:")
+        http_store._context.cache_clear()
+        with pytest.raises(UnreachableError, match="certificate is not trusted"):
+            fetch(url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        http_store._context.cache_clear()
+        assert fetch(url) == BODY
+    http_store._context.cache_clear()
+
+
+def test_a_trickle_over_https_is_cut(folder, certificate, monkeypatch):
+    key, path = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    http_store._context.cache_clear()
+    with FaultyServer(folder, always="trickle") as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        with pytest.raises(UnreachableError, match="5 times one after the other"):
+            fetch(server.url.replace("http:", "https:"))
+    http_store._context.cache_clear()
 
 
 def test_threads_of_transfers_end(folder):
