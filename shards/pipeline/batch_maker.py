@@ -51,6 +51,7 @@ class BatchMaker:
         self.num_channels = 2 + self.num_members
         self._reader = ShardReader(index)
         self._is_followed = False  # shards that are elsewhere are fetched ahead
+        self._first_epoch: list[int] = []  # that is read; one at most
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
         self.ring = PinnedRing(shape) if pinned else Ring(shape)
         self._local = threading.local()
@@ -68,20 +69,41 @@ class BatchMaker:
 
     def prepare(self) -> None:
         """Do what has to be done once before the first batch."""
-        if (remote := self.index.remote) is not None:
-            world = self.plan.world
-            remote.follow(self._course(), world.rank % world.num_local == 0)
-            self._is_followed = True
+        self._follow(self._course())
 
     def make(self, epoch: int, step: int) -> Batch:
         """Decode this rank's part of a global batch."""
-        if self._is_followed and self.index.remote is not None:
-            with self.index.remote.turn(epoch, step):
-                return self._make(epoch, step)
-        return self._make(epoch, step)
+        with self._turn(epoch, step):
+            return self._make(epoch, step)
+
+    def _follow(self, course: Course) -> None:
+        """Let shards that are elsewhere be fetched before they are needed."""
+        if self.index.remote is not None:
+            world = self.plan.world
+            self.index.remote.follow(course, world.rank % world.num_local == 0)
+            self._is_followed = True
+
+    def _turn(self, epoch: int, step: int) -> contextlib.AbstractContextManager[None]:
+        if not self._is_followed or self.index.remote is None:
+            return contextlib.nullcontext()
+        if not self._first_epoch:
+            self._first_epoch.append(epoch)
+        return self.index.remote.turn(epoch, step)
 
     def _course(self) -> Course:
-        """Say which shards the epochs of this run need when."""
+        """Say which shards the epochs of this run need when: of a cache of decoded images none
+        after the first.
+        """
+        course = self._course_of_order()
+        if self.resident is None:
+            return course
+        first = self._first_epoch  # no reference to self: the shards would hold on to it
+        none = np.empty((0, 3), np.int64)
+        return course._replace(
+            uses_of=lambda epoch: course.uses_of(epoch) if epoch <= min(first, default=0) else none
+        )
+
+    def _course_of_order(self) -> Course:
         plan = self.plan
         if isinstance(plan, NearPlan):
             return Course(plan.uses, plan.num_steps)

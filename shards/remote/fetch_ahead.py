@@ -55,7 +55,6 @@ class FollowedShards(RemoteShards):
         self._check_room(course, is_first)
         with self.changed:
             self._future = Future(course, len(self.shards))
-            self._making = {}
         self.start()
 
     def start(self) -> None:
@@ -219,7 +218,7 @@ class FollowedShards(RemoteShards):
         )
         if needed > room:
             raise DataError(f"{sizes}: give --cache-gb {smooth / GB + 0.001:.3g} or a larger disk")
-        if smooth > room and is_first:
+        if smooth > room and is_first and self._future is None:
             print(
                 f"{sizes}: batches will wait for shards; --cache-gb {smooth / GB + 0.001:.3g} "
                 f"would be smooth",

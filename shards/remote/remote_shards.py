@@ -23,7 +23,6 @@ from shards.remote.transfer import Transfer
 LOOK_S = 0.05  # how often another process's download is looked at
 CROWDED_S = 2.0  # so long room is waited for before the cache grows beyond its size
 SILENT_WINDOWS = 3  # of PATIENCE, in which another process's download brings nothing
-
 REPLACED_S = 30.0  # so long an object that was replaced is not asked for again
 
 Fetched = Literal["done", "there", "busy", "full"]
@@ -164,8 +163,10 @@ class RemoteShards:
                 return
             if outcome == "full":
                 self.make_way()
-            elif not self.is_fetching(number):
-                others.check()
+            else:
+                crowded_at = time.monotonic() + CROWDED_S
+                if not self.is_fetching(number):
+                    others.check()
             with self.changed:
                 self.changed.wait(LOOK_S)
 

@@ -50,6 +50,16 @@ def test_batches_are_those_from_the_folder(server, far, dataset, options):
     assert all(server.asked[f"train/{shard.name}"] == 1 for shard in far.shards)
 
 
+def test_decoded_images_need_their_shards_once(server, dataset, tmp_path):
+    largest = max(shard.num_bytes for shard in open_split(dataset, "train").shards)
+    gigabytes = (4.1 * largest + ROWS_BYTES) / 1e9
+    far = open_split(server.url, "train", str(tmp_path / "cache"), gigabytes)
+    assert batches(far, 4, order=NEAR, cache="ram") == batches(
+        open_split(dataset, "train"), 4, order=NEAR, cache="ram"
+    )
+    assert all(server.asked[f"train/{shard.name}"] == 1 for shard in far.shards)
+
+
 def test_a_device_cache_reads_them_too(far, dataset):
     options = {"size": 32, "cache": "device", "device": "cpu", "order": "near"}
     near = Loader(open_split(dataset, "train"), 16, **options)

@@ -8,17 +8,23 @@ import pytest
 from shards.errors import DataError
 from shards.remote import patience
 from tests.remote.faulty_server import HASTY, FaultyServer
+from tests.train.conftest import SMALL, launch, succeed
 from tests.train.here import evaluate_here, train_here
 from train.run import checkpoint
 from train.run.folder import read_metrics
 
 pytestmark = pytest.mark.slow
+# as train_here trains
+SMALL_RUN = [word for word in SMALL if word not in ("--drop-rate", "0.1")] + [
+    "--global-batch-size",
+    "16",
+]
 SECRET = "planted-secret-4711"
 
 
 def figures(run) -> list[dict]:
-    kept = ("epoch", "train_loss", "val_loss", "val_map")
-    return [{name: line.get(name) for name in kept} for line in read_metrics(run)]
+    kept = ("epoch", "train_loss", "val_loss", "val_mAP")
+    return [{name: line[name] for name in kept} for line in read_metrics(run)]
 
 
 def weights(run) -> bytes:
@@ -89,3 +95,26 @@ def test_a_secret_in_the_address_is_refused_before_anything_is_written(tmp_path)
         train_here(f"https://user:{SECRET}@host/voc", tmp_path / "run")
     assert SECRET not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_ranks_by_address_share_what_is_fetched(digits, near, tmp_path):
+    with FaultyServer(digits) as server:
+        words = ["--data", server.url, "--cache-dir", str(tmp_path / "cache"), *SMALL_RUN]
+        succeed(launch(2, "train", *words, "--epochs", "2", "--out", str(tmp_path / "run")))
+        tars = {name: num for name, num in server.asked.items() if name.endswith(".tar")}
+    assert len(tars) > 4
+    assert set(tars.values()) == {1}
+    for one, other in zip(figures(tmp_path / "run"), figures(near), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_a_server_that_is_away_ends_two_ranks_with_one_line(digits, tmp_path):
+    with FaultyServer(digits, always="gzip") as server:
+        server.only = ".tar"
+        words = ["--data", server.url, "--cache-dir", str(tmp_path / "cache"), *SMALL_RUN]
+        ended = launch(2, "train", *words, "--epochs", "2", "--out", str(tmp_path / "run"))
+    assert ended.returncode != 0
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert lines
+    assert "the server sends it compressed" in lines[0]
+    assert "shards/remote" not in ended.stderr  # the launcher has a traceback of its own
