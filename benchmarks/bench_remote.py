@@ -26,9 +26,9 @@ TIMED = (
     "folder, after one of each to warm up; CPU time is of this process. Cold: from opening the "
     "split, with an empty cache, until its last shard has arrived and been checked; the link's "
     "share is the time that the bytes of the shards take on it, divided by that. First batch: from "
-    "opening the split, with an empty cache; `in order` is validation, `shuffled` training in the "
-    "global order, which needs most shards for its first batches. The server is on the same "
-    "machine and takes some of its cores."
+    "opening the split, with an empty cache; `in order` is validation, `shuffled` training. All "
+    "training here is in the near order, from the folder too. The server is on the same machine "
+    "and takes some of its cores."
 )
 
 
@@ -76,7 +76,14 @@ def epoch(loader: Loader) -> tuple[float, float]:
 
 
 def make_loader(index: DatasetIndex, args: argparse.Namespace, train: bool = True) -> Loader:
-    return Loader(index, args.global_batch_size, args.size, train=train, num_threads=args.threads)
+    return Loader(
+        index,
+        args.global_batch_size,
+        args.size,
+        train=train,
+        num_threads=args.threads,
+        order="near",
+    )
 
 
 def warm_rows(args: argparse.Namespace, cache: str) -> list[list[str]]:
