@@ -108,6 +108,8 @@ def test_two_ranks_by_address_share_what_is_fetched(digits, tmp_path):
     assert len(tars) > 4
     assert set(tars.values()) == {1}
     for two, other in zip(figures(tmp_path / "run"), figures(own), strict=True):
+        # a rounding may swap two scores, which is a step of the mAP
+        assert two.pop("val_mAP") == pytest.approx(other.pop("val_mAP"), rel=0.02)
         assert two == pytest.approx(other, rel=1e-4)
 
 
