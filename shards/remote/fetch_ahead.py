@@ -40,6 +40,7 @@ class FollowedShards(RemoteShards):
         self._future: Future | None = None
         self._making: dict[int, int] = {}  # steps that threads are at -> how many threads
         self._needed: set[int] = set()
+        self._room_for = 0  # so many shards, as far as the disk was free when a run began
         self._step_s = 1.0
         self._turned_at = time.monotonic()
         self._noted_at = 0.0
@@ -133,7 +134,9 @@ class FollowedShards(RemoteShards):
             # those in front are enough: the rest are looked at when these are here
             places = np.flatnonzero(~self._here[coming])[:LOOKED_AT].tolist()
             missing = [place for place in places if self._may_try(int(coming[place]))]
-        near = num_open + max(DOWNLOADS, num_open // 2)
+        # half of what is not open at most, or all of a small cache would only be looked ahead with
+        spare = (self._room_for - num_open) // 2
+        near = num_open + max(1, min(max(DOWNLOADS, num_open // 2), spare))
         # the first batches have the link for themselves
         starts = self.num_waiting > 0 and not self._here.any()
         outlook = self._outlook(next_use, now)
@@ -209,6 +212,7 @@ class FollowedShards(RemoteShards):
 
     def _check_room(self, course: Course, is_first: bool) -> None:
         room = self.folder.room()
+        self._room_for = int(room / max(1.0, float(self._sizes.mean())))
         needed = most_open_bytes(course.uses_of(0), self._sizes)
         smooth = min(2 * needed, int(self._sizes.sum()))
         sizes = (
