@@ -27,6 +27,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "pack": Command("preprocess.shard", "pack a source of labelled photographs into tar shards"),
     "verify": Command("preprocess.verify", "check every byte of a packed dataset, and repair it"),
+    "upgrade": Command(
+        "preprocess.upgrade", "rewrite the metadata of a packed dataset as format 2"
+    ),
     "inspect": Command(
         "preprocess.inspect", "show what a packed dataset holds and what deserves attention"
     ),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.disk.tables import Shard
 from shards.errors import DataError
 from shards.order.near_order import NearOrder
 from shards.remote.address import Address
@@ -24,7 +25,6 @@ from shards.remote.cache_folder import CacheFolder
 from shards.remote.fetch_ahead import FollowedShards
 from shards.remote.future import Course
 from shards.remote.patience import Reply
-from shards.remote.remote_shards import RemoteShard
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 UNIT = 8  # bytes of a sample here
@@ -71,7 +71,7 @@ class Run:
             for number, size in enumerate(self.sizes)
         }
         shards = [
-            RemoteShard(name, len(data), hashlib.sha256(data).hexdigest())
+            Shard(name, len(data), 1, hashlib.sha256(data).hexdigest())
             for name, data in contents.items()
         ]
         total = sum(shard.num_bytes for shard in shards)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from preprocess.images.geometry import ImageOptions
+from preprocess.images.geometry import ImageOptions, preloaded_for
 from preprocess.reading.class_names import questions
 from preprocess.record import Record, Source, check_records
 from preprocess.shard_config import PROG, ShardConfig, check_config, check_in_place
@@ -60,7 +60,7 @@ def main() -> None:
     from preprocess.packing.pool import open_pool
 
     task = None if config.task_index is None else (config.task_index, config.num_tasks)
-    with open_pool(config.workers) as pool:
+    with open_pool(config.workers, preloaded_for(image)) as pool:
         # what is wrong with labels, before the first shard
         jobs = [_job(config, source, split, image, pool) for split in splits]
         for line in (

@@ -28,8 +28,9 @@ def identity(index: DatasetIndex) -> Identity:
     """
     keys, labels, images = (hashlib.blake2b(digest_size=16) for _ in range(3))
     any_order = 0
-    for rows in _blocks(index):
-        hashed = _hash_keys(rows["key"])
+    for part in _blocks(index):
+        rows = index.samples[part]
+        hashed = _hash_keys(index.key_bytes[part])
         any_order = (any_order + int(hashed.sum(dtype=np.uint64))) % 2**64
         keys.update(hashed.tobytes())
         for name in ("labels", "ignored"):
@@ -78,9 +79,9 @@ def _close(before: list[float], now: list[float]) -> bool:
     return len(before) == len(now) and np.allclose(before, now, rtol=0, atol=TOLERANCE)
 
 
-def _blocks(index: DatasetIndex) -> Iterator[np.ndarray]:
+def _blocks(index: DatasetIndex) -> Iterator[slice]:
     for start in range(0, index.num_samples, BLOCK):
-        yield index.samples[start : start + BLOCK]
+        yield slice(start, start + BLOCK)
 
 
 def _hash_keys(keys: np.ndarray) -> np.ndarray:

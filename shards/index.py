@@ -1,6 +1,7 @@
 """Open one split of a packed dataset: what is in it and where, without touching an image."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -13,12 +14,16 @@ from shards.disk.format import (
     FORMAT_VERSION,
     IMAGE_SUFFIXES,
     INDEX_NAME,
+    KEYS_NAME,
     PROGRESS_NAME,
+    ROWS_NAME,
     SAMPLES_NAME,
+    TABLES_VERSION,
     row_dtype,
     unpack_labels,
 )
-from shards.errors import DataError, FormatError, one_line
+from shards.disk.tables import Shard, ShardTable, Tables, map_array, open_tables
+from shards.errors import DataError, FormatError
 from shards.remote.address import Address, is_url
 
 if TYPE_CHECKING:
@@ -29,27 +34,17 @@ __all__ = ["DatasetIndex", "list_splits", "open_split"]
 Task = Literal["multilabel", "multiclass"]
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One tar of a split. `name` is relative to the split's folder."""
-
-    name: str
-    num_bytes: int
-    num_samples: int
-    sha256: str
-
-
 @dataclass(frozen=True, eq=False)
 class DatasetIndex:
-    """What a split holds. `samples` is a memory-mapped structured array, one row per sample
-    (shards.disk.format).
+    """What a split holds, in either version of the format. `samples` is a memory-mapped structured
+    array, one row per sample (shards.disk.format); keys are asked for by `key` and `keys`.
     """
 
     root: Path | Address
     split: str
     task: Task
     class_names: tuple[str, ...]
-    shards: tuple[Shard, ...]
+    shards: Sequence[Shard]
     samples: np.ndarray
     members: tuple[str, ...]
     statistics: dict[str, Any]
@@ -57,6 +52,8 @@ class DatasetIndex:
     command: str
     # shards are links to tars of another writer: keys and labels are in samples.npy alone
     in_place: bool = False
+    # of version 2: bytes [N]; in version 1 keys are in the rows
+    stored_keys: np.ndarray | None = None
     # shards that are fetched into a cache (shards.remote); None of a split in a folder
     remote: "FollowedShards | None" = None
 
@@ -68,8 +65,8 @@ class DatasetIndex:
         `https://host/voc/train`; of an address what is read is kept in `cache_dir`.
 
         Raises FormatError where the folder is unfinished, of another version, or its files are not
-        those that the index describes (sizes are compared; checksums are the business of a re-run
-        of the packer).
+        those that the index describes. Of version 1 the sizes of all shards are compared, of
+        version 2 each shard's when it is first used: checksums are the business of verify.
         """
         if isinstance(path, Address) or is_url(path):
             from shards.remote.opening import open_remote  # torch's users without URLs do without
@@ -78,6 +75,8 @@ class DatasetIndex:
         root = Path(path)
         described = _read_json(root)
         try:
+            if described["version"] == TABLES_VERSION:
+                return cls.from_description(root, described, open_tables(root, described))
             counts = (len(described["class_names"]), len(described["image"]["members"]))
             samples = map_samples(root / SAMPLES_NAME, described["num_samples"], *counts)
             index = cls.from_description(root, described, samples)
@@ -93,26 +92,25 @@ class DatasetIndex:
         cls,
         root: Path | Address,
         described: dict[str, Any],
-        samples: np.ndarray,
+        samples: "np.ndarray | Tables",
         remote: "FollowedShards | None" = None,
     ) -> "DatasetIndex":
-        """Make an index of what index.json holds and of the rows of samples.npy."""
+        """Make an index of what index.json holds, and of the rows of samples.npy or the tables."""
         members = members_of(described, root)
+        tables = samples if isinstance(samples, Tables) else None
         return cls(
             root=root,
             split=described["split"],
             task=described["task"],
             class_names=tuple(described["class_names"]),
-            shards=tuple(
-                Shard(entry["name"], entry["bytes"], entry["num_samples"], entry["sha256"])
-                for entry in described["shards"]
-            ),
-            samples=samples,
+            shards=tables.shards if tables else listed_shards(described),
+            samples=samples.rows if isinstance(samples, Tables) else samples,
             members=members,
             statistics=described["statistics"],
             settings=described["image"],
             command=described["command"],
             in_place=described.get("in_place", False),
+            stored_keys=tables.keys if tables else None,
             remote=remote,
         )
 
@@ -134,7 +132,14 @@ class DatasetIndex:
     @property
     def shard_sizes(self) -> np.ndarray:
         """Count the samples of each shard: int64 [S]."""
+        if isinstance(self.shards, ShardTable):
+            return self.shards.sizes
         return np.array([shard.num_samples for shard in self.shards], np.int64)
+
+    @property
+    def key_bytes(self) -> np.ndarray:
+        """Name all samples: ASCII, bytes [N]."""
+        return self.samples["key"] if self.stored_keys is None else self.stored_keys
 
     def num_members(self, bands: str) -> int:
         """Count the image members to read for `bands`, all or rgb. Raises DataError for anything
@@ -156,21 +161,27 @@ class DatasetIndex:
 
     def key(self, sample: int) -> str:
         """Name one sample."""
-        return self.samples["key"][sample].decode("ascii", "backslashreplace")
+        return self.key_bytes[sample].decode("ascii", "backslashreplace")
 
     def keys(self) -> np.ndarray:
         """Name all samples: unicode [N]. Raises FormatError where a key is not ASCII."""
         try:
-            return self.samples["key"].astype(str)
+            return self.key_bytes.astype(str)
         except UnicodeDecodeError as error:
+            name = SAMPLES_NAME if self.stored_keys is None else KEYS_NAME
             raise FormatError(
-                f"{self.root / SAMPLES_NAME}: a key is not ASCII; pack this split again"
+                f"{self.root / name}: a key is not ASCII; pack this split again"
             ) from error
 
     @property
     def is_remote(self) -> bool:
-        """Tell whether the shards come over a network."""
+        """Tell whether the shards come over a network: training then reads few of them at a time."""
         return self.remote is not None
+
+    @property
+    def rows_name(self) -> str:
+        """Name the file that says where samples are."""
+        return SAMPLES_NAME if self.stored_keys is None else ROWS_NAME
 
     def shard_path(self, number: int) -> Path | Address:
         """Return the tar file of a shard, or its address."""
@@ -261,12 +272,20 @@ def parse_description(data: bytes, path: Path | Address) -> dict[str, Any]:
         raise FormatError(f"{path}: not JSON ({error}); pack this split again") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT_NAME:
         raise FormatError(f"{path}: not the index of a {FORMAT_NAME} dataset")
-    if described.get("version") != FORMAT_VERSION:
+    if described.get("version") not in (FORMAT_VERSION, TABLES_VERSION):
         raise FormatError(
             f"{path}: format version {described.get('version')!r}, this code reads "
-            f"{FORMAT_VERSION}; pack again or use the matching release"
+            f"{FORMAT_VERSION} and {TABLES_VERSION}; pack again or use the matching release"
         )
     return described
+
+
+def listed_shards(described: dict[str, Any]) -> tuple[Shard, ...]:
+    """Read the shards that an index.json of version 1 lists."""
+    return tuple(
+        Shard(entry["name"], entry["bytes"], entry["num_samples"], entry["sha256"])
+        for entry in described["shards"]
+    )
 
 
 def members_of(described: dict[str, Any], root: Path | Address) -> tuple[str, ...]:
@@ -289,25 +308,17 @@ def map_samples(
     """Map samples.npy, its type and length compared. Raises FormatError, which names the file as
     `named`, where given.
     """
-    shown = named or path
-    try:
-        samples = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(samples, np.ndarray):
-            raise ValueError("not a single array")
-    except Exception as error:  # on hostile headers numpy's parser raises almost anything
-        raise FormatError(
-            f"{shown}: cannot be read ({one_line(error)}); pack this split again"
-        ) from error
+    samples = map_array(path, named)
     key_bytes = (
         samples.dtype["key"].itemsize if samples.dtype.names and "key" in samples.dtype.names else 1
     )
     expected = row_dtype(num_classes, num_members, key_bytes)
     if samples.dtype != expected or samples.shape != (num_samples,):
         raise FormatError(
-            f"{shown}: {samples.shape} rows of {samples.dtype}, the index says {num_samples} rows "
+            f"{named or path}: {samples.shape} rows of {samples.dtype}, the index says {num_samples} rows "
             f"of {num_classes} classes; pack this split again"
         )
-    return np.asarray(samples)  # still mapped; indexing np.memmap itself goes through Python
+    return samples
 
 
 def _check_files(index: DatasetIndex, root: Path) -> None:

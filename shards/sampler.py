@@ -96,10 +96,10 @@ class Plan(ABC):
 
     def local_ids(self, epoch: int, step: int) -> np.ndarray:
         """List what is in this rank's slots: int64 [local_batch_size], EMPTY where nothing is."""
-        ids = np.full(self.local_batch_size, EMPTY, np.int64)
-        some = self.slots(epoch, step, *self._own_slots(self.world.rank, self.world.rank + 1))
-        ids[: len(some)] = some
-        return ids
+        ids = self.slots(epoch, step, *self._own_slots(self.world.rank, self.world.rank + 1))
+        if len(ids) == self.local_batch_size:
+            return ids
+        return np.concatenate([ids, np.full(self.local_batch_size - len(ids), EMPTY)])
 
     def _own_slots(self, first_rank: int, end_rank: int) -> tuple[int, int]:
         first = first_rank * self.local_batch_size
@@ -118,12 +118,12 @@ class GlobalPlan(Plan):
     def slots(self, epoch: int, step: int, first: int, last: int) -> np.ndarray:
         """List the samples in slots `first` to `last` of a global batch: int64 [last - first]."""
         start = step * self.global_batch_size
-        ids = np.arange(start + first, start + last)
-        ids[ids >= self.num_samples] = EMPTY
-        there = slice(0, int(np.count_nonzero(ids != EMPTY)))
+        ids = np.arange(start + first, min(start + last, self.num_samples))
         if self.shuffle:
-            ids[there] = shuffled(ids[there], self.num_samples, self.seed, epoch)
-        return ids
+            ids = shuffled(ids, self.num_samples, self.seed, epoch)
+        if len(ids) == last - first:
+            return ids
+        return np.concatenate([ids, np.full(last - first - len(ids), EMPTY)])
 
     def spare_ids(self, epoch: int, step: int) -> np.ndarray:
         """List the samples of the global batch."""

@@ -87,6 +87,12 @@ MAY_IMPORT = {
         "shards.decode",
         "shards",
     },
+    "preprocess.upgrading": {
+        "preprocess.packing",
+        "shards.disk",
+        "shards.order",
+        "shards",
+    },
     "preprocess.inspecting": {"shards.*"},
     "preprocess": {"preprocess.*", "shards.*"},
     "eval.metrics": set(),
@@ -233,6 +239,7 @@ VIOLATIONS = {
     "preprocess.sources.voc": "preprocess.packing.pack",
     "preprocess.packing.pack": "preprocess.sources.webdataset",
     "preprocess.verifying.repair": "preprocess.sources.voc",
+    "preprocess.upgrading.upgrade_split": "preprocess.verifying.repair",
     "preprocess.inspecting.inspection": "preprocess.packing.pack",
     "preprocess.shard": "eval.ranking",
     "eval.metrics.curve": "shards.errors",
@@ -327,6 +334,7 @@ def test_packing_needs_no_torch():
 COMMANDS = [
     "preprocess.shard",
     "preprocess.verify",
+    "preprocess.upgrade",
     "preprocess.inspect",
     "shards.bench",
     "train",

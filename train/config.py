@@ -1,7 +1,7 @@
 """What a run is made of: the one source of defaults, flags, help and of the run's config.yaml."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -323,8 +323,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Raise DataError for the first value that is out of bounds or contradicts another.
 
-        A run's own config.yaml is refused for these, too; `train.checks` is for a run that is yet
-        to be trained.
+        A run's own config.yaml is refused for these, too; `train.checks` is for a new run.
         """
         check_bounds(self)
         check_location(self.data, self.cache_dir, self.cache_gb)
@@ -353,9 +352,7 @@ class TrainConfig:
 
     @classmethod
     def from_yaml(cls, path: Path) -> "TrainConfig":
-        """Read a run's config.yaml. Unknown keys are refused; options newer than the file take
-        their defaults.
-        """
+        """Read a run's config.yaml; unknown keys are refused, newer options take their defaults."""
         names = {field.name for field in dataclasses.fields(cls)}
         try:
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
@@ -368,7 +365,6 @@ class TrainConfig:
             values |= {
                 name: tuple(value) for name, value in values.items() if isinstance(value, list)
             }
-            values.setdefault("order", "global")  # the only one of earlier releases
             return cls(**values)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
             raise DataError(
@@ -378,15 +374,19 @@ class TrainConfig:
 
     def with_order_of(self, kept: "TrainConfig | None") -> "TrainConfig":
         """Replace the order auto by that of the run to go on from, whose data may have moved."""
-        order = kept.order if kept is not None and self.order == "auto" else self.order
-        return dataclasses.replace(self, order=order)
+        return replace(self, order=kept.order) if kept and self.order == "auto" else self
+
+    def with_known_order(self) -> "TrainConfig":
+        """Replace the order auto by that of all runs before there was a choice."""
+        return replace(self, order="global") if self.order == "auto" else self
 
     def differences(self, other: "TrainConfig") -> dict[str, tuple[Any, Any]]:
         """Tell what would make the continuation of a run another run: name -> (this value, the
         other's).
 
-        An option that means nothing in either may differ.
+        An option that means nothing in either may differ. Runs of earlier releases name no order.
         """
+        self, other = (config.with_known_order() for config in (self, other))
         free = {*free_on_resume(TrainConfig), *(idle(self).keys() & idle(other).keys())}
         return {
             field.name: (getattr(self, field.name), getattr(other, field.name))

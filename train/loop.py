@@ -77,7 +77,8 @@ class Session:
         self.folder = RunFolder(folder(config.out))
         self.resuming = config.resume and checkpoint.exists(self.folder.last)
         kept = checkpoint.read(self.folder.last).config if self.resuming else None
-        config, self.why_precision = settle_precision(config.with_order_of(kept), kept)
+        config = config.with_order_of(kept and kept.with_known_order())
+        config, self.why_precision = settle_precision(config, kept)
         self.ranks = join_for_training(config)
         self.device = self.ranks.device
         forget_peak_memory(self.device)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 from shards.disk.format import MAX_TILES
@@ -80,6 +81,15 @@ class ImageOptions:
         return 2 + len(self.members)
 
 
+def preloaded_for(options: ImageOptions) -> tuple[str, ...]:
+    """Name the module whose import gets ready the code that packs a JPEG with these options."""
+    if options.encoding != "jpg" or options.bands:
+        return ()
+    resized = options.short_side or options.max_side
+    return (f"preprocess.images.preload_{'resized' if resized else 'kept'}",)
+
+
+@lru_cache(4096)
 def tile_interval(mcus_per_row: int, num_rows: int = 1, wanted: int = 4) -> int:
     """Return the restart interval in MCUs: the divisor of a row, other than 1, nearest to 4
     (`wanted`) by ratio.
@@ -103,6 +113,7 @@ def grey_interval(mcus_per_row: int, num_rows: int = 1) -> int:
     return tile_interval(mcus_per_row, num_rows, 8)
 
 
+@lru_cache(4096)
 def packed_size(size: tuple[int, int], options: ImageOptions) -> tuple[int, int]:
     """Return (width, height) in pixels after packing an upright image of `size`.
 

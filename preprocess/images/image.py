@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from PIL import Image, JpegImagePlugin
 
 from preprocess.images.geometry import ImageOptions, packed_size, tile_interval
@@ -21,14 +20,17 @@ from preprocess.images.members import (
     DamagedImage,
     JpegEncoding,
     Packed,
+    output_of,
     pack_bands,
     pack_pixels,
-    with_sums,
+    tiled_as_packed,
 )
 from preprocess.images.orientation import orientation, turned
 from preprocess.images.pixels import tiff_rgb, upright_rgb
 from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
-from preprocess.jpeg.retile import retile
+from preprocess.jpeg.jpeg_scan import open_jpeg
+from preprocess.jpeg.resize_jpeg import resize_jpeg
+from preprocess.jpeg.retile import tile
 from shards.disk.format import MAX_PIXELS
 from shards.errors import DamagedError, one_line
 from shards.scans.damage import decode_whole
@@ -115,37 +117,41 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _pack(data: bytes, options: ImageOptions, accept_damaged: bool) -> Packed:
-    tiled = _retiled(data, options) if options.encoding == "jpg" else None
+    tiled = _of_coefficients(data, options) if options.encoding == "jpg" else None
     if tiled is not None:
         return tiled
-    rgb, encoding = _decode(data, options, accept_damaged)
-    return pack_pixels(rgb, options, encoding)
+    rgb, target, encoding = _decode(data, options, accept_damaged)
+    return pack_pixels(rgb, target, options, encoding)
 
 
-def _retiled(data: bytes, options: ImageOptions) -> Packed | None:
-    """Tile an upright JPEG of the wanted size without loss; None where it has to be encoded again."""
-    if data[:2] != b"\xff\xd8":
+def _of_coefficients(data: bytes, options: ImageOptions) -> Packed | None:
+    """Tile an upright JPEG from its coefficients, without loss where it keeps its size; None where
+    its pixels are needed.
+    """
+    opened = open_jpeg(data)
+    if opened is None:
         return None
-    image = _open(data)
-    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("RGB", "L"):
+    size = (opened.headers.width, opened.headers.height)
+    if size[0] * size[1] > MAX_PIXELS:
         return None
-    if packed_size(image.size, options) != image.size or orientation(image) != 1:
+    if opened.headers.has_metadata and orientation(_open(data)) != 1:
         return None
-    tiled = retile(data, tile_interval)
-    if tiled is None:
-        return None
+    target = packed_size(size, options)
+    if target != size:
+        tiled = resize_jpeg(opened, output_of(target, options))
+    else:
+        tiled = tile(opened, tile_interval, False, True)
     try:
-        pixels = simplejpeg.decode_jpeg(tiled, "RGB")
-    except ValueError:
+        return None if tiled is None else tiled_as_packed(tiled)
+    except ValueError:  # the sums of a rare kind are of another decoder, which may refuse it
         return None
-    return with_sums({"jpg": tiled}, Image.fromarray(pixels))
 
 
 def _decode(
     data: bytes, options: ImageOptions, accept_damaged: bool
-) -> tuple[Image.Image, JpegEncoding | None]:
-    """Return the upright RGB pixels at their packed size and, where they keep their encoding, which
-    that is.
+) -> tuple[Image.Image, tuple[int, int], JpegEncoding | None]:
+    """Return the upright RGB pixels, the (width, height) to be packed and, where they keep their
+    encoding, which that is.
     """
     if options.encoding == "jpg" and data[:2] == b"\xff\xd8":
         image = _open(data)
@@ -155,12 +161,9 @@ def _decode(
             # undone exactly. Over VOC photographs the packed image comes within 57 dB of the
             # original instead of 49 dB.
             pixels = _jpeg_pixels(image, data, accept_damaged, fastdct=False, fastupsample=True)
-            return Image.fromarray(pixels), encoding
+            return Image.fromarray(pixels), image.size, encoding
     rgb, full_size = _load_upright(data, options, accept_damaged)
-    target = packed_size(full_size, options)
-    if rgb.size != target:
-        rgb = rgb.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return rgb, None
+    return rgb, packed_size(full_size, options), None
 
 
 def _own_encoding(image: Image.Image) -> JpegEncoding | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from preprocess.images.geometry import (
@@ -16,7 +17,9 @@ from preprocess.images.geometry import (
     packed_size,
     tile_interval,
 )
+from preprocess.jpeg.resize_jpeg import Output, encode_rgb
 from preprocess.jpeg.retile import retile
+from preprocess.jpeg.tile_file import Tiled
 
 DAMAGED = "damaged JPEG: "  # what the reasons of images begin with that --accept-damaged packs
 
@@ -58,14 +61,40 @@ class JpegEncoding:
 
 
 def pack_pixels(
-    rgb: Image.Image, options: ImageOptions, jpeg: JpegEncoding | None = None
+    rgb: Image.Image,
+    target: tuple[int, int],
+    options: ImageOptions,
+    jpeg: JpegEncoding | None = None,
 ) -> Packed:
-    """Encode an RGB image that has its packed size; `jpeg` differs from the options' where it keeps
-    an original's.
+    """Encode an RGB image at its packed size; `jpeg` keeps the encoding of an original that has
+    this size.
     """
     if options.encoding == "png":
+        if rgb.size != target:
+            rgb = rgb.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
         return with_sums({"png": _png(rgb)}, rgb)
-    return with_sums({"jpg": _jpeg(rgb, jpeg or JpegEncoding(options.quality, 2))}, rgb)
+    if jpeg is not None:
+        return with_sums({"jpg": _jpeg(rgb, jpeg)}, rgb)
+    _check_side(target)
+    tiled = encode_rgb(np.asarray(rgb), output_of(target, options))
+    resized = tiled_as_packed(tiled)
+    return resized if rgb.size != target else with_sums(resized.images, rgb)
+
+
+def output_of(target: tuple[int, int], options: ImageOptions) -> Output:
+    """Return how an image that is re-encoded is written."""
+    return Output(*target, options.quality, tile_interval)
+
+
+def tiled_as_packed(tiled: Tiled) -> Packed:
+    """Take a tiled JPEG for a sample's only image, with its sums or those of its decoded pixels.
+
+    Raises ValueError where they are to be decoded and cannot.
+    """
+    images = {"jpg": tiled.data}
+    if tiled.sums is None:
+        return with_sums(images, Image.fromarray(simplejpeg.decode_jpeg(tiled.data, "RGB")))
+    return Packed(images, tiled.width, tiled.height, tiled.sums[:3], tiled.sums[3:])
 
 
 def pack_bands(bands: np.ndarray, options: ImageOptions) -> Packed:
@@ -99,19 +128,23 @@ def with_sums(members: Mapping[str, bytes], *images: Image.Image) -> Packed:
 
 def _jpeg(image: Image.Image, encoding: JpegEncoding) -> bytes:
     """Write a tiled baseline JPEG, of RGB or grey."""
-    width, height = image.size
-    if max(width, height) > MAX_SIDE:
-        raise BadImage(
-            f"{width} x {height} has a side over {MAX_SIDE} pixels, JPEG's limit; shrink it with "
-            f"--max-side"
-        )
+    _check_side(image.size)
     grey = image.mode == "L"
     file = io.BytesIO()
     options = {} if grey else {"subsampling": encoding.subsampling, "qtables": encoding.tables}
     image.save(file, "JPEG", quality=encoding.quality, progressive=False, comment=b"", **options)
-    tiled = retile(file.getvalue(), grey_interval if grey else tile_interval, keep_grey=grey)
+    interval_of = grey_interval if grey else tile_interval
+    tiled = retile(file.getvalue(), interval_of, keep_grey=grey)
     assert tiled is not None  # a baseline JPEG, just written
     return tiled
+
+
+def _check_side(size: tuple[int, int]) -> None:
+    if max(size) > MAX_SIDE:
+        raise BadImage(
+            f"{size[0]} x {size[1]} has a side over {MAX_SIDE} pixels, JPEG's limit; shrink it with "
+            "--max-side"
+        )
 
 
 def _png(image: Image.Image) -> bytes:

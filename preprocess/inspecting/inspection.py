@@ -213,7 +213,7 @@ def _same_keys(indexes: Sequence[DatasetIndex]) -> dict[tuple[str, str], list[st
     """Name the keys that two splits share, for the pairs of splits that share any."""
     shared = {}
     for first, second in combinations(indexes, 2):
-        both = np.intersect1d(first.samples["key"], second.samples["key"])
+        both = np.intersect1d(first.key_bytes, second.key_bytes)
         if len(both):
             shared[first.split, second.split] = [
                 key.decode("ascii", "backslashreplace") for key in both.tolist()

@@ -16,7 +16,14 @@ from preprocess.packing.folder_state import (
 from preprocess.packing.in_place import linked_rows
 from preprocess.packing.index_file import joined_rows, npy, samples_array, statistics
 from preprocess.packing.packing_plan import Job, PackingPlan
-from preprocess.packing.resume import Entry, entries_as_json, holds, is_there, to_json, write_lists
+from preprocess.packing.resume import (
+    Entry,
+    entries_as_json,
+    holds,
+    is_there,
+    to_json,
+    write_lists,
+)
 from shards.disk.format import (
     CHECKSUM,
     FORMAT_NAME,

@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 
 from preprocess.packing.index_file import npy
+from preprocess.packing.index_tables import refuse_tables
 from preprocess.packing.packing_plan import PackedPart
-from preprocess.packing.resume import Entry, entries_as_json, read_entries, to_json, why_no_sequence
+from preprocess.packing.resume import (
+    Entry,
+    entries_as_json,
+    read_entries,
+    to_json,
+    why_no_sequence,
+)
 from shards.disk.format import (
     DAMAGED_NAME,
     FINISHED_NAME,
@@ -60,6 +67,7 @@ def read_state(root: Path, split: str) -> FolderState:
     If index.json fails its checksum, nothing is listed: a wrong pixel sum cannot be detected from
     the shards, and a new checksum would hide it for good.
     """
+    refuse_tables(root)
     if not any((root / name).exists() for name in (INDEX_NAME, PROGRESS_NAME)):
         _refuse_foreign(root)
         return FolderState()

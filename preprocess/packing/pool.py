@@ -41,9 +41,9 @@ Result = Packed | str  # the packed image, or why it was rejected
 class Worker:
     """A process that calls functions, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, preloaded: Sequence[str] = ()) -> None:
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload([*PRELOADED, *preloaded])
         try:
             self._pipe, theirs = context.Pipe()
             self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
@@ -80,7 +80,13 @@ class Worker:
 class Pool:
     """Worker processes; with one worker the work is done in this process."""
 
-    def __init__(self, workers: int, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        workers: int,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        preloaded: Sequence[str] = (),
+    ) -> None:
+        self._preloaded = preloaded  # modules that the fork server imports besides PRELOADED
         self.workers = workers or num_cores()
         if self.workers > 1:
             _make_room_for_files(self.workers)
@@ -129,7 +135,7 @@ class Pool:
     def _call(self, function: Callable[[T], R], task: T) -> R:
         with self._lock:
             if not self._idle:
-                self._idle.append(Worker())
+                self._idle.append(Worker(self._preloaded))
                 self.started += self._idle
             worker = self._idle.pop()
         try:
@@ -146,9 +152,9 @@ class Pool:
 
 
 @contextmanager
-def open_pool(workers: int) -> Iterator[Pool]:
+def open_pool(workers: int, preloaded: Sequence[str] = ()) -> Iterator[Pool]:
     """Make a pool and end its processes afterwards."""
-    pool = Pool(workers)
+    pool = Pool(workers, preloaded=preloaded)
     try:
         yield pool
     finally:

@@ -10,7 +10,8 @@ import numpy as np
 
 from preprocess.packing.folder_state import finished_entries
 from preprocess.packing.index_file import npy, statistics
-from preprocess.packing.resume import Entry, holds, read_entries, why_no_sequence
+from preprocess.packing.index_tables import full_rows, listed_entries
+from preprocess.packing.resume import Entry, entries_as_json, holds, read_entries, why_no_sequence
 from shards.disk.format import (
     ACCEPTED_NAME,
     FORMAT_NAME,
@@ -18,9 +19,13 @@ from shards.disk.format import (
     INDEX_NAME,
     PROGRESS_NAME,
     REJECTED_NAME,
+    ROWS_NAME,
     SAMPLES_NAME,
+    TABLE_NAMES,
+    TABLES_VERSION,
     finished_name,
 )
+from shards.disk.tables import Tables, open_tables
 from shards.errors import FormatError, one_line
 from shards.index import map_samples
 
@@ -30,8 +35,8 @@ class Written:
     """The metadata of a split; `wrong` lists what in it is impossible.
 
     `name` is the file that was read, "" where there is none; `entries` are empty where it cannot be
-    used. `samples` is the array of samples.npy, why it cannot be used, or None in an unfinished
-    folder, which need not have it.
+    used. `samples` is the array of samples.npy, or of rows.npy, why it cannot be used, or None in
+    an unfinished folder, which need not have it.
     """
 
     split: str  # the folder's name, unless it was renamed: then what index and shards agree on
@@ -42,6 +47,21 @@ class Written:
     wrong: tuple[str, ...] = ()
     is_foreign: bool = False  # of another version: not to be touched
     in_place: bool = False  # the shards are links to another writer's tars
+
+    @property
+    def has_tables(self) -> bool:
+        """Tell whether it is of version 2."""
+        return (self.described or {}).get("version") == TABLES_VERSION
+
+    @property
+    def rows_name(self) -> str:
+        """Name the file of the samples."""
+        return ROWS_NAME if self.has_tables else SAMPLES_NAME
+
+    @property
+    def listed(self) -> dict[str, Any]:
+        """Describe the split with its shards, as version 1 does."""
+        return {**(self.described or {}), "shards": entries_as_json(self.entries)}
 
     @property
     def num_classes(self) -> int:
@@ -70,7 +90,7 @@ class Written:
         """Tell whether a file belongs to a packed split."""
         names = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, REJECTED_NAME, ACCEPTED_NAME)
         return (
-            name in names
+            name in (*names, *TABLE_NAMES)
             or re.fullmatch(rf"{re.escape(self.split)}-\d{{6,}}\.(tar|idx)", name) is not None
         )
 
@@ -88,11 +108,14 @@ class Written:
     def with_statistics(self, samples: np.ndarray) -> dict[str, Any]:
         """Describe the split again, with counts and statistics computed from samples and shards."""
         assert self.described is not None
+        told = self.described["statistics"]
+        # of version 2: an estimate, which nothing here depends on
+        kept = {name: told[name] for name in ("shard_correlation",) if name in told}
         return {
             **self.described,
             "num_samples": len(samples),
             "num_rejected": sum(len(entry.rejected) for entry in self.entries),
-            "statistics": statistics(samples, self.entries, self.num_classes),
+            "statistics": {**statistics(samples, self.entries, self.num_classes), **kept},
         }
 
 
@@ -108,14 +131,19 @@ def read_written(root: Path) -> Written:
             raise ValueError("no mapping")
         if name == INDEX_NAME and described.get("format") != FORMAT_NAME:
             raise ValueError(f"not the index of a {FORMAT_NAME} dataset")
-        if name == INDEX_NAME and described.get("version") != FORMAT_VERSION:
-            version = described.get("version")
-            what = f"format version {version!r}, this code reads {FORMAT_VERSION}"
+        version = described.get("version")
+        if name == INDEX_NAME and version not in (FORMAT_VERSION, TABLES_VERSION):
+            what = (
+                f"format version {version!r}, this code reads {FORMAT_VERSION} and {TABLES_VERSION}"
+            )
             return replace(
                 empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0
             )
-        split = _split_of(root, described)
-        entries = tuple(read_entries(split, described["shards"]))
+        listed = described
+        if name == INDEX_NAME and version == TABLES_VERSION:
+            listed = {**described, "shards": listed_entries(root, described)}
+        split = _split_of(root, listed)
+        entries = tuple(read_entries(split, listed["shards"]))
         if name == PROGRESS_NAME:
             made = finished_entries(root, split, described)
             by_name = {entry.name: entry for entry in entries} | made
@@ -173,6 +201,9 @@ def _check_types(split: str, described: dict[str, Any]) -> None:
 
 
 def _samples(root: Path, written: Written) -> np.ndarray | str:
+    if written.has_tables:
+        tables = written_tables(root, written)
+        return tables if isinstance(tables, str) else tables.rows
     count = sum(entry.num_samples for entry in written.entries)
     try:
         samples = map_samples(root / SAMPLES_NAME, count, written.num_classes, len(written.members))
@@ -184,3 +215,25 @@ def _samples(root: Path, written: Written) -> np.ndarray | str:
         )
     except FormatError as error:
         return str(error).removeprefix(f"{root / SAMPLES_NAME}: ").partition("; pack")[0]
+
+
+def written_tables(root: Path, written: Written) -> Tables | str:
+    """Map the tables of version 2, or tell why they cannot be used."""
+    assert written.described is not None
+    try:
+        return open_tables(root, written.described)
+    except FormatError as error:
+        return str(error).removeprefix(f"{root}/").rpartition(";")[0]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{INDEX_NAME} does not describe its tables ({one_line(error)})"
+
+
+def told_samples(root: Path, written: Written, first: int, num: int) -> np.ndarray:
+    """Read what is written of the samples of one shard, as rows of samples.npy."""
+    part = slice(first, first + num)
+    if not written.has_tables:
+        return np.load(root / SAMPLES_NAME, mmap_mode="r")[part]
+    tables = written_tables(root, written)
+    if isinstance(tables, str):
+        raise FormatError(f"{root}: {tables}")
+    return full_rows(tables.rows[part], tables.keys[part], written.num_classes)

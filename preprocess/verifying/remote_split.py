@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from preprocess.packing.pool import TASKS_PER_WORKER, Pool
-from preprocess.packing.resume import lists_of, read_entries
+from preprocess.packing.resume import lists_of
+from preprocess.verifying.packed_folder import read_written
 from preprocess.verifying.verification import ShardTask, Verification, verify_split
-from shards.disk.format import INDEX_NAME, SAMPLES_NAME
+from shards.disk.format import ENTRIES_NAME, INDEX_NAME
 from shards.errors import DataError
-from shards.index import DatasetIndex, parse_description
+from shards.index import DatasetIndex
 from shards.remote.address import Address
 from shards.remote.opening import MAX_INDEX_BYTES, SPLITS, fetch_small, open_remote, there_of
 from shards.remote.patience import MissingError
@@ -68,9 +67,10 @@ class _Arriving:
         self._open: deque[BinaryIO] = deque(maxlen=num_open)
         data = fetch_small(self._store, address / INDEX_NAME, MAX_INDEX_BYTES)
         (folder / INDEX_NAME).write_bytes(data)
-        np.save(folder / SAMPLES_NAME, index.samples)
-        described = parse_description(data, address / INDEX_NAME)
-        for name, lines in lists_of(read_entries(described["split"], described["shards"])).items():
+        for name, path in self._remote.stored.items():
+            (folder / name).symlink_to(path.resolve())
+        self._bring(ENTRIES_NAME)
+        for name, lines in lists_of(read_written(folder).entries).items():
             if lines:
                 self._bring(name)
 

@@ -5,10 +5,17 @@ moved aside.
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from preprocess.packing.folder_state import forget_progress, parts_of, write_progress
 from preprocess.packing.index_file import npy, samples_array
-from preprocess.packing.resume import lists_of, to_json
+from preprocess.packing.index_tables import image_crcs, write_tables
+from preprocess.packing.resume import (
+    lists_of,
+    to_json,
+)
 from preprocess.verifying.packed_folder import Written, read_written
 from preprocess.verifying.verification import Fault
 from shards.disk.format import (
@@ -16,6 +23,7 @@ from shards.disk.format import (
     DAMAGED_NAME,
     INDEX_NAME,
     SAMPLES_NAME,
+    TABLE_NAMES,
     digest,
     holds_together,
     write_atomically,
@@ -54,7 +62,7 @@ def repair_split(root: Path, findings: Sequence[Fault]) -> Iterator[str]:
     if written.entries and (written.described is None or holds_together(written.described)):
         if written.name == INDEX_NAME:
             assert written.described is not None
-            write_progress(root, parts_of(written.described), written.entries)
+            write_progress(root, parts_of(written.listed), written.entries)
             yield _set_aside(root, INDEX_NAME)
         damaged = {finding.file for finding in findings if finding.mend == "shard"}
         names = [name for tar in damaged for name in (tar, Path(tar).with_suffix(".idx").name)]
@@ -72,7 +80,7 @@ def _rewrite(root: Path, written: Written, names: set[str]) -> Iterator[str]:
     for name, lines in lists_of(written.entries).items():
         if name in names:
             yield from _written_anew(root, name, lines)
-    if not names & {SAMPLES_NAME, INDEX_NAME}:
+    if not names & {SAMPLES_NAME, INDEX_NAME, *TABLE_NAMES}:
         return
     assert written.described is not None
     rows = [
@@ -81,14 +89,34 @@ def _rewrite(root: Path, written: Written, names: set[str]) -> Iterator[str]:
         for row in read_rows(root / entry.name)
     ]
     samples = samples_array(rows, written.num_classes)
-    write_progress(root, parts_of(written.described), written.entries)
-    yield from _written_anew(root, SAMPLES_NAME, npy(samples))
+    write_progress(root, parts_of(written.listed), written.entries)
     described = written.with_statistics(samples)
+    if written.has_tables:
+        yield from _tables_again(root, described, samples, written)
+        forget_progress(root)
+        return
+    yield from _written_anew(root, SAMPLES_NAME, npy(samples))
     if CHECKSUM in described:
         del described[CHECKSUM]
         described[CHECKSUM] = digest(described)
     yield from _written_anew(root, INDEX_NAME, to_json(described))
     forget_progress(root)
+
+
+def _tables_again(
+    root: Path, described: dict[str, Any], samples: np.ndarray, written: Written
+) -> Iterator[str]:
+    """Write the tables of version 2 from shards that are all intact; copies of the old go aside."""
+    for name in (*TABLE_NAMES, INDEX_NAME):
+        if (root / name).exists():
+            yield _set_aside(root, name)
+    starts = np.cumsum([0] + [entry.num_samples for entry in written.entries]).tolist()
+    crcs = (
+        image_crcs(root / entry.name, samples[start : start + entry.num_samples])
+        for entry, start in zip(written.entries, starts, strict=False)
+    )
+    write_tables(root, described, samples, crcs, written.entries)
+    yield f"{root / INDEX_NAME}: rewritten with its tables from the shards"
 
 
 def _written_anew(root: Path, name: str, content: bytes) -> Iterator[str]:

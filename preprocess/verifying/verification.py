@@ -13,19 +13,25 @@ from tqdm import tqdm
 
 from preprocess.images.image_check import what_is_wrong
 from preprocess.packing.index_file import rows_of, samples_array
+from preprocess.packing.index_tables import image_crcs
 from preprocess.packing.pool import Pool
 from preprocess.packing.resume import Entry, holds, lists_of
 from preprocess.sources.foreign_tar import check_whole
-from preprocess.verifying.packed_folder import Written, read_written
+from preprocess.verifying.packed_folder import Written, read_written, told_samples, written_tables
 from shards.decode.png import is_png
 from shards.disk.format import (
     FINISHED_NAME,
     INDEX_NAME,
     MAX_STORED_SIDE,
     PROGRESS_NAME,
+    ROWS_NAME,
     SAMPLES_NAME,
+    SHARD_DTYPE,
+    SHARDS_NAME,
+    TABLE_NAMES,
     holds_together,
 )
+from shards.disk.tables import array_crc
 from shards.disk.writer import KEY, SampleRow, dali_index, file_sha256, read_rows
 from shards.errors import DataError, FormatError
 from shards.remote.address import Address, is_url
@@ -101,7 +107,7 @@ def verify_split(
     findings = list(_leftovers(root, written))
     samples = written.samples
     if isinstance(samples, str):
-        findings.append(Fault(str(root), SAMPLES_NAME, "", samples, "rewrite"))
+        findings.append(Fault(str(root), written.rows_name, "", samples, "rewrite"))
     starts = np.cumsum([0] + [entry.num_samples for entry in written.entries]).tolist()
     tasks = [
         ShardTask(
@@ -145,7 +151,9 @@ def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Itera
     truth = written.with_statistics(written.samples) if can_count else described  # type: ignore[arg-type]
     wrong = [name for name in truth if truth[name] != described.get(name)]
     if wrong:
-        mend: Mend = "rewrite" if holds_together(truth) else "split"
+        # of version 2 the sums of pixels, which no shard proves, are in a file of their own hash
+        is_told = written.has_tables or holds_together(truth)
+        mend: Mend = "rewrite" if is_told else "split"
         yield Fault(
             str(root), INDEX_NAME, "", f"{' and '.join(wrong)} are not those of its shards", mend
         )
@@ -163,8 +171,11 @@ def _leftovers(root: Path, written: Written) -> Iterator[Fault]:
         if (root / name).exists():
             what = f"is beside {INDEX_NAME}, left by a killed packing"
             yield Fault(str(root), name, "", what, "aside")
+    other = (SAMPLES_NAME,) if written.has_tables else TABLE_NAMES
     for name in sorted(path.name for path in root.iterdir()):
-        if written.is_temporary(name):
+        if name in other:
+            yield Fault(str(root), name, "", "is of the other format version", "aside")
+        elif written.is_temporary(name):
             yield Fault(str(root), name, "", "half-written, left by a killed packing", "aside")
         elif written.is_surplus(name):
             yield Fault(str(root), name, "", f"{written.name} does not list it", "aside")
@@ -218,10 +229,11 @@ def check_shard(task: ShardTask) -> list[Fault]:
         and not task.written.in_place
         and all(_fits(row, task.written) is None for row in rows)
     ):
-        wrong = [
-            Fault(root, SAMPLES_NAME, key, what, "rewrite") for key, what in _rows_wrong(rows, task)
-        ]
+        name = task.written.rows_name
+        wrong = [Fault(root, name, key, what, "rewrite") for key, what in _rows_wrong(rows, task)]
         findings += _capped(wrong)
+    if task.first_row >= 0 and task.written.has_tables:
+        findings += tables_wrong(path, task)
     return findings
 
 
@@ -284,7 +296,7 @@ def _fits(row: SampleRow, written: Written) -> str | None:
     """Find what is wrong with one sample of this split."""
     num_classes = written.num_classes
     if not KEY.fullmatch(row.key):  # of a shard in place, as samples.npy tells it
-        return f"its key in {SAMPLES_NAME} is none that the packer makes"
+        return f"its key in {written.rows_name} is none that the packer makes"
     if written.members and row.suffixes != written.members:
         return f"its images are {', '.join(row.suffixes) or 'none'}, {written.name} says {', '.join(written.members)}"
     if not 1 <= row.width <= MAX_STORED_SIDE or not 1 <= row.height <= MAX_STORED_SIDE:
@@ -302,17 +314,13 @@ def _fits(row: SampleRow, written: Written) -> str | None:
 def _told_rows(task: ShardTask) -> Iterator[SampleRow]:
     """List the samples of a linked shard from samples.npy; none where it cannot be trusted."""
     if task.first_row >= 0:
-        told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")
-        yield from rows_of(
-            told[task.first_row : task.first_row + task.entry.num_samples], task.written.num_classes
-        )
+        told = told_samples(task.root, task.written, task.first_row, task.entry.num_samples)
+        yield from rows_of(told, task.written.num_classes)
 
 
 def _rows_wrong(rows: Sequence[SampleRow], task: ShardTask) -> Iterator[tuple[str, str]]:
-    """Compare samples.npy with the tar."""
-    told = np.load(task.root / SAMPLES_NAME, mmap_mode="r")[
-        task.first_row : task.first_row + len(rows)
-    ]
+    """Compare samples.npy, or the tables, with the tar."""
+    told = told_samples(task.root, task.written, task.first_row, len(rows))
     truth = samples_array([(task.number, row) for row in rows], task.written.num_classes)
     for row, here, there in zip(rows, told, truth, strict=True):
         wrong = [
@@ -324,6 +332,28 @@ def _rows_wrong(rows: Sequence[SampleRow], task: ShardTask) -> Iterator[tuple[st
                 for name in wrong
             )
             yield row.key, what
+
+
+def tables_wrong(path: Path, task: ShardTask) -> Iterator[Fault]:
+    """Compare a shard with its row of shards.npy, and the images' CRCs with their bytes."""
+    root = str(task.root)
+    entry = task.entry
+    tables = written_tables(task.root, task.written)
+    assert not isinstance(tables, str), tables
+    part = slice(task.first_row, task.first_row + entry.num_samples)
+    rows = tables.rows[part]
+    told = tables.shards.table[task.number]
+    crcs = (array_crc(rows), array_crc(tables.keys[part]))
+    truth = (entry.bytes, entry.num_samples, *crcs, bytes.fromhex(entry.sha256))
+    for name, found, right in zip(SHARD_DTYPE.names or (), told, truth, strict=True):
+        if (found.tobytes() if name == "sha256" else found) != right:
+            yield Fault(root, SHARDS_NAME, "", f"{name} of {entry.name} is wrong", "rewrite")
+    ends = rows["offset"].astype(np.int64) + rows["length"]
+    if (ends > path.stat().st_size).any():
+        return  # reported for the rows themselves
+    for number in np.flatnonzero((image_crcs(path, rows) != rows["crc"]).any(1)).tolist():
+        key = tables.keys[part][number].decode("ascii", "backslashreplace")
+        yield Fault(root, ROWS_NAME, key, "its CRC is not that of its image", "rewrite")
 
 
 def _shown(value: Any) -> str:
@@ -349,7 +379,7 @@ def find_splits(data: Path) -> list[Path]:
 
 
 def _is_split(folder: Path) -> bool:
-    marks = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME)
+    marks = (INDEX_NAME, PROGRESS_NAME, SAMPLES_NAME, *TABLE_NAMES)
     return any((folder / name).exists() for name in marks) or any(
         folder.glob(f"{folder.name}-*.tar")
     )

@@ -1,4 +1,4 @@
-"""The format on disk, version 1; docs/format.md is its home. Names, row layout, bit-vectors,
+"""The format on disk, versions 1 and 2; docs/format.md is its home. Names, row layout, bit-vectors,
 nothing else.
 """
 
@@ -15,10 +15,18 @@ import numpy as np
 
 FORMAT_NAME = "tarmac"
 FORMAT_VERSION = 1
+TABLES_VERSION = 2  # shards and samples in tables of their own, index.json without them
 INDEX_NAME = "index.json"  # written last: a folder without it is unfinished
 PROGRESS_NAME = "packing.json"  # the index of an unfinished folder
 FINISHED_NAME = "packing"  # folder: while packing, what each finished shard holds
 SAMPLES_NAME = "samples.npy"
+# of version 2: samples without their keys, the keys, the shards, and what the packer alone needs.
+# No name is one of version 1: a folder is one or the other by its index.json.
+ROWS_NAME = "rows.npy"
+KEYS_NAME = "keys.npy"
+SHARDS_NAME = "shards.npy"
+ENTRIES_NAME = "entries.json"
+TABLE_NAMES = (ROWS_NAME, KEYS_NAME, SHARDS_NAME, ENTRIES_NAME)
 REJECTED_NAME = "rejected.jsonl"  # images that could not be packed
 ACCEPTED_NAME = "accepted.jsonl"  # damaged images that were packed, as --accept-damaged says
 DAMAGED_NAME = "damaged"  # folder of what repair has moved out of the way
@@ -78,6 +86,25 @@ def row_dtype(num_classes: int, num_members: int, key_bytes: int) -> np.dtype[An
             ("key", f"S{max(1, key_bytes)}"),
         ]
     )
+
+
+# One shard of version 2. `rows_crc` and `keys_crc` are of its part of rows.npy and of keys.npy.
+SHARD_DTYPE = np.dtype(
+    [
+        ("bytes", "<u8"),
+        ("num_samples", "<u4"),
+        ("rows_crc", "<u4"),
+        ("keys_crc", "<u4"),
+        ("sha256", "u1", (32,)),
+    ]
+)
+
+
+def lean_row_dtype(num_classes: int, num_members: int) -> np.dtype[Any]:
+    """Lay out one row of rows.npy: as of samples.npy, with a CRC-32 of each image, without a key."""
+    fields = row_dtype(num_classes, num_members, 1).descr[:-1]
+    place = [name for name, *_ in fields].index("length") + 1
+    return np.dtype([*fields[:place], ("crc", "<u4", (num_members,)), *fields[place:]])
 
 
 def pack_labels(indices: Iterable[int], num_classes: int) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 import math
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shards.index import DatasetIndex
-from shards.order.near_order import NearOrder
+
+if TYPE_CHECKING:
+    from shards.order.near_order import NearOrder
 
 SHARDS_SEEN = 64  # of a set, spread evenly
 ROWS_SEEN = 4096  # of a shard, spread evenly
@@ -51,7 +54,7 @@ def sampled_correlation(index: DatasetIndex) -> float:
     return shard_correlation(np.array(shares), np.array(counted))
 
 
-def variance_ratio(order: NearOrder, correlation: float, num_batches: int) -> float:
+def variance_ratio(order: "NearOrder", correlation: float, num_batches: int) -> float:
     """Estimate the variance of the class counts of so many batches in a row, over that of a global
     shuffle.
 
@@ -66,9 +69,11 @@ def variance_ratio(order: NearOrder, correlation: float, num_batches: int) -> fl
     return max(0.0, 1 + (num * left - 1) * correlation / order.window)
 
 
-def mixing_line(index: DatasetIndex, order: NearOrder) -> str:
+def mixing_line(index: DatasetIndex, order: "NearOrder") -> str:
     """Say by how much batches vary more than those of a global shuffle; empty where they hardly do."""
-    correlation = sampled_correlation(index)
+    correlation = index.statistics.get("shard_correlation")
+    if correlation is None:
+        correlation = sampled_correlation(index)
     of_one = variance_ratio(order, correlation, 1)
     of_more = variance_ratio(order, correlation, BATCHES)
     if of_more < LEAST:
@@ -82,7 +87,7 @@ def mixing_line(index: DatasetIndex, order: NearOrder) -> str:
     )
 
 
-def say_mixing(index: DatasetIndex, order: NearOrder) -> None:
+def say_mixing(index: DatasetIndex, order: "NearOrder") -> None:
     """Print that line, where there is one, beside what the process prints."""
     if line := mixing_line(index, order):
         print(line, file=sys.stderr)

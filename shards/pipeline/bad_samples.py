@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from shards.disk.format import SAMPLES_NAME
 from shards.errors import SampleError
 from shards.index import DatasetIndex
 
@@ -84,7 +83,7 @@ class Watch:
         where samples are.
         """
         return (
-            f"{self._index.root / SAMPLES_NAME}"
+            f"{self._index.root / self._index.rows_name}"
             if self._id < 0
             else self._skipped("").line().removesuffix(": ")
         )
@@ -93,9 +92,7 @@ class Watch:
         number = int(self._row["shard"])
         shards = self._index.shards
         path = self._index.root / shards[number].name if number < len(shards) else self._index.root
-        return Skipped(
-            self._id, str(path), self._row["key"].decode("ascii", "backslashreplace"), reason
-        )
+        return Skipped(self._id, str(path), self._index.key(self._id), reason)
 
 
 def most_skipped(num_samples: int) -> int:

@@ -35,7 +35,7 @@ class ShardReader:
     def __init__(self, index: DatasetIndex) -> None:
         self.index = index
         self._maps: OrderedDict[int, tuple[np.ndarray, mmap.mmap]] = OrderedDict()
-        self._first_rows = np.cumsum([0] + [shard.num_samples for shard in index.shards])
+        self._first_rows = np.concatenate([[0], np.cumsum(index.shard_sizes)])
         self._max_open = max(MIN_OPEN_SHARDS, open_files(4 * MAX_OPEN_SHARDS) // 4)
         if index.remote is not None:  # a map keeps its shard in the cache
             self._max_open = min(self._max_open, index.remote.num_at_once())
@@ -119,11 +119,13 @@ class ShardReader:
             )
         if self.index.in_place:  # of another writer, who names members otherwise
             return
-        rows = self.index.samples[self._first_rows[number] : self._first_rows[number + 1]]
-        for row in rows[[0, -1]] if len(rows) else ():
+        first = int(self._first_rows[number])
+        last = int(self._first_rows[number + 1]) - 1
+        for sample in (first, last) if first <= last else ():
+            row = self.index.samples[sample]
             start = int(row["offset"][0])
             length = int(row["length"][0])
-            name = row["key"] + b"." + self.index.members[0].encode()
+            name = bytes(self.index.key_bytes[sample]) + b"." + self.index.members[0].encode()
             file.seek(min(max(0, start - BLOCK), size))
             header = file.read(BLOCK)
             if header[:100].rstrip(b"\0") != name[:100] or header[124:135] != b"%011o" % length:

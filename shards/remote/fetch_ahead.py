@@ -10,12 +10,13 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
+from shards.disk.tables import Shard
 from shards.errors import DataError
 from shards.remote.address import Address
 from shards.remote.cache_folder import NEVER_S, CacheFolder, Wanted
 from shards.remote.future import Course, Future, most_open_bytes
 from shards.remote.patience import ObjectStore
-from shards.remote.remote_shards import RemoteShard, RemoteShards
+from shards.remote.remote_shards import RemoteShards
 
 DOWNLOADS = 4  # at once, of each process: one connection does not fill a fast link
 NOTE_S = 5.0  # how often the cache is looked at, and when it is needed noted in it
@@ -32,7 +33,7 @@ class FollowedShards(RemoteShards):
     """
 
     def __init__(
-        self, root: Address, store: ObjectStore, folder: CacheFolder, shards: Sequence[RemoteShard]
+        self, root: Address, store: ObjectStore, folder: CacheFolder, shards: Sequence[Shard]
     ) -> None:
         super().__init__(root, store, folder, shards)
         self._sizes = np.array([shard.num_bytes for shard in shards], np.int64)

@@ -1,38 +1,47 @@
 """Open a split by its address: its index and its rows are fetched, checked and kept in the cache.
 
 Of format version 1 that takes three requests: index.json, and samples.npy twice, as nothing says
-what its bytes are. No folder is listed, ever.
+what its bytes are; of version 2 four: index.json and three tables. No folder is listed, ever.
 """
 
-import errno
 import hashlib
 import io
 import re
-import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from shards.disk.format import DAMAGED_NAME, INDEX_NAME, SAMPLES_NAME, holds_together, row_dtype
-from shards.errors import DataError, FormatError, remedy
+from shards.disk.format import (
+    DAMAGED_NAME,
+    INDEX_NAME,
+    SAMPLES_NAME,
+    TABLES_VERSION,
+    holds_together,
+    row_dtype,
+)
+from shards.disk.tables import Shard, Tables
+from shards.errors import DataError, FormatError
 from shards.index import DatasetIndex, map_samples, members_of, parse_description
 from shards.remote import patience
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder, Part, default_folder
+from shards.remote.cached_tables import (
+    AGAIN,
+    MAX_SHARD_BYTES,
+    NPY_HEADER_BYTES,
+    ReadTwice,
+    fetch_tables,
+)
 from shards.remote.fetch_ahead import FollowedShards
 from shards.remote.patience import MissingError, ObjectChangedError, ObjectStore, UnreachableError
-from shards.remote.remote_shards import RemoteShard
 from shards.remote.transfer import Transfer, open_store
 
 MAX_INDEX_BYTES = 1 << 28  # 10^6 shards are 250 MB of JSON
-MAX_SHARD_BYTES = 1 << 42
 OWN_KEY_BYTES = 64  # shards.disk.writer.KEY
 FOREIGN_KEY_BYTES = 4096
-NPY_HEADER_BYTES = 1 << 16
 SPLITS = ("train", "val", "test")  # asked for by name where no folder can be listed
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-AGAIN = "upload the set again as it was packed"
 
 
 def open_remote(
@@ -48,16 +57,44 @@ def open_remote(
     where = address / INDEX_NAME
     described = parse_description(data, where)
     sha256 = hashlib.sha256(data).hexdigest()
+    tables: Tables | np.ndarray
     try:
-        shards = check_shards(described, where)
-        rows = _Rows(address, store, folder, described, sha256)
-        remote = FollowedShards(address, store, folder, shards)
-        index = DatasetIndex.from_description(address, described, rows.map(), remote)
+        members_of(described, address)
+        if described["version"] == TABLES_VERSION:
+            tables, stored, held = fetch_tables(address, described, sha256, store, folder)
+            remote = FollowedShards(address, store, folder, tables.shards)
+        else:
+            remote = FollowedShards(address, store, folder, check_shards(described, where))
+            tables, stored, held = _fetch_samples(address, described, sha256, store, folder)
+        index = DatasetIndex.from_description(address, described, tables, remote)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise FormatError(f"{where}: no valid {error} entry; {AGAIN}") from None
     remote.reopening = (cache_dir, cache_gb, sha256)
-    remote.held = rows.held
+    remote.stored = stored
+    remote.held = held
     return index
+
+
+def _fetch_samples(
+    address: Address,
+    described: dict[str, Any],
+    index_sha256: str,
+    store: ObjectStore,
+    folder: CacheFolder,
+) -> tuple[np.ndarray, dict[str, Path], list[BinaryIO]]:
+    """Bring samples.npy of version 1, and map it; it stays in the cache while the file is open."""
+    shape = (
+        described["num_samples"],
+        len(described["class_names"]),
+        len(described["image"]["members"]),
+    )
+    key_bytes = FOREIGN_KEY_BYTES if described.get("in_place") else OWN_KEY_BYTES
+    limit = shape[0] * row_dtype(shape[1], shape[2], key_bytes).itemsize + NPY_HEADER_BYTES
+    name = hashlib.sha256(f"{SAMPLES_NAME} of {index_sha256}".encode()).hexdigest()
+    table = ReadTwice(address / SAMPLES_NAME, name, limit, store, folder)
+    held = table.hold()
+    samples = map_samples(table.path, *shape, table.where)
+    return samples, {SAMPLES_NAME: table.path}, [held]
 
 
 def open_remote_split(
@@ -93,7 +130,7 @@ def there_of(data: Address, splits: tuple[str, ...]) -> list[str]:
     return found
 
 
-def check_shards(described: dict[str, Any], where: Address) -> list[RemoteShard]:
+def check_shards(described: dict[str, Any], where: Address) -> list[Shard]:
     """Check what an index lists before anything is fetched or written for it."""
     shards = []
     names = set()
@@ -107,9 +144,11 @@ def check_shards(described: dict[str, Any], where: Address) -> list[RemoteShard]
             raise FormatError(f"{where}: the checksum of {name} is no SHA-256; {AGAIN}")
         num_bytes = _count(entry["bytes"], MAX_SHARD_BYTES, where, f"bytes of {name}")
         # a sample has a header of 512 bytes at least
-        total += _count(entry["num_samples"], num_bytes // 512, where, f"num_samples of {name}")
+        most = num_bytes // 512
+        num_samples = _count(entry["num_samples"], most, where, f"num_samples of {name}")
+        total += num_samples
         names.add(name)
-        shards.append(RemoteShard(name, num_bytes, sha256))
+        shards.append(Shard(name, num_bytes, num_samples, sha256))
     if len(names) < len(shards):
         raise FormatError(f"{where}: lists a shard twice; {AGAIN}")
     if type(described["num_samples"]) is not int or total != described["num_samples"]:
@@ -180,86 +219,3 @@ def keep_small(folder: CacheFolder, sha256: str, data: bytes) -> None:
             part.drop()
         finally:
             part.close()
-
-
-class _Rows:
-    """samples.npy of one index.json, in the cache under a name that is made of that file's hash."""
-
-    def __init__(
-        self,
-        address: Address,
-        store: ObjectStore,
-        folder: CacheFolder,
-        described: dict[str, Any],
-        index_sha256: str,
-    ) -> None:
-        self.where = address / SAMPLES_NAME
-        self.held: BinaryIO | None = None
-        self.name = hashlib.sha256(f"{SAMPLES_NAME} of {index_sha256}".encode()).hexdigest()
-        self._store = store
-        self._folder = folder
-        self._shape = (
-            described["num_samples"],
-            len(described["class_names"]),
-            len(members_of(described, address)),
-        )
-        key_bytes = FOREIGN_KEY_BYTES if described.get("in_place") else OWN_KEY_BYTES
-        num_rows, num_classes, num_members = self._shape
-        row_bytes = row_dtype(num_classes, num_members, key_bytes).itemsize
-        self._limit = num_rows * row_bytes + NPY_HEADER_BYTES
-
-    def map(self) -> np.ndarray:
-        """Map the rows. They stay in the cache while `held` is open."""
-        while (file := self._folder.open_object(self.name)) is None:
-            self._fetch()
-        self.held = file  # keeps the lock
-        return map_samples(self._folder.path / self.name, *self._shape, self.where)
-
-    def _fetch(self) -> None:
-        if self._limit > self._folder.room():
-            raise DataError(
-                f"{self.where}: may be {self._limit / 1e9:.3g} GB, as {INDEX_NAME} says, and the "
-                f"cache {self._folder.path} has room for {self._folder.room() / 1e9:.3g} GB; give "
-                f"a greater --cache-gb or a larger disk"
-            )
-        part = self._folder.begin(self.name, self._limit, lambda _: None, 0.0)
-        if part == "full":
-            raise DataError(
-                f"{self._folder.path}: has no room for {self.where}: all in it is being read; "
-                f"give a greater --cache-gb"
-            )
-        if not isinstance(part, Part):
-            time.sleep(0.05)  # another process fetches it
-            return
-        try:
-            self._bring(part)
-        except ObjectChangedError:
-            part.drop()
-            raise FormatError(
-                f"{self.where}: is longer than the rows that {INDEX_NAME} lists; {AGAIN}"
-            ) from None
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                part.drop()
-            raise DataError(
-                f"{self._folder.path}: cannot keep {self.where} ({error.strerror}); "
-                f"{remedy(error)}, or free some space"
-            ) from None
-        finally:
-            part.close()
-
-    def _bring(self, part: Part) -> None:
-        """Read it twice: both must be the same bytes, as nothing else says what they should be."""
-        seen: list[str] = []
-        for _ in range(4):
-            transfer = Transfer(self._store, self.where, part.file, None, self._limit)
-            transfer.start_again()
-            seen.append(transfer.run())
-            if seen.count(seen[-1]) == 2:
-                part.file.flush()
-                part.finish()
-                return
-        part.drop()
-        raise DataError(
-            f"{self.where}: has other bytes each time it is read; check the server and the network"
-        )

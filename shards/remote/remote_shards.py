@@ -10,9 +10,11 @@ import time
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO, Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
 
 from shards.disk.format import INDEX_NAME
+from shards.disk.tables import Shard
 from shards.errors import DataError, remedy
 from shards.remote import patience
 from shards.remote.address import Address
@@ -35,26 +37,19 @@ class Reader(Protocol):
         """Close all other shards."""
 
 
-class RemoteShard(NamedTuple):
-    """What the index lists of a shard."""
-
-    name: str
-    num_bytes: int
-    sha256: str
-
-
 class RemoteShards:
     """Opens the shards of a split. Threads may share one."""
 
     def __init__(
-        self, root: Address, store: ObjectStore, folder: CacheFolder, shards: Sequence[RemoteShard]
+        self, root: Address, store: ObjectStore, folder: CacheFolder, shards: Sequence[Shard]
     ) -> None:
         self.root = root
         self.folder = folder
         self.shards = shards
         self.num_received = 0  # bytes: who waits for a shard can tell that something arrives
         self.changed = threading.Condition()
-        self.held: BinaryIO | None = None  # the split's rows, which stay in the cache
+        self.stored: dict[str, Path] = {}  # where its tables are
+        self.held: list[BinaryIO] = []  # the split's tables, which stay in the cache
         self.reopening: tuple[str, float, str] = ("", 0.0, "")  # for another process
         self._store = store
         self.readers: weakref.WeakSet[Reader] = weakref.WeakSet()
@@ -217,7 +212,7 @@ class RemoteShards:
 class _Growth:
     """Whether a download of another process brings anything."""
 
-    def __init__(self, folder: CacheFolder, shard: RemoteShard) -> None:
+    def __init__(self, folder: CacheFolder, shard: Shard) -> None:
         self._folder = folder
         self._shard = shard
         self._before = -1

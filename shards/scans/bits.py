@@ -29,27 +29,22 @@ def left_over(state: np.ndarray, end: int) -> int:
 
 
 @compiled()
-def decoding_table(bits: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Expand a DHT table (16 counts, symbols) to uint16 [65536]: the next 16 bits tell code length
-    << 8 | symbol.
+def fill_decoding_table(counts: np.ndarray, values: np.ndarray, table: np.ndarray) -> None:
+    """Expand a prefix code (16 counts, symbols) to uint16 [65536], zeros before: the next 16 bits
+    give code length << 8 | symbol.
 
-    Entry 0 means that no code starts so. Returns an empty array where the counts are no prefix
-    code.
+    Entry 0 means that no code starts so.
     """
-    table = np.zeros(65536, np.uint16)
     code = 0
     at = 0
     for length in range(1, 17):
-        for _ in range(bits[length - 1]):
+        for _ in range(counts[length - 1]):
             first = code << (16 - length)
             last = first + (1 << (16 - length))
-            if at >= len(values) or last > 65536:
-                return table[:0]
             table[first:last] = (length << 8) | values[at]
             code += 1
             at += 1
         code <<= 1
-    return table
 
 
 @compiled(inline="always")
@@ -87,13 +82,3 @@ def next_symbol(data: np.ndarray, state: np.ndarray, table: np.ndarray) -> Any:
         return -1
     state[COUNT] -= entry >> 8
     return entry & 0xFF
-
-
-@compiled(inline="always")
-def category_of(value: int) -> int:
-    magnitude = abs(value)
-    category = 0
-    while magnitude:
-        magnitude >>= 1
-        category += 1
-    return category

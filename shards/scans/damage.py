@@ -28,7 +28,7 @@ from shards.scans.headers import (
     tables_of,
 )
 from shards.scans.progressive import follows, new_known, read_blocks, what_is_missing
-from shards.scans.sequential import read_coefficients
+from shards.scans.sequential import follow_blocks
 
 _NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff])")  # as libjpeg finds it, over whatever is before
 _SOS = 0xDA
@@ -172,7 +172,7 @@ def _of_one_scan(headers: Headers, data: bytes, payload: bytes) -> str | None:
     assert after is not None  # EOI was added
     scan = np.frombuffer(data, np.uint8)[headers.scan : after.start()]
     state = new_state()
-    *_, end = read_coefficients(scan, num_mcus, headers.interval, blocks, *tables, state)
+    end = follow_blocks(scan, num_mcus, headers.interval, blocks, *tables, state)
     if end < 0:
         share = (-1 - end) / (num_mcus * len(blocks))
         how = "is truncated" if state[PADDING] > state[COUNT] else "is damaged"
@@ -201,7 +201,7 @@ def _goes_on(
     be lost then.
     """
     while left_over(state, len(scan)):
-        *_, end = read_coefficients(scan, 1, 0, blocks, dc, ac, state)
+        end = follow_blocks(scan, 1, 0, blocks, dc, ac, state)
         if end < 0 or state[PADDING] > state[COUNT]:
             return False
     return _is_filled(scan, state)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.scans.bits import decoding_table
+from shards.scans.bits import fill_decoding_table
 from shards.scans.progressive import Scan
 
 _BASELINE = (0xC0, 0xC1)  # SOF0, SOF1: sequential Huffman
@@ -34,11 +34,12 @@ class Headers:
     components: list[Component] = field(default_factory=list)
     # table -> precision/id byte and its values
     quantisation: dict[int, bytes] = field(default_factory=dict)
-    dc: dict[int, np.ndarray] = field(default_factory=dict)
-    ac: dict[int, np.ndarray] = field(default_factory=dict)
+    dc: dict[int, bytes] = field(default_factory=dict)  # table -> 16 counts, then symbols
+    ac: dict[int, bytes] = field(default_factory=dict)
     interval: int = 0
     progressive: bool = False
     transformed: bool = True  # False: stored as RGB
+    has_metadata: bool = False  # EXIF or XMP, which may say that the image is turned
     quantised: bool = True  # False: quantisation is not of interest
     scan: int = 0  # where the entropy-coded bytes start
 
@@ -111,6 +112,8 @@ def read_segments(headers: Headers, data: bytes, segments: Iterator[tuple[int, i
             (headers.interval,) = struct.unpack(">H", payload)
         elif marker == 0xEE and payload[:5] == b"Adobe":
             headers.transformed = payload[11] == 1
+        elif marker == 0xE1:
+            headers.has_metadata = True
         elif marker == 0xDA:
             headers.scan = end
             return payload
@@ -149,16 +152,12 @@ def _read_quantisation(headers: Headers, payload: bytes) -> None:
 def _read_codes(headers: Headers, payload: bytes) -> None:
     while payload:
         kind = payload[0]
-        counts = np.frombuffer(payload[1:17], np.uint8).astype(np.int64)
-        total = int(counts.sum())
-        values = np.frombuffer(payload[17 : 17 + total], np.uint8)
-        if len(counts) != 16 or len(values) != total:
+        end = 17 + sum(payload[1:17])
+        room = sum(count << (16 - length) for length, count in enumerate(payload[1:17], 1))
+        if len(payload) < max(17, end) or end > 17 + 256 or room > 1 << 16:  # or no prefix code
             raise ValueError("DHT")
-        table = decoding_table(counts, values)
-        if not len(table):
-            raise ValueError("DHT")
-        (headers.ac if kind >> 4 else headers.dc)[kind & 15] = table
-        payload = payload[17 + total :]
+        (headers.ac if kind >> 4 else headers.dc)[kind & 15] = payload[1:end]
+        payload = payload[end:]
 
 
 def read_scan(headers: Headers, payload: bytes) -> list[int]:
@@ -189,8 +188,17 @@ def layout(headers: Headers) -> tuple[np.ndarray, int, int]:
 
 def tables_of(headers: Headers, kind: str, members: list[int]) -> np.ndarray:
     """Return the decoding tables of a scan's components: uint16 [members, 65536]."""
-    tables: dict[int, np.ndarray] = getattr(headers, kind)
+    tables = np.zeros((len(members), 1 << 16), np.uint16)
+    for table, described in zip(tables, described_codes(headers, kind, members), strict=True):
+        values = np.frombuffer(described, np.uint8)
+        fill_decoding_table(values[:16], values[16:], table)
+    return tables
+
+
+def described_codes(headers: Headers, kind: str, members: list[int]) -> list[bytes]:
+    """Return the tables of a scan's components, of `kind` dc or ac: 16 counts, then symbols."""
+    tables: dict[int, bytes] = getattr(headers, kind)
     numbers = [getattr(headers.components[member], kind) for member in members]
     if any(number not in tables for number in numbers):
         raise ValueError("no DHT")
-    return np.array([tables[number] for number in numbers], np.uint16).reshape(len(members), 65536)
+    return [tables[number] for number in numbers]

@@ -19,7 +19,6 @@ from shards.scans.bits import (
     MAX_DC_CATEGORY,
     PADDING,
     POS,
-    category_of,
     fill,
     left_over,
     new_state,
@@ -53,20 +52,16 @@ class Scan:
     data: np.ndarray
 
 
-def read_scans(
-    grid: Grid, scans: Iterable[Scan], progressive: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Read all scans: DC int32 [blocks], AC token counts uint8 [blocks], tokens uint32 [tokens];
-    None if damaged.
+def read_scans(grid: Grid, scans: Iterable[Scan], progressive: bool) -> np.ndarray | None:
+    """Read all scans: coefficients int16 [blocks, 64] (zigzag) in the order of one interleaved scan.
 
-    The blocks are in the order of one interleaved scan, and the tokens are those of
-    `sequential.read_coefficients`.
+    None if they are damaged.
     """
     coefficients = read_blocks(grid, scans, progressive, lambda data, state: False)
     if isinstance(coefficients, str):
         return None
     grid.fill_padding(coefficients)
-    return _tokens(coefficients)
+    return coefficients
 
 
 def read_blocks(
@@ -325,39 +320,3 @@ def _refine_past(
         k += 1
     state[COUNT] = count
     return k
-
-
-@compiled()
-def _tokens(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Say coefficients int16 [blocks, 64] in tokens (F.1.2.2): DC, token counts and tokens as
-    `read_scans` has them.
-    """
-    num_blocks = len(coefficients)
-    levels = np.empty(num_blocks, np.int32)
-    counts = np.empty(num_blocks, np.uint8)
-    tokens = np.empty(4 * num_blocks + np.count_nonzero(coefficients), np.uint32)
-    token = 0
-    for i in range(num_blocks):
-        block = coefficients[i]
-        first = token
-        run = 0
-        levels[i] = block[0]
-        for k in range(1, 64):
-            level: Any = np.int64(block[k])
-            if level == 0:
-                run += 1
-                continue
-            while run > 15:
-                tokens[token] = 0xF0 << 16
-                token += 1
-                run -= 16
-            size = category_of(level)
-            extra = level if level > 0 else level + (1 << size) - 1
-            tokens[token] = (run << 4 | size) << 16 | extra
-            token += 1
-            run = 0
-        if run:
-            tokens[token] = 0
-            token += 1
-        counts[i] = token - first
-    return levels, counts, tokens[:token]

@@ -34,6 +34,13 @@ def unstuff(data: Any, at: int, end: int, out: Any, to: int) -> int:
     """Copy data[at:end] to out[to:] without the zeros stuffed after FF: the end of the copy, or -1
     at a marker.
     """
+    at, to = unstuff_to_marker(data, at, end, out, to)
+    return to if at == end else -1
+
+
+@compiled(**OPTIONS)
+def unstuff_to_marker(data: Any, at: int, end: int, out: Any, to: int) -> Any:
+    """Copy data[at:end] as `unstuff` does, up to the first marker: where it is, the copy's end."""
     while at < end:
         if at + _RUN_BYTES <= end:
             source = data[at : at + _RUN_BYTES]
@@ -49,14 +56,13 @@ def unstuff(data: Any, at: int, end: int, out: Any, to: int) -> int:
                 continue
         stop = min(at + _RUN_BYTES, end)
         while at < stop:
-            out[to] = data[at]
-            at += 1
+            byte = data[at]
+            if byte == 0xFF and (at + 1 >= end or data[at + 1] != 0):
+                return at, to
+            out[to] = byte
+            at += 2 if byte == 0xFF else 1
             to += 1
-            if out[to - 1] == 0xFF:
-                if at >= end or data[at] != 0:
-                    return -1
-                at += 1
-    return to
+    return at, to
 
 
 @compiled(**INLINE)

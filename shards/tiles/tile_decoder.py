@@ -29,6 +29,7 @@ from shards.tiles.header import (
 )
 from shards.tiles.huffman import SLACK, decode_pair, unstuff
 from shards.tiles.transform import (
+    ZIGZAG,
     dct_scales,
     halved_weights,
     inverse_dct,
@@ -44,13 +45,6 @@ from shards.tiles.vectors import LANES
 
 _BLOCK = 8 * LANES  # floats from one block of a strip to the next
 _SQUARE = LANES * LANES
-_ZIGZAG = np.array(
-    [
-        0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14,
-        21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60,
-        61, 54, 47, 55, 62, 63,
-    ]
-)  # fmt: skip
 
 
 class Scratch(NamedTuple):
@@ -306,8 +300,8 @@ class TileDecoder:
     def __init__(self, size: int) -> None:
         self.size = size
         self._padded = -(-size // LANES) * LANES
-        self._scales = dct_scales().ravel()[_ZIGZAG].astype(np.float32)
-        self._places = ((_ZIGZAG & 7) * LANES + (_ZIGZAG >> 3)).astype(np.uint64)
+        self._scales = dct_scales().ravel()[ZIGZAG].astype(np.float32)
+        self._places = ((ZIGZAG & 7) * LANES + (ZIGZAG >> 3)).astype(np.uint64)
         self._pixels = np.zeros(size * 3 * self._padded, np.uint8)
         self._room = (1 << 17, 512, 512, 512)
         self._scratch = self._make_scratch(*self._room)

@@ -28,6 +28,15 @@ _C1 = _F(1.847759065)
 _C2 = _F(1.082392200)
 _C3 = _F(2.613125930)
 
+# From a coefficient's number in a scan to its place in a block, v * 8 + u (T.81, figure A.6).
+ZIGZAG = np.array(
+    [
+        0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14,
+        21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60,
+        61, 54, 47, 55, 62, 63,
+    ]
+)  # fmt: skip
+
 
 def dct_scales() -> np.ndarray:
     """Make the factors that inverse_dct, along both axes, wants its coefficients multiplied by:

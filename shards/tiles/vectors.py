@@ -13,10 +13,10 @@ from numba.np.arrayobj import make_array
 
 LANES = 32
 intrinsic: Any = _intrinsic
-_LINE = ir.VectorType(ir.FloatType(), LANES)
+LINE = ir.VectorType(ir.FloatType(), LANES)
 _EIGHT = ir.VectorType(ir.FloatType(), 8)
 _INT = ir.IntType(32)
-_WHOLES = ir.VectorType(_INT, LANES)
+WHOLES = ir.VectorType(_INT, LANES)
 _BYTES = ir.VectorType(ir.IntType(8), LANES)
 # Low and high halves of interleaving by one, two and four elements inside halves of eight.
 _SHUFFLES = (
@@ -27,39 +27,39 @@ _SHUFFLES = (
 _ORDER = (0, 2, 1, 3, 4, 6, 5, 7)  # which part these three steps leave a lane in
 
 
-def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+def array_data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
     return make_array(kind)(context, builder, array).data
 
 
-def _place(builder: Any, data: Any, at: Any, line: int, kind: Any) -> Any:
+def vector_place(builder: Any, data: Any, at: Any, line: int, kind: Any) -> Any:
     """Point at a vector that starts `line` lines after element `at`."""
     index = builder.add(at, ir.Constant(at.type, line * LANES))
     return builder.bitcast(builder.gep(data, [index]), kind.as_pointer())
 
 
-def _splat(builder: Any, value: Any) -> Any:
-    one = builder.insert_element(ir.Constant(_LINE, ir.Undefined), value, ir.Constant(_INT, 0))
+def splat(builder: Any, value: Any) -> Any:
+    one = builder.insert_element(ir.Constant(LINE, ir.Undefined), value, ir.Constant(_INT, 0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
 
 
-def _same(kind: Any, value: float) -> Any:
+def same_lanes(kind: Any, value: float) -> Any:
     return ir.Constant(kind, [ir.Constant(kind.element, value)] * LANES)
 
 
 def _weigh(num_taps: int, adding: bool) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = _data(context, builder, signature.args[0], args[0])
-        target = _place(
+        source = array_data(context, builder, signature.args[0], args[0])
+        target = vector_place(
             builder,
-            _data(context, builder, signature.args[2 + num_taps], args[2 + num_taps]),
+            array_data(context, builder, signature.args[2 + num_taps], args[2 + num_taps]),
             args[-1],
             0,
-            _LINE,
+            LINE,
         )
         total = builder.load(target, align=4) if adding else None
         for tap in range(num_taps):
-            line = builder.load(_place(builder, source, args[1], tap, _LINE), align=4)
-            product = builder.fmul(line, _splat(builder, args[2 + tap]))
+            line = builder.load(vector_place(builder, source, args[1], tap, LINE), align=4)
+            product = builder.fmul(line, splat(builder, args[2 + tap]))
             total = product if total is None else builder.fadd(total, product)
         builder.store(total, target, align=4)
         return context.get_dummy_value()
@@ -98,10 +98,11 @@ def turn8(context: Any, lines: Any, at: Any, out: Any, to: Any) -> Any:
     """out[to + i * LANES + j] = lines[at + j * LANES + i] for i, j < 8."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = _data(context, builder, signature.args[0], args[0])
-        target = _data(context, builder, signature.args[2], args[2])
+        source = array_data(context, builder, signature.args[0], args[0])
+        target = array_data(context, builder, signature.args[2], args[2])
         parts = [
-            builder.load(_place(builder, source, args[1], j, _EIGHT), align=4) for j in range(8)
+            builder.load(vector_place(builder, source, args[1], j, _EIGHT), align=4)
+            for j in range(8)
         ]
         # After the first two steps parts[4 * a + b] holds lanes b and b + 4 of lines 4 * a to 4 * a
         # + 3.
@@ -116,20 +117,40 @@ def turn8(context: Any, lines: Any, at: Any, out: Any, to: Any) -> Any:
                         )
             parts = merged
         for i in range(8):
-            builder.store(parts[_ORDER[i]], _place(builder, target, args[3], i, _EIGHT), align=4)
+            builder.store(
+                parts[_ORDER[i]], vector_place(builder, target, args[3], i, _EIGHT), align=4
+            )
         return context.get_dummy_value()
 
     return types.void(lines, types.int64, out, types.int64), generate
 
 
-def _to_bytes(builder: Any, value: Any) -> Any:
-    """Cut floats off to bytes, clamped."""
-    whole = builder.fptosi(value, _WHOLES)
-    low = _same(_WHOLES, 0)
-    high = _same(_WHOLES, 255)
+def clamped(builder: Any, value: Any) -> Any:
+    """Cut floats off to whole numbers of 0 to 255."""
+    whole = builder.fptosi(value, WHOLES)
+    low = same_lanes(WHOLES, 0)
+    high = same_lanes(WHOLES, 255)
     whole = builder.select(builder.icmp_signed(">", whole, low), whole, low)
-    whole = builder.select(builder.icmp_signed("<", whole, high), whole, high)
-    return builder.trunc(whole, _BYTES)
+    return builder.select(builder.icmp_signed("<", whole, high), whole, high)
+
+
+def colours_of(builder: Any, luma: Any, blue: Any, red: Any) -> tuple[Any, Any, Any]:
+    """Convert lines of YCbCr, centred on 0, to red, green and blue: cut off, they are rounded."""
+
+    def times(line: Any, factor: float) -> Any:
+        return builder.fmul(line, same_lanes(LINE, factor))
+
+    luma = builder.fadd(luma, same_lanes(LINE, 128.5))
+    greener = builder.fadd(luma, times(blue, -0.344136))
+    return (
+        builder.fadd(luma, times(red, 1.402)),
+        builder.fadd(greener, times(red, -0.714136)),
+        builder.fadd(luma, times(blue, 1.772)),
+    )
+
+
+def _to_bytes(builder: Any, value: Any) -> Any:
+    return builder.trunc(clamped(builder, value), _BYTES)
 
 
 @intrinsic
@@ -137,11 +158,11 @@ def store_grey(context: Any, planes: Any, out: Any, to: Any) -> Any:
     """out[to:] = the bytes of the line at planes[0:], which is centred on 0."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = _data(context, builder, signature.args[0], args[0])
+        source = array_data(context, builder, signature.args[0], args[0])
         zero = ir.Constant(ir.IntType(64), 0)
-        line = builder.load(_place(builder, source, zero, 0, _LINE), align=4)
-        values = _to_bytes(builder, builder.fadd(line, _same(_LINE, 128.5)))
-        target = builder.gep(_data(context, builder, signature.args[1], args[1]), [args[2]])
+        line = builder.load(vector_place(builder, source, zero, 0, LINE), align=4)
+        values = _to_bytes(builder, builder.fadd(line, same_lanes(LINE, 128.5)))
+        target = builder.gep(array_data(context, builder, signature.args[1], args[1]), [args[2]])
         builder.store(values, builder.bitcast(target, _BYTES.as_pointer()), align=1)
         return context.get_dummy_value()
 
@@ -153,26 +174,14 @@ def store_rgb(context: Any, planes: Any, out: Any, to: Any) -> Any:
     """out[to:] = the bytes of RGB pixels from three lines of YCbCr at planes[0:], all centred on 0."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source = _data(context, builder, signature.args[0], args[0])
+        source = array_data(context, builder, signature.args[0], args[0])
         zero = ir.Constant(ir.IntType(64), 0)
-        target = _data(context, builder, signature.args[1], args[1])
+        target = array_data(context, builder, signature.args[1], args[1])
         luma, blue, red = (
-            builder.load(_place(builder, source, zero, i, _LINE), align=4) for i in range(3)
+            builder.load(vector_place(builder, source, zero, i, LINE), align=4) for i in range(3)
         )
 
-        def times(line: Any, factor: float) -> Any:
-            return builder.fmul(line, _same(_LINE, factor))
-
-        def plus(a: Any, b: Any) -> Any:
-            return builder.fadd(a, b)
-
-        luma = plus(luma, _same(_LINE, 128.5))
-        colours = (
-            plus(luma, times(red, 1.402)),
-            plus(plus(luma, times(blue, -0.344136)), times(red, -0.714136)),
-            plus(luma, times(blue, 1.772)),
-        )
-        channels = [_to_bytes(builder, colour) for colour in colours]
+        channels = [_to_bytes(builder, colour) for colour in colours_of(builder, luma, blue, red)]
         everything = ir.Constant(ir.VectorType(_INT, 2 * LANES), list(range(2 * LANES)))
         first = builder.shuffle_vector(channels[0], channels[1], everything)
         second = builder.shuffle_vector(channels[2], ir.Constant(_BYTES, ir.Undefined), everything)

@@ -177,6 +177,15 @@ def test_scaling(run, data, monkeypatch):
     assert float(ratios(text, "images/s, 1 processes of 1 thread")[0].split()[0]) > 0
 
 
+def test_scale(run, tmp_path):
+    plot = tmp_path / "scale.png"
+    args = ["--sizes", 20_000, "--rounds", 1, "--folder", tmp_path, "--plot", plot]
+    text = run("bench_scale", *args)
+    assert "| 20,000  | 20" in text
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [plot]
+
+
 def test_small_images(run, tmp_path):
     settings = [
         "--num-images",
@@ -281,3 +290,14 @@ def test_every_command_is_run_here():
     # run by bench_peers, the second in FFCV's environment, and by gpu_all
     unseen = {"quality", "crop_ffcv", "noise_photographs"}
     assert [name for name in COMMANDS if f'"{name}"' not in text and name not in unseen] == []
+
+
+def test_packers(run, photographs, tmp_path):
+    where = ["--root", photographs / "JPEGImages", "--out", tmp_path / "note.md"]
+    limits = ["--num-images", 12, "--rounds", 1, "--workers", 1]
+    packers = ["--packers", "tarmac,pillow-bilinear,img2dataset,copies"]
+    text = run("bench_pack", *where, *limits, *packers)
+    assert float(ratios(text, "pillow-bilinear")[0].split()[0]) > 0
+    assert float(ratios(text, "copies")[0].split()[0]) > 0
+    assert "vector instructions" in text
+    assert set(json.loads((tmp_path / "note.json").read_text())) == {"short256", "originals"}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from preprocess.images.geometry import ImageOptions
 from shards.augment.crops import random_resized_crops
 from shards.dataset import ShardDataset
 from shards.decode.decoder import Decoder, resize_into
@@ -37,6 +38,9 @@ def exact() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         pack(golden_records(), Path(folder) / "train", shard_samples=3, order="shuffled")
         found = {name: digest(data) for name, data in contents(Path(folder) / "train").items()}
+        pack(golden_records(), Path(folder) / "small", image=ImageOptions(short_side=24))
+        tar = (Path(folder) / "small" / "train-000000.tar").read_bytes()
+        found["resized photographs"] = digest(tar)
     found["order"] = digest(json.dumps(golden()).encode())
     found["whole images"] = digest(b"".join(pixels.tobytes() for pixels in whole_images()))
     if importlib.util.find_spec("torch"):

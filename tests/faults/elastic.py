@@ -183,6 +183,8 @@ def experiments(options: Options) -> Iterator[Row]:
     yield same_predictions(runs, options, "fp32-adamw-ema-cosine-1")
     if not options.quick:
         yield losses_on_any_ranks(runs, options, "fp32-sgd", PLAIN, FP32)
+        near = ["--order", "near", "--shuffle-groups", "4", "--mixup", "0.3"]
+        yield losses_on_any_ranks(runs, options, "fp32-near", [*PLAIN, *near], FP32)
         yield losses_on_any_ranks(
             runs, options, "bf16-adamw-ema-cosine", [*STATEFUL, "--precision", "bf16"], BF16
         )

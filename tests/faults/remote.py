@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.object_server import ObjectServer
+from shards.disk.tables import Shard
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
 from shards.remote import patience, remote_shards
 from shards.remote.address import Address
 from shards.remote.cache_folder import MARKER, CacheFolder
-from shards.remote.remote_shards import RemoteShard, RemoteShards
+from shards.remote.remote_shards import RemoteShards
 from shards.remote.transfer import open_store
 from tests.faults.disk import NOT_TRIED, small_disk
 from tests.faults.launching import pack_digits
@@ -57,7 +58,7 @@ def faults(options: Options) -> Row:
         data = rng.randbytes(OBJECT_BYTES)
         (folder / f"{number}.tar").write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
-        shards.append(RemoteShard(f"{number}.tar", OBJECT_BYTES, digest))
+        shards.append(Shard(f"{number}.tar", OBJECT_BYTES, 1, digest))
     rates = {kind: 0.002 if kind in SLOW else 0.06 for kind in FAULTS}
     outcomes: list[str] = []
     with FaultyServer(folder, rates, options.seed) as server:

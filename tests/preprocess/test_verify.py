@@ -305,11 +305,11 @@ def test_an_unfinished_split_is_checked_as_far_as_it_is(records, copy, packed, p
 
 
 def test_another_version_is_told_and_left_alone(copy, pool):
-    edit_index(copy, version=2)
+    edit_index(copy, version=3)
     before = digests(copy)
     (finding,) = verify_split(copy, pool).findings
     assert (
-        "index.json: format version 2, this code reads 1; use the release that wrote it"
+        "index.json: format version 3, this code reads 1 and 2; use the release that wrote it"
         in finding.line()
     )
     assert not list(repair_split(copy, [finding]))

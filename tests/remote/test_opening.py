@@ -180,7 +180,7 @@ def test_a_bit_that_flips_in_the_table_is_found(dataset, tmp_path):
 def test_a_table_that_differs_each_time_is_one_line(dataset, tmp_path):
     with FaultyServer(dataset, always="flipped") as server:
         server.only = SAMPLES_NAME
-        with pytest.raises(DataError, match="has other bytes each time it is read"):
+        with pytest.raises(DataError, match="or others each time it is read"):
             open_split(server.url, "train", str(tmp_path / "cache"))
 
 

@@ -81,7 +81,7 @@ def test_the_dataset_instead_of_a_split(packed):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"version": 2}, "format version 2, this code reads 1"),
+        ({"version": 3}, "format version 3, this code reads 1 and 2"),
         ({"format": "zip"}, "not the index of a tarmac dataset"),
         ({"num_samples": 71}, "the index says 71 rows"),
         ({"class_names": ["a"] * 30}, "of 30 classes; pack this split again"),

@@ -67,7 +67,7 @@ def test_auto_is_global_for_a_folder_and_goes_on_as_before(shades, tmp_path, cap
     for config in (path, out / "last" / "config.yaml"):
         lines = config.read_text().splitlines(keepends=True)
         config.write_text("".join(line for line in lines if "order:" not in line))
-    assert TrainConfig.from_yaml(path).order == "global"
+    assert TrainConfig.from_yaml(path).order == "auto"
     status, told, err = command_here(capsys, "train", "--config", str(path), "--resume")
     assert (status, "resuming" in told) == (0, True), err
 

@@ -2,6 +2,9 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,8 @@ from preprocess.record import MAX_BYTES, Record
 from shards.errors import DataError
 from tests.conftest import pack
 from tests.preprocess.hanging import Failing, Hanging, Killing, pack_images
+
+ROOT = Path(__file__).parents[3]
 
 
 def as_a(kind: type[Record], record: Record, **more: Any) -> Record:
@@ -88,3 +93,14 @@ def test_what_is_no_regular_file_is_refused_at_the_door(records, tmp_path):
     assert [str(reason).partition("(")[2] for reason in reasons[:2]] == ["not a regular file)"] * 2
     assert "bytes, more than" in str(reasons[2])
     assert "not a regular file" in str(reasons[3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("short_side", "compiled"), [(0, "0 1 0 1"), (64, "1 0 1 0")])
+def test_workers_start_with_the_code_that_they_need(short_side, compiled):
+    """In a process of its own: the fork server is one for all pools."""
+    script = f"from tests.preprocess.compiled_here import main; main({short_side})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == compiled

@@ -62,14 +62,14 @@ def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_be
 ):
     loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)
     loader.warm_up()
-    released, share = threading.Event(), loader.maker._share
+    released, share = threading.Event(), loader.maker._padded
 
     def slow(epoch, step):
         if step == 1:
             released.wait()
         return share(epoch, step)
 
-    monkeypatch.setattr(loader.maker, "_share", slow)
+    monkeypatch.setattr(loader.maker, "_padded", slow)
     try:
         with pytest.raises(
             DataError, match=rf"^{index.root}/samples\.npy: reading it has not ended for 0\.3 s"

@@ -1,0 +1,1 @@
+"""From version 1 of the format to version 2."""
