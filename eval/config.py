@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from eval.results.tail_grid import MAX_STEPS, TailGrid
-from shards.choices import OnBadSample
+from shards.choices import CACHE_DIR, CACHE_GB, OnBadSample, check_location, is_url
 from shards.commandline import folder
 from shards.errors import DataError
 from shards.options import check_bounds, option
@@ -28,9 +28,11 @@ class EvalConfig:
     )
     data: str = option(
         "",
-        "packed dataset; the one that the checkpoint names where not given",
+        "packed dataset, a folder or an address; the one that the checkpoint names where not given",
         group="what to evaluate",
     )
+    cache_dir: str = option("", CACHE_DIR, group="what to evaluate")
+    cache_gb: float = option(0.0, CACHE_GB, ge=0, group="what to evaluate")
     split: str = option("val", "split to evaluate", group="what to evaluate")
     on_bad_sample: OnBadSample = option(
         "stop",
@@ -141,6 +143,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_location(self.data, self.cache_dir, self.cache_gb)
         if not names(self.ckpt):
             raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
         if len(set(names(self.ckpt))) < len(names(self.ckpt)):
@@ -174,12 +177,12 @@ def results_name(config: EvalConfig, trained_on: str, split: str) -> str:
     """
     parts = [f"eval-{split}"]
     if config.data and Path(config.data).resolve() != Path(trained_on).resolve():
-        parts.append(f"of-{_told_apart(folder(config.data))}")
+        parts.append(f"of-{_told_apart(config.data)}")
     first, *others = (folder(path) for path in names(config.ckpt))
     if first.name != "best":
         parts.append(first.name)
     parts += [
-        f"with-{_told_apart(each.parent)}" + ("" if each.name == "best" else f"-{each.name}")
+        f"with-{_told_apart(str(each.parent))}" + ("" if each.name == "best" else f"-{each.name}")
         for each in others
     ]
     if config.tta != "none":
@@ -193,6 +196,8 @@ def results_name(config: EvalConfig, trained_on: str, split: str) -> str:
     return "-".join(parts)
 
 
-def _told_apart(path: Path) -> str:
-    """Spell a folder as its name and a digest of its path."""
-    return f"{path.name}-{hashlib.blake2b(os.fsencode(path.resolve()), digest_size=3).hexdigest()}"
+def _told_apart(place: str) -> str:
+    """Spell a folder, or an address, as its name and a digest of the whole."""
+    path = Path(place) if is_url(place) else folder(place)
+    whole = place.rstrip("/") if is_url(place) else path.resolve()
+    return f"{path.name}-{hashlib.blake2b(os.fsencode(whole), digest_size=3).hexdigest()}"

@@ -69,8 +69,8 @@ def evaluate(config: EvalConfig) -> None:
     kinds = export_kinds(config.export)
     opened = [checkpoint.read(folder(path)) for path in names(config.ckpt)]
     data = config.data or opened[0].config.data
-    index = open_split(data, config.split)
-    split = folder(str(index.root)).name  # `--split val/` is val
+    index = _open(config, data, opened[0])
+    split = Path(config.split).name if index.is_remote else folder(str(index.root)).name  # val/
     for each in opened:
         _check_classes(each, index)
     if "voc" in kinds:
@@ -164,6 +164,16 @@ def evaluate(config: EvalConfig) -> None:
             metrics, [str(path) for path in (*(out / name for name in written), *exported)]
         )
     )
+
+
+def _open(config: EvalConfig, data: str, first: Checkpoint) -> DatasetIndex:
+    """Open what is evaluated; of the data of a run by address its cache serves, if none is given."""
+    cache_dir = config.cache_dir
+    cache_gb = config.cache_gb
+    if not config.data and not cache_dir:
+        cache_dir = first.config.cache_dir
+        cache_gb = cache_gb or first.config.cache_gb
+    return open_split(data, config.split, cache_dir, cache_gb)
 
 
 def _join_ranks(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Ranks, Chosen]:
@@ -279,7 +289,8 @@ def _record(
     return RunRecord(
         title=plain(first.path.parent.resolve().name),
         commands=[
-            f"{index.command} --out {shlex.quote(facts['data'])}",
+            # where a set was uploaded from is not known
+            index.command + ("" if index.is_remote else f" --out {shlex.quote(facts['data'])}"),
             *(
                 f"accelerate launch -m train --config {shlex.quote(str(run / 'config.yaml'))}"
                 for run in dict.fromkeys(each.path.parent for each in opened)

@@ -19,6 +19,7 @@ from shards.commandline import joined, parse, run
 from shards.errors import DataError
 from shards.host.importing import slow_imports
 from shards.options import check_bounds, option
+from shards.remote.address import Address, is_url
 
 EXAMPLES = "example: python -m eval.predict --ckpt runs/voc-resnet18/best --csv scores.csv holiday.jpg albums/2026"
 
@@ -85,6 +86,12 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        for picture in filter(is_url, self.pictures):
+            address = Address.parse(picture)
+            raise DataError(
+                f"{address}: pictures are read from files; to predict a packed dataset by address: "
+                f"python -m eval --data {address.parent} --split {address.name} --export csv"
+            )
         if not names(self.ckpt):
             raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
 

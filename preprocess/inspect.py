@@ -10,6 +10,7 @@ from shards.disk.format import write_atomically
 from shards.errors import DataError
 from shards.host.machine import num_cores
 from shards.options import check_bounds, option
+from shards.remote.address import Address, is_url
 
 PAGE_NAME = "inspect.html"
 NUMBERS_NAME = "inspect.json"
@@ -32,6 +33,12 @@ class InspectConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, as_flags=True)
+        if is_url(self.data):
+            address = Address.parse(self.data)
+            raise DataError(
+                f"{address}: every image is decoded here, so give a folder: copy the set to a disk, "
+                f"or inspect it before it is uploaded"
+            )
 
 
 def main(argv: list[str] | None = None) -> None:

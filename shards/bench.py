@@ -5,7 +5,7 @@ data/voc`.
 from dataclasses import dataclass
 from typing import Literal
 
-from shards.choices import Augmentation
+from shards.choices import CACHE_DIR, CACHE_GB, Augmentation, check_location
 from shards.commandline import parse, run
 from shards.host.importing import slow_imports
 from shards.options import check_bounds, check_idle, option
@@ -15,9 +15,11 @@ from shards.options import check_bounds, check_idle, option
 class BenchConfig:
     """The command line."""
 
-    data: str = option("", "packed dataset, such as data/voc", positional=True)
+    data: str = option("", "packed dataset, such as data/voc or s3://bucket/voc", positional=True)
     split: str = option("train", "split to read")
     num_threads: int = option(0, "loader threads; 0 is one per core", ge=1, zero="one per core")
+    cache_dir: str = option("", CACHE_DIR)
+    cache_gb: float = option(0.0, CACHE_GB, ge=0)
     seconds: float = option(
         5.0, "time to read for, at most one epoch, once cold and once warm", gt=0
     )
@@ -55,6 +57,7 @@ class BenchConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        check_location(self.data, self.cache_dir, self.cache_gb)
         check_idle(self)
 
 

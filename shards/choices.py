@@ -7,6 +7,7 @@ take seconds.
 from typing import Literal
 
 from shards.errors import DataError
+from shards.remote.address import Address, is_url
 
 CacheName = Literal["none", "ram", "device"]
 Augmentation = Literal["crop", "pad"]
@@ -17,6 +18,26 @@ CROP_SHARE = 0.875
 # What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels
 # would be enlarged to 37, and the middle 32 cut out.
 CROP_SHARES: dict[Augmentation, float] = {"crop": CROP_SHARE, "pad": 1.0}
+
+CACHE_DIR = (
+    "of data by address, such as s3://bucket/voc: the folder that keeps what was fetched, for all "
+    "processes of this machine; ~/.cache/tarmac where not given"
+)
+CACHE_GB = (
+    "of data by address: how much that folder may hold, in 10^9 bytes; 0 is what the disk has "
+    "room for"
+)
+
+
+def check_location(data: str, cache_dir: str, cache_gb: float) -> None:
+    """Refuse an address that holds a secret or is none, and a cache of what needs none."""
+    if is_url(data):
+        Address.parse(data)
+    elif data and (cache_dir or cache_gb):
+        raise DataError(
+            f"cache_dir and cache_gb are for data by address, but data is the folder {data}: leave "
+            f"them out"
+        )
 
 
 def check_scale(scale: tuple[float, float]) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from shards.disk.format import (
 )
 from shards.disk.tables import Shard, ShardTable, Tables, map_array, open_tables
 from shards.errors import DataError, FormatError
+from shards.remote.address import Address, is_url
+
+if TYPE_CHECKING:
+    from shards.remote.fetch_ahead import FollowedShards
 
 __all__ = ["DatasetIndex", "list_splits", "open_split"]
 
@@ -36,7 +40,7 @@ class DatasetIndex:
     array, one row per sample (shards.disk.format); keys are asked for by `key` and `keys`.
     """
 
-    root: Path
+    root: Path | Address
     split: str
     task: Task
     class_names: tuple[str, ...]
@@ -50,22 +54,33 @@ class DatasetIndex:
     in_place: bool = False
     # of version 2: bytes [N]; in version 1 keys are in the rows
     stored_keys: np.ndarray | None = None
+    # shards that are fetched into a cache (shards.remote); None of a split in a folder
+    remote: "FollowedShards | None" = None
 
     @classmethod
-    def open(cls, path: str | Path) -> "DatasetIndex":
-        """Open a split's folder, such as `data/voc/train`.
+    def open(
+        cls, path: str | Path | Address, cache_dir: str = "", cache_gb: float = 0.0
+    ) -> "DatasetIndex":
+        """Open a split's folder, such as `data/voc/train`, or its address, such as
+        `https://host/voc/train`; of an address what is read is kept in `cache_dir`.
 
         Raises FormatError where the folder is unfinished, of another version, or its files are not
         those that the index describes. Of version 1 the sizes of all shards are compared, of
         version 2 each shard's when it is first used: checksums are the business of verify.
         """
+        if isinstance(path, Address) or is_url(path):
+            from shards.remote.opening import open_remote  # torch's users without URLs do without
+
+            return open_remote(Address.parse(str(path)), cache_dir, cache_gb)
         root = Path(path)
         described = _read_json(root)
         try:
             if described["version"] == TABLES_VERSION:
-                return cls._described(root, described, open_tables(root, described))
-            index = cls._described(root, described, None)
-            _check_files(index)
+                return cls.from_description(root, described, open_tables(root, described))
+            counts = (len(described["class_names"]), len(described["image"]["members"]))
+            samples = map_samples(root / SAMPLES_NAME, described["num_samples"], *counts)
+            index = cls.from_description(root, described, samples)
+            _check_files(index, root)
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(
                 f"{root / INDEX_NAME}: no valid {error} entry; pack this split again"
@@ -73,42 +88,30 @@ class DatasetIndex:
         return index
 
     @classmethod
-    def _described(
-        cls, root: Path, described: dict[str, Any], tables: Tables | None
+    def from_description(
+        cls,
+        root: Path | Address,
+        described: dict[str, Any],
+        samples: "np.ndarray | Tables",
+        remote: "FollowedShards | None" = None,
     ) -> "DatasetIndex":
-        class_names = tuple(described["class_names"])
-        members = tuple(described["image"]["members"])
-        if not members or any(
-            suffix.rpartition(".")[2] not in IMAGE_SUFFIXES for suffix in members
-        ):
-            raise FormatError(
-                f"{root / INDEX_NAME}: image members {members!r} are not of a kind read here"
-            )
-        shards: Sequence[Shard]
-        if tables is None:
-            samples = map_samples(
-                root / SAMPLES_NAME, described["num_samples"], len(class_names), len(members)
-            )
-            shards = tuple(
-                Shard(entry["name"], entry["bytes"], entry["num_samples"], entry["sha256"])
-                for entry in described["shards"]
-            )
-        else:
-            samples = tables.rows
-            shards = tables.shards
+        """Make an index of what index.json holds, and of the rows of samples.npy or the tables."""
+        members = members_of(described, root)
+        tables = samples if isinstance(samples, Tables) else None
         return cls(
             root=root,
             split=described["split"],
             task=described["task"],
-            class_names=class_names,
-            shards=shards,
-            samples=samples,
+            class_names=tuple(described["class_names"]),
+            shards=tables.shards if tables else listed_shards(described),
+            samples=samples.rows if isinstance(samples, Tables) else samples,
             members=members,
             statistics=described["statistics"],
             settings=described["image"],
             command=described["command"],
             in_place=described.get("in_place", False),
-            stored_keys=None if tables is None else tables.keys,
+            stored_keys=tables.keys if tables else None,
+            remote=remote,
         )
 
     @property
@@ -125,11 +128,6 @@ class DatasetIndex:
     def num_channels(self) -> int:
         """Count the channels of an image: three of the first member, one of each further band."""
         return 2 + len(self.members)
-
-    @property
-    def is_remote(self) -> bool:
-        """Tell whether the shards come over a network: training then reads few of them at a time."""
-        return False
 
     @property
     def shard_sizes(self) -> np.ndarray:
@@ -176,16 +174,31 @@ class DatasetIndex:
             ) from error
 
     @property
+    def is_remote(self) -> bool:
+        """Tell whether the shards come over a network: training then reads few of them at a time."""
+        return self.remote is not None
+
+    @property
     def rows_name(self) -> str:
         """Name the file that says where samples are."""
         return SAMPLES_NAME if self.stored_keys is None else ROWS_NAME
 
-    def shard_path(self, number: int) -> Path:
-        """Return the tar file of a shard."""
+    def shard_path(self, number: int) -> Path | Address:
+        """Return the tar file of a shard, or its address."""
         return self.root / self.shards[number].name
 
-    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+    def open_shard(self, number: int) -> BinaryIO:
+        """Open the tar of a shard; one that is elsewhere is fetched first."""
+        if self.remote is not None:
+            return self.remote.open(number)
+        return open(str(self.shard_path(number)), "rb")
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Pickle as the path: a worker process maps the files itself."""
+        if self.remote is not None:
+            from shards.remote.opening import open_remote
+
+            return open_remote, (self.root, *self.remote.reopening)
         return DatasetIndex.open, (self.root,)
 
 
@@ -200,8 +213,21 @@ def list_splits(root: Path) -> list[str]:
     )
 
 
-def open_split(data: str | Path, split: str) -> DatasetIndex:
-    """Open `data/split`, with an error that names the splits there are."""
+def open_split(
+    data: str | Path, split: str, cache_dir: str = "", cache_gb: float = 0.0
+) -> DatasetIndex:
+    """Open `data/split`, with an error that names the splits there are.
+
+    `data` may be an address, such as `s3://bucket/voc`; what is read of it is kept in `cache_dir`.
+    """
+    if is_url(data):
+        from shards.remote.opening import open_remote_split
+
+        return open_remote_split(Address.parse(str(data)), split, cache_dir, cache_gb)
+    if cache_dir or cache_gb:
+        raise DataError(
+            f"cache_dir and cache_gb are for data by address, but {data} is a folder: leave them out"
+        )
     root = Path(data)
     if not (root / split).is_dir():
         there = list_splits(root)
@@ -233,9 +259,16 @@ def _read_json(root: Path) -> dict[str, Any]:
             else "; pack it first: python -m preprocess.shard"
         )
         raise FormatError(f"{root}: no {INDEX_NAME} here{hint}")
+    return parse_description(path.read_bytes(), path)
+
+
+def parse_description(data: bytes, path: Path | Address) -> dict[str, Any]:
+    """Read what index.json holds. Raises FormatError for what is none of ours, or of another
+    version.
+    """
     try:
-        described = json.loads(path.read_bytes())
-    except ValueError as error:
+        described = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error}); pack this split again") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT_NAME:
         raise FormatError(f"{path}: not the index of a {FORMAT_NAME} dataset")
@@ -247,29 +280,55 @@ def _read_json(root: Path) -> dict[str, Any]:
     return described
 
 
-def map_samples(path: Path, num_samples: int, num_classes: int, num_members: int) -> np.ndarray:
-    """Map samples.npy, its type and length compared. Raises FormatError."""
-    samples = map_array(path)
+def listed_shards(described: dict[str, Any]) -> tuple[Shard, ...]:
+    """Read the shards that an index.json of version 1 lists."""
+    return tuple(
+        Shard(entry["name"], entry["bytes"], entry["num_samples"], entry["sha256"])
+        for entry in described["shards"]
+    )
+
+
+def members_of(described: dict[str, Any], root: Path | Address) -> tuple[str, ...]:
+    """Read the suffixes of a sample's images. Raises FormatError for any that are not read here."""
+    members = tuple(described["image"]["members"])
+    if not members or any(suffix.rpartition(".")[2] not in IMAGE_SUFFIXES for suffix in members):
+        raise FormatError(
+            f"{root / INDEX_NAME}: image members {members!r:.200} are not of a kind read here"
+        )
+    return members
+
+
+def map_samples(
+    path: Path,
+    num_samples: int,
+    num_classes: int,
+    num_members: int,
+    named: Path | Address | None = None,
+) -> np.ndarray:
+    """Map samples.npy, its type and length compared. Raises FormatError, which names the file as
+    `named`, where given.
+    """
+    samples = map_array(path, named)
     key_bytes = (
         samples.dtype["key"].itemsize if samples.dtype.names and "key" in samples.dtype.names else 1
     )
     expected = row_dtype(num_classes, num_members, key_bytes)
     if samples.dtype != expected or samples.shape != (num_samples,):
         raise FormatError(
-            f"{path}: {samples.shape} rows of {samples.dtype}, the index says {num_samples} rows "
+            f"{named or path}: {samples.shape} rows of {samples.dtype}, the index says {num_samples} rows "
             f"of {num_classes} classes; pack this split again"
         )
     return samples
 
 
-def _check_files(index: DatasetIndex) -> None:
+def _check_files(index: DatasetIndex, root: Path) -> None:
     total = 0
-    for number, shard in enumerate(index.shards):
+    for shard in index.shards:
         if Path(shard.name).name != shard.name:
             raise FormatError(
                 f"{index.root / INDEX_NAME}: shard name {shard.name!r} leads out of the folder"
             )
-        path = index.shard_path(number)
+        path = root / shard.name
         try:
             found = path.stat().st_size if path.is_file() else None
         except OSError as error:  # such as a name longer than the file system takes

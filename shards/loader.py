@@ -73,10 +73,15 @@ class _Making:
         """
         with self._changed:
             num_seen = -1
+            remote = self._maker.index.remote
+            received = -1
             while not self._changed.wait_for(
                 lambda: self._handed_out in self._made, self._read_timeout_s
             ):
                 watch = self._watches.get(self._handed_out)
+                if remote is not None and remote.num_received != received:
+                    received = remote.num_received  # a slow link is no hanging one
+                    continue
                 # still at the same sample as a timeout ago
                 if watch is not None and watch.num_seen == num_seen:
                     raise DataError(

@@ -5,11 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from shards.choices import (
+    CACHE_DIR,
+    CACHE_GB,
     Augmentation,
     CacheName,
     OnBadSample,
     OrderName,
     check_augmentation,
+    check_location,
     check_scale,
 )
 from shards.options import check_bounds, free_on_resume, idle, option
@@ -30,10 +33,12 @@ class TrainConfig(ConfigFile):
 
     data: str = option(
         "data/digits",
-        "packed dataset: a folder with the splits train and val",
+        "packed dataset: a folder with the splits train and val, or its address",
         group="data",
         free_on_resume=True,
     )
+    cache_dir: str = option("", CACHE_DIR, group="data", free_on_resume=True)
+    cache_gb: float = option(0.0, CACHE_GB, ge=0, group="data", free_on_resume=True)
     bands: Bands = option(
         "all", "of images with more bands than RGB, those to train on", group="data"
     )
@@ -342,6 +347,7 @@ class TrainConfig(ConfigFile):
         A run's own config.yaml is refused for these, too; `train.checks` is for a new run.
         """
         check_bounds(self)
+        check_location(self.data, self.cache_dir, self.cache_gb)
         check_start(self.pretrained, self.weights)
         check_channels(self.new_channels, self.pretrained or self.weights, self.bands, self.fusion)
         check_normalisation(self.normalize, self.mean, self.std)

@@ -16,8 +16,10 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
 
     Raises DataError where they do not belong together.
     """
-    train_index = open_split(config.data, "train")
-    val_index = open_split(config.data, "val")
+    train_index, val_index = (
+        open_split(config.data, split, config.cache_dir, config.cache_gb)
+        for split in ("train", "val")
+    )
     if train_index.class_names != val_index.class_names:
         raise DataError(
             f"{val_index.root}: its classes differ from those of {train_index.root}; pack both "

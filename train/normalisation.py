@@ -1,4 +1,4 @@
-"""What mean and std of the pixels a run may be given."""
+"""What a run may be given for the mean and std of its pixels."""
 
 from shards.errors import DataError
 

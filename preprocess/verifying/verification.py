@@ -3,7 +3,7 @@
 What the tar says of a sample is the truth; `.idx`, `samples.npy` and `index.json` follow from it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from shards.disk.format import (
 from shards.disk.tables import array_crc
 from shards.disk.writer import KEY, SampleRow, dali_index, file_sha256, read_rows
 from shards.errors import DataError, FormatError
+from shards.remote.address import Address, is_url
 
 MAX_SHOWN = 20  # findings of one kind in one shard; the rest is counted
 
@@ -66,7 +67,8 @@ class Fault:
 
     def line(self) -> str:
         sample = f"sample {self.key}: " if self.key else ""
-        return f"{Path(self.root) / self.file}: {sample}{self.what}; {REMEDIES[self.mend]}"
+        root = Address(self.root) if is_url(self.root) else Path(self.root)
+        return f"{root / self.file}: {sample}{self.what}; {REMEDIES[self.mend]}"
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,12 @@ class Verification:
     num_bytes: int
 
 
-def verify_split(root: Path, pool: Pool) -> Verification:
-    """Check a split's folder, its shards in parallel."""
+def verify_split(
+    root: Path, pool: Pool, arriving: Callable[[Iterable[ShardTask]], Iterable[ShardTask]] = iter
+) -> Verification:
+    """Check a split's folder, its shards in parallel. `arriving` yields tasks when their shards
+    are there.
+    """
     written = read_written(root)
     if written.is_foreign:
         foreign = [Fault(str(root), written.name, "", what, "foreign") for what in written.wrong]
@@ -115,7 +121,7 @@ def verify_split(root: Path, pool: Pool) -> Verification:
     ]
     found: list[Fault] = []
     with tqdm(total=starts[-1], desc=f"verify {root.name}", unit="img", disable=None) as bar:
-        for task, of_shard in zip(tasks, pool.run(check_shard, tasks), strict=True):
+        for task, of_shard in zip(tasks, pool.run(check_shard, arriving(tasks)), strict=True):
             found += of_shard
             bar.update(task.entry.num_samples)
     findings = [*_index_wrong(root, written, not found), *findings, *found]

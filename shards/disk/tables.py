@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -75,8 +75,11 @@ class Tables:
     keys: np.ndarray
 
 
-def open_tables(root: Path, described: dict[str, Any]) -> Tables:
-    """Map the tables that index.json describes. Raises FormatError where they are others.
+def open_tables(
+    root: Any, described: dict[str, Any], stored: Mapping[str, Path] | None = None
+) -> Tables:
+    """Map the tables that index.json describes. Raises FormatError where they are others. `stored`
+    says where they are if that is not in `root`, which messages name.
 
     shards.npy is hashed: 5 MB of 100,000 shards. It has the checksums of all other parts.
     """
@@ -86,8 +89,9 @@ def open_tables(root: Path, described: dict[str, Any]) -> Tables:
     if not SPLIT_NAME.fullmatch(described["split"]):
         raise FormatError(f"{path}: split {described['split']!r:.200} is no name of a folder")
     num_samples = described["num_samples"]
-    table = mapped_table(root, described, SHARDS_NAME, SHARD_DTYPE, described["num_shards"])
-    with open(root / SHARDS_NAME, "rb") as file:
+    counted = described["num_shards"]
+    table = mapped_table(root, described, SHARDS_NAME, SHARD_DTYPE, counted, stored)
+    with open((stored or {}).get(SHARDS_NAME, root / SHARDS_NAME), "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != described["tables"][SHARDS_NAME]["sha256"]:
         raise FormatError(f"{root / SHARDS_NAME}: its checksum is wrong; {_VERIFY}")
@@ -99,24 +103,31 @@ def open_tables(root: Path, described: dict[str, Any]) -> Tables:
         )
     num_classes = len(described["class_names"])
     dtype = lean_row_dtype(num_classes, len(described["image"]["members"]))
-    rows = mapped_table(root, described, ROWS_NAME, dtype, num_samples)
+    rows = mapped_table(root, described, ROWS_NAME, dtype, num_samples, stored)
     key_dtype = np.dtype(f"S{described['key_bytes']}")
-    return Tables(shards, rows, mapped_table(root, described, KEYS_NAME, key_dtype, num_samples))
+    keys = mapped_table(root, described, KEYS_NAME, key_dtype, num_samples, stored)
+    return Tables(shards, rows, keys)
 
 
 def mapped_table(
-    root: Path, described: dict[str, Any], name: str, dtype: np.dtype[Any], num: int
+    root: Any,
+    described: dict[str, Any],
+    name: str,
+    dtype: np.dtype[Any],
+    num: int,
+    stored: Mapping[str, Path] | None = None,
 ) -> np.ndarray:
     """Map one table, its size, type and length compared. Raises FormatError."""
     path = root / name
+    file = (stored or {}).get(name, path)
     told = described["tables"][name]["bytes"]
     try:
-        found = path.stat().st_size
+        found = file.stat().st_size
     except OSError as error:
         raise FormatError(f"{path}: cannot be opened ({error.strerror}); {_VERIFY}") from error
     if found != told:
         raise FormatError(f"{path}: has {found} bytes, {INDEX_NAME} says {told}; {_VERIFY}")
-    table = map_array(path)
+    table = map_array(file, path)
     if table.dtype != dtype or table.shape != (num,):
         raise FormatError(
             f"{path}: {table.shape} of {table.dtype}, {INDEX_NAME} says {num} of {dtype}; {_VERIFY}"
@@ -124,15 +135,15 @@ def mapped_table(
     return table
 
 
-def map_array(path: Path) -> np.ndarray:
-    """Map a file of one array. Raises FormatError."""
+def map_array(path: Path, named: Any = None) -> np.ndarray:
+    """Map a file of one array. Raises FormatError, which names it as `named`, where given."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(found, np.ndarray):
             raise ValueError("not a single array")
     except Exception as error:  # on hostile headers numpy's parser raises almost anything
         raise FormatError(
-            f"{path}: cannot be read ({one_line(error)}); pack this split again"
+            f"{named or path}: cannot be read ({one_line(error)}); pack this split again"
         ) from error
     return np.asarray(found)  # still mapped; indexing np.memmap itself goes through Python
 

@@ -111,7 +111,7 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
 def measure_reading(config: BenchConfig) -> None:
     """Do what `python -m shards.bench` was asked for."""
     torch.set_num_threads(1)
-    index = open_split(config.data, config.split)
+    index = open_split(config.data, config.split, config.cache_dir, config.cache_gb)
     threads = config.num_threads or num_cores()
     own_before, mapped_before = memory()
     started = time.perf_counter()

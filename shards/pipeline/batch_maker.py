@@ -20,7 +20,8 @@ from shards.pipeline.buffers import PinnedRing, Ring
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
-from shards.sampler import EMPTY, Plan, SamePlan
+from shards.remote.future import Course, uses_in_order, uses_of_all
+from shards.sampler import EMPTY, GlobalPlan, NearPlan, Plan, SamePlan
 
 
 class BatchMaker:
@@ -49,6 +50,8 @@ class BatchMaker:
         self.num_members = index.num_members(view.bands)
         self.num_channels = 2 + self.num_members
         self._reader = ShardReader(index)
+        self._is_followed = False  # shards that are elsewhere are fetched ahead
+        self._first_epoch: list[int] = []  # that is read; one at most
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
         self.ring = PinnedRing(shape) if pinned else Ring(shape)
         self._local = threading.local()
@@ -66,9 +69,52 @@ class BatchMaker:
 
     def prepare(self) -> None:
         """Do what has to be done once before the first batch."""
+        self._follow(self._course())
 
     def make(self, epoch: int, step: int) -> Batch:
         """Decode this rank's part of a global batch."""
+        with self._turn(epoch, step):
+            return self._make(epoch, step)
+
+    def _follow(self, course: Course) -> None:
+        """Let shards that are elsewhere be fetched before they are needed."""
+        if self.index.remote is not None:
+            world = self.plan.world
+            self.index.remote.follow(course, world.rank % world.num_local == 0)
+            self._is_followed = True
+
+    def _turn(self, epoch: int, step: int) -> contextlib.AbstractContextManager[None]:
+        if not self._is_followed or self.index.remote is None:
+            return contextlib.nullcontext()
+        if not self._first_epoch:
+            self._first_epoch.append(epoch)
+        return self.index.remote.turn(epoch, step)
+
+    def _course(self) -> Course:
+        """Say which shards the epochs of this run need when: of a cache of decoded images none
+        after the first.
+        """
+        course = self._course_of_order()
+        if self.resident is None:
+            return course
+        first = self._first_epoch  # no reference to self: the shards would hold on to it
+        none = np.empty((0, 3), np.int64)
+        return course._replace(
+            uses_of=lambda epoch: course.uses_of(epoch) if epoch <= min(first, default=0) else none
+        )
+
+    def _course_of_order(self) -> Course:
+        plan = self.plan
+        if isinstance(plan, NearPlan):
+            return Course(plan.uses, plan.num_steps)
+        sizes = self.index.shard_sizes
+        if isinstance(plan, GlobalPlan) and not plan.shuffle:
+            uses = uses_in_order(sizes, plan.global_batch_size)
+        else:
+            uses = uses_of_all(sizes, plan.num_steps)
+        return Course(lambda _: uses, plan.num_steps)
+
+    def _make(self, epoch: int, step: int) -> Batch:
         ids, valid = self._padded(epoch, step)
         num_known = self._num_known(ids[valid], epoch, step)
         slot = self.ring.take()

@@ -22,6 +22,7 @@ from shards.pipeline.batch import Batch, copied
 from shards.pipeline.batch_maker import BatchMaker
 from shards.pipeline.shared_memory import check_room
 from shards.pipeline.view import View
+from shards.remote.future import Course, uses_in_order
 from shards.sampler import Plan
 
 _CHUNK_BYTES = 1 << 24  # decoded on the host before they cross
@@ -136,6 +137,8 @@ class DeviceMaker(BatchMaker):
         num_samples = self.index.num_samples
         shape = tuple(self._images.shape[1:])
         at_once = max(1, _CHUNK_BYTES // int(np.prod(shape)))
+        uses = uses_in_order(self.index.shard_sizes, at_once)
+        self._follow(Course(lambda epoch: uses[: 0 if epoch else None], num_samples))
         # one bar a machine
         quiet = None if self.plan.world.rank % self.plan.world.num_local == 0 else True
         bar = tqdm(
@@ -151,9 +154,10 @@ class DeviceMaker(BatchMaker):
             pixels = np.zeros((len(rows), *shape), np.uint8)
             decoder = self._decoder()
             watch = self.watch()
-            for number, (out, row) in enumerate(zip(pixels, rows, strict=True), start):
-                with watch.over(number, row):
-                    self._still_into(out, decoder, row)
+            with self._turn(0, start // at_once):
+                for number, (out, row) in enumerate(zip(pixels, rows, strict=True), start):
+                    with watch.over(number, row):
+                        self._still_into(out, decoder, row)
             self._bad.update(watch.bad)
             self._images[start : start + len(rows)] = torch.from_numpy(pixels)
             return len(rows)

@@ -3,6 +3,7 @@
 import mmap
 import os
 from collections import OrderedDict
+from collections.abc import Collection
 from threading import Lock
 from typing import Any, BinaryIO
 
@@ -36,6 +37,9 @@ class ShardReader:
         self._maps: OrderedDict[int, tuple[np.ndarray, mmap.mmap]] = OrderedDict()
         self._first_rows = np.concatenate([[0], np.cumsum(index.shard_sizes)])
         self._max_open = max(MIN_OPEN_SHARDS, open_files(4 * MAX_OPEN_SHARDS) // 4)
+        if index.remote is not None:  # a map keeps its shard in the cache
+            self._max_open = min(self._max_open, index.remote.num_at_once())
+            index.remote.readers.add(self)
         self._handed_out = 0
         # Shards asked for since pages were let go, and in the round before: a slow thread may touch
         # its view after.
@@ -71,6 +75,12 @@ class ShardReader:
             )
         return shard[start : start + length]
 
+    def keep_only(self, needed: Collection[int]) -> None:
+        """Close the maps of all other shards; a view of one keeps it until the view goes."""
+        with self._lock:
+            for number in [number for number in self._maps if number not in needed]:
+                del self._maps[number]
+
     def _map(self, number: int, length: int) -> tuple[np.ndarray, mmap.mmap]:
         with self._lock:
             self._handed_out += length
@@ -93,7 +103,7 @@ class ShardReader:
     def _open(self, number: int) -> tuple[np.ndarray, mmap.mmap]:
         if number >= len(self.index.shards):
             raise SampleError(f"samples.npy names shard {number} of {len(self.index.shards)}")
-        with open(self.index.shard_path(number), "rb") as file:
+        with self.index.open_shard(number) as file:
             self._check(file, number)
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(whole, np.uint8), whole

@@ -275,6 +275,23 @@ def test_a_table_of_networks(run):
     )
 
 
+def test_shards_by_address(run, data, tmp_path):
+    settings = ["--size", 32, "--global-batch-size", 8, "--threads", 1, "--rounds", 1]
+    text = run("bench_remote", data, *settings, "--link-mb", 1, "--out", tmp_path / "note.md")
+    assert float(ratios(text, "warm, images/s")[0].split()[0]) > 0
+    assert "3 requests" in ratios(text, "first batch in order, ms")[2]
+    assert (tmp_path / "note.md").read_text() == text
+
+
+def test_rules_of_a_cache(run, tmp_path):
+    text = run("bench_cache", "--shards", 64, "--groups", 2, "--epochs", 4, "--folder", tmp_path)
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "64 equal, 2" in line]
+    bound, own, lru, _ = (list(map(int, row[2:])) for row in rows)
+    assert bound == [90, 75, 50, 25, 10]
+    assert all(abs(ours - least) <= 4 for ours, least in zip(own, bound, strict=True))
+    assert sum(own) < sum(lru)
+
+
 def test_every_command_is_run_here():
     """A benchmark without a test is one that nobody notices is broken."""
     tests = (Path(__file__), Path(__file__).with_name("test_gpu_all.py"))

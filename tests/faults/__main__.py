@@ -12,7 +12,17 @@ from importlib.util import find_spec
 
 from tests.faults.report import Row
 
-EXPERIMENTS = ("packing", "cluster", "saving", "training", "elastic", "disk", "corruption", "fuzz")
+EXPERIMENTS = (
+    "packing",
+    "cluster",
+    "saving",
+    "training",
+    "elastic",
+    "disk",
+    "corruption",
+    "fuzz",
+    "remote",
+)
 
 
 def main() -> None:

@@ -67,6 +67,12 @@ def test_every_damage_is_named_and_mended_to_the_same_bytes():
     assert len(quick("corruption")) == 6
 
 
+def test_shards_from_a_server_are_right_or_one_line_says_why():
+    rows = quick("remote")
+    assert len(rows) == 4
+    assert "300 faults" in rows[0][1] or int(rows[0][1].split()[0]) >= 300
+
+
 @pytest.mark.parametrize("lost", [[], ["one thing"]])
 def test_what_is_lost_fails_the_command(lost, tmp_path):
     script = f"from tests.faults.report import Row, run\nrun(lambda options: iter([Row('a', 'b', {lost})]), '')"

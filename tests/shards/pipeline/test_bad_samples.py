@@ -146,7 +146,7 @@ def test_what_the_system_refuses_is_no_bad_sample(packed, monkeypatch, number, o
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("shards.pipeline.reader.open", refuse, raising=False)
+    monkeypatch.setattr("shards.index.open", refuse, raising=False)
     with pytest.raises(
         DataError,
         match=rf"train-00000\d\.tar: the shard cannot be read \({os.strerror(number)}\); ",

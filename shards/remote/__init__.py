@@ -1,0 +1,1 @@
+"""Shards that are on a server or in a bucket: fetched into a cache, checked, and read from there."""

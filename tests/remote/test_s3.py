@@ -1,0 +1,169 @@
+"""A bucket, by moto's server on loopback; and file systems of fsspec that misbehave."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.config import conf
+
+from shards.errors import DataError
+from shards.index import open_split
+from shards.remote import fsspec_store
+from shards.remote.address import Address
+from shards.remote.transfer import open_store
+from tests.remote.test_reading import batches
+from tests.remote.test_transfer import BODY, fetch
+
+pytestmark = pytest.mark.usefixtures("hasty")
+SECRET = "planted-secret-4711"
+
+
+@pytest.fixture(scope="module")
+def bucket_server():
+    """Moto's server in a process of its own."""
+    pytest.importorskip("s3fs", reason="no s3fs: pip install 'tarmac-vision[remote]'")
+    pytest.importorskip("moto.server", reason="no moto[server]: pip install -e '.[dev]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(argv, stdout=quiet, stderr=quiet) as server:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield url
+        server.terminate()
+
+
+@pytest.fixture
+def bucket(bucket_server, dataset, monkeypatch):
+    """The dataset in a bucket; credentials are where fsspec looks for them."""
+    settings = {"endpoint_url": bucket_server, "key": "AKIAPLANTED", "secret": SECRET}
+    monkeypatch.setitem(conf, "s3", settings)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    system = fsspec.filesystem("s3", **settings, skip_instance_cache=True)
+    system.mkdir("bucket")
+    system.put(str(dataset / "train"), "bucket/voc/train", recursive=True)
+    yield system
+    system.rm("bucket", recursive=True)
+
+
+def test_batches_from_a_bucket_are_those_from_the_folder(bucket, dataset, tmp_path):
+    far = open_split("s3://bucket/voc", "train", str(tmp_path / "cache"))
+    assert batches(far) == batches(open_split(dataset, "train"))
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "cache").iterdir())
+    assert SECRET.encode() not in stored
+
+
+def test_what_a_bucket_does_not_have_is_one_line(bucket, tmp_path, dataset):
+    with pytest.raises(DataError, match=r"^s3://bucket/voc: no split 'val' here; it has train"):
+        open_split("s3://bucket/voc", "val", str(tmp_path / "cache"))
+    index = open_split("s3://bucket/voc", "train", str(tmp_path / "cache"))
+    bucket.rm("bucket/voc/train/train-000002.tar")
+    with pytest.raises(DataError, match=r"^s3://bucket/voc/train/train-000002.tar: is not there"):
+        index.open_shard(2)
+    bucket.pipe_file("bucket/voc/train/train-000001.tar", b"other" * 1000)
+    with pytest.raises(DataError, match=r"train-000001.tar: is not the object that index.json"):
+        index.open_shard(1)
+
+
+def test_a_bucket_that_is_not_there_takes_no_longer_than_our_own_tries(monkeypatch):
+    pytest.importorskip("s3fs", reason="no s3fs: pip install 'tarmac-vision[remote]'")
+    settings = {"endpoint_url": "http://127.0.0.1:9", "key": "AKIAPLANTED", "secret": SECRET}
+    monkeypatch.setitem(conf, "s3", settings)
+    started = time.monotonic()
+    with pytest.raises(DataError) as caught:
+        fetch("s3://bucket/voc", "index.json", num_bytes=None)
+    assert str(caught.value).startswith("s3://bucket/voc/index.json: the request failed")
+    assert SECRET not in str(caught.value)
+    assert "AKIA" not in str(caught.value)
+    assert time.monotonic() - started < 60  # s3fs alone: minutes
+
+
+class Misbehaving(fsspec.AbstractFileSystem):
+    """Does one thing wrong, which its address names."""
+
+    protocol = "misbehaving"
+    cachable = False
+    calls = 0
+
+    def cat_file(self, path, start=None, end=None, **kwargs):
+        kind = path.strip("/").split("/")[0]
+        type(self).calls += 1
+        if kind == "hangs":
+            time.sleep(20)
+        if kind == "secret":
+            raise OSError(f"GET https://host/a?X-Amz-Signature={SECRET} failed")
+        if kind == "whole":
+            return BODY
+        if kind == "short":
+            return BODY[start:end][:1000]
+        if kind == "flaky" and self.calls % 3:
+            raise TimeoutError(SECRET)
+        if kind == "denied":
+            raise PermissionError(SECRET)
+        if kind == "folder":
+            raise IsADirectoryError(SECRET)
+        return BODY[start:end]
+
+
+@pytest.fixture
+def misbehaving(monkeypatch):
+    fsspec.register_implementation("misbehaving", Misbehaving, clobber=True)
+    monkeypatch.setattr(fsspec_store, "BLOCK_BYTES", 100_000)
+
+
+@pytest.mark.usefixtures("misbehaving")
+@pytest.mark.parametrize("kind", ["good", "flaky", "short"])
+def test_what_passes_gives_the_right_bytes(kind, monkeypatch):
+    monkeypatch.setattr(fsspec_store.patience, "PATIENCE", _many(fsspec_store.patience.PATIENCE))
+    assert fetch(f"misbehaving://{kind}") == BODY
+
+
+def _many(limits):
+    return limits._replace(attempts=400, longest_pause_s=0.001, min_bytes_per_s=200_000)
+
+
+@pytest.mark.usefixtures("misbehaving")
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("hangs", "the server does not answer in time, 5 times"),
+        ("secret", r"the request failed \(OSError\), 5 times"),
+        ("whole", "another range"),
+        ("denied", "access is refused"),
+        ("folder", "is a folder, not an object"),
+    ],
+)
+def test_what_stays_is_one_line_without_secrets(kind, says, monkeypatch):
+    limits = fsspec_store.patience.PATIENCE._replace(min_bytes_per_s=10**6)
+    monkeypatch.setattr(fsspec_store.patience, "PATIENCE", limits)
+    with pytest.raises(DataError, match=rf"^misbehaving://{kind}/a.tar: .*{says}") as caught:
+        fetch(f"misbehaving://{kind}")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_store_after_a_fork_connects_again(dataset):
+    store = open_store(Address.parse((dataset / "train").as_uri()))
+    before = store._system
+    store._process = -1
+    with store.get("index.json", 0, None) as reply:
+        assert b"".join(reply.chunks) == (dataset / "train" / "index.json").read_bytes()
+    assert store._process > 0
+    assert store._system is not None
+    assert before is not None
+
+
+def test_a_mapped_table_of_a_file_address_is_the_same(dataset, tmp_path):
+    far = open_split(dataset.as_uri(), "train", str(tmp_path / "cache"))
+    assert np.array_equal(far.samples, open_split(dataset, "train").samples)
