@@ -72,11 +72,16 @@ def data_commands(args: argparse.Namespace, work: Path) -> list[list[str]]:
 
 
 def step_commands(args: argparse.Namespace, work: Path) -> list[list[str]]:
-    """Time the trainer beside the bare step, and fp32 beside mixed precision."""
+    """Time the step by its options, the trainer beside the bare step, and fp32 beside mixed
+    precision.
+    """
     if args.rehearse:
         tiny = ("--size", 32, "--global-batch-size", 8, "--steps", 2, "--rounds", 1)
-        return [script("bench_train", work / "packed", "--model", "test_resnet", *tiny)]
-    commands = []
+        return [
+            script(name, work / "packed", "--model", "test_resnet", *tiny)
+            for name in ("gpu_step", "bench_train")
+        ]
+    commands = [script("gpu_step", work / "packed", "--steps", 30, "--rounds", 3)]
     for model, batch in (("resnet18", 256), ("resnet50", 256), ("vit_small_patch16_224", 256)):
         settings = ("--model", model, "--global-batch-size", batch, "--threads", args.threads)
         commands.append(

@@ -252,6 +252,13 @@ def test_metrics_of_a_gpu(run, benchmark, monkeypatch):
     assert "300 x 4" in run("gpu_metrics", "--rounds", 1)
 
 
+def test_planning_a_packing(run, monkeypatch):
+    """In two parts and some shards, each listed, ordered and read back."""
+    monkeypatch.syspath_prepend(BENCHMARKS.parent)
+    text = run("bench_listing", "--records", 120_000, "--workers", 1)
+    assert "120,000" in text
+
+
 def test_figures_of_the_house(run, tmp_path):
     (tmp_path / "shards").mkdir()
     (tmp_path / "eval").mkdir()
