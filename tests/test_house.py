@@ -110,6 +110,7 @@ MAY_IMPORT = {
     },
     "eval.config": {"eval.results", "shards"},
     "eval.__main__": {"eval.config", "eval.evaluation", "train.run", "shards.host", "shards"},
+    "eval.request": {"eval.config", "eval.report", "eval.results", "train.run", "shards"},
     "eval.evaluation": {"shards.*", "eval.*", "train.*"},
     "eval.predict": {
         "eval.config",
@@ -257,6 +258,7 @@ VIOLATIONS = {
     "eval.report.report": "shards.pipeline.batch",
     "eval.config": "eval.report.report",
     "eval.__main__": "eval.predict_pictures",
+    "eval.request": "eval.evaluation",
     "eval.evaluation": "preprocess.images.image",
     "eval.predict": "eval.evaluation",
     "eval.predict_pictures": "preprocess.packing.pack",

@@ -64,9 +64,9 @@ def test_an_evaluation_sorts_the_scores_of_each_class_once(monkeypatch):
     """
     num_sorted = []
 
-    def counted(keys):
+    def counted(keys, num_bits):
         num_sorted.append(keys.numel())
-        return order.sort_rows(keys)
+        return order.sort_rows(keys, num_bits)
 
     monkeypatch.setattr("eval.metrics.curve.sort_rows", counted)
     monkeypatch.setattr(
