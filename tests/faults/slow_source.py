@@ -4,9 +4,9 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from preprocess.record import Record, Source
+from preprocess.record import Record
+from tests.preprocess.two_classes import TwoClasses
 
 NAME = f"{__name__}:SlowSource"
 DELAY_S = 0.02
@@ -27,20 +27,7 @@ class SlowRecord(Record):
         return super().read()
 
 
-class SlowSource(Source):
-    """Every JPEG of a folder, of two classes in turn."""
+class SlowSource(TwoClasses):
+    """Every JPEG of a folder, slowly."""
 
-    class_names = ("even", "odd")
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def splits(self) -> tuple[str, ...]:
-        return ("train",)
-
-    def records(self, split: str) -> list[Record]:
-        paths = sorted(self.root.glob("*.jpg"))
-        return [
-            SlowRecord(path.stem, path, path.name, (place % 2,), ())
-            for place, path in enumerate(paths)
-        ]
+    record = SlowRecord

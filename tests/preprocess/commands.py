@@ -1,6 +1,7 @@
 """The packer as a user calls it, inside the test's own process."""
 
 import sys
+from pathlib import Path
 
 from preprocess.shard import main
 from shards.commandline import run
@@ -16,3 +17,8 @@ def shard(monkeypatch, capsys, *args: str) -> tuple[int, str, str]:
         status = int(error.code or 0)
     told = capsys.readouterr()
     return status, told.out, told.err
+
+
+def in_place(root: Path, out: Path) -> list[str]:
+    """Arguments that index tars of another writer where they are."""
+    return ["--source", "webdataset", "--root", str(root), "--out", str(out), "--in-place"]

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocess.record import Record, Source
+from preprocess.record import Record
+from tests.preprocess.two_classes import TwoClasses
 
 NAME = f"{__name__}:WaitingSource"
 
@@ -24,23 +25,10 @@ class Waiting(Record):
         return super().read()
 
 
-class WaitingSource(Source):
-    """Every JPEG of a folder, of two classes in turn."""
+class WaitingSource(TwoClasses):
+    """Every JPEG of a folder, when it may be read."""
 
-    class_names = ("even", "odd")
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def splits(self) -> tuple[str, ...]:
-        return ("train",)
-
-    def records(self, split: str) -> list[Record]:
-        paths = sorted(self.root.glob("*.jpg"))
-        return [
-            Waiting(path.stem, path, path.name, (place % 2,), ())
-            for place, path in enumerate(paths)
-        ]
+    record = Waiting
 
 
 def hold(*images: Path) -> None:

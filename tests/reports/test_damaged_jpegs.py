@@ -23,7 +23,7 @@ from shards.index import DatasetIndex
 from shards.scans.damage import decode_whole
 from tests.conftest import jpeg, photograph
 from tests.eval.prediction.test_prediction import make_run
-from tests.preprocess.commands import shard
+from tests.preprocess.commands import in_place, shard
 from tests.preprocess.foreign import write_shard
 from tests.preprocess.jpeg.test_progressive import not_interleaved, segments
 
@@ -264,15 +264,7 @@ def test_in_place_refuses_the_damaged_and_serves_the_harmless(tmp_path, monkeypa
         tmp_path / "in/a.tar",
         [{"__key__": key, "jpg": data, "cls": 0} for key, data in images.items()],
     )
-    args = [
-        "--source",
-        "webdataset",
-        "--root",
-        str(tmp_path / "in"),
-        "--out",
-        str(tmp_path / "out"),
-        "--in-place",
-    ]
+    args = in_place(tmp_path / "in", tmp_path / "out")
     status, _, errors = shard(monkeypatch, capsys, *args, "--max-rejects", str(len(damaged) + 1))
     assert status == 0, errors
     lines = [

@@ -12,7 +12,7 @@ from preprocess.images.outcome import BadImage
 from preprocess.packing.in_place import examine
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
-from tests.preprocess.commands import shard
+from tests.preprocess.commands import in_place, shard
 from tests.preprocess.foreign import png, write_shard
 
 WIDE = png(Image.new("RGB", (70_000, 2), (9, 200, 30)))
@@ -30,15 +30,7 @@ def test_in_place_such_an_image_is_a_reject(tmp_path, monkeypatch, capsys):
         tmp_path / "in/a.tar",
         [{"__key__": key, "png": data, "cls": 0} for key, data in images.items()],
     )
-    args = [
-        "--source",
-        "webdataset",
-        "--root",
-        str(tmp_path / "in"),
-        "--out",
-        str(tmp_path / "out"),
-        "--in-place",
-    ]
+    args = in_place(tmp_path / "in", tmp_path / "out")
     status, _, errors = shard(monkeypatch, capsys, *args)
     assert (status, errors.count("error:")) == (2, 1)
     assert "2 of 4 images of all were rejected" in errors

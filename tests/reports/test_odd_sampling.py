@@ -15,7 +15,7 @@ from preprocess.packing.pool import open_pool
 from preprocess.verifying.verification import verify_split
 from shards.dataset import ShardDataset
 from shards.index import DatasetIndex
-from tests.preprocess.commands import shard
+from tests.preprocess.commands import in_place, shard
 from tests.preprocess.foreign import write_shard
 from tests.preprocess.jpeg.test_progressive import not_interleaved
 
@@ -74,15 +74,7 @@ def test_in_place_and_verify(tmp_path, monkeypatch, capsys, cut):
         tmp_path / "in/a.tar",
         [{"__key__": key, "jpg": data, "cls": 0} for key, data in images.items()],
     )
-    args = [
-        "--source",
-        "webdataset",
-        "--root",
-        str(tmp_path / "in"),
-        "--out",
-        str(tmp_path / "out"),
-        "--in-place",
-    ]
+    args = in_place(tmp_path / "in", tmp_path / "out")
     status, _, errors = shard(monkeypatch, capsys, *args, "--max-rejects", "99")
     assert "Traceback" not in errors
     lines = [

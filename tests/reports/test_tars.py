@@ -12,7 +12,7 @@ import pytest
 from preprocess.sources.webdataset import WebDataset
 from preprocess.verify import main as verify
 from shards.errors import DataError
-from tests.preprocess.commands import shard
+from tests.preprocess.commands import in_place, shard
 from tests.preprocess.foreign import sample, write_shard
 
 BLOCK = 512
@@ -127,15 +127,7 @@ def test_verify_finds_half_a_tar_that_was_indexed_before(tmp_path, monkeypatch, 
     """
     path = write_shard(tmp_path / "in/train-000000.tar", [sample(n) for n in range(NUM)])
     path.write_bytes(path.read_bytes() + path.read_bytes())
-    args = [
-        "--source",
-        "webdataset",
-        "--root",
-        str(tmp_path / "in"),
-        "--out",
-        str(tmp_path / "out"),
-        "--in-place",
-    ]
+    args = in_place(tmp_path / "in", tmp_path / "out")
     with monkeypatch.context() as earlier:
         earlier.setattr("preprocess.sources.foreign_tar._check_end", lambda path, at, size: None)
         status, _, errors = shard(monkeypatch, capsys, *args)

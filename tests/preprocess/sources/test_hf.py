@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import pytest
 
 from preprocess.sources.hf import HF
 from preprocess.sources.hf_tables import ParquetImage
-from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard
+from tests.preprocess.refusals import refused_by
 
 pa = pytest.importorskip("pyarrow", reason="no pyarrow")
 pq = pytest.importorskip("pyarrow.parquet", reason="no pyarrow")
@@ -49,16 +50,7 @@ def labels_of(source: HF, split: str = "train") -> list[tuple[int, ...]]:
     return [record.labels for record in source.records(split)]
 
 
-def refused(root: Path, **flags) -> str:
-    def read_all():
-        source = HF(root, **flags)
-        for split in source.splits():
-            source.records(split)
-
-    with pytest.raises(DataError) as caught:
-        read_all()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+refused = partial(refused_by, HF)
 
 
 @pytest.mark.parametrize("how", [{}, {"row_group_size": 2}, {"compression": "lz4"}])

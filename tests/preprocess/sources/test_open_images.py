@@ -1,16 +1,17 @@
 """Open Images: verified labels, boxes, descriptions; what no row names is unknown."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from preprocess.sources.open_images import OpenImages
-from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard
+from tests.preprocess.refusals import refused_by
 
 HEADER = "ImageID,Source,LabelName,Confidence\n"
 ROWS = """0a,verification,/m/cat,1
@@ -38,16 +39,7 @@ def labels_of(source: OpenImages, split: str = "train") -> dict[str, tuple[list[
     return {r.name: (list(r.labels), list(r.ignored)) for r in source.records(split)}
 
 
-def refused(root: Path, **flags) -> str:
-    def read_all():
-        source = OpenImages(root, **flags)
-        for split in source.splits():
-            source.records(split)
-
-    with pytest.raises(DataError) as caught:
-        read_all()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+refused = partial(refused_by, OpenImages)
 
 
 def test_unknown_labels_are_ignored(tmp_path, monkeypatch, capsys):

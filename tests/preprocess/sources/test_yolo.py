@@ -1,16 +1,17 @@
 """YOLO datasets as Ultralytics, Roboflow, Darknet and CVAT write them, and wrong ones."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from preprocess.sources.yolo import YOLO
-from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard
+from tests.preprocess.refusals import refused_by
 
 BOX = "0.5 0.5 0.2 0.3"
 NAMES = "names:\n  0: cat\n  1: big dog\n  2: no\n"
@@ -40,16 +41,7 @@ def shown(source: YOLO, split: str = "train") -> list[tuple[int, ...]]:
     return [record.labels for record in source.records(split)]
 
 
-def refused(root: Path, **flags) -> str:
-    def read_all():
-        source = YOLO(root, **flags)
-        for split in source.splits():
-            source.records(split)
-
-    with pytest.raises(DataError) as caught:
-        read_all()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+refused = partial(refused_by, YOLO)
 
 
 def test_a_dataset_packs(tmp_path, monkeypatch, capsys):
