@@ -51,6 +51,7 @@ from train.run.variables import numeric_variables
 SMALLER = "give a smaller --local-batch-size or --size, or --precision bf16"
 # what an evaluation always writes
 WRITTEN = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
+MIRRORING = ("flip", "tencrop")  # of --tta
 PACKAGES = (
     "tarmac-vision",
     "torch",
@@ -178,9 +179,21 @@ def _join_ranks(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Ranks
     else:
         chosen = Chosen(config.precision, "")
     ranks = Ranks(chosen.precision, "give --precision run, bf16 or no")
-    if ranks.is_first and (line := precision_line(chosen, ranks.device)):
-        print(line, file=sys.stderr)
+    if ranks.is_first:
+        for line in (precision_line(chosen, ranks.device), _mirror_line(config, opened)):
+            if line:
+                print(line, file=sys.stderr)
     return ranks, chosen
+
+
+def _mirror_line(config: EvalConfig, opened: Sequence[Checkpoint]) -> str:
+    """Say which networks are shown mirror images that their training never had."""
+    if config.tta not in MIRRORING:
+        return ""
+    unused = [str(each.path) for each in opened if not each.config.flip]
+    return (
+        f"{', '.join(unused)}: trained without flips, --tta {config.tta} mirrors" if unused else ""
+    )
 
 
 def _predict(request: Request, ranks: Ranks, precision: str, skips: SkippedSamples) -> Ensembled:

@@ -134,6 +134,23 @@ def test_each_way_to_predict_has_its_own_folder_and_says_what_it_did(evaluate, r
     assert np.abs(scores["eval-val-multiscale-40px"] - scores["eval-val"]).mean() > 0.01
 
 
+def test_mirror_images_that_a_network_never_saw_are_said(evaluate, data, runs, tmp_path, capsys):
+    unflipped = make_run(tmp_path / "c", data, flip=False)
+    evaluate(
+        "--ckpt",
+        f"{runs[0]},{unflipped}",
+        "--tta",
+        "flip",
+        "--out",
+        tmp_path / "a",
+        out=tmp_path / "a",
+    )
+    assert f"{unflipped}: trained without flips, --tta flip mirrors\n" in capsys.readouterr().err
+    for args in (["--ckpt", unflipped], ["--ckpt", runs[0], "--tta", "flip"]):
+        evaluate(*args, "--out", tmp_path / "b", out=tmp_path / "b")
+    assert "mirrors" not in capsys.readouterr().err
+
+
 def test_the_voc_files_have_the_average_precision_of_the_report(
     evaluate, data, runs, tmp_path, capsys
 ):
