@@ -116,9 +116,9 @@ class Objects(BaseHTTPRequestHandler):
         size = min(CHUNK_BYTES, max(4096, int(0.02 * rate))) if rate else CHUNK_BYTES
         for chunk in pieces(body, size):
             self.server.link.send(len(chunk))
-            self.wfile.write(chunk)
-            with self.server.lock:
+            with self.server.lock:  # before the client can have it
                 self.server.num_sent += len(chunk)
+            self.wfile.write(chunk)
 
 
 def pieces(body: bytes, size: int) -> Iterator[bytes]:

@@ -11,13 +11,16 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -37,14 +40,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 Result = Packed | str  # the packed image, or why it was rejected
 
+_STARTING = threading.Lock()
+
 
 class Worker:
     """A process that calls functions, one at a time."""
 
     def __init__(self, preloaded: Sequence[str] = ()) -> None:
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-        context.set_forkserver_preload([*PRELOADED, *preloaded])
         try:
+            if os.name == "posix":
+                _start_server(context, [*PRELOADED, *preloaded])
             self._pipe, theirs = context.Pipe()
             self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
             self.process.start()
@@ -159,6 +165,25 @@ def open_pool(workers: int, preloaded: Sequence[str] = ()) -> Iterator[Pool]:
         yield pool
     finally:
         pool.close()
+
+
+def _start_server(context: BaseContext, preloaded: Sequence[str]) -> None:
+    """Start the fork server, once, on modules of this process's path.
+
+    By itself it would look in the working folder first, where a user may have a shards.py.
+    """
+    with _STARTING:
+        context.set_forkserver_preload(list(preloaded))
+        before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
+        os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            forkserver.ensure_running()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def _make_room_for_files(workers: int) -> None:

@@ -34,12 +34,12 @@ def fill(root, *names):
 
 
 def test_what_is_left_out_of_a_folder_is_counted_and_named(tmp_path):
-    fill(tmp_path, "a.jpg", "b/c.PNG", "a.txt", "b/d.heic", "b/e.mp4", "z.raw", *JUNK)
+    fill(tmp_path, "a.jpg", "b/c.PNG", "a.txt", "b/d.cr2", "b/e.mp4", "z.raw", *JUNK)
     (tmp_path / "linked").symlink_to(tmp_path / "b")
     found = find_pictures([str(tmp_path)])
     assert found.pictures == [tmp_path / "a.jpg", tmp_path / "b/c.PNG"]
     files, links = found.left_out()
-    three = ", ".join(str(tmp_path / name) for name in ("a.txt", "b/d.heic", "b/e.mp4"))
+    three = ", ".join(str(tmp_path / name) for name in ("a.txt", "b/d.cr2", "b/e.mp4"))
     assert files == f"left out: 4 files are no pictures by their names: {three} and 1 more"
     assert links == f"left out: 1 link to a folder, not followed: {tmp_path / 'linked'}"
 
@@ -52,9 +52,9 @@ def test_nothing_is_said_where_nothing_is_left_out(tmp_path):
 
 
 def test_a_folder_without_pictures_says_what_it_holds(tmp_path):
-    fill(tmp_path, "a.heic", *JUNK)
+    fill(tmp_path, "a.cr2", *JUNK)
     with pytest.raises(
-        DataError, match=r"holds no picture with one of the suffixes .*; it holds .*a\.heic$"
+        DataError, match=r"holds no picture with one of the suffixes .*; it holds .*a\.cr2$"
     ):
         find_pictures([str(tmp_path)])
 

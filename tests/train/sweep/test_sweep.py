@@ -23,8 +23,8 @@ from train.sweep.points import parse_sweep, points
 from train.sweep.sweep import goes_on, sweep
 from train.sweep.sweep_page import render_sweep
 
-RUNS = ("lr=0.03", "lr=0.003", "lr=1000000000")
-SWEEP = ["--sweep", "lr=0.03,0.003,1e9"]
+RUNS = ("lr=0.03", "lr=0.006", "lr=1000000000")
+SWEEP = ["--sweep", "lr=0.03,0.006,1e9"]
 
 
 def test_points_are_every_combination_in_order():
@@ -147,8 +147,8 @@ def whole_sweep(sweep_args, tmp_path_factory):
 def test_a_run_of_a_sweep_is_the_run_alone(whole_sweep, whole_run):
     """The second of three in one process: lr is the recipe's own."""
     out, _ = whole_sweep
-    assert same(weights(out / "lr=0.003"), weights(whole_run))
-    assert same(weights(out / "lr=0.003", "best"), weights(whole_run, "best"))
+    assert same(weights(out / "lr=0.006"), weights(whole_run))
+    assert same(weights(out / "lr=0.006", "best"), weights(whole_run, "best"))
 
 
 @pytest.mark.slow
@@ -177,7 +177,7 @@ def test_a_killed_sweep_resumes_to_the_same_bits(kill, whole_sweep, sweep_args, 
     out = tmp_path / "whole"
     args = [*sweep_args, "--out", str(out), "--save-every-steps", "2"]
     # what is resumed may have further values
-    fewer = ["--sweep", "lr=0.03,0.003"] if kill == signal.SIGINT else []
+    fewer = ["--sweep", "lr=0.03,0.006"] if kill == signal.SIGINT else []
     process = start(*[arg for arg in args if not fewer or arg not in SWEEP], *fewer)
     output = interrupt_in_the_middle(process, out / RUNS[1], kill)
     assert not (out / "best").exists()
