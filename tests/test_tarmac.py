@@ -89,6 +89,7 @@ def test_under_python_m_nothing_is_called_tarmac(monkeypatch, capsys):
     assert shown.endswith("example: python -m eval\n")
 
 
+@pytest.mark.slow
 def test_the_shards_are_those_of_the_module(tmp_path):
     write_imagefolder(tmp_path / "photos", 4)
     flags = ["--source", "imagefolder", "--root", "photos", "--workers", "1"]

@@ -54,6 +54,7 @@ def test_metrics_are_the_golden_ones_to_the_last_bit():
     assert metrics() == json.loads(GOLDEN.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_libraries_obey(level):
     """A variable that a library no longer reads would leave nothing emulated."""

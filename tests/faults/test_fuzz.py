@@ -5,6 +5,7 @@ import pytest
 from tests.faults.fuzz import TARGETS, fuzz
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_odd_input_is_read_or_refused(target):
     ends, bugs = fuzz(target, 150)

@@ -268,6 +268,7 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_command_tells_by_its_status(copy, tmp_path):
     intact = command(str(tmp_path), "--workers", "2")
     assert (intact.returncode, intact.stderr) == (0, "")

@@ -104,6 +104,7 @@ def test_another_dataloader_over_it(index, launched):
         next(iter(DataLoader(loader.dataset, batch_size=None)))
 
 
+@pytest.mark.slow
 def test_accelerate_prepares_it_on_two_ranks(index):
     """The first rank reads for all: it failed with `Can only concatenate tensors but got <class
     'int'>`.

@@ -202,6 +202,7 @@ RUN = st.tuples(st.sampled_from(RANKS), st.sampled_from(THREADS))
 bounded = settings(max_examples=100, deadline=None)
 
 
+@pytest.mark.slow
 @bounded
 @given(
     sizes=SHARDS,
@@ -232,6 +233,7 @@ def test_ranks_threads_and_shards_change_nothing(
     )
 
 
+@pytest.mark.slow
 @bounded
 @given(
     sizes=SHARDS,

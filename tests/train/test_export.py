@@ -155,6 +155,7 @@ def test_the_last_weights_instead_of_their_average(checkpoints, monkeypatch, tmp
         assert all(torch.equal(saved[key], own[key]) for key in own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "form", "suffix"), [("rgb", "timm", "safetensors"), ("cnn", "onnx", "onnx")]
 )

@@ -85,6 +85,7 @@ def evaluate(monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.slow
 def test_several_checkpoints_are_the_mean_of_their_probabilities(evaluate, runs, capsys):
     one, other = (evaluate("--ckpt", run, out=run.parent / "eval-val")[1]["scores"] for run in runs)
     assert np.abs(one - other).mean() > 0.1
@@ -105,6 +106,7 @@ def test_a_flag_given_again_is_not_forgotten():
     assert joined(["--size", "3", "--ckpt"], "--ckpt") == ["--size", "3", "--ckpt"]
 
 
+@pytest.mark.slow
 def test_each_way_to_predict_has_its_own_folder_and_says_what_it_did(evaluate, runs):
     folder = runs[0].parent
     ways = {

@@ -106,6 +106,7 @@ def test_a_run_goes_on_with_the_upgraded_set(index, upgraded):
     loader.load_state_dict(Loader(index, 16, size=32, order="near").state_dict())
 
 
+@pytest.mark.slow
 def test_killed_before_any_file_operation_the_folder_is_of_one_version(copy, index, tmp_path):
     """And the same command finishes it, to the same bytes."""
     expected = Path(shutil.copytree(copy, tmp_path / "whole" / "train"))

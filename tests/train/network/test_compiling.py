@@ -27,6 +27,7 @@ def without_inductor(monkeypatch):
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
