@@ -79,6 +79,7 @@ def same_views(pictures, index, look, bands="all"):
     assert pictures.unreadable == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tta", ["none", "tencrop", "multiscale"])
 def test_scores_are_those_of_eval_on_the_packed_pictures(
     photographs, ckpt, predict, call_eval, tmp_path, tta

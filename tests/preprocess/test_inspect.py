@@ -181,6 +181,7 @@ def test_mistakes_get_one_line(things, tmp_path, capsys):
     assert "train and val have different class names" in mistake(capsys, str(copy))
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_leaves_no_traceback(packed, tmp_path):
     """As with `... | head -1`: the other end of the pipe is closed before anything is written."""
     command = [

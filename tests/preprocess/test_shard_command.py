@@ -65,6 +65,7 @@ def command(monkeypatch, capsys, *args: str) -> tuple[int, str, str]:
     return status, told.out, told.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
 def test_no_process_outlives_a_killed_packing(tmp_path):
     """It is killed while each of three workers reads an image and would do so for ever."""

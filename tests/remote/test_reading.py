@@ -278,6 +278,7 @@ def test_no_secret_is_in_what_is_pickled_or_shown(server, tmp_path, monkeypatch)
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == "planted-secret"
 
 
+@pytest.mark.slow
 def test_a_slow_link_is_no_file_system_that_hangs(dataset, tmp_path, monkeypatch, hasty):
     monkeypatch.setattr(patience, "PATIENCE", hasty._replace(window_s=10.0))
     near = batches(open_split(dataset, "train"), train=False)

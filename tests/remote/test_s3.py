@@ -77,6 +77,7 @@ def test_what_a_bucket_does_not_have_is_one_line(bucket, tmp_path, dataset):
         index.open_shard(1)
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_not_there_takes_no_longer_than_our_own_tries(monkeypatch):
     pytest.importorskip("s3fs", reason="no s3fs: pip install 'tarmac-vision[remote]'")
     settings = {"endpoint_url": "http://127.0.0.1:9", "key": "AKIAPLANTED", "secret": SECRET}
@@ -134,6 +135,7 @@ def _many(limits):
     return limits._replace(attempts=400, longest_pause_s=0.001, min_bytes_per_s=200_000)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("misbehaving")
 @pytest.mark.parametrize(
     ("kind", "says"),

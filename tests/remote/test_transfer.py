@@ -71,6 +71,7 @@ def test_what_passes_is_tried_again(folder, fault):
         assert fetch(server.url) == BODY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
@@ -177,6 +178,7 @@ def test_endless_redirects_end(folder, monkeypatch):
         fetch(server.url)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_or_never_answers_is_one_line():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -235,6 +237,7 @@ def test_https_is_read_where_its_certificate_is_trusted(folder, certificate, mon
     http_store._context.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_trickle_over_https_is_cut(folder, certificate, monkeypatch):
     key, path = certificate
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

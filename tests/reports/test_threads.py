@@ -18,6 +18,7 @@ print("threads:", os.environ.get("OMP_NUM_THREADS"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "given", "expected"),
     [("", None, "None"), ("", "1", "1"), ("--num_cpu_threads_per_process 1", None, "1")],

@@ -136,6 +136,7 @@ def test_each_way_to_predict_has_its_own_folder_and_says_what_it_did(evaluate, r
     assert np.abs(scores["eval-val-multiscale-40px"] - scores["eval-val"]).mean() > 0.01
 
 
+@pytest.mark.slow
 def test_mirror_images_that_a_network_never_saw_are_said(evaluate, data, runs, tmp_path, capsys):
     unflipped = make_run(tmp_path / "c", data, flip=False)
     evaluate(
@@ -153,6 +154,7 @@ def test_mirror_images_that_a_network_never_saw_are_said(evaluate, data, runs, t
     assert "mirrors" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_voc_files_have_the_average_precision_of_the_report(
     evaluate, data, runs, tmp_path, capsys
 ):
@@ -222,6 +224,7 @@ def test_what_cannot_be_averaged_is_refused(evaluate, data, runs, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_what_cannot_be_predicted_is_refused(evaluate, data, runs, tmp_path):
     vit = make_run(tmp_path / "vit", data, model="test_vit_relpos")
     evaluate("--ckpt", vit, "--tta", "tencrop", out=tmp_path / "vit" / "eval-val-tencrop")

@@ -154,6 +154,7 @@ def test_the_baseline_is_named_with_its_difference_and_tone(browser, predictions
     page.close()
 
 
+@pytest.mark.slow
 def test_each_picture_is_fetched_once(predictions):
     asked = []
 
@@ -171,6 +172,7 @@ def test_each_picture_is_fetched_once(predictions):
     assert len(held["pictures"]) + len(static) == len(asked)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_decoded_whole_is_grey_and_named_once(predictions, capsys):
     def thumbnail(index):
         if index == 0:
@@ -229,6 +231,7 @@ def test_history_with_gaps_draws_what_it_has(predictions):
     assert "Validation mAP per epoch" not in html
 
 
+@pytest.mark.slow
 def test_galleries_that_are_shortened_say_so(predictions, monkeypatch):
     assert "more than one page holds" not in make_report(predictions, class_ids=(0,))
     monkeypatch.setattr("eval.report.gallery.MAX_PICTURES", 1)

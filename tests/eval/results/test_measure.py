@@ -191,6 +191,7 @@ def test_many_classes_have_no_matrices():
     assert "confusion" not in figures(found, predictions, class_curves(predictions), [])
 
 
+@pytest.mark.slow
 def test_every_figure_is_a_png_for_paper(tmp_path):
     predictions = make(class_names=["$a_1$", "b" * 40, "<c>", "d"])
     history = [{"epoch": 1, "train_loss": 1.0, "val_mAP": 0.3, "lr": 0.1, "val_accuracy": 0.2}]

@@ -70,6 +70,7 @@ def test_rows_and_dali_index_point_at_the_bytes(packed, index):
                 assert data[int(offset) : int(offset) + int(size)] == files[name]
 
 
+@pytest.mark.slow
 def test_same_input_same_bytes_on_any_number_of_workers(records, packed, tmp_path):
     pack(records, tmp_path / "train", workers=3)
     assert content(tmp_path / "train") == content(packed)
@@ -212,6 +213,7 @@ def test_killed_at_any_image_then_run_again(tmp_path):
     assert content(out / "train") == content(tmp_path / "whole/train")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.name != "posix" or os.geteuid() != 0, reason="mounting a small disk needs root"
 )

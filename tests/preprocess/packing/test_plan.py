@@ -80,6 +80,7 @@ def test_two_records_with_one_key_are_named(records):
         in_packing_order(job([*records, twin]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers_and_lengths_of_pieces_give_the_same(
     records, whole, tmp_path, workers, monkeypatch

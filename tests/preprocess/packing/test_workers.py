@@ -34,6 +34,7 @@ def test_a_killed_worker_is_told_and_the_rest_is_kept(records, tmp_path):
     assert pack(records, tmp_path / "train").num_kept >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_read_that_hangs_ends_with_the_name_of_the_image(records, workers):

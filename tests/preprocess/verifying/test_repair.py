@@ -282,6 +282,7 @@ def test_an_unfinished_folder_with_a_gap_is_no_damage(records, packed, copy):
     assert digests(copy) == digests(packed)
 
 
+@pytest.mark.slow
 def test_a_pool_ends_its_processes(records):
     pool = Pool(2)
     try:

@@ -21,6 +21,7 @@ print(resting, gc.isenabled(), gc.get_freeze_count() > 10_000)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "module", "says"),
     [

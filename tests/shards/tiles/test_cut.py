@@ -117,6 +117,7 @@ TILED = {
 TILED[3] = retile(jpeg(photograph(96, 80).convert("L"), quality=85), grey_interval, keep_grey=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(
     subsampling=st.sampled_from([0, 1, 2, 3]),
