@@ -359,7 +359,8 @@ def _open_marked(path: Path) -> int:
         ) from None
     try:
         if not _is_marked(handle):
-            if os.listdir(handle):
+            # another process may have made it a cache meanwhile: the marker comes first
+            if os.listdir(handle) and not _is_marked(handle):
                 raise DataError(
                     f"{path}: is not empty and no cache of Tarmac's, and a cache removes files: "
                     f"give --cache-dir a new or empty folder"
