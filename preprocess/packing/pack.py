@@ -119,8 +119,8 @@ def pack_task(
         if plan.place >= state.num_indexed:
             if plan.part not in state.parts:
                 write_progress(root, plan.parts, _others(plan, state).values())
-            todo = [number for number in numbers if number not in kept]
-            made |= _packed(job, plan, root, todo, engine or LocalEngine(pool))
+            missing = [number for number in numbers if number not in kept]
+            made |= _packed(job, plan, root, missing, engine or LocalEngine(pool))
         there = read_state(root, job.split).entries.keys()
         return TaskReport(
             len(numbers),
@@ -262,8 +262,8 @@ def _make(
     engine: Engine,
 ) -> dict[int, Entry]:
     if not job.in_place:
-        todo = [number for number in plan.numbers if number not in kept]
-        return _packed(job, plan, root, todo, engine)
+        missing = [number for number in plan.numbers if number not in kept]
+        return _packed(job, plan, root, missing, engine)
     made = {}
     by_name = {entry.name: entry for entry in kept.values()}
     tasks = map(plan.task, plan.numbers)
@@ -279,17 +279,17 @@ def _make(
 
 
 def _packed(
-    job: Job, plan: PackingPlan, root: Path, todo: Sequence[int], engine: Engine
+    job: Job, plan: PackingPlan, root: Path, missing: Sequence[int], engine: Engine
 ) -> dict[int, Entry]:
     """Make shards, each written down as soon as it is finished."""
     settings = PackSettings(
         root, plan.part.identity, job.image, job.accept_damaged, len(job.class_names)
     )
     total = len(plan.records)
-    left = sum(stop - start for start, stop in map(plan.bounds, todo))
+    left = sum(stop - start for start, stop in map(plan.bounds, missing))
     made = {}
     with PackingBar(f"pack {job.split}", total, total - left) as bar:
-        for shard in engine.pack(settings, map(plan.task, todo), bar.advance):
+        for shard in engine.pack(settings, map(plan.task, missing), bar.advance):
             made[_number_of(shard.entry)] = shard.entry
     return made
 
