@@ -426,12 +426,12 @@ def test_real_images(planet_root, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     index = DatasetIndex.open(tmp_path / "out" / "all")
-    assert index.keys().tolist() == ["train_0", "train_2", "train_3"]
-    assert [{TAGS[k] for k in np.flatnonzero(row)} for row in index.labels()] == [
-        {"haze", "primary"},
-        {"clear", "primary"},
-        {"clear", "primary"},
-    ]
+    tags = [{TAGS[k] for k in np.flatnonzero(row)} for row in index.labels()]
+    assert dict(zip(index.keys().tolist(), tags, strict=True)) == {
+        "train_0": {"haze", "primary"},
+        "train_2": {"clear", "primary"},
+        "train_3": {"clear", "primary"},
+    }
     reader = ShardReader(index)
     for row in index.samples:
         nir = simplejpeg.decode_jpeg(reader.member(row, 1), "GRAY")
