@@ -6,53 +6,85 @@ images, in order.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from shards.disk.tables import Shard, ShardTable
 from shards.index import DatasetIndex
 
 BLOCK = 1 << 20  # rows at once: of 100 million they would take gigabytes
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd, its bits spread (Knuth): a key's words differ by their place
+DIGEST_BYTES = 16
+# in hex, of what index.json tells of its rows and keys
+LENGTHS = {"keys": 16, "order": 32, "labels": 32, "images": 32}
 TOLERANCE = 2e-6  # of mean and std, which index.json rounds to 1e-6
 
 Identity = dict[str, Any]
 
 
 def identity(index: DatasetIndex) -> Identity:
-    """Describe a split by digests of its parts; a second or so for ten million samples.
+    """Describe a split by digests of its parts, those that index.json has of its rows and keys.
 
-    `images` is of sizes and lengths in bytes: the bytes themselves are behind `shards`, the
-    checksums of index.json.
+    An index.json of version 1 has none: then they are all read, a second or so for ten million.
+    `shards` is of the tars' checksums.
     """
-    keys, labels, images = (hashlib.blake2b(digest_size=16) for _ in range(3))
-    any_order = 0
-    for part in _blocks(index):
-        rows = index.samples[part]
-        hashed = _hash_keys(index.key_bytes[part])
-        any_order = (any_order + int(hashed.sum(dtype=np.uint64))) % 2**64
-        keys.update(hashed.tobytes())
-        for name in ("labels", "ignored"):
-            labels.update(np.ascontiguousarray(rows[name]).tobytes())
-        for name in ("width", "height", "length"):
-            images.update(np.ascontiguousarray(rows[name]).tobytes())
-    shards = hashlib.blake2b(digest_size=16)
-    for shard in index.shards:
-        shards.update(bytes.fromhex(shard.sha256))
     return {
         "class_names": hashlib.blake2b(
             repr(index.class_names).encode(), digest_size=16
         ).hexdigest(),
         "num_samples": index.num_samples,
-        "keys": f"{any_order:016x}",
-        "order": keys.hexdigest(),
-        "labels": labels.hexdigest(),
-        "images": images.hexdigest(),
+        **(_told(index.contents) or content_digests(index.samples, index.key_bytes)),
         "mean": list(index.statistics.get("mean", ())),
         "std": list(index.statistics.get("std", ())),
-        "shards": shards.hexdigest(),
+        "shards": _shards_digest(index.shards),
     }
+
+
+def content_digests(rows: np.ndarray, keys: np.ndarray) -> dict[str, str]:
+    """Hash the keys of a split, in any order and in theirs, its labels, and its images: of these
+    sizes and lengths in bytes, as the bytes themselves are behind the checksums of the shards.
+
+    `rows` are those of samples.npy or rows.npy [N], `keys` bytes [N].
+    """
+    order, labels, images = (hashlib.blake2b(digest_size=DIGEST_BYTES) for _ in range(3))
+    any_order = 0
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK]
+        hashed = _hash_keys(keys[start : start + BLOCK])
+        any_order = (any_order + int(hashed.sum(dtype=np.uint64))) % 2**64
+        order.update(hashed.tobytes())
+        for name in ("labels", "ignored"):
+            labels.update(np.ascontiguousarray(part[name]).tobytes())
+        for name in ("width", "height", "length"):
+            images.update(np.ascontiguousarray(part[name]).tobytes())
+    digests = {"order": order, "labels": labels, "images": images}
+    return {
+        "keys": f"{any_order:016x}",
+        **{name: value.hexdigest() for name, value in digests.items()},
+    }
+
+
+def _told(contents: Any) -> dict[str, str] | None:
+    """Return the digests that index.json tells, if they are such: another release may tell others."""
+    if not isinstance(contents, dict) or contents.keys() != LENGTHS.keys():
+        return None
+    is_digest = all(
+        isinstance(contents[name], str) and len(contents[name]) == num
+        for name, num in LENGTHS.items()
+    )
+    return {name: contents[name] for name in LENGTHS} if is_digest else None
+
+
+def _shards_digest(shards: Sequence[Shard]) -> str:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    if isinstance(shards, ShardTable):
+        digest.update(shards.table["sha256"].tobytes())
+    else:
+        for shard in shards:
+            digest.update(bytes.fromhex(shard.sha256))
+    return digest.hexdigest()
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -77,11 +109,6 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _close(before: list[float], now: list[float]) -> bool:
     return len(before) == len(now) and np.allclose(before, now, rtol=0, atol=TOLERANCE)
-
-
-def _blocks(index: DatasetIndex) -> Iterator[slice]:
-    for start in range(0, index.num_samples, BLOCK):
-        yield slice(start, start + BLOCK)
 
 
 def _hash_keys(keys: np.ndarray) -> np.ndarray:

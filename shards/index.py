@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from shards.disk.format import (
+    CONTENTS,
     DAMAGED_NAME,
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -50,10 +51,12 @@ class DatasetIndex:
     statistics: dict[str, Any]
     settings: dict[str, Any]
     command: str
-    # shards are links to tars of another writer: keys and labels are in samples.npy alone
+    # shards are links to tars of another writer: keys and labels are in rows and keys alone
     in_place: bool = False
     # of version 2: bytes [N]; in version 1 keys are in the rows
     stored_keys: np.ndarray | None = None
+    # of version 2: digests of rows and keys (shards.identity)
+    contents: Any = None
     # shards that are fetched into a cache (shards.remote); None of a split in a folder
     remote: "FollowedShards | None" = None
 
@@ -111,6 +114,7 @@ class DatasetIndex:
             command=described["command"],
             in_place=described.get("in_place", False),
             stored_keys=tables.keys if tables else None,
+            contents=described.get(CONTENTS) if tables else None,
             remote=remote,
         )
 

@@ -20,6 +20,7 @@ from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from shards.index import DatasetIndex
 from tests.building import Installed, build_both
+from tests.version_1 import as_version_1
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers further threads of torch only cost
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before a test imports torch
@@ -121,8 +122,19 @@ def packed(records, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def packed_1(packed, tmp_path_factory) -> Path:
+    """The same as a release before format 2 packed them; read-only by agreement."""
+    return as_version_1(shutil.copytree(packed, tmp_path_factory.mktemp("packed_1") / "train"))
+
+
+@pytest.fixture(scope="session")
 def index(packed) -> DatasetIndex:
     return DatasetIndex.open(packed)
+
+
+@pytest.fixture(scope="session")
+def index_1(packed_1) -> DatasetIndex:
+    return DatasetIndex.open(packed_1)
 
 
 def real_data(*parts: str) -> Path:

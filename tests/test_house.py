@@ -74,6 +74,7 @@ MAY_IMPORT = {
         "preprocess.images",
         "preprocess.jpeg",
         "shards.disk",
+        "shards.order",
         "shards.decode",
         "shards.host",
         "shards",
@@ -90,7 +91,6 @@ MAY_IMPORT = {
     "preprocess.upgrading": {
         "preprocess.packing",
         "shards.disk",
-        "shards.order",
         "shards",
     },
     "preprocess.inspecting": {"shards.*"},

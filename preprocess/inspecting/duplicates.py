@@ -133,11 +133,11 @@ def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _shrink(reader: ShardReader, out: np.ndarray, start: int) -> int:
     """Fill thumbnails [start, start + CHUNK) of a split."""
-    rows = reader.index.samples[start : start + CHUNK]
-    for number, row in enumerate(rows, start):
-        grey = decode_small(reader, row, DECODED_SIDE, DECODED_SIDE, "GRAY")
+    stop = min(start + CHUNK, reader.index.num_samples)
+    for number in range(start, stop):
+        grey = decode_small(reader, number, DECODED_SIDE, DECODED_SIDE, "GRAY")
         cv2.resize(grey[..., 0], (SIDE, SIDE), dst=out[number], interpolation=cv2.INTER_AREA)
-    return len(rows)
+    return stop - start
 
 
 def _frequencies() -> tuple[np.ndarray, np.ndarray]:

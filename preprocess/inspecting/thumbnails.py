@@ -9,7 +9,6 @@ import simplejpeg
 from tqdm import tqdm
 
 from shards.decode.png import decode_png, is_png
-from shards.disk.format import SAMPLES_NAME
 from shards.errors import SampleError
 from shards.index import DatasetIndex
 from shards.pages.html import LONG_SIDE, data_uri
@@ -20,17 +19,18 @@ Sample = tuple[int, int]  # number of the split, number of the sample in it
 
 
 def decode_small(
-    reader: ShardReader, row: np.void, min_width: int, min_height: int, colours: str
+    reader: ShardReader, sample: int, min_width: int, min_height: int, colours: str
 ) -> np.ndarray:
-    """Decode a sample's red, green and blue: uint8 [H, W, 3], or [H, W, 1] for colours "GRAY".
+    """Decode red, green and blue of a sample: uint8 [H, W, 3], or [H, W, 1] for colours "GRAY".
 
     A JPEG is halved as often as its sides allow. Raises SampleError naming shard and key where it
     cannot be decoded.
     """
     index = reader.index
+    row = index.samples[sample]
     number = int(row["shard"])
-    path = index.shard_path(number) if number < len(index.shards) else index.root / SAMPLES_NAME
-    where = f"{path}: sample {row['key'].decode('ascii', 'backslashreplace')}"
+    path = index.shard_path(number) if number < len(index.shards) else index.root / index.rows_name
+    where = f"{path}: sample {index.key(sample)}"
     again = restoring(index)
     try:
         data = reader.member(row, 0)
@@ -62,7 +62,7 @@ def thumbnails(
         height = int(row["height"])
         scale = min(1.0, LONG_SIDE / max(width, height))
         sides = max(1, round(width * scale)), max(1, round(height * scale))
-        return data_uri(decode_small(readers[split], row, *sides, "RGB"))
+        return data_uri(decode_small(readers[split], number, *sides, "RGB"))
 
     with ThreadPoolExecutor(num_threads) as threads:
         made = threads.map(uri, wanted)

@@ -1,42 +1,27 @@
-"""Finish a split whose shards are all there: samples.npy, then index.json, its mark."""
+"""Finish a split whose shards are all there: its tables, then index.json, its mark."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from preprocess.packing.folder_state import (
-    FolderState,
-    finished_rows,
-    forget_progress,
-    write_progress,
-)
-from preprocess.packing.index_file import joined_rows, npy, samples_array, statistics
+from preprocess.packing.folder_state import FolderState, forget_progress, write_progress
+from preprocess.packing.index_file import joined_rows, statistics
+from preprocess.packing.index_tables import holds_tables, write_tables
 from preprocess.packing.packing_plan import Job, PackingPlan
-from preprocess.packing.resume import (
-    Entry,
-    entries_as_json,
-    holds,
-    is_there,
-    to_json,
-    write_lists,
-)
+from preprocess.packing.resume import Entry, is_there, write_lists
+from preprocess.packing.shard_rows import linked_shards_rows, rows_of_shards
 from shards.disk.format import (
-    CHECKSUM,
     FORMAT_NAME,
-    FORMAT_VERSION,
     INDEX_NAME,
     REJECTED_NAME,
     SAMPLES_NAME,
-    digest,
+    TABLES_VERSION,
     shard_name,
-    write_atomically,
 )
-from shards.disk.writer import read_rows
-from shards.errors import DataError, FormatError
-from shards.index import map_samples
+from shards.errors import DataError
 
 
 def all_entries(
@@ -64,44 +49,50 @@ def all_entries(
 def finish_split(
     job: Job, plan: PackingPlan, state: FolderState, root: Path, entries: Sequence[Entry]
 ) -> None:
-    """Write the lists of rejects, samples.npy and index.json. Raises DataError past `max_rejects`.
+    """Write the lists of rejects, the tables and index.json. Raises DataError past `max_rejects`.
 
-    What is there already and the same is not touched.
+    What is there already and the same is not touched. A folder of version 1 becomes one of
+    version 2.
     """
     write_lists(root, entries)
     _check_rejects(job, root, [entries[number] for number in plan.numbers])
-    if job.in_place:
-        from preprocess.packing.in_place import linked_rows
-
-        samples = samples_array(linked_rows(plan.records, entries), len(job.class_names))
-    else:
-        samples = joined_rows(_rows(job, state, root, entries))
-    if not len(samples):
+    rows = _rows(job, plan, state, root, entries)
+    if not len(rows):
         raise DataError(f"{job.split}: no image could be packed; see {root / REJECTED_NAME}")
     described = {
         "format": FORMAT_NAME,
-        "version": FORMAT_VERSION,
+        "version": TABLES_VERSION,
         "split": job.split,
         "task": job.task,
         "class_names": job.class_names,
-        "num_samples": len(samples),
+        "num_samples": len(rows),
         "num_rejected": sum(len(entry.rejected) for entry in entries),
         "image": image_described(job),
-        "statistics": statistics(samples, entries, len(job.class_names)),
+        "statistics": statistics(rows, entries, len(job.class_names)),
         **({"in_place": True} if job.in_place else {}),
         "command": plan.parts[0].command,
         "identity": plan.parts[0].identity,
         "parts": [asdict(part) for part in plan.parts],
-        "shards": entries_as_json(entries),
     }
-    described[CHECKSUM] = digest(described)
-    contents = {SAMPLES_NAME: npy(samples), INDEX_NAME: to_json(described)}
-    if not all(holds(root / name, content) for name, content in contents.items()):
+    if not holds_tables(root, described, rows, entries):
         write_progress(root, plan.parts, entries)
         (root / INDEX_NAME).unlink(missing_ok=True)
-        for name, content in contents.items():
-            write_atomically(root / name, content)
+        starts = np.cumsum([0] + [entry.num_samples for entry in entries]).tolist()
+        crcs = (rows["crc"][low:high] for low, high in pairwise(starts))
+        write_tables(root, described, rows, crcs, entries)
+    (root / SAMPLES_NAME).unlink(missing_ok=True)
     forget_progress(root)
+
+
+def _rows(
+    job: Job, plan: PackingPlan, state: FolderState, root: Path, entries: Sequence[Entry]
+) -> np.ndarray:
+    """Make the rows of all samples, with the CRCs of their images."""
+    if not job.in_place:
+        return joined_rows(rows_of_shards(job, state, root, entries))
+    from preprocess.packing.in_place import linked_rows
+
+    return linked_shards_rows(job, state, root, entries, linked_rows(plan.records, entries))
 
 
 def image_described(job: Job) -> dict[str, object]:
@@ -123,46 +114,3 @@ def _check_rejects(job: Job, root: Path, entries: Sequence[Entry]) -> None:
         f"were rejected, --max-rejects is {job.max_rejects}: see {root / REJECTED_NAME}; repair "
         f"them, or run again with --max-rejects {num_rejected}{how}"
     )
-
-
-def _rows(job: Job, state: FolderState, root: Path, entries: Sequence[Entry]) -> list[np.ndarray]:
-    """Return each shard's rows: as written down with it, else of another part as samples.npy has
-    them, else as the tar itself says.
-    """
-    num_members = len(job.image.members)
-    rows = []
-    old = _old_rows(job, state, root)
-    for number, entry in enumerate(
-        tqdm(entries, f"write {SAMPLES_NAME}", unit="shard", disable=None)
-    ):
-        found = finished_rows(root, entry)
-        if found is None:
-            found = old.get(entry.name)
-        if found is None:
-            numbered = [(number, row) for row in read_rows(root / entry.name)]
-            found = samples_array(numbered, len(job.class_names), num_members)
-        rows.append(found)
-    return rows
-
-
-def _old_rows(job: Job, state: FolderState, root: Path) -> dict[str, np.ndarray]:
-    """Map the shards of a set that grows to their rows: reading ten million headers takes long."""
-    if not job.append or not state.num_indexed:
-        return {}
-    numbers = range(sum(part.num_shards for part in state.parts[: state.num_indexed]))
-    entries = [state.entries[shard_name(job.split, number)] for number in numbers]
-    count = sum(entry.num_samples for entry in entries)
-    try:
-        samples = map_samples(
-            root / SAMPLES_NAME, count, len(job.class_names), len(job.image.members)
-        )
-    except FormatError:
-        return {}
-    rows = {}
-    at = 0
-    for number, entry in zip(numbers, entries, strict=True):
-        found = samples[at : at + entry.num_samples]
-        at += entry.num_samples
-        if (found["shard"] == number).all():
-            rows[entry.name] = found
-    return rows

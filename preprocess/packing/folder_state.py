@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.packing.index_file import npy
-from preprocess.packing.index_tables import refuse_tables
+from preprocess.packing.index_tables import listed_entries
 from preprocess.packing.packing_plan import PackedPart
 from preprocess.packing.resume import (
     Entry,
@@ -24,10 +24,13 @@ from preprocess.packing.resume import (
 )
 from shards.disk.format import (
     DAMAGED_NAME,
+    ENTRIES_NAME,
     FINISHED_NAME,
     FORMAT_NAME,
+    FORMAT_VERSION,
     INDEX_NAME,
     PROGRESS_NAME,
+    TABLES_VERSION,
     finished_name,
     holds_together,
     write_atomically,
@@ -40,11 +43,13 @@ class FolderState:
     """Parts, and entries by their shards' names.
 
     `num_indexed` counts the parts that index.json describes: all of them in a finished folder.
+    `index` is what this index.json says, without the shards that version 2 lists elsewhere.
     """
 
     parts: tuple[PackedPart, ...] = ()
     entries: Mapping[str, Entry] = field(default_factory=dict)
     num_indexed: int = 0
+    index: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_finished(self) -> bool:
@@ -53,8 +58,8 @@ class FolderState:
 
 @dataclass(frozen=True, eq=False)
 class FinishedShard:
-    """A shard that is on disk: its entry, and its rows of samples.npy; None where indexed in place,
-    since its rows need the source.
+    """A shard that is on disk: its entry, and its rows with the CRC of each image; None where
+    indexed in place, since its rows need the source.
     """
 
     entry: Entry
@@ -64,31 +69,32 @@ class FinishedShard:
 def read_state(root: Path, split: str) -> FolderState:
     """Read what is finished here. Raises DataError where the folder holds anything else.
 
-    If index.json fails its checksum, nothing is listed: a wrong pixel sum cannot be detected from
-    the shards, and a new checksum would hide it for good.
+    If index.json fails its checksum, or entries.json its hash, nothing is listed: a wrong pixel sum
+    cannot be detected from the shards, and a new checksum would hide it for good.
     """
-    refuse_tables(root)
     if not any((root / name).exists() for name in (INDEX_NAME, PROGRESS_NAME)):
         _refuse_foreign(root)
         return FolderState()
     path = root / INDEX_NAME
     try:
         index = _read(path)
+        listed, damaged = _listed(root, index, split) if index else (None, "")
         path = root / PROGRESS_NAME
         progress = _read(path)
         path = root / (INDEX_NAME if index else PROGRESS_NAME)
-        if index and not _is_whole(index, split):
+        if index and listed is None:
+            path = root / damaged
             _refuse_grown(path, index)
             print(f"{path}: fails its checksum; every shard is packed again", file=sys.stderr)
             return FolderState((PackedPart(index["identity"], ""),))
-        if index and not (progress and _goes_on(index, progress)):
-            parts = parts_of(index)
-            return FolderState(parts, _by_name(split, index["shards"]), len(parts))
+        if listed and not (progress and _goes_on(listed, progress)):
+            parts = parts_of(listed)
+            return FolderState(parts, _by_name(split, listed["shards"]), len(parts), index or {})
         assert progress is not None
-        num_indexed = len(parts_of(index)) if index else 0
-        entries = _by_name(split, [*(index or {}).get("shards", ()), *progress["shards"]])
+        num_indexed = len(parts_of(listed)) if listed else 0
+        entries = _by_name(split, [*(listed or {}).get("shards", ()), *progress["shards"]])
         entries |= finished_entries(root, split, progress)
-        return FolderState(parts_of(progress), entries, num_indexed)
+        return FolderState(parts_of(progress), entries, num_indexed, index or {})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -129,20 +135,33 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise ValueError("no mapping")
     if described.get("format", FORMAT_NAME) != FORMAT_NAME:
         raise DataError(f"{path}: not the index of a {FORMAT_NAME} dataset; choose another --out")
+    version = described.get("version", FORMAT_VERSION)
+    if version not in (FORMAT_VERSION, TABLES_VERSION):
+        raise DataError(
+            f"{path}: format version {version!r}, this code writes {TABLES_VERSION} and reads "
+            f"{FORMAT_VERSION}; use the release that wrote it, or choose another --out"
+        )
     return described
 
 
-def _is_whole(index: dict[str, Any], split: str) -> bool:
-    """Tell whether an index.json has its checksum, and shards that hold all of its records."""
+def _listed(root: Path, index: dict[str, Any], split: str) -> tuple[dict[str, Any] | None, str]:
+    """Return an index.json with its shards, if it has its checksum, and shards that hold all of its
+    records; else None, and the file that is damaged.
+    """
     if not holds_together(index):
-        return False
-    entries = read_entries(split, index["shards"])
-    parts = parts_of(index)
-    return (
+        return None, INDEX_NAME
+    try:
+        listed = {**index, "shards": listed_entries(root, index)}
+    except ValueError:
+        return None, ENTRIES_NAME
+    entries = read_entries(split, listed["shards"])
+    parts = parts_of(listed)
+    is_whole = (
         why_no_sequence(split, entries) is None
         and sum(part.num_records for part in parts) == sum(entry.num_records for entry in entries)
         and sum(part.num_shards for part in parts) == len(entries)
     )
+    return (listed if is_whole else None), INDEX_NAME
 
 
 def _goes_on(index: dict[str, Any], progress: dict[str, Any]) -> bool:
@@ -154,11 +173,10 @@ def _goes_on(index: dict[str, Any], progress: dict[str, Any]) -> bool:
 
 def parts_of(described: dict[str, Any]) -> tuple[PackedPart, ...]:
     """List the parts that index.json or packing.json names."""
-    alone = PackedPart(described["identity"], described.get("command", ""))
-    if "format" in described:  # an index.json, perhaps of a release that named no parts
-        numbers = [values["num_records"] for values in described["shards"]]
-        alone = replace(alone, num_records=sum(numbers), num_shards=len(numbers))
-    parts = tuple(PackedPart(**values) for values in described.get("parts", [asdict(alone)]))
+    if "parts" in described:
+        parts = tuple(PackedPart(**values) for values in described["parts"])
+    else:
+        parts = (_only_part(described),)
     for part in parts:
         counts = (part.num_records, part.num_shards, part.records_per_shard)
         if any(type(count) is not int or count < 0 for count in counts):
@@ -166,6 +184,15 @@ def parts_of(described: dict[str, Any]) -> tuple[PackedPart, ...]:
     if not parts or parts[0].identity != described["identity"]:
         raise ValueError("its parts are not those of its identity")
     return parts
+
+
+def _only_part(described: dict[str, Any]) -> PackedPart:
+    """Return the part of a set of a release that named none."""
+    part = PackedPart(described["identity"], described.get("command", ""))
+    if "format" in described:  # an index.json
+        numbers = [values["num_records"] for values in described["shards"]]
+        part = replace(part, num_records=sum(numbers), num_shards=len(numbers))
+    return part
 
 
 def _by_name(split: str, shards: Iterable[dict[str, Any]]) -> dict[str, Entry]:

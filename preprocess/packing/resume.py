@@ -13,6 +13,8 @@ from shards.disk.format import (
     ACCEPTED_NAME,
     PROGRESS_NAME,
     REJECTED_NAME,
+    SAMPLES_NAME,
+    TABLE_NAMES,
     digest,
     finished_name,
     shard_name,
@@ -165,10 +167,11 @@ def holds(path: Path, content: bytes) -> bool:
 def remove_surplus(root: Path, split: str, num_shards: int) -> None:
     """Remove shards of an earlier, longer packing and what a killed one left half-written."""
     ours = re.compile(re.escape(split) + r"-(\d{6,})\.(tar|idx)")
+    ours_too = (PROGRESS_NAME, SAMPLES_NAME, *TABLE_NAMES)
     for path in root.iterdir():
         whole = finished_name(path.name)
         found = ours.fullmatch(whole or path.name)
-        half = whole and (found or whole == PROGRESS_NAME)
+        half = whole and (found or whole in ours_too)
         if half or (found and int(found[1]) >= num_shards):
             path.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from preprocess.images.geometry import ImageOptions
 from preprocess.packing.folder_state import FinishedShard, write_finished
-from preprocess.packing.index_file import samples_array
+from preprocess.packing.index_tables import packed_rows
 from preprocess.packing.packing_plan import PackTask
 from preprocess.packing.pieces import (
     PackedPiece,
@@ -57,8 +57,8 @@ class ShardBuilder:
             self.abort()
             raise
         settings = self._settings
-        numbered = [(self._task.number, row) for row in self._writer.rows]
-        rows = samples_array(numbered, settings.num_classes, len(settings.image.members))
+        num_members = len(settings.image.members)
+        rows = packed_rows(self._task.number, self._writer.rows, settings.num_classes, num_members)
         shard = FinishedShard(entry, rows)
         write_finished(settings.root, settings.identity, shard)
         return shard

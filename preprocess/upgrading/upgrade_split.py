@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from preprocess.packing.index_tables import image_crcs, write_tables
+from preprocess.packing.index_tables import checked_crcs, write_tables
 from preprocess.packing.lock import alone_in
 from preprocess.packing.resume import Entry, read_entries, why_no_sequence
 from shards.disk.format import (
@@ -20,10 +20,8 @@ from shards.disk.format import (
     TABLES_VERSION,
     holds_together,
 )
-from shards.disk.writer import file_sha256
 from shards.errors import DataError, FormatError
 from shards.index import DatasetIndex
-from shards.order.mixing import sampled_correlation
 
 AHEAD = 4  # shards a thread: their CRCs wait for their turn
 
@@ -43,12 +41,10 @@ def upgrade_split(root: Path, num_threads: int = 0) -> str:
                 f"; {SAMPLES_NAME} of version 1 is removed" if removed else ""
             )
         entries = _entries(root, described, index.split)
-        correlation = round(sampled_correlation(index), 4)
-        statistics = {**described["statistics"], "shard_correlation": correlation}
         try:
             write_tables(
                 root,
-                {**described, "statistics": statistics},
+                described,
                 index.samples,
                 _checked_crcs(root, entries, index.samples, num_threads or os.cpu_count() or 1),
                 entries,
@@ -89,20 +85,8 @@ def _checked_crcs(
 
     def check(number: int) -> np.ndarray:
         entry = entries[number]
-        path = root / entry.name
         rows = samples[starts[number] : starts[number + 1]]
-        if file_sha256(path) != entry.sha256:
-            raise FormatError(
-                f"{path}: its checksum is wrong; python -m preprocess.verify {root} --repair, then "
-                "run the same preprocess.shard command again"
-            )
-        ends = rows["offset"].astype(np.int64) + rows["length"]
-        if (rows["shard"] != number).any() or (ends > entry.bytes).any():
-            raise FormatError(
-                f"{root / SAMPLES_NAME}: has rows of {entry.name} that are not of it; python -m "
-                f"preprocess.verify {root} --repair"
-            )
-        return image_crcs(path, rows)
+        return checked_crcs(root, entry, number, rows, SAMPLES_NAME)
 
     title = f"read {root.name}"
     with (

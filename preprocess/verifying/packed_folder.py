@@ -14,6 +14,7 @@ from preprocess.packing.index_tables import full_rows, listed_entries
 from preprocess.packing.resume import Entry, entries_as_json, holds, read_entries, why_no_sequence
 from shards.disk.format import (
     ACCEPTED_NAME,
+    CONTENTS,
     FORMAT_NAME,
     FORMAT_VERSION,
     INDEX_NAME,
@@ -27,6 +28,7 @@ from shards.disk.format import (
 )
 from shards.disk.tables import Tables, open_tables
 from shards.errors import FormatError, one_line
+from shards.identity import content_digests
 from shards.index import map_samples
 
 
@@ -105,14 +107,20 @@ class Written:
             self.is_ours(name) and name.endswith((".tar", ".idx")) and Path(name).stem not in stems
         )
 
-    def with_statistics(self, samples: np.ndarray) -> dict[str, Any]:
-        """Describe the split again, with counts and statistics computed from samples and shards."""
+    def with_statistics(self, samples: np.ndarray, keys: np.ndarray | None) -> dict[str, Any]:
+        """Describe the split again, with counts and statistics computed from samples and shards.
+        `keys` are those of version 2, which tells digests of both.
+        """
         assert self.described is not None
         told = self.described["statistics"]
         # of version 2: an estimate, which nothing here depends on
         kept = {name: told[name] for name in ("shard_correlation",) if name in told}
+        digests = {}
+        if keys is not None and CONTENTS in self.described:
+            digests = {CONTENTS: content_digests(samples, keys)}
         return {
             **self.described,
+            **digests,
             "num_samples": len(samples),
             "num_rejected": sum(len(entry.rejected) for entry in self.entries),
             "statistics": {**statistics(samples, self.entries, self.num_classes), **kept},
@@ -139,9 +147,7 @@ def read_written(root: Path) -> Written:
             return replace(
                 empty, wrong=(what,), is_foreign=isinstance(version, int) and version > 0
             )
-        listed = described
-        if name == INDEX_NAME and version == TABLES_VERSION:
-            listed = {**described, "shards": listed_entries(root, described)}
+        listed = {**described, "shards": listed_entries(root, described)}
         split = _split_of(root, listed)
         entries = tuple(read_entries(split, listed["shards"]))
         if name == PROGRESS_NAME:
@@ -236,4 +242,4 @@ def told_samples(root: Path, written: Written, first: int, num: int) -> np.ndarr
     tables = written_tables(root, written)
     if isinstance(tables, str):
         raise FormatError(f"{root}: {tables}")
-    return full_rows(tables.rows[part], tables.keys[part], written.num_classes)
+    return full_rows(tables.rows[part], tables.keys[part])

@@ -90,7 +90,7 @@ def _rewrite(root: Path, written: Written, names: set[str]) -> Iterator[str]:
     ]
     samples = samples_array(rows, written.num_classes)
     write_progress(root, parts_of(written.listed), written.entries)
-    described = written.with_statistics(samples)
+    described = written.with_statistics(samples, None)  # write_tables tells the digests
     if written.has_tables:
         yield from _tables_again(root, described, samples, written)
         forget_progress(root)

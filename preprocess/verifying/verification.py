@@ -31,7 +31,7 @@ from shards.disk.format import (
     TABLE_NAMES,
     holds_together,
 )
-from shards.disk.tables import array_crc
+from shards.disk.tables import Tables, array_crc
 from shards.disk.writer import KEY, SampleRow, dali_index, file_sha256, read_rows
 from shards.errors import DataError, FormatError
 from shards.remote.address import Address, is_url
@@ -148,7 +148,11 @@ def _index_wrong(root: Path, written: Written, samples_are_right: bool) -> Itera
     if described is None or written.wrong:
         return
     can_count = samples_are_right and isinstance(written.samples, np.ndarray)
-    truth = written.with_statistics(written.samples) if can_count else described  # type: ignore[arg-type]
+    truth = described
+    if can_count:
+        tables = written_tables(root, written) if written.has_tables else None
+        keys = tables.keys if isinstance(tables, Tables) else None
+        truth = written.with_statistics(written.samples, keys)  # type: ignore[arg-type]
     wrong = [name for name in truth if truth[name] != described.get(name)]
     if wrong:
         # of version 2 the sums of pixels, which no shard proves, are in a file of their own hash

@@ -42,6 +42,7 @@ MAX_TILES = (0xFFFF - 2 - len(TILES_NAME)) // 2  # what a segment has room for, 
 
 
 CHECKSUM = "checksum"  # of all that index.json says besides
+CONTENTS = "contents"  # of version 2: digests of rows and keys, so that nobody need read them all
 
 
 def digest(content: Any) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -44,7 +45,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleRow:
-    """Where a stored sample is: suffixes, offsets and lengths in bytes, one per image member."""
+    """Where a stored sample is: suffixes, offsets and lengths in bytes, one per image member.
+
+    `crc` are the CRC-32 of the images where they are packed; () where a tar's headers are read.
+    """
 
     key: str
     suffixes: tuple[str, ...]
@@ -54,6 +58,7 @@ class SampleRow:
     ignored: tuple[int, ...]
     width: int
     height: int
+    crc: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ def tar_piece(samples: Iterable[Sample]) -> ShardPiece:
                 ignored=sample.ignored,
                 width=sample.width,
                 height=sample.height,
+                crc=tuple(map(zlib.crc32, sample.images.values())),
             )
         )
     return ShardPiece(bytes(data), tuple(rows), tuple(described))

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,9 +36,11 @@ def shard_correlation(shares: np.ndarray, sizes: np.ndarray) -> float:
     return min(1.0, max(0.0, float(between.sum()) / total)) if total > 0 else 0.0
 
 
-def sampled_correlation(index: DatasetIndex) -> float:
-    """Tell how alike the labels of a shard are, from some rows of some shards."""
-    sizes = index.shard_sizes
+def sampled_correlation(sizes: np.ndarray, labels_of: Callable[[slice], np.ndarray]) -> float:
+    """Tell how alike the labels of a shard are, from some rows of some shards.
+
+    `sizes` int64 [S] are the samples of each shard, `labels_of` returns bool [N, C] of some rows.
+    """
     first = np.cumsum(sizes) - sizes
     some = np.flatnonzero(sizes > 1)
     if not len(some):
@@ -48,7 +51,7 @@ def sampled_correlation(index: DatasetIndex) -> float:
     for number in some.tolist():
         start = int(first[number])
         apart = math.ceil(int(sizes[number]) / ROWS_SEEN)
-        labels = index.labels(slice(start, start + int(sizes[number]), apart))
+        labels = labels_of(slice(start, start + int(sizes[number]), apart))
         shares.append(labels.mean(0))
         counted.append(len(labels))
     return shard_correlation(np.array(shares), np.array(counted))
@@ -73,7 +76,7 @@ def mixing_line(index: DatasetIndex, order: "NearOrder") -> str:
     """Say by how much batches vary more than those of a global shuffle; empty where they hardly do."""
     correlation = index.statistics.get("shard_correlation")
     if correlation is None:
-        correlation = sampled_correlation(index)
+        correlation = sampled_correlation(index.shard_sizes, index.labels)
     of_one = variance_ratio(order, correlation, 1)
     of_more = variance_ratio(order, correlation, BATCHES)
     if of_more < LEAST:

@@ -48,7 +48,7 @@ class ShardReader:
         self._lock = Lock()
 
     def member(self, row: np.void, member: int) -> np.ndarray:
-        """View the bytes of image member number `member` of a row of samples.npy: uint8 [length],
+        """View the bytes of image member number `member` of a row of the index: uint8 [length],
         read-only.
 
         Raises SampleError without shard or key, which the caller knows; DataError where the shard
@@ -102,14 +102,15 @@ class ShardReader:
 
     def _open(self, number: int) -> tuple[np.ndarray, mmap.mmap]:
         if number >= len(self.index.shards):
-            raise SampleError(f"samples.npy names shard {number} of {len(self.index.shards)}")
+            name = self.index.rows_name
+            raise SampleError(f"{name} names shard {number} of {len(self.index.shards)}")
         with self.index.open_shard(number) as file:
             self._check(file, number)
             whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return np.frombuffer(whole, np.uint8), whole
 
     def _check(self, file: BinaryIO, number: int) -> None:
-        """See that a shard is the one that samples.npy was made of: the tar names its first and
+        """See that a shard is the one that the rows were made of: the tar names its first and
         last sample.
         """
         size = os.fstat(file.fileno()).st_size

@@ -14,6 +14,7 @@ from pathlib import Path
 from preprocess.packing.pool import Pool
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import verify_split
+from shards.disk.format import ENTRIES_NAME, TABLE_NAMES
 from tests.conftest import pack, write_photographs
 from tests.faults.packing import content
 from tests.faults.report import Options, Row, run
@@ -88,10 +89,15 @@ DAMAGES: dict[str, Damage] = {
 
 
 def _causes(name: str, changed: set[str]) -> set[str]:
-    """Name the files one of which must be told of: damage to a tar hides its .idx, that to the
-    index hides all.
+    """Name the files one of which must be told of: damage to a tar hides its .idx and its rows,
+    that to a table the others, that to the index or to entries.json hides all.
     """
-    return {name, *({name.replace(".idx", ".tar"), "index.json"} & changed)}
+    causes = {name, *({name.replace(".idx", ".tar"), "index.json"} & changed)}
+    if ENTRIES_NAME in changed:
+        causes.add("index.json")
+    if name in TABLE_NAMES:
+        causes |= {*TABLE_NAMES, *(other for other in changed if other.endswith(".tar"))}
+    return causes
 
 
 def damaged_and_mended(

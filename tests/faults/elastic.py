@@ -165,7 +165,7 @@ def same_predictions(runs: Runs, options: Options, name: str) -> Row:
     row, plan = Row("evaluation on 1, 2 and 4 ranks"), (2, 4) if not options.quick else (2,)
     expected = runs.evaluate(name, 1, "eval-1")
     keys = np.load(runs.folder / "eval-1/predictions.npz")["keys"].tolist()
-    samples = np.load(runs.data / "val/samples.npy")["key"].astype(str).tolist()
+    samples = np.load(runs.data / "val/keys.npy").astype(str).tolist()
     row.check(
         keys == samples and len(set(keys)) == NUM_VAL,
         "keys are not those of the dataset, once, in order",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.faults.hostile_files import index_json, keys, samples_npy, voc_lists, voc_xml
+from tests.faults.hostile_files import index_json, keys, samples_npy, tables, voc_lists, voc_xml
 from tests.faults.hostile_images import decoder, packer, png, retiler, splicer
 
 # and its share of the cases
@@ -24,6 +24,7 @@ TARGETS: dict[str, tuple[Callable[[np.random.Generator], str], float]] = {
     "PNG members": (png, 0.05),
     "index.json": (index_json, 0.08),
     "samples.npy": (samples_npy, 0.08),
+    "tables": (tables, 0.08),
     "VOC lists": (voc_lists, 0.08),
     "VOC XML": (voc_xml, 0.06),
     "keys of names": (keys, 0.1),

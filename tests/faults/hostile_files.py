@@ -16,10 +16,12 @@ from preprocess.record import Record
 from preprocess.sources.voc import VOC
 from preprocess.verifying.packed_folder import read_written
 from shards.dataset import ShardDataset
+from shards.disk.format import CHECKSUM, TABLE_NAMES, digest
 from shards.errors import DataError, FormatError, SampleError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, pack, photograph
 from tests.faults.mutation import mutated
+from tests.version_1 import as_version_1
 
 CHARACTERS = "aZ0_-. %~/\\äß語\u202e\t'\"\x00\n"
 
@@ -32,8 +34,8 @@ def _folder() -> Path:
 
 
 @cache
-def split() -> Path:
-    """A split of four samples; its index and samples.npy are exchanged for each case."""
+def split(version: int) -> Path:
+    """A split of four samples; its index and tables are exchanged for each case."""
     root = _folder() / "train"
     records = []
     for number in range(4):
@@ -41,21 +43,22 @@ def split() -> Path:
         path.write_bytes(jpeg(photograph(40, 30, number)))
         records.append(Record(f"s{number}", path, path.name, (number,), ()))
     pack(records, root, shard_samples=2)
-    return root
+    return as_version_1(root) if version == 1 else root
 
 
 @cache
-def whole(name: str) -> bytes:
-    return (split() / name).read_bytes()
+def whole(name: str, version: int) -> bytes:
+    return (split(version) / name).read_bytes()
 
 
-def _opened(name: str, data: bytes) -> str:
+def _opened(name: str, data: bytes, version: int) -> str:
     """Open the split with another file in it, and read all of what it says is there."""
-    path = split() / name
+    root = split(version)
+    path = root / name
     path.write_bytes(data)
     try:
-        read_written(split())  # what verify reads: tells, never raises
-        index = DatasetIndex.open(split())
+        read_written(root)  # what verify reads: tells, never raises
+        index = DatasetIndex.open(root)
         dataset = ShardDataset(index)
         index.keys(), index.labels(), index.known()
         for number in range(index.num_samples):
@@ -65,15 +68,16 @@ def _opened(name: str, data: bytes) -> str:
     except SampleError:
         return "refused at the sample"
     finally:
-        path.write_bytes(whole(name))
+        path.write_bytes(whole(name, version))
     return "read"
 
 
 def index_json(rng: np.random.Generator) -> str:
-    """Open a split whose index.json has other values or bytes."""
+    """Open a split whose index.json has other values or bytes, and often a checksum of these."""
+    version = int(rng.integers(1, 3))
     if rng.random() < 0.4:
-        return _opened("index.json", mutated(rng, whole("index.json"), 4000))
-    described = json.loads(whole("index.json"))
+        return _opened("index.json", mutated(rng, whole("index.json", version), 4000), version)
+    described = json.loads(whole("index.json", version))
     odd = [None, -1, 0, 1 << 70, 1.5, "", "../x", [], {}, [1], ["a"], True, "x" * 300, {"a": 1}]
     place = described
     while True:
@@ -86,12 +90,21 @@ def index_json(rng: np.random.Generator) -> str:
             del place[key]
         else:
             place[key] = odd[int(rng.integers(len(odd)))]
-        return _opened("index.json", json.dumps(described).encode())
+        if rng.random() < 0.7:
+            described.pop(CHECKSUM, None)
+            described[CHECKSUM] = digest(described)
+        return _opened("index.json", json.dumps(described).encode(), version)
 
 
 def samples_npy(rng: np.random.Generator) -> str:
-    """Open a split whose samples.npy has another header or other rows."""
-    return _opened("samples.npy", mutated(rng, whole("samples.npy"), 500))
+    """Open a split of version 1 whose samples.npy has another header or other rows."""
+    return _opened("samples.npy", mutated(rng, whole("samples.npy", 1), 500), 1)
+
+
+def tables(rng: np.random.Generator) -> str:
+    """Open a split one of whose tables has another header or other rows."""
+    name = TABLE_NAMES[int(rng.integers(len(TABLE_NAMES)))]
+    return _opened(name, mutated(rng, whole(name, 2), 500), 2)
 
 
 @cache

@@ -24,6 +24,7 @@ from shards.commandline import run
 from shards.dataset import ShardDataset
 from shards.index import list_splits, open_split
 from tests.conftest import jpeg
+from tests.described import listed, write_listed
 from tests.preprocess.conftest import NAMES, members, pack, scene
 
 
@@ -175,9 +176,9 @@ def test_mistakes_get_one_line(things, tmp_path, capsys):
         capsys, str(things), "--out", str(tmp_path / "file")
     )
     copy = shutil.copytree(things, tmp_path / "copy")
-    described = json.loads((copy / "val" / "index.json").read_text())
+    described = listed(copy / "val")
     described["class_names"][0] = "cow"
-    (copy / "val" / "index.json").write_text(json.dumps(described))
+    write_listed(copy / "val", described)
     assert "train and val have different class names" in mistake(capsys, str(copy))
 
 
@@ -240,17 +241,18 @@ def test_of_large_sets_some_images_are_measured(index, monkeypatch):
 @pytest.mark.parametrize("harm", ["image", "offset", "shard"])
 def test_a_sample_that_cannot_be_read_is_named(things, tmp_path, capsys, harm):
     copy = shutil.copytree(things, tmp_path / "copy") / "val"
-    samples = np.load(copy / "samples.npy")
-    row = samples[samples["key"] == b"copy-0"][0]
+    samples = np.load(copy / "rows.npy")
+    place = np.load(copy / "keys.npy").tolist().index(b"copy-0")
+    row = samples[place]
     if harm == "image":
         with open(copy / "val-000001.tar", "r+b") as file:
             file.seek(int(row["offset"][0]))
             file.write(b"no JPEG")
     else:
-        samples[harm][samples["key"] == b"copy-0"] = 1 << 31
-        np.save(copy / "samples.npy", samples)
+        samples[harm][place] = 1 << 31
+        np.save(copy / "rows.npy", samples)
     said = mistake(capsys, str(copy.parent), "--out", str(tmp_path), "--num-threads", "1")
-    file = "samples.npy" if harm == "shard" else "val-000001.tar"
+    file = "rows.npy" if harm == "shard" else "val-000001.tar"
     pattern = rf"error: .*/val/{file}: sample copy-0: .*; run the same preprocess\.shard command again to restore"
     assert re.match(pattern, said), said
 
@@ -258,9 +260,9 @@ def test_a_sample_that_cannot_be_read_is_named(things, tmp_path, capsys, harm):
 def test_keys_that_are_not_ascii_are_no_traceback(things, tmp_path, capsys):
     copy = shutil.copytree(things, tmp_path / "copy")
     for split in ("train", "val"):
-        samples = np.load(copy / split / "samples.npy")
-        samples["key"][3] = b"t\xff"
-        np.save(copy / split / "samples.npy", samples)
+        keys = np.load(copy / split / "keys.npy")
+        keys[3] = b"t\xff"
+        np.save(copy / split / "keys.npy", keys)
     main([str(copy), "--no-duplicates", "--images", "0", "--out", str(tmp_path)])
     assert r"1 key is in both train and val: t\xff" in capsys.readouterr().out
 

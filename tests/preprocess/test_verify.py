@@ -17,10 +17,11 @@ import pytest
 from preprocess.packing.pool import Pool
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import find_splits, verify_split
-from shards.disk.format import digest, write_atomically
+from shards.disk.format import digest
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import pack
+from tests.described import listed, make_unfinished, write_listed
 from tests.preprocess.verifying.test_repair import broken, digests
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,11 @@ def pool():
 @pytest.fixture
 def copy(packed, tmp_path):
     return Path(shutil.copytree(packed, tmp_path / "train"))
+
+
+@pytest.fixture
+def copy_1(packed_1, tmp_path):
+    return Path(shutil.copytree(packed_1, tmp_path / "train"))
 
 
 def lines(root, pool) -> list[str]:
@@ -57,17 +63,17 @@ def edit_index(root: Path, checksum: bool = False, **values) -> None:
     (root / "index.json").write_text(json.dumps(described, indent=1))
 
 
-def with_another_sum(root: Path) -> list[dict]:
-    """The entries of index.json, one with a sum of pixels that no shard betrays."""
-    entries = json.loads((root / "index.json").read_text())["shards"]
-    entries[1]["pixel_sum"][0] += 1
-    return entries
+def change_sum(root: Path) -> None:
+    """Change a sum of pixels, which no shard betrays."""
+    described = listed(root)
+    described["shards"][1]["pixel_sum"][0] += 1
+    write_listed(root, described, checksum=False)
 
 
-def edit_samples(root: Path, field: str, row: int, value) -> None:
-    samples = np.load(root / "samples.npy")
-    samples[field][row] = value
-    np.save(root / "samples.npy", samples)
+def edit_rows(root: Path, name: str, field: str, row: int, value) -> None:
+    rows = np.load(root / name)
+    (rows[field] if field else rows)[row] = value
+    np.save(root / name, rows)
 
 
 def swap(root: Path) -> None:
@@ -153,36 +159,6 @@ DAMAGE = {
         [r"train-000001\.idx: is not"],
         False,
     ),
-    "samples.npy gone": (
-        lambda root, *_: (root / "samples.npy").unlink(),
-        [r"samples\.npy: cannot be read"],
-        False,
-    ),
-    "samples.npy cut short": (
-        lambda root, *_: os.truncate(root / "samples.npy", 700),
-        [r"samples\.npy: cannot be read"],
-        False,
-    ),
-    "samples.npy of another length": (
-        lambda root, *_: np.save(root / "samples.npy", np.load(root / "samples.npy")[:-1]),
-        [r"samples\.npy: \(69,\) rows of .*; --repair rewrites it from the shards"],
-        False,
-    ),
-    "an offset beyond the shard": (
-        lambda root, *_: edit_samples(root, "offset", 40, 1 << 40),
-        [r"samples\.npy: sample 40%2E280: offset is 1099511627776, the tar says \d+"],
-        False,
-    ),
-    "other labels": (
-        lambda root, *_: edit_samples(root, "labels", 3, [255, 224]),
-        [r"samples\.npy: sample 3%2E21: labels is \[255, 224\], the tar says"],
-        False,
-    ),
-    "another key": (
-        lambda root, *_: edit_samples(root, "key", 69, b"x"),
-        ["sample 69%2E483: key is x, the"],
-        False,
-    ),
     "an index of another class order": (
         lambda root, *_: edit_index(
             root, class_names=[f"class-{n}" for n in (1, 0, *range(2, 11))]
@@ -191,18 +167,8 @@ DAMAGE = {
         True,
     ),
     "an index with another sum of pixels": (
-        lambda root, *_: edit_index(root, shards=with_another_sum(root)),
-        [r"index\.json: its checksum is wrong"],
-        True,
-    ),
-    "other statistics": (
-        lambda root, *_: edit_index(root, statistics={"mean": [0.5] * 3, "std": [1.0] * 3}),
-        [r"index\.json: statistics are not those of its shards; --repair rewrites it"],
-        False,
-    ),
-    "another count": (
-        lambda root, *_: edit_index(root, num_samples=71, checksum=True),
-        [r"index\.json: num_samples are not those of its shards"],
+        lambda root, *_: change_sum(root),
+        [r"index\.json: (its checksum is wrong|cannot be read \(entries\.json)"],
         True,
     ),
     "no JSON": (
@@ -231,6 +197,101 @@ DAMAGE = {
     ),
 }
 
+OF_VERSION_1 = {
+    "other statistics": (
+        lambda root, *_: edit_index(root, statistics={"mean": [0.5] * 3, "std": [1.0] * 3}),
+        [r"index\.json: statistics are not those of its shards; --repair rewrites it"],
+        False,
+    ),
+    "samples.npy gone": (
+        lambda root, *_: (root / "samples.npy").unlink(),
+        [r"samples\.npy: cannot be read"],
+        False,
+    ),
+    "samples.npy cut short": (
+        lambda root, *_: os.truncate(root / "samples.npy", 700),
+        [r"samples\.npy: cannot be read"],
+        False,
+    ),
+    "samples.npy of another length": (
+        lambda root, *_: np.save(root / "samples.npy", np.load(root / "samples.npy")[:-1]),
+        [r"samples\.npy: \(69,\) rows of .*; --repair rewrites it from the shards"],
+        False,
+    ),
+    "an offset beyond the shard": (
+        lambda root, *_: edit_rows(root, "samples.npy", "offset", 40, 1 << 40),
+        [r"samples\.npy: sample 40%2E280: offset is 1099511627776, the tar says \d+"],
+        False,
+    ),
+    "other labels": (
+        lambda root, *_: edit_rows(root, "samples.npy", "labels", 3, [255, 224]),
+        [r"samples\.npy: sample 3%2E21: labels is \[255, 224\], the tar says"],
+        False,
+    ),
+    "another key": (
+        lambda root, *_: edit_rows(root, "samples.npy", "key", 69, b"x"),
+        ["sample 69%2E483: key is x, the"],
+        False,
+    ),
+    "another count": (
+        lambda root, *_: edit_index(root, num_samples=71, checksum=True),
+        [r"index\.json: num_samples are not those of its shards"],
+        True,
+    ),
+}
+OF_VERSION_2 = {
+    "other statistics": (
+        lambda root, *_: edit_index(root, True, statistics={"mean": [0.5] * 3, "std": [1.0] * 3}),
+        [r"index\.json: statistics are not those of its shards; --repair rewrites it"],
+        False,
+    ),
+    "other statistics under the old checksum": (
+        lambda root, *_: edit_index(root, statistics={"mean": [0.5] * 3, "std": [1.0] * 3}),
+        [r"index\.json: its checksum is wrong"],
+        True,
+    ),
+    "rows.npy gone": (
+        lambda root, *_: (root / "rows.npy").unlink(),
+        [r"rows\.npy: cannot be opened"],
+        False,
+    ),
+    "rows.npy cut short": (
+        lambda root, *_: os.truncate(root / "rows.npy", 700),
+        [r"rows\.npy: has 700 bytes, index\.json says"],
+        False,
+    ),
+    "an offset beyond the shard": (
+        lambda root, *_: edit_rows(root, "rows.npy", "offset", 40, 1 << 40),
+        [r"rows\.npy: sample 40%2E280: offset is 1099511627776, the tar says \d+"],
+        False,
+    ),
+    "other labels": (
+        lambda root, *_: edit_rows(root, "rows.npy", "labels", 3, [255, 224]),
+        [r"rows\.npy: sample 3%2E21: labels is \[255, 224\], the tar says"],
+        False,
+    ),
+    "another CRC": (
+        lambda root, *_: edit_rows(root, "rows.npy", "crc", 3, 7),
+        [r"rows\.npy: sample 3%2E21: its CRC is not that of its image; --repair"],
+        False,
+    ),
+    "another key": (
+        lambda root, *_: edit_rows(root, "keys.npy", "", 69, b"x"),
+        ["sample 69%2E483: key is x, the"],
+        False,
+    ),
+    "other digests": (
+        lambda root, *_: edit_index(root, contents={"keys": "0" * 16}, checksum=True),
+        [r"index\.json: contents are not those of its shards; --repair rewrites it"],
+        False,
+    ),
+    "another number of shards": (
+        lambda root, *_: edit_index(root, num_shards=6, checksum=True),
+        [r"shards\.npy: \(5,\) of .*, index\.json says 6"],
+        False,
+    ),
+}
+
 
 def write_at(path: Path, at: int, data: bytes) -> None:
     with open(path, "r+b") as file:
@@ -238,9 +299,22 @@ def write_at(path: Path, at: int, data: bytes) -> None:
         file.write(data)
 
 
-@pytest.mark.parametrize("name", DAMAGE)
+@pytest.mark.parametrize("name", [*DAMAGE, *OF_VERSION_2])
 def test_damage_is_named_and_mended_to_the_same_bytes(name, records, packed, index, copy, pool):
-    harm, says, again = DAMAGE[name]
+    damage = {**DAMAGE, **OF_VERSION_2}[name]
+    is_mended(damage, name, records, (packed, packed), index, copy, pool)
+
+
+@pytest.mark.parametrize("name", [*DAMAGE, *OF_VERSION_1])
+def test_damage_of_version_1_too(name, records, packed, packed_1, index, copy_1, pool):
+    """What has to be packed again makes it a split of version 2."""
+    damage = {**DAMAGE, **OF_VERSION_1}[name]
+    is_mended(damage, name, records, (packed_1, packed), index, copy_1, pool)
+
+
+def is_mended(damage, name, records, packed, index, copy, pool):
+    """Harm a copy of packed[0]; where it has to be packed again it becomes packed[1]."""
+    harm, says, again = damage
     before = sum(path.stat().st_size for path in copy.iterdir())
     harm(copy, *of_row(index, 37))
     left = sum(path.stat().st_size for path in copy.iterdir())
@@ -255,11 +329,12 @@ def test_damage_is_named_and_mended_to_the_same_bytes(name, records, packed, ind
     if again:
         assert lines(copy, pool) or not (copy / "index.json").exists()
         packing = pack(records, copy)
-        assert packing.num_kept >= 3 or "index" in name or "JSON" in name or "count" in name
+        assert packing.num_kept >= 3 or re.search("index|JSON|count|statistics", name)
     shutil.rmtree(copy / "damaged", ignore_errors=True)
-    assert digests(copy) == digests(packed)
+    assert digests(copy) == digests(packed[again])
     assert lines(copy, pool) == []
-    assert before == sum(path.stat().st_size for path in copy.iterdir())
+    if packed[0] == packed[again]:
+        assert before == sum(path.stat().st_size for path in copy.iterdir())
 
 
 def command(*args: str) -> subprocess.CompletedProcess[str]:
@@ -288,12 +363,7 @@ def test_the_command_tells_by_its_status(copy, tmp_path):
 
 
 def test_an_unfinished_split_is_checked_as_far_as_it_is(records, copy, packed, pool):
-    described = json.loads((copy / "index.json").read_text())
-    (copy / "index.json").unlink()
-    write_atomically(
-        copy / "packing.json",
-        json.dumps({k: described[k] for k in ("identity", "shards")}).encode(),
-    )
+    make_unfinished(copy)
     (unfinished,) = lines(copy, pool)
     assert "packing was not finished; run the same preprocess.shard command again" in unfinished
     flip(copy / "train-000001.tar", 3000)
@@ -331,24 +401,25 @@ def test_a_shard_that_was_packed_damaged_is_found_behind_its_checksum(copy, inde
     """The checksum only tells that the bytes are those that were written."""
     name, at = of_row(index, 20)
     write_at(copy / name, at + 20, bytes(60))
-    described = json.loads((copy / "index.json").read_text())
+    described = listed(copy)
     described["shards"][1]["sha256"] = hashlib.sha256((copy / name).read_bytes()).hexdigest()
-    edit_index(copy, checksum=True, shards=described["shards"])
-    (line,) = lines(copy, pool)
+    write_listed(copy, described)
+    (line, *rest) = lines(copy, pool)
     assert re.search(r"train-000001\.tar: sample 20%2E140: jpg: (damaged|not a) JPEG", line)
+    assert all("shards.npy" in other or "its CRC is not" in other for other in rest), rest
 
 
 def test_findings_in_a_shard_are_counted_past_a_few(copy, pool):
-    samples = np.load(copy / "samples.npy")
-    samples["width"] += 1
-    np.save(copy / "samples.npy", samples)
+    rows = np.load(copy / "rows.npy")
+    rows["width"] += 1
+    np.save(copy / "rows.npy", rows)
     told = lines(copy, pool)
-    assert len(told) == 70
+    assert len(told) == 70 + 5  # and CRCs of each shard
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("preprocess.verifying.verification.MAX_SHOWN", 4)
         told = lines(copy, pool)
-    assert len(told) == 5 * 5
-    assert "samples.npy: and 12 more samples are wrong" in told[4]
+    assert len(told) == 5 * (5 + 1)
+    assert "rows.npy: and 12 more samples are wrong" in told[4]
 
 
 def test_splits_are_found_also_where_the_index_is_gone(copy, tmp_path):

@@ -13,8 +13,16 @@ from shards.errors import DataError, FormatError
 from shards.index import DatasetIndex, open_split
 from shards.remote.cache_folder import MARKER
 from tests.remote.faulty_server import FaultyServer
+from tests.version_1 import as_version_1
 
 pytestmark = pytest.mark.usefixtures("hasty")
+
+
+@pytest.fixture
+def dataset(dataset):
+    """The dataset in version 1: tests/remote/test_tables.py is about version 2."""
+    as_version_1(dataset / "train")
+    return dataset
 
 
 def files_of(cache) -> list[str]:

@@ -19,7 +19,8 @@ from shards.remote.future import Course, uses_of_all
 from shards.sampler import World
 from tests.remote.faulty_server import FaultyServer, wait_until
 
-ROWS_BYTES = 90_000  # of index.json and samples.npy, whose greatest length counts
+ROWS_BYTES = 90_000  # of index.json and the tables, whose greatest length counts
+TABLES = ("shards.npy", "rows.npy", "keys.npy")
 NEAR = Order("near", groups=2, window=2)
 pytestmark = pytest.mark.usefixtures("hasty")
 
@@ -297,5 +298,5 @@ def test_the_folder_of_a_cache_is_closed_with_it(tmp_path):
 def test_a_server_is_asked_for_nothing_but_what_the_index_lists(server, far):
     batches(far, 2)
     names = {f"train/{shard.name}" for shard in far.shards}
-    assert set(server.asked) == names | {"train/index.json", "train/samples.npy"}
+    assert set(server.asked) == names | {"train/index.json", *(f"train/{name}" for name in TABLES)}
     assert isinstance(server, ObjectServer)

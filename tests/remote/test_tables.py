@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from preprocess.packing.pool import open_pool
-from preprocess.upgrading.upgrade_split import upgrade_split
 from preprocess.verifying.remote_split import verify_remote
 from shards.disk.format import (
     CHECKSUM,
@@ -27,24 +26,17 @@ pytestmark = pytest.mark.usefixtures("hasty")
 TABLES = (SHARDS_NAME, ROWS_NAME, KEYS_NAME)
 
 
-@pytest.fixture
-def upgraded(dataset):
-    """The dataset in version 2."""
-    upgrade_split(dataset / "train", 1)
-    return dataset
-
-
 @pytest.mark.parametrize("order", ["global", NEAR])
-def test_batches_are_those_from_the_folder(upgraded, server, tmp_path, order):
+def test_batches_are_those_from_the_folder(dataset, server, tmp_path, order):
     far = open_split(server.url, "train", str(tmp_path / "cache"))
-    near = open_split(upgraded, "train")
+    near = open_split(dataset, "train")
     assert far.keys().tolist() == near.keys().tolist()
     assert batches(far, 2, order=order) == batches(near, 2, order=order)
     assert all(count == 1 for count in server.asked.values())
     assert len(server.asked) == 1 + len(TABLES) + len(near.shards)
 
 
-def test_it_opens_again_with_one_request_and_unpickles_with_none(upgraded, server, tmp_path):
+def test_it_opens_again_with_one_request_and_unpickles_with_none(dataset, server, tmp_path):
     index = open_split(server.url, "train", str(tmp_path / "cache"))
     asked = server.asked.total()
     again = pickle.loads(pickle.dumps(index))
@@ -55,14 +47,14 @@ def test_it_opens_again_with_one_request_and_unpickles_with_none(upgraded, serve
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_bit_that_flips_once_is_found(upgraded, tmp_path, table):
+def test_a_bit_that_flips_once_is_found(dataset, tmp_path, table):
     class Once(FaultyServer):
         def draw(self, name):
             return "flipped" if self.asked[name] == 1 and name.endswith(table) else ""
 
-    near = open_split(upgraded, "train")
+    near = open_split(dataset, "train")
     for seed in range(5):
-        with Once(upgraded, seed=seed) as server:
+        with Once(dataset, seed=seed) as server:
             index = open_split(server.url, "train", str(tmp_path / f"cache{seed}"))
             assert np.array_equal(index.samples, near.samples)
             assert index.keys().tolist() == near.keys().tolist()
@@ -70,8 +62,8 @@ def test_a_bit_that_flips_once_is_found(upgraded, tmp_path, table):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_that_is_another_is_one_line(upgraded, server, tmp_path, table):
-    path = upgraded / "train" / table
+def test_a_table_that_is_another_is_one_line(dataset, server, tmp_path, table):
+    path = dataset / "train" / table
     data = bytearray(path.read_bytes())
     data[-20] ^= 1
     path.write_bytes(data)
@@ -97,8 +89,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_index_is_refused_before_a_table_is_fetched(upgraded, server, tmp_path, what):
-    path = upgraded / "train" / INDEX_NAME
+def test_a_hostile_index_is_refused_before_a_table_is_fetched(dataset, server, tmp_path, what):
+    path = dataset / "train" / INDEX_NAME
     described = json.loads(path.read_bytes())
     HOSTILE[what](described)
     described.pop(CHECKSUM, None)
@@ -110,8 +102,8 @@ def test_a_hostile_index_is_refused_before_a_table_is_fetched(upgraded, server, 
     assert server.asked.total() == 1
 
 
-def test_a_split_whose_name_leads_elsewhere_is_refused(upgraded, server, tmp_path):
-    path = upgraded / "train" / INDEX_NAME
+def test_a_split_whose_name_leads_elsewhere_is_refused(dataset, server, tmp_path):
+    path = dataset / "train" / INDEX_NAME
     described = json.loads(path.read_bytes())
     described["split"] = "../../train"
     described.pop(CHECKSUM)
@@ -121,8 +113,8 @@ def test_a_split_whose_name_leads_elsewhere_is_refused(upgraded, server, tmp_pat
         open_split(server.url, "train", str(tmp_path / "cache"))
 
 
-def test_it_is_verified_by_address(upgraded, server, tmp_path):
-    (upgraded / "train" / "train-000001.idx").unlink()
+def test_it_is_verified_by_address(dataset, server, tmp_path):
+    (dataset / "train" / "train-000001.idx").unlink()
     with open_pool(1) as pool:
         found = verify_remote(Address.parse(f"{server.url}/train"), pool, str(tmp_path / "cache"))
     assert [finding.file for finding in found.findings] == ["train-000001.idx"]

@@ -24,6 +24,7 @@ from shards.pipeline.batch import Batch
 from shards.pipeline.reader import ShardReader
 from shards.sampler import World
 from tests.conftest import pack, write_photographs
+from tests.version_1 import as_version_1
 
 RANKS = (1, 2, 3, 4, 7)
 THREADS = (1, 2, 5)
@@ -80,7 +81,8 @@ class Photographs:
 
     def __init__(self, folder: Path) -> None:
         pack(write_photographs(folder / "photos", 26), folder / "whole")
-        self.whole = DatasetIndex.open(folder / "whole")
+        # whose shards are listed with their names, and whose rows are one table
+        self.whole = DatasetIndex.open(as_version_1(folder / "whole"))
         self.in_shards = cache(
             lambda sizes: reshard(self.whole, sizes, folder / "-".join(map(str, sizes)))
         )

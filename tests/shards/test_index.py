@@ -12,9 +12,10 @@ from shards.index import DatasetIndex, list_splits, open_split
 
 
 @pytest.fixture
-def copied(packed, tmp_path):
+def copied(packed_1, tmp_path):
+    """A split of version 1; tests/shards/disk/test_tables.py is about version 2."""
     root = tmp_path / "train"
-    shutil.copytree(packed, root)
+    shutil.copytree(packed_1, root)
     return root
 
 

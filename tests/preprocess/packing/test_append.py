@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from preprocess.images.geometry import ImageOptions
+from preprocess.packing.index_tables import listed_entries
 from preprocess.packing.local_engine import LocalEngine
 from preprocess.packing.pack import finalize, pack_split, pack_task
 from preprocess.packing.packing_plan import Job
@@ -18,6 +19,7 @@ from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from tests.conftest import CLASSES
+from tests.version_1 import as_version_1
 
 NUM_OLD = 40
 
@@ -109,7 +111,8 @@ def test_the_index_tells_of_both(grown):
         (part["command"], part["num_records"], part["num_shards"]) for part in described["parts"]
     ]
     assert told == [("first", 40, 3), ("test", 30, 2)]
-    assert [shard["first_record"] for shard in described["shards"]] == [0, 16, 32, 40, 56]
+    shards = listed_entries(grown, described)
+    assert [shard["first_record"] for shard in shards] == [0, 16, 32, 40, 56]
 
 
 def test_a_source_that_holds_the_new_images_alone_gives_the_same(records, grown, root):
@@ -254,8 +257,8 @@ def test_there_must_be_a_set(records, tmp_path):
 
 
 def test_a_set_of_an_earlier_release_grows_too(records, grown, root):
-    """Its index names no parts."""
-    path = root / "index.json"
+    """Its index names no parts, and is of version 1."""
+    path = as_version_1(root) / "index.json"
     described = json.loads(path.read_text())
     del described["parts"], described["checksum"]
     path.write_text(json.dumps(described))
@@ -266,7 +269,9 @@ def test_a_set_of_an_earlier_release_grows_too(records, grown, root):
     assert {name: data for name, (data, _) in after.items()} == {
         name: data for name, (data, _) in tars(grown).items()
     }
-    assert (root / "samples.npy").read_bytes() == (grown / "samples.npy").read_bytes()
+    for name in ("rows.npy", "keys.npy", "shards.npy", "entries.json"):
+        assert (root / name).read_bytes() == (grown / name).read_bytes()
+    assert not (root / "samples.npy").exists()
 
 
 def test_an_image_never_changes_between_train_and_val(records, root):

@@ -2,7 +2,7 @@
 
 Only what our own code decides: JPEGs that keep their coefficients. What libraries encode may change
 with them. `python tests/preprocess/packing/test_golden.py` writes the golden split again, after an
-intended change of the format.
+intended change of the format. `golden/version-1` stays: sets of that time must be read for ever.
 """
 
 import hashlib
@@ -10,8 +10,11 @@ import shutil
 from pathlib import Path
 
 from preprocess.record import Record
+from preprocess.upgrading.upgrade_split import upgrade_split
+from shards.identity import identity
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, pack, photograph
+from tests.version_1 import as_version_1
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CROPS = "8dbfc71a058f02f8e8c6994548f0a903d0d95b0820bc3f28da8bb34dfd02dcfc"
@@ -38,6 +41,29 @@ def test_shards_index_and_rows_are_byte_for_byte_the_golden_ones(tmp_path):
     assert "train-000001.tar" in packed
     for name in golden:
         assert packed[name] == golden[name], name
+
+
+def test_version_1_of_the_golden_split_is_read_and_becomes_the_same(tmp_path):
+    """Its metadata are those that a release before format 2 wrote of these shards."""
+    old = old_golden(tmp_path / "train")
+    assert old == contents(as_version_1(shutil.copytree(GOLDEN / "split", tmp_path / "back")))
+    one, two = DatasetIndex.open(tmp_path / "train"), DatasetIndex.open(GOLDEN / "split")
+    assert identity(one) == identity(two)
+    pack(golden_records(), tmp_path / "train", shard_samples=3, order="shuffled")
+    assert contents(tmp_path / "train") == contents(GOLDEN / "split")
+    shutil.rmtree(tmp_path / "train")
+    old_golden(tmp_path / "train")
+    upgrade_split(tmp_path / "train")
+    assert contents(tmp_path / "train") == contents(GOLDEN / "split")
+
+
+def old_golden(root: Path) -> dict[str, bytes]:
+    """Lay out the golden split of version 1; return its files."""
+    shutil.copytree(GOLDEN / "version-1", root)
+    for path in (GOLDEN / "split").iterdir():
+        if path.suffix in (".tar", ".idx"):
+            shutil.copy(path, root)
+    return contents(root)
 
 
 def test_training_crops_of_the_golden_split_keep_their_bits():

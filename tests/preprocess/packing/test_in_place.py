@@ -19,7 +19,7 @@ from preprocess.packing.keys import sample_key
 from preprocess.packing.pool import open_pool
 from preprocess.verifying.verification import verify_split
 from shards.dataset import ShardDataset
-from shards.errors import DataError, SampleError
+from shards.errors import SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from tests.conftest import jpeg, photograph
@@ -192,7 +192,7 @@ def test_a_rerun_keeps_what_is_right_and_mends_the_rest(foreign, tmp_path, monke
     before = content(out / "all")
     _, told, _ = index_in_place(monkeypatch, capsys, wds, out)
     assert "0 written, 3 verified and kept" in told
-    for name in ("all-000001.tar", "all-000001.idx", "samples.npy", "index.json"):
+    for name in ("all-000001.tar", "all-000001.idx", "rows.npy", "index.json"):
         (out / "all" / name).unlink()
         if name == "index.json":
             (out / "all/all-000001.tar").unlink()
@@ -205,9 +205,10 @@ def test_a_rerun_keeps_what_is_right_and_mends_the_rest(foreign, tmp_path, monke
         assert content(out / "all") == before, name
     wds = wds.rename(tmp_path / "moved")
     with pytest.raises(
-        DataError, match=r"all-000000\.tar: is missing.*restore what it links to, or run the same"
+        SampleError,
+        match=r"all-000000\.tar: .* cannot be opened .*; restore the tar that the shard",
     ):
-        DatasetIndex.open(out / "all")
+        ShardDataset(out / "all")[0]
     args = ["--source", "webdataset", "--root", str(wds), "--out", str(out), "--in-place"]
     _, told, _ = shard(monkeypatch, capsys, *args)
     assert "3 verified and kept" in told
@@ -306,20 +307,24 @@ def test_verify_reads_what_is_linked(foreign, tmp_path, monkeypatch, capsys, dam
     elif damage == "emptied":
         (wds / "photos-001.tar").write_bytes(b"")
     elif damage == "key":
-        samples = np.load(root / "samples.npy")
-        samples["key"][9] = b"photo\xff"
-        np.save(root / "samples.npy", samples)
+        keys = np.load(root / "keys.npy")
+        keys[9] = b"photo\xff"
+        np.save(root / "keys.npy", keys)
     elif damage == "gone":
         (wds / "photos-001.tar").unlink()
     elif damage == "idx":
         (root / "all-000001.idx").write_text("v1.2 0\n")
     elif damage == "samples":
-        (root / "samples.npy").write_bytes(b"")
+        (root / "rows.npy").write_bytes(b"")
     with open_pool(1) as pool:
         found = verify_split(root, pool).findings
     lines = [finding.line() for finding in found]
     files = {"none": [], "flipped": ["all-000001.tar"] * 2, "idx": ["all-000001.idx"]}
-    files |= {"samples": ["samples.npy"], "gone": ["all-000001.tar"], "key": ["all-000001.tar"]}
+    files |= {
+        "samples": ["rows.npy"],
+        "gone": ["all-000001.tar"],
+        "key": ["all-000001.tar", "shards.npy"],
+    }
     files["emptied"] = ["all-000001.tar"] * 9
     assert [finding.file for finding in found] == files[damage], lines
     assert all(
@@ -327,7 +332,7 @@ def test_verify_reads_what_is_linked(foreign, tmp_path, monkeypatch, capsys, dam
         for line in lines
     )
     if damage == "key":
-        assert r"sample photo\xff: its key in samples.npy is none that the packer makes" in lines[0]
+        assert r"sample photo\xff: its key in rows.npy is none that the packer makes" in lines[0]
     elif damage == "emptied":
         assert "has 0 bytes" in lines[0]
         assert "is beyond the end of the shard" in lines[1]

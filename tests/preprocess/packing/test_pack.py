@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,12 @@ def test_rows_and_dali_index_point_at_the_bytes(packed, index):
         rows = index.samples[index.samples["shard"] == number]
         lines = (packed / shard.name).with_suffix(".idx").read_text().splitlines()
         assert lines[0] == f"v1.2 {len(rows)}"
-        for row, line in zip(rows, lines[1:], strict=True):
+        keys = index.keys()[index.samples["shard"] == number]
+        for row, key, line in zip(rows, keys, lines[1:], strict=True):
             start, length = int(row["offset"][0]), int(row["length"][0])
-            assert data[start : start + length] == files[row["key"].decode() + ".jpg"]
+            image = data[start : start + length]
+            assert image == files[f"{key}.jpg"]
+            assert row["crc"].tolist() == [zlib.crc32(image)]
             words = line.split(" ")
             for suffix, offset, size, name in zip(*(words[i::4] for i in range(4)), strict=True):
                 assert name.endswith("." + suffix)

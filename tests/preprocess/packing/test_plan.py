@@ -112,7 +112,7 @@ def test_a_finish_reads_no_tar(records, whole, tmp_path, monkeypatch):
         for index in range(2):
             pack_task(job(records), root, pool, index, 2)
         for name in (
-            "preprocess.packing.finishing.read_rows",
+            "preprocess.packing.shard_rows.read_rows",
             "preprocess.packing.resume.file_sha256",
         ):
             monkeypatch.setattr(name, lambda path: pytest.fail(f"{path} is read"))

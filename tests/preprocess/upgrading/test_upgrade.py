@@ -16,7 +16,7 @@ from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import verify_split
 from shards.dataset import ShardDataset
 from shards.disk.format import TABLE_NAMES, digest
-from shards.errors import DataError, FormatError, SampleError
+from shards.errors import FormatError, SampleError
 from shards.identity import identity
 from shards.index import DatasetIndex
 from shards.loader import Loader
@@ -26,14 +26,14 @@ from tests.faults.crash import dies_before
 
 
 @pytest.fixture
-def copy(packed, tmp_path) -> Path:
-    return Path(shutil.copytree(packed, tmp_path / "train"))
+def copy(packed_1, tmp_path) -> Path:
+    return Path(shutil.copytree(packed_1, tmp_path / "train"))
 
 
 @pytest.fixture(scope="module")
-def upgraded(packed, tmp_path_factory) -> Path:
+def upgraded(packed_1, tmp_path_factory) -> Path:
     """The 70 photographs as version 2; read-only by agreement."""
-    root = Path(shutil.copytree(packed, tmp_path_factory.mktemp("upgraded") / "train"))
+    root = Path(shutil.copytree(packed_1, tmp_path_factory.mktemp("upgraded") / "train"))
     upgrade_split(root, 2)
     return root
 
@@ -70,9 +70,12 @@ def test_shards_are_not_touched_and_the_rest_is_of_version_2(copy, packed):
     assert "shards" not in described
     assert len(np.load(copy / "shards.npy")) == 5
     assert np.load(copy / "shards.npy").dtype.itemsize == 52
+    packed_now = {path.name: path.read_bytes() for path in packed.iterdir()}
+    assert {name: content for name, (content, _) in after.items()} == packed_now
 
 
-def test_both_versions_are_read_alike(index, upgraded):
+def test_both_versions_are_read_alike(index_1, upgraded):
+    index = index_1
     new = DatasetIndex.open(upgraded)
     assert list(new.shards) == list(index.shards)
     assert new.shards[-1] == index.shards[-1]
@@ -101,9 +104,9 @@ def test_both_versions_are_read_alike(index, upgraded):
     assert again.keys().tolist() == index.keys().tolist()
 
 
-def test_a_run_goes_on_with_the_upgraded_set(index, upgraded):
+def test_a_run_goes_on_with_the_upgraded_set(index_1, upgraded):
     loader = Loader(DatasetIndex.open(upgraded), 16, size=32, order="near", world=World(0, 2))
-    loader.load_state_dict(Loader(index, 16, size=32, order="near").state_dict())
+    loader.load_state_dict(Loader(index_1, 16, size=32, order="near").state_dict())
 
 
 @pytest.mark.slow
@@ -196,9 +199,9 @@ def test_damage_that_no_shard_can_prove_is_not_made_to_look_right(copy, pool, na
     assert "split" in {finding.mend for finding in found} or name == "index.json"
 
 
-def test_what_is_left_of_the_other_version_is_named(copy, packed, pool):
+def test_what_is_left_of_the_other_version_is_named(copy, packed_1, pool):
     upgrade_split(copy, 1)
-    shutil.copy(packed / "samples.npy", copy)
+    shutil.copy(packed_1 / "samples.npy", copy)
     (line,) = lines(copy, pool)
     assert "samples.npy: is of the other format version" in line
     assert upgrade_split(copy).endswith("samples.npy of version 1 is removed")
@@ -242,9 +245,9 @@ def test_shards_are_looked_at_when_they_are_first_used(copy):
         dataset[20]
 
 
-def test_the_command_upgrades_all_splits_and_says_so_twice(packed, tmp_path, capsys):
+def test_the_command_upgrades_all_splits_and_says_so_twice(packed_1, tmp_path, capsys):
     for dataset in ("one", "two"):
-        shutil.copytree(packed, tmp_path / "data" / dataset / "train")
+        shutil.copytree(packed_1, tmp_path / "data" / dataset / "train")
     main([str(tmp_path / "data" / "one")])
     main([str(tmp_path / "data" / "one" / "train")])
     told = capsys.readouterr().out.splitlines()
@@ -252,16 +255,16 @@ def test_the_command_upgrades_all_splits_and_says_so_twice(packed, tmp_path, cap
     assert told[1].endswith("is of version 2 already")
 
 
-def test_links_to_tars_of_another_writer(packed, tmp_path, pool):
+def test_links_to_tars_of_another_writer(packed_1, tmp_path, pool):
     """Rows and keys are all that is known of them; the tars are read, not written."""
     root = tmp_path / "train"
     root.mkdir()
-    described = json.loads((packed / "index.json").read_text())
+    described = json.loads((packed_1 / "index.json").read_text())
     described["image"] = {"members": ["jpg"], "mode": "RGB"}
     described["in_place"] = True
     del described["checksum"]
     (root / "index.json").write_text(json.dumps({**described, "checksum": digest(described)}))
-    for path in packed.iterdir():
+    for path in packed_1.iterdir():
         if path.suffix == ".tar":
             (root / path.name).symlink_to(path)
         elif path.suffix in (".idx", ".npy"):
@@ -281,12 +284,19 @@ def test_links_to_tars_of_another_writer(packed, tmp_path, pool):
     assert any("keys_crc of train-000004.tar is wrong" in finding.line() for finding in found)
 
 
-def test_the_packer_does_not_undo_an_upgrade(copy, records):
-    upgrade_split(copy, 1)
+def test_the_packer_leaves_version_2_whatever_it_finds(copy, records, packed):
+    """A run over a folder of version 1 keeps its shards, whose bytes it compares anyway."""
     before = files_of(copy)
-    with pytest.raises(DataError, match=r"is of format version 2, and the packer goes on with"):
-        pack(records, copy)
-    assert files_of(copy) == before
+    assert pack(records, copy).num_kept == 5
+    after = files_of(copy)
+    for name, content in before.items():
+        if name.endswith((".tar", ".idx")):
+            assert after[name] == content
+    assert {name: content for name, (content, _) in after.items()} == {
+        name: content for name, (content, _) in files_of(packed).items()
+    }
+    assert pack(records, copy).num_kept == 5
+    assert files_of(copy) == after
 
 
 def test_an_unfinished_folder_is_refused(copy):

@@ -2,7 +2,6 @@
 where it cannot.
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from preprocess.packing.pool import Pool
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import verify_split
 from shards.index import DatasetIndex
-from tests.preprocess.test_verify import edit_index
+from tests.described import listed, make_unfinished, write_listed
 from tests.preprocess.verifying.test_repair import digests
 
 
@@ -27,11 +26,7 @@ def pool():
 def test_a_renamed_folder_is_told_and_not_taken_apart(packed, tmp_path, pool, unfinished):
     root = Path(shutil.copytree(packed, tmp_path / "training"))
     if unfinished:
-        described = json.loads((root / "index.json").read_text())
-        (root / "index.json").unlink()
-        (root / "packing.json").write_text(
-            json.dumps({k: described[k] for k in ("identity", "shards")})
-        )
+        make_unfinished(root)
     else:
         assert DatasetIndex.open(root).num_samples == 70
     before = digests(root)
@@ -71,16 +66,16 @@ def test_a_renamed_folder_is_told_and_not_taken_apart(packed, tmp_path, pool, un
 @pytest.mark.parametrize("all_of_them", [False, True])
 def test_entries_that_cannot_be_are_a_finding(packed, tmp_path, pool, field, value, all_of_them):
     root = Path(shutil.copytree(packed, tmp_path / "train"))
-    shards = json.loads((root / "index.json").read_text())["shards"]
-    for entry in shards if all_of_them else shards[1:2]:
+    described = listed(root)
+    for entry in described["shards"] if all_of_them else described["shards"][1:2]:
         entry[field] = value
-    edit_index(root, checksum=True, shards=shards)
+    write_listed(root, described)
     (finding, *_) = verify_split(root, pool).findings
     assert "index.json: cannot be read (" in finding.line()
 
 
 def test_an_index_without_shards_is_a_finding(packed, tmp_path, pool):
     root = Path(shutil.copytree(packed, tmp_path / "train"))
-    edit_index(root, checksum=True, shards=[], num_samples=0)
+    write_listed(root, {**listed(root), "shards": [], "num_samples": 0})
     (finding, *_) = verify_split(root, pool).findings
     assert "index.json: cannot be read (its shards hold no sample)" in finding.line()

@@ -5,6 +5,7 @@ else's touched.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 from dataclasses import replace
@@ -15,11 +16,11 @@ import pytest
 from preprocess.packing.pool import Pool, open_pool
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import verify_split
-from shards.disk.format import digest
 from shards.disk.writer import ShardWriter
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import pack
+from tests.described import listed, make_unfinished, write_listed
 from tests.preprocess.hanging import pack_images
 
 
@@ -29,33 +30,43 @@ def digests(root: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def copy(packed, tmp_path):
-    """The packed split, to be harmed."""
-    return Path(shutil.copytree(packed, tmp_path / "train"))
+@pytest.fixture(params=["packed", "packed_1"])
+def copy(request, tmp_path):
+    """The packed split, of either version of the format, to be harmed."""
+    return Path(shutil.copytree(request.getfixturevalue(request.param), tmp_path / "train"))
 
 
-def test_a_second_run_touches_nothing(records, copy):
+def test_a_second_run_touches_nothing(records, packed, tmp_path):
+    copy = Path(shutil.copytree(packed, tmp_path / "train"))
     before = {path.name: path.stat().st_mtime_ns for path in copy.iterdir()}
     packing = pack(records, copy)
     assert packing.num_kept == packing.num_shards == 5
     assert {path.name: path.stat().st_mtime_ns for path in copy.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    "name", ["rows.npy", "keys.npy", "shards.npy", "entries.json", "index.json", "train-000001.idx"]
+)
+@pytest.mark.parametrize("harm", ["missing", "flipped"])
+def test_every_other_file_is_mended_too(records, packed, tmp_path, name, harm):
+    mended(records, packed, Path(shutil.copytree(packed, tmp_path / "train")), name, harm)
+
+
 @pytest.mark.parametrize("name", ["samples.npy", "index.json", "train-000001.idx"])
 @pytest.mark.parametrize("harm", ["missing", "flipped"])
-def test_every_other_file_is_mended_too(records, packed, copy, name, harm):
-    if name == "index.json":
+def test_every_other_file_of_version_1_too(records, packed, packed_1, tmp_path, name, harm):
+    mended(records, packed, Path(shutil.copytree(packed_1, tmp_path / "train")), name, harm)
+
+
+def mended(records, packed, copy, name, harm):
+    """Harm a file, and let the packer run again."""
+    if name == "index.json" and harm == "missing":  # a kill: packing.json is what counts
+        make_unfinished(copy)
+    elif name == "index.json":
         text = (copy / name).read_text()
         changed = text.replace('"mean"', '"average"')
         assert changed != text
         (copy / name).write_text(changed)
-        if harm == "missing":  # as after a kill between the two: packing.json is what counts
-            described = json.loads(text)
-            (copy / name).unlink()
-            (copy / "packing.json").write_text(
-                json.dumps({k: described[k] for k in ("identity", "shards")})
-            )
     elif harm == "missing":
         (copy / name).unlink()
     else:
@@ -201,10 +212,10 @@ def test_entries_of_another_kind_are_not_trusted(records, copy, packed):
     """Names that lead out of the folder, and shares of records that are none, only cost a new
     packing.
     """
-    described = json.loads((copy / "index.json").read_text())
+    described = listed(copy)
     described["shards"][1]["name"] = "../train-000001.tar"
     described["shards"][2]["num_records"] = 0
-    (copy / "index.json").write_text(json.dumps(described))
+    write_listed(copy, described, checksum=False)
     pack(records, copy)
     assert digests(copy) == digests(packed)
 
@@ -212,16 +223,11 @@ def test_entries_of_another_kind_are_not_trusted(records, copy, packed):
 def edited(harm):
     """An index.json with its shards harmed, and its checksum with it or not."""
 
-    def edit(described: dict, checksum: bool) -> dict:
+    def edit(root: Path, checksum: bool) -> None:
+        described = listed(root)
         harm(described["shards"])
-        described = {
-            **described,
-            "num_samples": sum(entry["num_samples"] or 0 for entry in described["shards"]),
-        }
-        if checksum:
-            del described["checksum"]
-            described["checksum"] = digest(described)
-        return described
+        num_samples = sum(entry["num_samples"] or 0 for entry in described["shards"])
+        write_listed(root, {**described, "num_samples": num_samples}, checksum)
 
     return edit
 
@@ -245,13 +251,11 @@ def test_a_damaged_index_is_not_made_to_look_right(records, packed, copy, capsys
     """
     if checksum and name == "another sum of pixels":
         return
-    described = HARMED[name](json.loads((copy / "index.json").read_text()), checksum)
-    (copy / "index.json").write_text(json.dumps(described))
+    HARMED[name](copy, checksum)
     try:
         assert pack(records, copy).num_kept == 0
-        assert (
-            "index.json: fails its checksum; every shard is packed again" in capsys.readouterr().err
-        )
+        told = capsys.readouterr().err
+        assert re.search(r"(index|entries)\.json: fails its checksum; every shard is pac", told)
     except DataError as error:
         assert checksum
         assert "--repair moves what is damaged out of the way" in str(error)  # noqa: PT017
@@ -269,12 +273,7 @@ def test_an_index_nested_without_end_is_refused(records, copy):
 
 
 def test_an_unfinished_folder_with_a_gap_is_no_damage(records, packed, copy):
-    described = json.loads((copy / "index.json").read_text())
-    (copy / "index.json").unlink()
-    shards = [described["shards"][number] for number in (0, 2, 4, 1)]
-    (copy / "packing.json").write_text(
-        json.dumps({"identity": described["identity"], "shards": shards})
-    )
+    make_unfinished(copy, [0, 2, 4, 1])
     assert [finding.what for finding in verify_split(copy, Pool(1)).findings] == [
         "packing was not finished"
     ]

@@ -8,22 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from preprocess.upgrading.upgrade_split import upgrade_split
 from shards.disk.format import digest
 from shards.errors import FormatError
 from shards.index import DatasetIndex
 
 
-@pytest.fixture(scope="module")
-def upgraded(packed, tmp_path_factory) -> Path:
-    root = Path(shutil.copytree(packed, tmp_path_factory.mktemp("tables") / "train"))
-    upgrade_split(root, 1)
-    return root
-
-
 @pytest.fixture
-def copy(upgraded, tmp_path) -> Path:
-    return Path(shutil.copytree(upgraded, tmp_path / "train"))
+def copy(packed, tmp_path) -> Path:
+    return Path(shutil.copytree(packed, tmp_path / "train"))
 
 
 def edit(root: Path, **values) -> None:

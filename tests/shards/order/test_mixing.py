@@ -83,7 +83,7 @@ def in_order(tmp_path_factory):
 
 
 def test_the_loader_says_in_one_line_what_sorted_labels_imply(in_order, capsys):
-    assert sampled_correlation(in_order["sorted"]) > 0.9
+    assert sampled_correlation(in_order["sorted"].shard_sizes, in_order["sorted"].labels) > 0.9
     for name, order, world in [
         ("sorted", Order("near", 2), World()),
         ("sorted", Order("near", 2), World(1, 2)),

@@ -2,7 +2,6 @@
 that just dies.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from shards.dataset import ShardDataset
-from shards.errors import FormatError, SampleError
+from shards.errors import SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from tests.conftest import pack
@@ -51,8 +50,7 @@ def test_a_shard_cut_short_while_it_is_mapped(copy):
         match=r"train-000002\.tar: sample .*: the shard has 49152 bytes, the index says .*; run the same",
     ):
         read_all(dataset.index)
-    with pytest.raises(FormatError, match=r"train-000002\.tar: has 49152 bytes, the index says"):
-        DatasetIndex.open(copy)
+    assert DatasetIndex.open(copy).num_samples == 70  # which looks at no shard
 
 
 def test_a_crash_says_where(tmp_path):
@@ -121,14 +119,14 @@ def test_a_shard_of_another_packing_is_noticed_by_its_last_sample(equal_shards):
         ("offset", 0, "not a JPEG"),
         ("length", (1 << 32) - 1, "are beyond the"),
         ("length", 0, "not a JPEG"),
-        ("shard", 7, "samples.npy names shard 7 of 5"),
+        ("shard", 7, "rows.npy names shard 7 of 5"),
         ("width", 65535, "not a JPEG of the 65535 x"),
     ],
 )
 def test_a_row_that_cannot_be(copy, field, value, says):
-    samples = np.load(copy / "samples.npy")
+    samples = np.load(copy / "rows.npy")
     samples[field][37] = value
-    np.save(copy / "samples.npy", samples)
+    np.save(copy / "rows.npy", samples)
     with pytest.raises(
         SampleError, match=rf"sample 37%2E259: .*{says}.*; run the same preprocess\.shard"
     ):
@@ -147,11 +145,11 @@ def test_a_shard_that_vanishes_between_opening_and_reading(copy):
 
 def test_a_member_that_claims_more_pixels_than_memory(copy):
     """Index, row and header agree on 60,000 x 60,000: 10.8 GB, which no packer of ours writes."""
-    samples = np.load(copy / "samples.npy")
+    samples = np.load(copy / "rows.npy")
     samples["width"][37] = samples["height"][37] = 60000
-    np.save(copy / "samples.npy", samples)
+    np.save(copy / "rows.npy", samples)
     row = samples[37]
-    path = copy / json.loads((copy / "index.json").read_text())["shards"][int(row["shard"])]["name"]
+    path = copy / f"train-{int(row['shard']):06d}.tar"
     data = bytearray(path.read_bytes())
     at = data.index(b"\xff\xc0", int(row["offset"][0]))
     data[at + 5 : at + 9] = (60000).to_bytes(2, "big") * 2
