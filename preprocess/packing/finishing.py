@@ -1,5 +1,6 @@
 """Finish a split whose shards are all there: its tables, then index.json, its mark."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -80,7 +81,13 @@ def finish_split(
         starts = np.cumsum([0] + [entry.num_samples for entry in entries]).tolist()
         crcs = (rows["crc"][low:high] for low, high in pairwise(starts))
         write_tables(root, described, rows, crcs, entries)
-    (root / SAMPLES_NAME).unlink(missing_ok=True)
+    tidy_finished(root)
+
+
+def tidy_finished(root: Path) -> None:
+    """Remove what is of no use beside a finished index: a kill may have come just before this."""
+    if json.loads((root / INDEX_NAME).read_bytes())["version"] == TABLES_VERSION:
+        (root / SAMPLES_NAME).unlink(missing_ok=True)
     forget_progress(root)
 
 

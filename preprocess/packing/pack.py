@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from preprocess.packing.finishing import all_entries, finish_split
+from preprocess.packing.finishing import all_entries, finish_split, tidy_finished
 from preprocess.packing.folder_state import (
     FinishedShard,
     FolderState,
@@ -80,7 +80,7 @@ def pack_split(job: Job, root: Path, pool: Pool, engine: Engine | None = None) -
         state = read_state(root, job.split)
         plan = make_plan(job, root, state, pool)
         if plan is None:
-            return _as_it_is(state)
+            return _as_it_is(state, root)
         if job.in_place:
             if not state.is_finished:  # so that links are never found in a folder without it
                 write_progress(root, plan.parts, state.entries.values())
@@ -144,7 +144,7 @@ def finalize(job: Job, root: Path, pool: Pool) -> Packing:
         state = read_state(root, job.split)
         plan = make_plan(job, root, state, pool)
         if plan is None:
-            return _as_it_is(state)
+            return _as_it_is(state, root)
         found = {number: _entry_of(plan, state, number) for number in plan.numbers}
         made = {
             number: entry
@@ -298,7 +298,9 @@ def _number_of(entry: Entry) -> int:
     return int(Path(entry.name).stem.rpartition("-")[2])
 
 
-def _as_it_is(state: FolderState) -> Packing:
+def _as_it_is(state: FolderState, root: Path) -> Packing:
+    """Nothing is left to add to a finished set."""
+    tidy_finished(root)
     entries = list(state.entries.values())
     return replace(_summed_up(entries, len(entries)), is_verified=False)
 
