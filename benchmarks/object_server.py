@@ -40,9 +40,13 @@ class ObjectServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(
-        self, folder: Path, bytes_per_s: float = 0.0, handler: type["Objects"] | None = None
+        self,
+        folder: Path,
+        bytes_per_s: float = 0.0,
+        handler: type["Objects"] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
-        super().__init__(("127.0.0.1", 0), handler or Objects)
+        super().__init__((host, 0), handler or Objects)
         self.folder = folder
         self.link = Link(bytes_per_s)
         self.asked: Counter[str] = Counter()
@@ -51,7 +55,7 @@ class ObjectServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.server_address[0]}:{self.server_address[1]}"
 
     def __enter__(self) -> "ObjectServer":
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()

@@ -4,6 +4,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +19,9 @@ from eval.prediction.tta import Look
 from eval.prediction.unread import SkippedSamples, shortly
 from eval.report.examples import draw_examples
 from eval.report.figures import draw_figures, figures
-from eval.report.gallery import build_galleries
+from eval.report.gallery import Gallery, build_galleries
 from eval.report.image_grids import grids, samples_of_grids
-from eval.report.report import RunRecord, render_report
+from eval.report.report import RunRecord, pictured_samples, render_report
 from eval.report.report_images import Thumbnails
 from eval.request import Request, open_request
 from eval.results import baseline
@@ -36,7 +37,7 @@ from eval.results.measure import measure_predictions
 from eval.results.prediction_files import write_export
 from eval.results.summary import evaluation_summary
 from shards.dataset import ShardDataset
-from shards.loader import Loader, View
+from shards.loader import Loader, Order, View
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
 from shards.pipeline.copy_ahead import OnDevice
@@ -51,6 +52,7 @@ from train.run.variables import numeric_variables
 SMALLER = "give a smaller --local-batch-size or --size, or --precision bf16"
 # what an evaluation always writes
 WRITTEN = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
+EVALUATION_ORDER = Order("near")  # each rank a part in one piece: a machine reads its own shards
 MIRRORING = ("flip", "tencrop")  # of --tta
 PACKAGES = (
     "tarmac-vision",
@@ -75,41 +77,82 @@ def evaluate(config: EvalConfig) -> None:
     ):
         outputs = _predict(request, ranks, precision.precision, skips)
         not_evaluated = skips.of_all_ranks(ranks.gather_list, request.index)
+        evaluated = _chosen_to_show(request, outputs) if ranks.is_first else None
+        thumbnails = _thumbnails(request, ranks, evaluated)
         ranks.wait()
     leave_ranks()
-    if not ranks.is_first:
+    if evaluated is None:
         return
-    predictions = Predictions(
-        outputs.scores,
-        outputs.labels,
-        outputs.known,
-        request.index.keys().tolist(),
-        request.index.class_names,
-        request.split,
-        request.index.task,
-    )
     settings = _settings(config, request.opened, precision)
     if not_evaluated:
         settings["not evaluated"] = shortly(not_evaluated)
-    curves = class_curves(predictions)
-    metrics = _measured(request, predictions, curves, settings, not_evaluated)
+    curves = class_curves(evaluated.predictions)
+    metrics = _measured(request, evaluated, curves, settings, not_evaluated)
     record = _record(request, ranks.device, {"data": request.data, **settings})
-    written = _write_results(request, predictions, metrics)
-    _draw(request, predictions, curves, metrics, record)
+    written = _write_results(request, evaluated.predictions, metrics)
+    _draw(request, evaluated, thumbnails, curves, metrics, record)
     if not_evaluated:
         print(f"not evaluated: {shortly(not_evaluated)}")
     print(evaluation_summary(metrics, [str(path) for path in written]))
 
 
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """The scores of a split, and the samples that the report shows."""
+
+    predictions: Predictions
+    galleries: Sequence[Gallery]
+    examples: Sequence[dict[str, Any]]  # of a set with one label each
+
+
+def _chosen_to_show(request: Request, outputs: Ensembled) -> Evaluated:
+    """Choose what is shown. Scores that are NaN are refused when they are measured."""
+    index = request.index
+    predictions = Predictions(
+        outputs.scores,
+        outputs.labels,
+        outputs.known,
+        index.keys().tolist(),
+        index.class_names,
+        request.split,
+        index.task,
+    )
+    galleries = build_galleries(predictions, request.shown, request.config.num_images)
+    is_single = predictions.task == "multiclass"
+    examples = draw_examples(predictions, request.config.seed) if is_single else []
+    return Evaluated(predictions, galleries, examples)
+
+
+def _thumbnails(request: Request, ranks: Ranks, evaluated: Evaluated | None) -> Thumbnails:
+    """Make the pictures of the report, each where its shard has been read: on the rank that has
+    predicted it. All ranks call it, the first one with what is shown.
+    """
+    pictured: set[int] = set()
+    on_paper: set[int] = set()
+    if evaluated is not None:
+        pictured = pictured_samples(evaluated.predictions, evaluated.galleries, evaluated.examples)
+        on_paper = samples_of_grids(request.shown, evaluated.galleries)
+    (asked,) = ranks.gather_list([(pictured, on_paper)] if ranks.is_first else [])
+    batch_size = request.config.local_batch_size * ranks.num_ranks
+    plan = EVALUATION_ORDER.plan(request.index, batch_size, False, 0, ranks.world)
+    picture = ShardDataset(request.index, bands="rgb").image
+    thumbnails = Thumbnails(picture, asked[1], quiet=not ranks.is_first)
+    thumbnails.fetch(asked[0].intersection(plan.own_ids(0).tolist()))
+    for made in ranks.gather_list([thumbnails.made()]):
+        thumbnails.take(made)
+    return thumbnails
+
+
 def _measured(
     request: Request,
-    predictions: Predictions,
+    evaluated: Evaluated,
     curves: ClassCurves,
     settings: dict[str, str],
     not_evaluated: Sequence[dict[str, str]],
 ) -> dict[str, Any]:
     """Make what metrics.json holds."""
     config = request.config
+    predictions = evaluated.predictions
     limits = baseline.thresholds(request.chosen) if request.chosen else None
     measured = measure_predictions(
         predictions, config.tail_grid(), thresholds=limits, curves=curves
@@ -117,7 +160,7 @@ def _measured(
     about = {"checkpoint": config.ckpt, "data": request.data, "prediction": settings}
     metrics: dict[str, Any] = {**about, **measured}
     if predictions.task == "multiclass":
-        metrics["examples"] = draw_examples(predictions, config.seed)
+        metrics["examples"] = evaluated.examples
     if not_evaluated:
         metrics["not_evaluated"] = not_evaluated
     if request.chosen:
@@ -148,23 +191,21 @@ def _write_results(
 
 def _draw(
     request: Request,
-    predictions: Predictions,
+    evaluated: Evaluated,
+    thumbnails: Thumbnails,
     curves: ClassCurves,
     metrics: dict[str, Any],
     record: RunRecord,
 ) -> None:
     """Draw the report and the plots: figures and thumbnails are made once for both."""
-    galleries = build_galleries(predictions, request.shown, request.config.num_images)
+    predictions = evaluated.predictions
     history = read_metrics(request.run_folder)
     on_page, on_paper = draw_figures(figures(metrics, predictions, curves, history))
-    thumbnails = Thumbnails(
-        ShardDataset(request.index, bands="rgb").image, samples_of_grids(request.shown, galleries)
-    )
     page = render_report(
-        metrics, predictions, record, on_page, request.shown, galleries, thumbnails
+        metrics, predictions, record, on_page, request.shown, evaluated.galleries, thumbnails
     )
     write_report(request.out / "report.html", page)
-    drawn = on_paper | grids(predictions, request.shown, galleries, thumbnails)
+    drawn = on_paper | grids(predictions, request.shown, evaluated.galleries, thumbnails)
     write_plots(request.out / "plots", drawn)
 
 
@@ -220,6 +261,7 @@ def _predict(request: Request, ranks: Ranks, precision: str, skips: SkippedSampl
                 five_crops=look.five_crops,
                 bands=bands,
             ),
+            order=EVALUATION_ORDER,
             device=device,
             on_bad_sample=config.on_bad_sample,
         )

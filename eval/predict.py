@@ -1,13 +1,13 @@
 """Predict the labels of pictures that were never packed: `python -m eval.predict --ckpt
 runs/digits/best photo.jpg`.
 
-A line for each picture: its labels with their probabilities. Pictures are decoded by the rules of
-packing and seen as
-evaluation sees them: the scores are those of `python -m eval` on the same pictures packed at their
-size, but for what is lost there where packing encodes a picture again. TIFFs of several bands are
-scaled as those of the training set. Those that cannot be read are named on stderr; the others are
-predicted all the same, and the exit status is then 2. What a folder holds besides pictures is
-counted and named on stderr too, hidden and system files apart.
+A line for each picture: its labels with their probabilities. A picture may be an address, such as
+https://host/photo.jpg; a folder by address is not listed. Pictures are decoded by the rules of
+packing and seen as evaluation sees them: the scores are those of `python -m eval` on the same
+pictures packed at their size, but for what is lost there where packing encodes a picture again.
+TIFFs of several bands are scaled as those of the training set. Those that cannot be read are named
+on stderr; the others are predicted all the same, and the exit status is then 2. What a folder holds
+besides pictures is counted and named on stderr too, hidden and system files apart.
 """
 
 import sys
@@ -28,7 +28,9 @@ EXAMPLES = "example: python -m eval.predict --ckpt runs/voc-resnet18/best --csv 
 class PredictConfig:
     """What to predict and how. The names are the flags, with dashes."""
 
-    pictures: tuple[str, ...] = option((), "picture files, and folders of them", positional=True)
+    pictures: tuple[str, ...] = option(
+        (), "picture files, folders of them, and addresses of pictures", positional=True
+    )
     ckpt: str = option(
         "runs/digits/best",
         "checkpoint folder of a run: best or last. Of several, separated by commas or each with a "
@@ -87,11 +89,7 @@ class PredictConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         for picture in filter(is_url, self.pictures):
-            address = Address.parse(picture)
-            raise DataError(
-                f"{address}: pictures are read from files; to predict a packed dataset by address: "
-                f"python -m eval --data {address.parent} --split {address.name} --export csv"
-            )
+            Address.parse(picture)  # refuses one that holds a secret
         if not names(self.ckpt):
             raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
 

@@ -30,6 +30,7 @@ from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
 from shards.pipeline.copy_ahead import OnDevice
+from shards.remote.address import Address
 from train.network.ensemble_member import member
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint
@@ -90,7 +91,9 @@ def predict_pictures(config: PredictConfig) -> None:
         )
 
 
-def _check_numbers(scores: np.ndarray, paths: Sequence[Path], unreadable: Container[int]) -> None:
+def _check_numbers(
+    scores: np.ndarray, paths: Sequence[Path | Address], unreadable: Container[int]
+) -> None:
     """Refuse scores that are NaN or no probabilities, as python -m eval does."""
     nan = [
         number
@@ -226,7 +229,7 @@ def _autocast(precision: str, device: torch.device) -> AbstractContextManager[ob
 
 
 def _write_csv(
-    path: Path, class_names: Sequence[str], rows: Iterable[tuple[Path, np.ndarray]]
+    path: Path, class_names: Sequence[str], rows: Iterable[tuple[Path | Address, np.ndarray]]
 ) -> None:
     """Write path and score of every class, nine digits each, which give back the same float32."""
     buffer = io.StringIO(newline="")

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -12,6 +13,7 @@ from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.order.near_order import EMPTY, NearOrder
 from shards.order.permutation import shuffled
+from shards.remote.future import uses_in_order
 
 __all__ = ["World"]
 
@@ -21,15 +23,43 @@ SHARDS_A_GROUP = 16  # at least: so at most one shard in 16 is open at a time
 
 @dataclass(frozen=True)
 class World:
-    """Who reads: this rank among `num_ranks`, of which `num_local` are on this machine."""
+    """Who reads: this rank among `num_ranks`, of which `num_local` are on this machine.
+
+    These are neighbours, and as many on every machine, unless `local_ranks` lists them.
+    """
 
     rank: int = 0
     num_ranks: int = 1
     num_local: int = 1
+    local_ranks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.num_ranks:
             raise DataError(f"rank {self.rank} is not in a world of {self.num_ranks} ranks")
+        if self.num_local < 1:
+            raise DataError(f"num_local is {self.num_local}: give at least 1")
+        listed = self.local_ranks
+        if not listed:
+            first = self.rank - self.rank % self.num_local
+            listed = tuple(range(first, min(first + self.num_local, self.num_ranks)))
+        if self.rank not in listed or not set(listed) <= set(range(self.num_ranks)):
+            raise DataError(
+                f"local_ranks are {listed}: give those of the {self.num_ranks} ranks that are on "
+                f"the machine of rank {self.rank}"
+            )
+        object.__setattr__(self, "local_ranks", tuple(sorted(set(listed))))
+        object.__setattr__(self, "num_local", len(self.local_ranks))
+
+    @classmethod
+    def on_machines(cls, rank: int, machines: Sequence[str]) -> "World":
+        """Make the world of a rank from the name of every rank's machine."""
+        mine = [other for other, name in enumerate(machines) if name == machines[rank]]
+        return cls(rank, len(machines), len(mine), tuple(mine))
+
+    @property
+    def is_first_local(self) -> bool:
+        """Tell whether this is the first rank of its machine."""
+        return self.rank == self.local_ranks[0]
 
 
 @dataclass(frozen=True)
@@ -100,6 +130,11 @@ class Plan(ABC):
         if len(ids) == self.local_batch_size:
             return ids
         return np.concatenate([ids, np.full(self.local_batch_size - len(ids), EMPTY)])
+
+    def own_ids(self, epoch: int) -> np.ndarray:
+        """List all samples of this rank in an epoch: int64."""
+        ids = np.concatenate([self.local_ids(epoch, step) for step in range(self.num_steps)])
+        return ids[ids != EMPTY]
 
     def _own_slots(self, first_rank: int, end_rank: int) -> tuple[int, int]:
         first = first_rank * self.local_batch_size
@@ -175,9 +210,82 @@ class NearPlan(Plan):
         """Tell when the ranks of this machine need which shards: int64 [uses, 3] of (first step,
         last step, shard), by first step.
         """
-        first_rank = self.world.rank - self.world.rank % self.world.num_local
-        slots = self._own_slots(first_rank, first_rank + self.world.num_local)
-        return self.order.uses(epoch, self.order.groups_of(*slots))
+        slots = [self._own_slots(rank, rank + 1) for rank in self.world.local_ranks]
+        groups = [self.order.groups_of(first, last) for first, last in slots]
+        return self.order.uses(epoch, np.unique(np.concatenate(groups)))
+
+
+@dataclass(frozen=True)
+class PartsPlan(Plan):
+    """The order of the index, in parts: each rank reads neighbouring batches of its own.
+
+    So a machine reads the shards of its part, and at most one shard with the next machine. The
+    split is cut into batches before ranks share them: a sample has the same place in its batch on
+    any number of ranks, which keeps its scores the same to the bit. Global batches are others on
+    other ranks, which training could not have.
+    """
+
+    sizes: np.ndarray = field(compare=False)  # samples of each shard: int64 [S]
+
+    @property
+    def num_batches(self) -> int:
+        """Count the batches of all ranks."""
+        return -(-self.num_samples // self.local_batch_size)
+
+    @property
+    def num_steps(self) -> int:
+        """Count the steps of an epoch: the same on every rank."""
+        return -(-self.num_batches // self.world.num_ranks)
+
+    def num_in(self, step: int) -> int:
+        """Count the samples of a global batch."""
+        return len(self.global_ids(0, step))
+
+    def slots(self, epoch: int, step: int, first: int, last: int) -> np.ndarray:
+        """List the samples in slots `first` to `last` of a global batch: int64 [last - first]."""
+        ranks, places = np.divmod(np.arange(first, last), self.local_batch_size)
+        batches = self._first_batch(ranks) + step
+        ids = batches * self.local_batch_size + places
+        is_there = (batches < self._first_batch(ranks + 1)) & (ids < self.num_samples)
+        return np.where(is_there, ids, EMPTY)
+
+    def spare_ids(self, epoch: int, step: int) -> np.ndarray:
+        """List the samples of this rank's batches around this one: no other shard is opened."""
+        first, end = self._batches_read(self.world.rank)
+        low = max(first, min(first + step, end) - 1)
+        high = min(low + 3, end)
+        size = self.local_batch_size
+        return np.arange(low * size, min(high * size, self.num_samples))
+
+    @property
+    def name(self) -> OrderName:
+        """Name the order as options do."""
+        return "near"
+
+    def identity(self) -> dict[str, int | str]:
+        """Name what decides which sample comes when: the number of ranks does, too."""
+        return {**super().identity(), "num_ranks": self.world.num_ranks}
+
+    def uses(self, epoch: int) -> np.ndarray:
+        """Tell when the ranks of this machine need which shards: int64 [uses, 3] of (first step,
+        last step, shard).
+        """
+        parts = []
+        for rank in self.world.local_ranks:
+            first, end = self._batches_read(rank)
+            part = uses_in_order(self.sizes, self.local_batch_size, first, end)
+            # a rank with a batch less repeats its last one
+            part[part[:, 1] == end - first - 1, 1] = self.num_steps - 1
+            parts.append(part)
+        return np.concatenate(parts)
+
+    def _first_batch(self, rank: np.ndarray | int) -> np.ndarray:
+        return np.asarray(rank) * self.num_batches // self.world.num_ranks
+
+    def _batches_read(self, rank: int) -> tuple[int, int]:
+        """Name the batches of a rank; one that has none repeats a neighbour's."""
+        first = min(int(self._first_batch(rank)), self.num_batches - 1)
+        return first, max(first + 1, int(self._first_batch(rank + 1)))
 
 
 @dataclass(frozen=True)
@@ -202,13 +310,16 @@ class SamePlan(Plan):
 
 @dataclass(frozen=True)
 class Order:
-    """How training samples are shuffled.
+    """How training samples are shuffled, and which part of a split each rank reads.
 
     `kind="global"` draws each batch from the whole split. `kind="near"` reads a few shards at a
     time, and on each machine the same ones in every epoch: for shards that come over a network.
     Each batch has a part of `groups` groups of shards, and `window` shards of a group are open at a
     time; 0 groups are 16, but at most one for 16 shards. `kind="auto"` is near for a split that is
     remote, and global for a folder.
+
+    Without a shuffle near gives each rank a part of the index's order in one piece (PartsPlan), and
+    global slices of it in turns.
     """
 
     kind: OrderName = "auto"
@@ -234,6 +345,9 @@ class Order:
                 f"shuffle_{name} is {value}, but the order of {index.root} is global: leave it "
                 "out, or give order near"
             )
+        if kind == "near" and not shuffle and world.num_ranks > 1:
+            whole = -(-global_batch_size // world.num_ranks) * world.num_ranks
+            return PartsPlan(index.num_samples, whole, seed, world, index.shard_sizes)
         if kind == "global" or not shuffle:
             return GlobalPlan(index.num_samples, global_batch_size, seed, world, shuffle)
         if self.groups > global_batch_size:

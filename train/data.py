@@ -59,6 +59,7 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
         world=world,
         num_threads=config.num_threads,
         view=replace(view, train=False),
+        order="near",  # each rank a part in one piece: a machine reads its own shards
         cache=config.cache,
         device=device,
         on_bad_sample=config.on_bad_sample,

@@ -34,6 +34,7 @@ from train.run.precision import slow_line
 from train.run.progress import LOSS, Progress, better, check_finite, judged, metric_name
 from train.run.ranks import join_for_training, settle_precision
 from train.run.saving import Parts, Saving
+from train.run.shared_folder import check_shared
 from train.run.state import seed_generators
 from train.run.stop import Stop, stop_agreed, stop_on_signals
 from train.run.validation import METRICS, has_metric, measure_validation
@@ -84,6 +85,7 @@ class Session:
 
     def __init__(self, config: TrainConfig) -> None:
         self.folder = RunFolder(folder(config.out))
+        check_shared(self.folder.path)  # ranks that see different folders would wait for each other
         self.resuming = config.resume and checkpoint.exists(self.folder.last)
         kept = checkpoint.read(self.folder.last).config if self.resuming else None
         config = config.with_order_of(kept and kept.with_known_order())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from eval.prediction.remote_pictures import FetchedPictures, picture_address
 from eval.prediction.tta import Look
 from shards.augment.crops import centre_crops
 from shards.choices import CROP_SHARE
@@ -18,6 +19,7 @@ from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.host.picture_files import IMAGE_SUFFIXES, is_image, is_junk
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
+from shards.remote.address import Address, is_url
 
 MAX_FILE_BYTES = 1 << 30  # 100 million pixels of 16 bits and four channels are 0.8 GB
 
@@ -34,7 +36,7 @@ class Found:
     folders.
     """
 
-    pictures: list[Path]
+    pictures: list[Path | Address]
     others: list[Path]
     links: list[Path]
 
@@ -60,15 +62,18 @@ def find_pictures(given: Sequence[str]) -> Found:
     """List the files named, and those of the folders named, at any depth, whose suffix is a
     picture's.
 
-    Those of a folder are in the order of their paths; nothing is listed twice, links to folders are
-    not followed. Hidden files and folders, and what systems leave behind, are nobody's and not
-    counted. Raises DataError for what is not there.
+    An address is one picture's. Those of a folder are in the order of their paths; nothing is listed
+    twice, links to folders are not followed. Hidden files and folders, and what systems leave
+    behind, are nobody's and not counted. Raises DataError for what is not there.
     """
-    found: list[Path] = []
+    found: list[Path | Address] = []
     others: list[Path] = []
     links: list[Path] = []
-    for path in map(Path, given):
-        if path.is_dir():
+    for text in given:
+        path = Path(text)
+        if is_url(text):
+            found.append(picture_address(text))
+        elif path.is_dir():
             files = sorted(_inside(path, links))
             inside = [file for file in files if is_image(file.name)]
             if not inside:
@@ -120,7 +125,7 @@ class PictureBatches:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | Address],
         num_classes: int,
         local_batch_size: int,
         num_threads: int,
@@ -137,6 +142,9 @@ class PictureBatches:
         self._accept_damaged = accept_damaged
         self._decode = decode
         self._num_channels = num_channels
+        self._fetched: FetchedPictures | None = None
+        if any(isinstance(path, Address) for path in paths):
+            self._fetched = FetchedPictures(MAX_FILE_BYTES)
 
     def __len__(self) -> int:
         return -(-len(self.paths) // self.local_batch_size)
@@ -144,14 +152,21 @@ class PictureBatches:
     def batches(self, look: Look) -> Iterator[Batch]:
         """Yield the batches as `shards.loader.Loader` does of a split, without labels."""
         with ThreadPoolExecutor(self.num_threads) as pool:
-            waiting: list[Future[np.ndarray | None]] = []
-            for first in range(0, len(self.paths), self.local_batch_size):
-                numbers = range(first, min(first + self.local_batch_size, len(self.paths)))
-                futures = [pool.submit(self._view, number, look) for number in numbers]
-                if waiting:
-                    yield self._batch(first - self.local_batch_size, waiting, look)
-                waiting = futures
-            yield self._batch(len(self.paths) - len(waiting), waiting, look)
+            try:
+                yield from self._made_by(pool, look)
+            except BaseException:  # a server that is away: the others are not tried, too
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _made_by(self, pool: ThreadPoolExecutor, look: Look) -> Iterator[Batch]:
+        waiting: list[Future[np.ndarray | None]] = []
+        for first in range(0, len(self.paths), self.local_batch_size):
+            numbers = range(first, min(first + self.local_batch_size, len(self.paths)))
+            futures = [pool.submit(self._view, number, look) for number in numbers]
+            if waiting:
+                yield self._batch(first - self.local_batch_size, waiting, look)
+            waiting = futures
+        yield self._batch(len(self.paths) - len(waiting), waiting, look)
 
     def _view(self, number: int, look: Look) -> np.ndarray | None:
         """See one picture: uint8 [1 or 5, size, size, C], or None where it cannot be read."""
@@ -171,7 +186,12 @@ class PictureBatches:
         return None
 
     def _pixels(self, number: int) -> np.ndarray:
-        data = read_picture(self.paths[number])
+        path = self.paths[number]
+        if isinstance(path, Address):
+            assert self._fetched is not None
+            data = self._fetched.read(number, path)
+        else:
+            data = read_picture(path)
         try:
             return self._decode(data, False)
         except DamagedError as error:

@@ -16,7 +16,7 @@ from eval.metrics.threshold_counts import count_above
 from eval.prediction.predictions import Predictions
 from eval.prediction.unread import unshown
 from eval.report.examples import example_table
-from eval.report.gallery import Gallery, Shown, surest_mistakes, true_labels
+from eval.report.gallery import Gallery, Mistake, Shown, surest_mistakes, true_labels
 from eval.report.report_images import Thumbnails
 from eval.results.summary import best_first
 from eval.results.tail_grid import CLASSIFICATION_THRESHOLD
@@ -85,11 +85,8 @@ def render_report(
     """
     names = list(predictions.class_names)
     heads, examples = example_table(metrics.get("examples", ()), names)
-    num_images = max((len(gallery.highest) for gallery in galleries), default=0)
-    mistakes = surest_mistakes(predictions, num_images) if predictions.task == "multiclass" else []
-    of_galleries = set().union(*(gallery.samples() for gallery in galleries))
-    others = {*(row.sample for row in examples), *(mistake[0] for mistake in mistakes)}
-    thumbnails.fetch(of_galleries | others)
+    mistakes = _mistakes(predictions, galleries)
+    thumbnails.fetch(pictured_samples(predictions, galleries, metrics.get("examples", ())))
     pictures = thumbnails.uris
     grey = unshown([str(predictions.keys[sample]) for sample in sorted(thumbnails.damaged)])
     if grey:
@@ -162,6 +159,20 @@ def render_report(
             class_note=class_note,
         )
     )
+
+
+def pictured_samples(
+    predictions: Predictions, galleries: Sequence[Gallery], examples: Sequence[Mapping[str, Any]]
+) -> set[int]:
+    """Number the samples whose pictures are on the page; `examples` are of `draw_examples`."""
+    of_galleries = set().union(*(gallery.samples() for gallery in galleries))
+    mistaken = {mistake[0] for mistake in _mistakes(predictions, galleries)}
+    return of_galleries | mistaken | {example["sample"] for example in examples}
+
+
+def _mistakes(predictions: Predictions, galleries: Sequence[Gallery]) -> list[Mistake]:
+    num_images = max((len(gallery.highest) for gallery in galleries), default=0)
+    return surest_mistakes(predictions, num_images) if predictions.task == "multiclass" else []
 
 
 def _counts(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, Any]:

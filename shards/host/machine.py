@@ -2,6 +2,18 @@
 
 import contextlib
 import os
+import socket
+
+# which machine of a job this is: set by torchrun (and accelerate launch), and by Slurm
+NODE_NUMBERS = ("GROUP_RANK", "SLURM_NODEID")
+
+
+def machine_name() -> str:
+    """Name this machine among those of a job: by its host name, and its number where the launcher
+    gives one, as machines may have one name, and containers of one machine too.
+    """
+    numbers = [os.environ[name] for name in NODE_NUMBERS if name in os.environ]
+    return " ".join([socket.gethostname(), *numbers[:1]])
 
 
 def num_cores() -> int:

@@ -21,7 +21,7 @@ from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
 from shards.remote.future import Course, uses_in_order, uses_of_all
-from shards.sampler import EMPTY, GlobalPlan, NearPlan, Plan, SamePlan
+from shards.sampler import EMPTY, GlobalPlan, NearPlan, PartsPlan, Plan, SamePlan
 
 
 class BatchMaker:
@@ -79,8 +79,7 @@ class BatchMaker:
     def _follow(self, course: Course) -> None:
         """Let shards that are elsewhere be fetched before they are needed."""
         if self.index.remote is not None:
-            world = self.plan.world
-            self.index.remote.follow(course, world.rank % world.num_local == 0)
+            self.index.remote.follow(course, self.plan.world.is_first_local)
             self._is_followed = True
 
     def _turn(self, epoch: int, step: int) -> contextlib.AbstractContextManager[None]:
@@ -105,7 +104,7 @@ class BatchMaker:
 
     def _course_of_order(self) -> Course:
         plan = self.plan
-        if isinstance(plan, NearPlan):
+        if isinstance(plan, NearPlan | PartsPlan):
             return Course(plan.uses, plan.num_steps)
         sizes = self.index.shard_sizes
         if isinstance(plan, GlobalPlan) and not plan.shuffle:

@@ -140,7 +140,7 @@ class DeviceMaker(BatchMaker):
         uses = uses_in_order(self.index.shard_sizes, at_once)
         self._follow(Course(lambda epoch: uses[: 0 if epoch else None], num_samples))
         # one bar a machine
-        quiet = None if self.plan.world.rank % self.plan.world.num_local == 0 else True
+        quiet = None if self.plan.world.is_first_local else True
         bar = tqdm(
             total=num_samples,
             desc=f"decode {self.index.split}",

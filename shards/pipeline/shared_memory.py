@@ -13,6 +13,7 @@ import json
 import math
 import mmap
 import os
+import socket
 import sys
 import tempfile
 import weakref
@@ -24,6 +25,7 @@ import numpy as np
 import psutil
 
 from shards.errors import DataError
+from shards.host.machine import machine_name
 
 PREFIX = "tarmac-"  # of the notices in the folder for temporary files
 
@@ -41,6 +43,7 @@ def shared_memory(num_bytes: int, name: str, num_sharers: int = 1) -> np.ndarray
     if num_sharers == 1 or "MASTER_PORT" not in os.environ:
         return _mapped(_reserve(num_bytes), num_bytes)
     job = [os.environ.get(key) for key in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")]
+    job.append(machine_name())  # several may have one folder for temporary files
     digest = hashlib.blake2b(
         json.dumps([*job, name, num_bytes, os.getuid()]).encode(), digest_size=12
     ).hexdigest()
@@ -62,6 +65,7 @@ def _lead(num_bytes: int) -> tuple[int, dict[str, Any]]:
     handle = _reserve(num_bytes)
     inode = os.fstat(handle).st_ino
     return handle, {
+        "host": socket.gethostname(),
         "holder": os.getpid(),
         "handle": handle,
         "inode": inode,
@@ -98,11 +102,21 @@ def _remove_stale_notices(ours: Path) -> None:
             with open(handle) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 text = file.read()
+                if not text or path == ours or not _is_of_this_host(text):
+                    continue  # an empty one is about to be written
                 joined = _join(text)
                 if joined is not None:
                     os.close(joined[0])
-                elif text and path != ours:  # an empty one is about to be written
+                else:
                     path.unlink()
+
+
+def _is_of_this_host(text: str) -> bool:
+    """Tell whether a notice is one of this host: of another one's nobody here knows the processes."""
+    try:
+        return json.loads(text).get("host", socket.gethostname()) == socket.gethostname()
+    except (ValueError, AttributeError):
+        return True
 
 
 def _reserve(num_bytes: int) -> int:

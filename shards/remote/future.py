@@ -12,6 +12,7 @@ import numpy as np
 # Shard by shard: int64 [n, 3] of the first and the last step of an epoch that read it, and its
 # number. A shard may be named more than once.
 UsesOf = Callable[[int], np.ndarray]
+NEVER = np.iinfo(np.int64).max
 
 
 class Course(NamedTuple):
@@ -21,14 +22,19 @@ class Course(NamedTuple):
     num_steps: int
 
 
-def uses_in_order(num_samples: np.ndarray, global_batch_size: int) -> np.ndarray:
-    """List the uses of an epoch in the order of the index: each shard for its own steps."""
+def uses_in_order(
+    num_samples: np.ndarray, batch_size: int, first_batch: int = 0, end_batch: int = NEVER
+) -> np.ndarray:
+    """List the uses of an epoch in the order of the index, each shard for its own steps: those of
+    some batches, the first of which is step 0.
+    """
     ends = np.cumsum(num_samples)
     starts = ends - num_samples
-    filled = np.flatnonzero(num_samples)
-    first = starts[filled] // global_batch_size
-    last = (ends[filled] - 1) // global_batch_size
-    return np.stack([first, last, filled], 1).astype(np.int64)
+    first = np.maximum(starts // batch_size, first_batch)
+    last = np.minimum((ends - 1) // batch_size, end_batch - 1)
+    used = np.flatnonzero((num_samples > 0) & (first <= last))
+    steps = np.stack([first, last], 1)[used] - first_batch
+    return np.column_stack([steps, used]).astype(np.int64)
 
 
 def uses_of_all(num_samples: np.ndarray, num_steps: int) -> np.ndarray:
@@ -85,7 +91,7 @@ class Future:
         greatest number there is where it is not needed.
         """
         left = self._uses[self._uses[:, 1] >= self.now]
-        out = np.full(self._num_shards, np.iinfo(np.int64).max)
+        out = np.full(self._num_shards, NEVER)
         np.minimum.at(out, left[:, 2], np.maximum(left[:, 0], self.now))
         return out
 

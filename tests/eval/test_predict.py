@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.object_server import ObjectServer
 from eval.predict import PredictConfig
 from eval.predict_pictures import choose, decoder
 from eval.prediction.pictures import PictureBatches, find_pictures
@@ -19,8 +20,10 @@ from eval.prediction.tta import Look
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader, View
+from shards.remote import patience
 from tests.conftest import jpeg, pack, photograph, write_photographs
 from tests.eval.prediction.test_prediction import make_run
+from tests.remote.faulty_server import HASTY, FaultyServer
 from train.run import checkpoint
 
 NUM = 40
@@ -155,6 +158,58 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(
     assert sorted(reasons) == sorted(says)
     assert all(says[name] in reasons[name] for name in says), reasons
     assert len((tmp_path / "s" / "s.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("tta", ["none", "multiscale"])
+def test_pictures_by_address_score_as_files_do_each_fetched_once(
+    tta, photographs, ckpt, predict, tmp_path, monkeypatch
+):
+    root, paths = photographs
+    monkeypatch.setattr(patience, "PATIENCE", HASTY)
+    flags = ("--ckpt", ckpt, "--tta", tta, "--csv", tmp_path / "s.csv", "--local-batch-size", 4)
+    assert predict(*flags, *paths[:9])[0] == 0
+    files = (tmp_path / "s.csv").read_text().replace(f"{root}/photographs", "URL")
+    with FaultyServer(root / "photographs", {"500": 0.2, "cut": 0.2}) as server:
+        urls = [f"{server.url}/{Path(path).name}" for path in paths[:9]]
+        status, out, err = predict(*flags, *urls)
+        assert (status, err) == (0, "")
+        assert [line.rpartition(": ")[0] for line in out.splitlines()] == urls
+        assert (tmp_path / "s.csv").read_text().replace(server.url, "URL") == files
+        server.rates = {}
+        server.asked.clear()
+        status, out, err = predict(*flags, urls[0], f"{server.url}/gone.jpg", paths[1])
+        assert server.asked[Path(paths[0]).name] == 1
+    assert status == 2
+    assert [line.partition(" ")[0] for line in out.splitlines()] == [
+        urls[0].partition(" ")[0],
+        paths[1].partition(" ")[0],
+    ]
+    first, last = err.splitlines()
+    assert first.startswith(f"{server.url}/gone.jpg: is not there (the server answers 404)")
+    assert last == "error: 1 of 3 pictures cannot be read, as named above"
+
+
+def test_a_server_that_is_away_ends_it_in_one_line(photographs, ckpt, predict, monkeypatch):
+    root, paths = photographs
+    monkeypatch.setattr(patience, "PATIENCE", HASTY)
+    with FaultyServer(root / "photographs", always="500") as server:
+        urls = [f"{server.url}/{Path(path).name}" for path in paths]
+        status, out, err = predict("--ckpt", ckpt, "--num-threads", 1, *urls)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert f"error: {urls[0]}: the server answers 500" in err
+    assert len(server.asked) <= 2  # the others were not tried
+
+
+def test_an_object_that_is_no_picture_is_not_fetched_to_its_end(
+    photographs, ckpt, predict, monkeypatch
+):
+    root, paths = photographs
+    monkeypatch.setattr("eval.prediction.pictures.MAX_FILE_BYTES", 100)
+    with ObjectServer(root / "photographs") as server:
+        url = f"{server.url}/{Path(paths[0]).name}"
+        status, _, err = predict("--ckpt", ckpt, url)
+    assert status == 2
+    assert err.startswith(f"{url}: has more than 100 bytes")
 
 
 def test_nothing_readable_is_no_traceback(ckpt, predict, tmp_path):

@@ -22,6 +22,7 @@ EXPERIMENTS = (
     "corruption",
     "fuzz",
     "remote",
+    "nodes",
 )
 
 

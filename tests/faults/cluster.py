@@ -6,10 +6,7 @@ The tree must be the one that one process writes, and no finished shard may be m
 
 import os
 import random
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +16,10 @@ from typing import Any
 
 from tests.conftest import write_photographs
 from tests.faults import slow_source
+from tests.faults.machines import INSIDE, enter_namespace
 from tests.faults.processes import Job
 from tests.faults.report import Options, Row, run
 
-INSIDE = "TARMAC_FAULTS_NAMESPACE"
 NO_RAY = "nothing: Ray is not installed"
 NO_NAMESPACE = "nothing: a network namespace needs `unshare -rn`"
 PER_SHARD = 12
@@ -195,18 +192,9 @@ def experiments(options: Options) -> Iterator[Row]:
             yield experiment(options, packing, cluster)
 
 
-def enter_namespace() -> None:
-    """Start this command again where there is no network but a loopback of its own."""
-    inside = 'ip link set lo up && exec "$@"'
-    unshare = ["unshare", "-rn", "sh", "-c", inside, "sh"]
-    if shutil.which("unshare") and not subprocess.run([*unshare, "true"], check=False).returncode:
-        environment = {**os.environ, INSIDE: "1", "RAY_USAGE_STATS_ENABLED": "0"}
-        environment |= {"RAY_memory_monitor_refresh_ms": "0"}  # the machine's memory is not ours
-        argv = [*unshare, sys.executable, "-m", "tests.faults.cluster", *sys.argv[1:]]
-        os.execvpe("unshare", argv, environment)
-
-
 if __name__ == "__main__":
     if INSIDE not in os.environ and find_spec("ray") is not None:
-        enter_namespace()
+        quiet = {"RAY_USAGE_STATS_ENABLED": "0"}
+        # the machine's memory is not ours
+        enter_namespace("tests.faults.cluster", "-rn", RAY_memory_monitor_refresh_ms="0", **quiet)
     run(experiments, __doc__ or "")

@@ -93,13 +93,13 @@ class Runs:
         return safetensors.torch.load_file(self.folder / name / f"last/{which}.safetensors")
 
 
-def global_losses(record: Path, num_ranks: int) -> list[float]:
+def global_losses(record: Path, num_ranks: int, whole: bool = True) -> list[float]:
     """Add up the shares of all ranks; every rank must have taken the same steps, over the same
-    counts.
+    counts. Of ranks that were killed (not `whole`) one may be a step behind.
     """
     files = [Path(f"{record}.{rank}") for rank in range(num_ranks)]
     ranks = [[json.loads(line) for line in path.read_text().splitlines()] for path in files]
-    steps = zip(*ranks, strict=True)
+    steps = zip(*ranks, strict=whole)
     losses = []
     for parts in steps:
         if len({count for _, count in parts}) != 1:

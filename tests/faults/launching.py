@@ -23,8 +23,8 @@ SMALL = [
 ]
 
 
-def pack_digits(folder: Path, num_train: int, num_val: int) -> Path:
-    """Pack small digits in shards of 10; return the dataset's folder."""
+def pack_digits(folder: Path, num_train: int, num_val: int, per_shard: int = 10) -> Path:
+    """Pack small digits; return the dataset's folder."""
     write_digits(folder / "source", num_train=num_train, num_val=num_val, size=40)
     args = [
         "--source",
@@ -36,7 +36,7 @@ def pack_digits(folder: Path, num_train: int, num_val: int) -> Path:
         "--workers",
         "1",
     ]
-    Job(folder, "preprocess.shard", *args, "--shard-samples", "10").finish()
+    Job(folder, "preprocess.shard", *args, "--shard-samples", str(per_shard)).finish()
     return folder / "data"
 
 

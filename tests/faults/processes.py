@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -22,10 +23,12 @@ _numbers = itertools.count()
 
 class Job:
     """A command under way: `python -m ...`, with a folder for temporary files and one for its
-    output.
+    output. `inside` is a command that starts it somewhere else, such as nsenter.
     """
 
-    def __init__(self, folder: Path, *args: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *args: str, inside: Sequence[str] = (), **environment: str
+    ) -> None:
         number = next(_numbers)
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
@@ -42,7 +45,7 @@ class Job:
         }
         self.started = time.monotonic()
         with open(self._output, "w") as file:
-            argv = [sys.executable, "-m", *args]
+            argv = [*inside, sys.executable, "-m", *args]
             self.process = subprocess.Popen(
                 argv, env=env, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT
             )

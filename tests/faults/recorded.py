@@ -3,12 +3,14 @@ FILE STOP ARGS`.
 
 Each rank writes its share of a step's loss and the global count of known labels as a line of
 FILE.RANK. After STOP steps (0: never) the first rank gets the SIGTERM that a cluster would send.
+TARMAC_FAULTS_PAUSE is so many seconds after each step, for who wants to interrupt the run.
 """
 
 import json
 import os
 import signal
 import sys
+import time
 
 import torch
 
@@ -32,6 +34,7 @@ class Recorder:
         with open(self.path, "a") as file:
             file.write(json.dumps([float(sums.flatten()[0]), batch.num_known]) + "\n")
         self.num_steps += 1
+        time.sleep(float(os.environ.get("TARMAC_FAULTS_PAUSE", "0")))
         if self.num_steps == self.stop_after and self.rank == "0":
             os.kill(os.getpid(), signal.SIGTERM)
         return sums

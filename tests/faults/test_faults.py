@@ -7,6 +7,7 @@ import pytest
 
 from tests.faults.cluster import NO_NAMESPACE, NO_RAY
 from tests.faults.disk import NOT_TRIED
+from tests.faults.nodes import NO_NAMESPACE as OF_MACHINES
 from tests.faults.processes import ROOT
 from tests.faults.report import Row
 from tests.faults.training import VICTIMS
@@ -71,6 +72,14 @@ def test_shards_from_a_server_are_right_or_one_line_says_why():
     rows = quick("remote")
     assert len(rows) == 4
     assert "300 faults" in rows[0][1] or int(rows[0][1].split()[0]) >= 300
+
+
+@pytest.mark.timeout(1200)  # 25 processes that import torch
+def test_machines_give_the_losses_and_predictions_of_one_and_fetch_their_own_parts():
+    rows = quick("nodes", 1100)
+    if rows[0][1] == OF_MACHINES:
+        pytest.skip(OF_MACHINES)
+    assert len(rows) == 4
 
 
 @pytest.mark.parametrize("lost", [[], ["one thing"]])

@@ -8,6 +8,7 @@ from eval.config import EvalConfig, results_name
 from preprocess import inspect
 from shards import bench
 from shards.errors import DataError
+from shards.host.picture_files import IMAGE_SUFFIXES
 
 URL = "https://host/voc"
 
@@ -37,7 +38,7 @@ def test_an_address_is_not_inspected():
         inspect.main([URL])
 
 
-def test_an_address_is_no_picture(monkeypatch, capsys):
+def test_a_split_by_address_is_no_picture(monkeypatch, capsys):
     from eval import predict
     from shards.commandline import run
 
@@ -46,6 +47,7 @@ def test_an_address_is_no_picture(monkeypatch, capsys):
         run(predict.main)
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {URL}/val: pictures are read from files; to predict a packed dataset by address: "
-        "python -m eval --data https://host/voc --split val --export csv\n"
+        f"error: {URL}/val: is no picture by its name (suffixes {' '.join(IMAGE_SUFFIXES)}), and an "
+        "address is not listed: name its pictures; to predict a packed dataset: python -m eval "
+        "--data https://host/voc --split val --export csv\n"
     )

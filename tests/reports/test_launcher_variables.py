@@ -109,6 +109,34 @@ def launch(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+FSDP = """
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: NO_WRAP
+  fsdp_state_dict_type: FULL_STATE_DICT
+machine_rank: 0
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+use_cpu: true
+"""
+
+
+def test_fsdp_by_a_config_file_is_refused_on_all_ranks(digits, tmp_path):
+    config = tmp_path / "fsdp2.yaml"
+    config.write_text(FSDP)
+    run = ["--data", str(digits), "--out", str(tmp_path / "run"), "--precision", "no"]
+    done = launch("--config_file", str(config), "-m", "train", *run)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert 1 <= len(lines) <= 2
+    assert "ACCELERATE_USE_FSDP is true: only data-parallel runs are supported" in lines[0]
+    assert "less memory is needed with --precision bf16" in lines[0]
+    assert not os.path.exists(tmp_path / "run")
+
+
 def test_two_ranks_meet_though_the_port_is_taken(digits, tmp_path):
     run = ["--data", str(digits), "--out", str(tmp_path / "run"), "--model", "test_convnext"]
     run += ["--size", "32", "--epochs", "1", "--precision", "no", "--no-tensorboard"]

@@ -14,7 +14,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from shards.augment.crops import random_resized_crops
 from shards.errors import DataError
-from shards.sampler import EMPTY, GlobalPlan, World
+from shards.sampler import EMPTY, GlobalPlan, PartsPlan, World
 from tests.shards.golden_order import golden, order
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "order.json"
@@ -78,6 +78,79 @@ def test_ranks_share_the_global_batches(num_samples, global_batch_size, num_rank
     assert sorted(seen) == list(range(num_samples))
     if not shuffle:
         assert seen == list(range(num_samples))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 23), min_size=1, max_size=12).filter(sum),
+    batch_size=st.integers(1, 9),
+    machines=st.lists(st.sampled_from("abc"), min_size=1, max_size=9),
+)
+def test_parts_are_in_one_piece_and_keep_the_places_of_samples(sizes, batch_size, machines):
+    """Each sample once, at the same place of its batch on any ranks; `uses` tells which shards a
+    machine reads, which meet those of other ranks at the ends alone.
+    """
+    shard_sizes = np.array(sizes)
+    shard_of = np.repeat(np.arange(len(sizes)), sizes)
+    num_samples = len(shard_of)
+    num_ranks = len(machines)
+    plans = [
+        PartsPlan(
+            num_samples,
+            batch_size * num_ranks,
+            0,
+            World.on_machines(rank, machines),
+            shard_sizes,
+        )
+        for rank in range(num_ranks)
+    ]
+    assert len({plan.num_steps for plan in plans}) == 1
+    assert plans[0].num_steps == -(-num_samples // batch_size // num_ranks)
+    seen: list[int] = []
+    for rank, plan in enumerate(plans):
+        own: list[int] = []
+        uses = plan.uses(0).tolist()
+        for step in range(plan.num_steps):
+            ids = plan.local_ids(0, step)
+            assert len(ids) == batch_size
+            valid = ids != EMPTY
+            assert (ids[valid] % batch_size == np.flatnonzero(valid)).all()
+            assert plan.num_in(step) == sum(
+                int((other.local_ids(0, step) != EMPTY).sum()) for other in plans
+            )
+            read = ids[valid] if valid.any() else plan.spare_ids(0, step)[:batch_size]
+            assert len(read)
+            due = {shard for first, last, shard in uses if first <= step <= last}
+            assert set(shard_of[read].tolist()) <= due
+            own += ids[valid].tolist()
+        assert own == list(range(plan.own_ids(0)[0], plan.own_ids(0)[-1] + 1)) if own else True
+        alone = PartsPlan(
+            num_samples, batch_size * num_ranks, 0, World(rank, num_ranks), shard_sizes
+        )
+        if own:
+            assert set(alone.uses(0)[:, 2].tolist()) == set(shard_of[own].tolist())
+        seen += own
+        assert rank in plan.world.local_ranks
+    assert seen == list(range(num_samples))
+
+
+def test_ranks_know_who_is_on_their_machine():
+    machines = ["a", "b", "a", "b", "b"]
+    worlds = [World.on_machines(rank, machines) for rank in range(5)]
+    assert [world.local_ranks for world in worlds] == [
+        (0, 2),
+        (1, 3, 4),
+        (0, 2),
+        (1, 3, 4),
+        (1, 3, 4),
+    ]
+    assert [world.num_local for world in worlds] == [2, 3, 2, 3, 3]
+    assert [world.is_first_local for world in worlds] == [True, True, False, False, False]
+    assert World(5, 8, 4).local_ranks == (4, 5, 6, 7)
+    assert World(4, 6, 4).local_ranks == (4, 5)
+    for wrong in ((1, 4, 0), (1, 4, 2, (2, 3)), (1, 4, 2, (1, 4))):
+        with pytest.raises(DataError, match=r"num_local|local_ranks"):
+            World(*wrong)
 
 
 @pytest.mark.parametrize("size", [(500, 375), (200, 200), (100, 900), (640, 60), (9, 7)])

@@ -20,6 +20,7 @@ METRICS_NAME = "metrics.jsonl"
 BAD_SAMPLES_NAME = "bad_samples.jsonl"
 CONFIG_NAME = "config.yaml"
 LOCK_NAME = ".lock"
+TOKEN_PREFIX = ".shared-"  # of files that other ranks look for (train.run.shared_folder)
 
 
 class RunFolder:
@@ -46,7 +47,8 @@ class RunFolder:
         # all that a start killed at once leaves behind
         beginnings = {LOCK_NAME, CONFIG_NAME + ".tmp"}
         if self.path.exists() and any(
-            child.name not in beginnings for child in self.path.iterdir()
+            not (child.name in beginnings or child.name.startswith(TOKEN_PREFIX))
+            for child in self.path.iterdir()
         ):
             if not (self.path / CONFIG_NAME).exists():
                 raise DataError(f"{self.path}: holds files that are no run; choose another --out")

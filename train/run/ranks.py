@@ -5,7 +5,6 @@ module knows it.
 import dataclasses
 import gc
 import itertools
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,12 +17,14 @@ from accelerate.utils import (
     GradientAccumulationPlugin,
     broadcast,
     broadcast_object_list,
+    gather_object,
     parse_flag_from_env,
 )
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from shards.errors import DataError
+from shards.host.machine import machine_name
 from shards.sampler import World
 from train.config import TrainConfig
 from train.run.launch import check_world
@@ -57,11 +58,10 @@ class Ranks:
         self.is_first: bool = self._accelerator.is_main_process
         check_precision(precision, self.device, remedy)
         check_world(self._accelerator.num_processes)
-        num_local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # set by torchrun and accelerate
-        self.world = World(
-            self._accelerator.process_index, self._accelerator.num_processes, num_local
-        )
+        rank = self._accelerator.process_index
+        self.world = World(rank, self._accelerator.num_processes)
         self._hosts = _group_of_hosts(self.num_ranks)
+        self.world = World.on_machines(rank, self.gather_list([machine_name()]))
 
     @property
     def num_ranks(self) -> int:
@@ -219,10 +219,26 @@ def chosen_by_first(choose: Callable[[torch.device], T]) -> T:
     """Let the first rank choose for all. Joins the ranks as `Ranks` does, but before its precision
     is known.
     """
-    state = PartialState(cpu=_on_cpu() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = _joined()
     (choice,) = broadcast_object_list([choose(state.device) if state.is_main_process else None])
     chosen: T = choice
     return chosen
+
+
+def join_ranks() -> int:
+    """Join the ranks before their precision is known; return how many there are."""
+    num_ranks: int = _joined().num_processes
+    return num_ranks
+
+
+def said_by_all(value: T) -> list[T]:
+    """Let each rank say something to all; joins the ranks as `join_ranks` does."""
+    _joined()
+    return list(gather_object([value]))
+
+
+def _joined() -> PartialState:
+    return PartialState(cpu=_on_cpu() or parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def _open(precision: str, remedy: str, log_into: str) -> Accelerator:

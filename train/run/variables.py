@@ -50,8 +50,10 @@ def check_variables(precision: str, accumulate: int | None = None) -> None:
     for name, flag in UNSUPPORTED.items():
         if os.environ.get(name, "").lower() in TRUE:
             raise DataError(
-                f"{name} is {os.environ[name]}: only data-parallel runs are supported; leave out "
-                f"{flag} of accelerate launch, {CONFIG_FILE}, or unset the variable"
+                f"{name} is {os.environ[name]}: only data-parallel runs are supported, each rank "
+                f"with the whole network; leave out {flag} of accelerate launch, {CONFIG_FILE}, or "
+                f"unset the variable; less memory is needed with --precision bf16, "
+                f"--grad-checkpointing or --accumulate"
             )
     _check_precision(precision)
     _check_steps(accumulate)

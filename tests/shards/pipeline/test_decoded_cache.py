@@ -2,8 +2,10 @@
 machine.
 """
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -136,9 +138,12 @@ class Sharer:
     prints them again.
     """
 
-    def __init__(self, folder: Path, num_sharers: int, at: int, port: str = "4321") -> None:
+    def __init__(
+        self, folder: Path, num_sharers: int, at: int, port: str = "4321", **environment: str
+    ) -> None:
         env = {
             **os.environ,
+            **environment,
             "MASTER_PORT": port,
             "MASTER_ADDR": "x",
             "TMPDIR": str(folder),
@@ -191,6 +196,31 @@ def test_what_killed_jobs_left_is_removed_by_the_next(tmp_path):
     others = [Sharer(tmp_path, 2, at=1, port=port) for port in ("4322", "4323")]
     assert list(tmp_path.iterdir()) == []
     assert [each.again() for each in (alive, next_job, *others)] == ["[7, 7, 0, 0]"] * 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
+def test_machines_with_one_folder_for_temporary_files_do_not_mix(tmp_path):
+    """Each rank of a machine shares with those of its own, whichever comes first."""
+    first = [Sharer(tmp_path, 2, at=0, GROUP_RANK=node) for node in "01"]
+    second = [Sharer(tmp_path, 2, at=node + 1, GROUP_RANK=str(node)) for node in (0, 1)]
+    assert list(tmp_path.iterdir()) == []
+    said = [[each.again() for each in ranks] for ranks in (first, second)]
+    assert said == [["[7, 7, 0, 0]", "[7, 0, 7, 0]"]] * 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
+def test_a_notice_of_another_host_is_not_removed(tmp_path):
+    """Its processes are not here, but they may well be there."""
+    waits = Sharer(tmp_path, 2, at=0)
+    (notice,) = tmp_path.iterdir()
+    other = json.loads(notice.read_text()) | {"host": "another", "holder": 2**22 + 1}
+    (tmp_path / "tarmac-of-another-host").write_text(json.dumps(other))
+    (tmp_path / "tarmac-of-this-host").write_text(
+        json.dumps(other | {"host": socket.gethostname()})
+    )
+    Sharer(tmp_path, 2, at=1).again()
+    waits.again()
+    assert [path.name for path in tmp_path.iterdir()] == ["tarmac-of-another-host"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux alone")
