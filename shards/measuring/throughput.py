@@ -1,0 +1,71 @@
+"""How fast a node trains: each of its parts has a limit in images/s, and the lowest one decides.
+
+Everything overlaps: threads decode while others fetch and the GPU computes (docs/scaling.md, with
+measurements). Nodes train in step, so a cluster is as fast as its slowest node times their number.
+"""
+
+import math
+from dataclasses import dataclass
+
+DOWNLOADS_A_RANK = 4  # shards.remote.fetch_ahead.DOWNLOADS
+# CPU seconds to receive a byte, hash it and write it into the cache (benchmarks/bench_model.py)
+FETCH_S_A_BYTE = 1.5e-9
+
+
+@dataclass(frozen=True)
+class NodeParts:
+    """What one machine has. Rates of 0 are without a limit; `gpu_images_per_s` is of all its GPUs."""
+
+    cores: float
+    decode_s: float  # CPU time of an image
+    gpu_images_per_s: float = 0.0
+    link_bytes_per_s: float = 0.0
+    disk_bytes_per_s: float = 0.0
+    latency_s: float = 0.0  # from asking for bytes until the first of them arrives
+    connection_bytes_per_s: float = 0.0
+    num_downloads: int = DOWNLOADS_A_RANK  # at once
+    fetch_s_a_byte: float = FETCH_S_A_BYTE
+
+
+@dataclass(frozen=True)
+class NodeShare:
+    """What one machine takes in an epoch: `fetched` is the share of the bytes that are not in its
+    cache.
+    """
+
+    images: float
+    num_bytes: float  # of its shards
+    requests: float  # where all of them are fetched
+    fetched: float = 1.0
+
+
+def part_limits(parts: NodeParts, share: NodeShare) -> dict[str, float]:
+    """List the images/s that each part of a machine allows; infinite where it has nothing to do."""
+    fetched_bytes = share.fetched * share.num_bytes
+    decoding = share.images * parts.decode_s + fetched_bytes * parts.fetch_s_a_byte
+    # what is fetched is written, and everything is read
+    through_disk = fetched_bytes + share.num_bytes
+    seconds = {
+        "decoding": decoding / parts.cores,
+        "link": _time(fetched_bytes, parts.link_bytes_per_s),
+        "requests": share.fetched * share.requests * _request_s(parts, share) / parts.num_downloads,
+        "disk": _time(through_disk, parts.disk_bytes_per_s),
+        "GPU": _time(share.images, parts.gpu_images_per_s),
+    }
+    return {name: share.images / took if took else math.inf for name, took in seconds.items()}
+
+
+def slowest(limits: dict[str, float]) -> str:
+    """Name the part that decides."""
+    return min(limits, key=lambda name: limits[name])
+
+
+def _request_s(parts: NodeParts, share: NodeShare) -> float:
+    """Tell how long a request takes where no other is in its way."""
+    num_bytes = share.num_bytes / share.requests if share.requests else 0.0
+    rates = [rate for rate in (parts.link_bytes_per_s, parts.connection_bytes_per_s) if rate]
+    return parts.latency_s + _time(num_bytes, min(rates, default=0.0))
+
+
+def _time(amount: float, per_s: float) -> float:
+    return amount / per_s if per_s else 0.0
