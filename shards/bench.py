@@ -68,9 +68,7 @@ class BenchConfig:
         group=SIMULATION,
     )
     gpus_per_node: int = option(8, "GPUs of a machine, one rank each", ge=1, group=SIMULATION)
-    images_per_gpu: float = option(
-        2500.0, "images/s that a GPU trains on", gt=0, group=SIMULATION
-    )
+    images_per_gpu: float = option(2500.0, "images/s that a GPU trains on", gt=0, group=SIMULATION)
     node_cores: int = option(
         0,
         "cores of a machine; 0 is as many as here",
@@ -110,9 +108,7 @@ class BenchConfig:
         zero="no limit",
         group=SIMULATION,
     )
-    request_usd: float = option(
-        0.4, "price of a million requests in USD", ge=0, group=SIMULATION
-    )
+    request_usd: float = option(0.4, "price of a million requests in USD", ge=0, group=SIMULATION)
     shuffle_groups: int = option(
         0,
         "groups of shards; 0 is 16, at most one for 16 shards",

@@ -22,6 +22,7 @@ from shards.measuring.throughput import (
     NodeParts,
     NodeShare,
     part_limits,
+    serial_time,
     slowest,
 )
 from shards.order.mixing import BATCHES, mixing_of
@@ -68,7 +69,7 @@ def simulate_nodes(config: BenchConfig) -> None:
     print(_set_line(index, plan, sizes))
     print("\n" + "\n".join(_node_rows(config, parts, nodes)))
     print("\n" + "\n".join(_limit_rows(config, parts, nodes, plan.num_samples)))
-    print("\n" + "\n".join(_closing_lines(config, index, plan, sizes, nodes)))
+    print("\n" + "\n".join(_closing_lines(config, parts, index, plan, nodes)))
 
 
 def near_plan(index: DatasetIndex, config: BenchConfig) -> NearPlan:
@@ -177,7 +178,7 @@ def _check_cache(config: BenchConfig, nodes: list[Simulated]) -> None:
 def _set_line(index: DatasetIndex, plan: NearPlan, sizes: np.ndarray) -> str:
     order = plan.order
     return (
-        f"{index.root}: {index.num_samples:,} images, {sizes.sum() / GB:,.3g} GB in {len(sizes):,} "
+        f"{index.root}: {index.num_samples:,} images, {_gigabytes(sizes.sum())} GB in {len(sizes):,} "
         f"shards; batches of {plan.global_batch_size}, order near, {order.groups} groups, window "
         f"{order.window}"
     )
@@ -194,7 +195,7 @@ def _node_rows(config: BenchConfig, parts: NodeParts, nodes: list[Simulated]) ->
         share = node.share
         rows.append(
             f"{number:5} {share.images:13,.0f} {len(node.shards):8,} {node.num_shared:7,} "
-            f"{share.num_bytes / GB:9.3g} {share.requests:10,.0f}   "
+            f"{_gigabytes(share.num_bytes):>9} {share.requests:10,.0f}   "
             f"{_rate_and_part(parts, share):24} {_rate_and_part(parts, _later(config, node))}"
         )
     return rows
@@ -232,7 +233,7 @@ def _limit_rows(
     for name, one in limits.items():
         part = slowest(one)
         rows.append(
-            f"{name}: {one[part]:,.0f} images/s, {_duration(num_images / one[part])}, limited by "
+            f"{name}: {one[part]:,.0f} images/s, {_duration(num_images / one[part])} an epoch, limited by "
             f"{part}"
         )
     parts_that_limit = dict.fromkeys(slowest(one) for one in limits.values())
@@ -254,9 +255,9 @@ def _slowest_node(parts: NodeParts, shares: list[NodeShare]) -> dict[str, float]
 
 def _closing_lines(
     config: BenchConfig,
+    parts: NodeParts,
     index: DatasetIndex,
     plan: NearPlan,
-    sizes: np.ndarray,
     nodes: list[Simulated],
 ) -> list[str]:
     """Say what requests cost, what machines read twice, and how labels mix."""
@@ -264,12 +265,27 @@ def _closing_lines(
     later = sum(node.share.requests * _later(config, node).fetched for node in nodes)
     of_one, of_more = mixing_of(index, plan.order)
     return [
+        _start_line(index, parts),
         f"requests: {requests:,.0f} in the first epoch, {1e-6 * requests * config.request_usd:,.4g} "
         f"USD; {later:,.0f} in each later one, {1e-6 * later * config.request_usd:,.4g} USD",
-        _shared_line(plan, sizes, nodes),
+        _shared_line(plan, shard_bytes(index), nodes),
         f"mixing: the class counts of a batch vary {of_one:.1f} times as much as in a global "
         f"shuffle, those of {BATCHES} batches {of_more:.1f} times",
     ]
+
+
+def _start_line(index: DatasetIndex, parts: NodeParts) -> str:
+    """Say what comes before a machine's first batch: tables, one after the other (docs/remote.md)."""
+    tables = [index.samples, index.samples]  # of version 1 two readings must agree
+    if index.stored_keys is not None:
+        tables = [index.samples, index.stored_keys]
+    num_bytes = [table.nbytes for table in tables]
+    blocks = [-(-each // BLOCK_BYTES) if is_by_blocks(index) else 1 for each in num_bytes]
+    seconds = serial_time(parts, sum(num_bytes), sum(blocks))
+    return (
+        f"start: {_gigabytes(sum(num_bytes))} GB of tables come to each machine before its first batch, "
+        f"once, in {_duration(seconds)}"
+    )
 
 
 def _shared_line(plan: NearPlan, sizes: np.ndarray, nodes: list[Simulated]) -> str:
@@ -293,9 +309,13 @@ def _spelled_limit(images_per_s: float) -> str:
     return f"{images_per_s:,.0f}" if math.isfinite(images_per_s) else "-"
 
 
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / GB:,.0f}" if num_bytes >= 1000 * GB else f"{num_bytes / GB:.3g}"
+
+
 def _duration(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.1f} s an epoch"
+        return f"{seconds:.1f} s"
     if seconds < 7200:
-        return f"{seconds / 60:.0f} min an epoch"
-    return f"{seconds / 3600:.1f} h an epoch"
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

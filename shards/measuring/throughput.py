@@ -48,7 +48,8 @@ def part_limits(parts: NodeParts, share: NodeShare) -> dict[str, float]:
     seconds = {
         "decoding": decoding / parts.cores,
         "link": _time(fetched_bytes, parts.link_bytes_per_s),
-        "requests": share.fetched * share.requests * _request_s(parts, share) / parts.num_downloads,
+        "requests": serial_time(parts, fetched_bytes, share.fetched * share.requests)
+        / parts.num_downloads,
         "disk": _time(through_disk, parts.disk_bytes_per_s),
         "GPU": _time(share.images, parts.gpu_images_per_s),
     }
@@ -60,11 +61,10 @@ def slowest(limits: dict[str, float]) -> str:
     return min(limits, key=lambda name: limits[name])
 
 
-def _request_s(parts: NodeParts, share: NodeShare) -> float:
-    """Tell how long a request takes where no other is in its way."""
-    num_bytes = share.num_bytes / share.requests if share.requests else 0.0
+def serial_time(parts: NodeParts, num_bytes: float, num_requests: float) -> float:
+    """Tell how long requests take one after the other, where no others are in their way: seconds."""
     rates = [rate for rate in (parts.link_bytes_per_s, parts.connection_bytes_per_s) if rate]
-    return parts.latency_s + _time(num_bytes, min(rates, default=0.0))
+    return num_requests * parts.latency_s + _time(num_bytes, min(rates, default=0.0))
 
 
 def _time(amount: float, per_s: float) -> float:

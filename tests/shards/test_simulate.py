@@ -62,7 +62,9 @@ def test_every_part_has_a_remedy():
     assert KNOBS.keys() == part_limits(FREE, SHARE).keys()
 
 
-@pytest.mark.parametrize(("num_nodes", "gpus", "groups"), [(1, 1, 0), (2, 2, 4), (3, 1, 4), (4, 2, 4)])
+@pytest.mark.parametrize(
+    ("num_nodes", "gpus", "groups"), [(1, 1, 0), (2, 2, 4), (3, 1, 4), (4, 2, 4)]
+)
 def test_machines_have_the_shards_that_their_ranks_read(many_shards, num_nodes, gpus, groups):
     config = BenchConfig(
         str(many_shards),
@@ -129,6 +131,10 @@ def test_it_prints_machines_limits_requests_and_mixing(many_shards, capsys):
     assert re.search(r"^decoding +[\d,]+ +8,000 +4 cores, 1000 us of CPU an image$", text, re.M)
     assert re.search(r"^link +[\d,]+ +- +10 Gbit/s$", text, re.M)
     assert re.search(r"^later epochs: 2,000 images/s, 0.0 s an epoch, limited by GPU$", text, re.M)
+    # samples.npy of version 1, twice, in a bucket: two answers after 0.1 s
+    assert re.search(
+        r"^start: \S+ GB of tables come to each machine .* once, in 0.2 s$", text, re.M
+    )
     assert "what would help GPU" in text
     assert re.search(r"^requests: 1[67] in the first epoch, 6.\de-06 USD; 0 in each", text, re.M)
     assert re.search(r"^shared: [01] of 16 shards", text, re.M)
