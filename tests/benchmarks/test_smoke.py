@@ -290,6 +290,20 @@ def test_shards_by_address(run, data, tmp_path):
     assert (tmp_path / "note.md").read_text() == text
 
 
+def test_predictions(run, photographs, tmp_path):
+    source = VOC(photographs)
+    names = source.class_names
+    pack_here(tmp_path / "set", source.records("train"), "train", names, shard_samples=2)
+    small = ["--size", 32, "--global-batch-size", 8, "--threads", 1, "--rounds", 1, "--epochs", 1]
+    limits = ["--link-mb", 1, "--delay-s", 0.02, "--gpu-images", 100]
+    text = run("bench_model", tmp_path / "set", *small, *limits, "--out", tmp_path / "note.md")
+    rows = ("decoding", "link (an empty", "requests", "link (half", "GPU")
+    for name in rows:
+        assert float(ratios(text, name)[3].split()[0]) > 0
+    assert ratios(text, "GPU")[0] == "GPU"
+    assert (tmp_path / "note.md").read_text() == text
+
+
 def test_rules_of_a_cache(run, tmp_path):
     text = run("bench_cache", "--shards", 64, "--groups", 2, "--epochs", 4, "--folder", tmp_path)
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "64 equal, 2" in line]
