@@ -24,7 +24,7 @@ from shards.bench import BenchConfig
 from shards.host.compiled import compiled
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
-from shards.measuring.simulated_nodes import decode_time, shard_bytes
+from shards.measuring.simulated_nodes import decode_time, bytes_of_shards
 from shards.measuring.throughput import (
     DOWNLOADS_A_RANK,
     NodeParts,
@@ -108,7 +108,7 @@ class Cases:
         self.folder = folder
         self.number = count()
         self.near = open_split(args.data, args.split)
-        self.num_bytes = float(shard_bytes(self.near).sum())
+        self.num_bytes = float(bytes_of_shards(self.near).sum())
         self.share = NodeShare(self.near.num_samples, self.num_bytes, len(self.near.shards), 0.0)
 
     def loader(self, index: DatasetIndex) -> Loader:

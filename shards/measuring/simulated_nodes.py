@@ -61,7 +61,7 @@ def simulate_nodes(config: BenchConfig) -> None:
     torch.set_num_threads(1)
     index = open_split(config.data, config.split, config.cache_dir, config.cache_gb)
     plan = near_plan(index, config)
-    sizes = shard_bytes(index)
+    sizes = bytes_of_shards(index)
     nodes = split_over_nodes(plan, sizes, config.simulate, is_by_blocks(index))
     _check_cache(config, nodes)
     decode_s = 1e-6 * config.decode_us or decode_time(index, config)
@@ -89,7 +89,7 @@ def near_plan(index: DatasetIndex, config: BenchConfig) -> NearPlan:
     return plan
 
 
-def shard_bytes(index: DatasetIndex) -> np.ndarray:
+def bytes_of_shards(index: DatasetIndex) -> np.ndarray:
     """List how long the shards are: int64 [S]."""
     if isinstance(index.shards, ShardTable):
         return index.shards.table["bytes"].astype(np.int64)
@@ -268,7 +268,7 @@ def _closing_lines(
         _start_line(index, parts),
         f"requests: {requests:,.0f} in the first epoch, {1e-6 * requests * config.request_usd:,.4g} "
         f"USD; {later:,.0f} in each later one, {1e-6 * later * config.request_usd:,.4g} USD",
-        _shared_line(plan, shard_bytes(index), nodes),
+        _shared_line(plan, bytes_of_shards(index), nodes),
         f"mixing: the class counts of a batch vary {of_one:.1f} times as much as in a global "
         f"shuffle, those of {BATCHES} batches {of_more:.1f} times",
     ]

@@ -14,7 +14,7 @@ from shards.measuring.simulated_nodes import (
     KNOBS,
     is_by_blocks,
     near_plan,
-    shard_bytes,
+    bytes_of_shards,
     split_over_nodes,
 )
 from shards.measuring.throughput import NodeParts, NodeShare, part_limits, slowest
@@ -74,7 +74,7 @@ def test_machines_have_the_shards_that_their_ranks_read(many_shards, num_nodes, 
         shuffle_groups=groups,
     )
     index = open_split(many_shards, "train")
-    sizes = shard_bytes(index)
+    sizes = bytes_of_shards(index)
     nodes = split_over_nodes(near_plan(index, config), sizes, num_nodes, False)
     samples = np.repeat(np.arange(len(sizes)), index.shard_sizes)
     read = [set() for _ in range(num_nodes)]
