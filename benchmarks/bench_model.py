@@ -24,9 +24,11 @@ from shards.bench import BenchConfig
 from shards.host.compiled import compiled
 from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
-from shards.measuring.simulated_nodes import decode_time, bytes_of_shards
+from shards.measuring.simulated_nodes import bytes_of_shards, decode_time
 from shards.measuring.throughput import (
     DOWNLOADS_A_RANK,
+    FETCH_S_A_BYTE,
+    FETCH_S_A_REQUEST,
     NodeParts,
     NodeShare,
     part_limits,
@@ -41,10 +43,10 @@ TIMED = (
     "Images/s from asking for the first batch of the epochs until having the last one. What the "
     "prediction is given is measured or set by itself: the bytes of the shards, the link's rate and "
     "the delay of the server, the time that the consumer sleeps for a batch, the CPU time of an "
-    "image (one thread, 256 images, before each case), and the cores: the CPU time that a busy loop "
+    "image (one thread, 256 images, once, before each case), and the cores: the CPU time that a busy loop "
     "of as many threads gets, before and after each case, as others use this machine too. The cache "
     "has room for half of the set, and its case measures the epochs after the first. Fetching: CPU "
-    "time of this process beyond decoding, without any limit on the server, by the bytes that came."
+    "time of this process while it brings every shard into an empty cache, by their bytes."
 )
 
 
@@ -75,27 +77,17 @@ def cores_here(num_threads: int) -> float:
     return (time.process_time() - cpu) / (time.perf_counter() - started)
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What was measured: images/s, and CPU seconds an image of this process."""
-
-    images_per_s: float
-    cpu_s: float
-
-
-def read_epochs(loader: Loader, epochs: range, step_s: float = 0.0) -> Run:
-    """Read epochs; the consumer takes `step_s` for each batch, as a GPU's step would."""
+def read_epochs(loader: Loader, epochs: range, step_s: float = 0.0) -> float:
+    """Read epochs: images/s; the consumer takes `step_s` for each batch, as a GPU's step would."""
     images = 0
     started = time.perf_counter()
-    cpu = time.process_time()
     for epoch in epochs:
         loader.set_epoch(epoch)
         for batch in loader:
             images += int(batch.valid.sum())
             del batch
             time.sleep(step_s)
-    seconds = time.perf_counter() - started
-    return Run(images / seconds, (time.process_time() - cpu) / images)
+    return images / (time.perf_counter() - started)
 
 
 class Cases:
@@ -123,13 +115,13 @@ class Cases:
         cores = cores_here(self.args.threads)
         return NodeParts(cores, decode_time(self.near, config), num_downloads=DOWNLOADS_A_RANK)
 
-    def decoding(self) -> tuple[NodeParts, NodeShare, Run]:
+    def decoding(self) -> tuple[NodeParts, NodeShare, float]:
         """Read a folder, as fast as it goes."""
         parts = self.parts()
         epochs = range(SHORT * self.args.epochs)
         return parts, self.share, read_epochs(self.loader(self.near), epochs)
 
-    def gpu(self) -> tuple[NodeParts, NodeShare, Run]:
+    def gpu(self) -> tuple[NodeParts, NodeShare, float]:
         """Read a folder; the consumer is slower."""
         size = self.args.global_batch_size
         parts = dataclasses.replace(self.parts(), gpu_images_per_s=self.args.gpu_images)
@@ -137,33 +129,36 @@ class Cases:
         run = read_epochs(loader, range(self.args.epochs), size / self.args.gpu_images)
         return parts, self.share, run
 
-    def link(self) -> tuple[NodeParts, NodeShare, Run]:
+    def link(self) -> tuple[NodeParts, NodeShare, float]:
         """Fetch everything over a slow link."""
         link = self.args.link_mb
         parts = dataclasses.replace(self.parts(), link_bytes_per_s=1e6 * link)
         return parts, self._fetched(1.0), self._by_address(link, 0.0)
 
-    def requests(self) -> tuple[NodeParts, NodeShare, Run]:
+    def requests(self) -> tuple[NodeParts, NodeShare, float]:
         """Fetch everything from a server that takes its time to answer."""
         parts = dataclasses.replace(self.parts(), latency_s=self.args.delay_s)
         return parts, self._fetched(1.0), self._by_address(0.0, self.args.delay_s)
 
-    def cache(self) -> tuple[NodeParts, NodeShare, Run]:
+    def cache(self) -> tuple[NodeParts, NodeShare, float]:
         """Fetch over the slow link what half a cache has not, after the first epoch."""
         link = self.args.link_mb
         parts = dataclasses.replace(self.parts(), link_bytes_per_s=1e6 * link)
         return parts, self._fetched(0.5), self._by_address(link, 0.0, 0.5)
 
     def fetching(self) -> float:
-        """Fetch everything as fast as it goes: CPU seconds a byte beyond decoding."""
-        parts = self.parts()
-        run = self._by_address(0.0, 0.0)
-        return (run.cpu_s - parts.decode_s) * self.share.images / self.share.num_bytes
+        """Fetch everything as fast as it goes, and read nothing: CPU seconds a byte."""
+        with served(self.args.data, 0.0) as server:
+            index = open_split(server.url, self.args.split, f"{self.folder}/{next(self.number)}")
+            cpu = time.process_time()
+            for number in range(len(index.shards)):
+                index.open_shard(number).close()
+            return (time.process_time() - cpu) / self.share.num_bytes
 
     def _fetched(self, part: float) -> NodeShare:
         return dataclasses.replace(self.share, fetched=part)
 
-    def _by_address(self, link_mb: float, delay_s: float, cached: float = 0.0) -> Run:
+    def _by_address(self, link_mb: float, delay_s: float, cached: float = 0.0) -> float:
         """Read an epoch by address with an empty cache, or later ones with one of a part."""
         folder = f"{self.folder}/{next(self.number)}"
         with served(self.args.data, link_mb, delay_s) as server:
@@ -180,7 +175,7 @@ class Cases:
 
 def measure_cases(cases: Cases, rounds: int) -> list[list[str]]:
     """Take turns; predict each with the mean of what cores were free before and after."""
-    named: dict[str, Callable[[], tuple[NodeParts, NodeShare, Run]]] = {
+    named: dict[str, Callable[[], tuple[NodeParts, NodeShare, float]]] = {
         "decoding (a folder)": cases.decoding,
         "link (an empty cache)": cases.link,
         "requests (answered late)": cases.requests,
@@ -191,11 +186,11 @@ def measure_cases(cases: Cases, rounds: int) -> list[list[str]]:
     fetching = []
     for _ in range(rounds):
         for name, case in named.items():
-            parts, share, run = case()
+            parts, share, images_per_s = case()
             cores = (parts.cores + cores_here(cases.args.threads)) / 2
             limits = part_limits(dataclasses.replace(parts, cores=cores), share)
             part = slowest(limits)
-            found[name].append((limits[part], run.images_per_s, part))
+            found[name].append((limits[part], images_per_s, part))
         fetching.append(1e9 * cases.fetching())
     rows = []
     for name, each in found.items():
@@ -205,7 +200,11 @@ def measure_cases(cases: Cases, rounds: int) -> list[list[str]]:
         decided = statistics.mode(one[2] for one in each)
         cells = [spread(predicted), spread(measured), spread(errors, 2)]
         rows.append([name, decided, *cells])
-    rows.append(["fetching, ns of CPU a byte", "", "", spread(fetching, 1), ""])
+    shards = cases.share.requests / cases.share.num_bytes
+    expected = 1e9 * (FETCH_S_A_BYTE + shards * FETCH_S_A_REQUEST)
+    errors = spread([each / expected for each in fetching], 2)
+    name = "fetching, ns of CPU a byte"
+    rows.append([name, "", f"{expected:.1f}", spread(fetching, 1), errors])
     return rows
 
 
@@ -215,7 +214,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="packed dataset")
     parser.add_argument("--split", default="train")
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--global-batch-size", type=int, default=32)
+    parser.add_argument("--global-batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--link-mb", type=float, default=10.0, help="10^6 bytes a second")
     parser.add_argument("--delay-s", type=float, default=0.2, help="of each answer")

@@ -5,6 +5,7 @@ where the time of decoding is to be measured, the first shards.
 
 import dataclasses
 import math
+import statistics
 import time
 from dataclasses import dataclass
 
@@ -30,10 +31,11 @@ from shards.pipeline.batch_maker import BatchMaker
 from shards.remote.address import Address
 from shards.remote.fsspec_store import BLOCK_BYTES
 from shards.remote.future import most_open_bytes
-from shards.sampler import NearPlan, SamePlan
+from shards.sampler import GlobalPlan, NearPlan
 
 GB = 1e9
-IMAGES_SEEN = 256  # to measure decoding
+IMAGES_SEEN = 320  # to measure decoding, in batches of BATCH
+BATCH = 64
 KNOBS = {
     "decoding": "more cores (--node-cores), a set packed with a smaller --short-side, or --cache ram "
     "in training where it fits",
@@ -65,7 +67,7 @@ def simulate_nodes(config: BenchConfig) -> None:
     nodes = split_over_nodes(plan, sizes, config.simulate, is_by_blocks(index))
     _check_cache(config, nodes)
     decode_s = 1e-6 * config.decode_us or decode_time(index, config)
-    parts = parts_of(config, decode_s)
+    parts = parts_from(config, decode_s)
     print(_set_line(index, plan, sizes))
     print("\n" + "\n".join(_node_rows(config, parts, nodes)))
     print("\n" + "\n".join(_limit_rows(config, parts, nodes, plan.num_samples)))
@@ -134,17 +136,21 @@ def split_over_nodes(
 
 def decode_time(index: DatasetIndex, config: BenchConfig) -> float:
     """Make batches of the first images in this thread: CPU seconds an image."""
-    ids = np.arange(min(IMAGES_SEEN, index.num_samples))
+    num_images = min(IMAGES_SEEN, index.num_samples)
+    plan = GlobalPlan(num_images, min(BATCH, num_images), 0, World(), shuffle=False)
     view = View(config.size, augment=config.augment, pad=config.pad, cutout=config.cutout)
-    maker = BatchMaker(index, SamePlan.of(ids), view)
-    maker.make(0, 0)  # loads compiled code, and the pages of the file
-    start = time.thread_time()
-    for epoch in (1, 2):
-        maker.make(epoch, 0)
-    return (time.thread_time() - start) / (2 * len(ids))
+    maker = BatchMaker(index, plan, view)
+    maker.make(0, 0)  # loads compiled code
+    steps = range(1, plan.num_steps) or range(1)  # not the same images again: they cost less
+    took = []
+    for step in steps:
+        start = time.thread_time()
+        maker.make(0, step)
+        took.append((time.thread_time() - start) / plan.num_in(step))
+    return statistics.median(took)  # the garbage collector may come meanwhile
 
 
-def parts_of(config: BenchConfig, decode_s: float) -> NodeParts:
+def parts_from(config: BenchConfig, decode_s: float) -> NodeParts:
     """Turn the command line's units into those of the prediction."""
     return NodeParts(
         cores=config.node_cores or num_cores(),

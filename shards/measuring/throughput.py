@@ -8,8 +8,9 @@ import math
 from dataclasses import dataclass
 
 DOWNLOADS_A_RANK = 4  # shards.remote.fetch_ahead.DOWNLOADS
-# CPU seconds to receive a byte, hash it and write it into the cache (benchmarks/bench_model.py)
-FETCH_S_A_BYTE = 1.5e-9
+# CPU time to receive, hash and write what is fetched (docs/scaling.md): 2 ns a byte, 2.5 ms a request
+FETCH_S_A_BYTE = 2e-9
+FETCH_S_A_REQUEST = 2.5e-3
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class NodeParts:
     connection_bytes_per_s: float = 0.0
     num_downloads: int = DOWNLOADS_A_RANK  # at once
     fetch_s_a_byte: float = FETCH_S_A_BYTE
+    fetch_s_a_request: float = FETCH_S_A_REQUEST
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,15 @@ class NodeShare:
 def part_limits(parts: NodeParts, share: NodeShare) -> dict[str, float]:
     """List the images/s that each part of a machine allows; infinite where it has nothing to do."""
     fetched_bytes = share.fetched * share.num_bytes
-    decoding = share.images * parts.decode_s + fetched_bytes * parts.fetch_s_a_byte
+    requests = share.fetched * share.requests
+    fetching = fetched_bytes * parts.fetch_s_a_byte + requests * parts.fetch_s_a_request
+    decoding = share.images * parts.decode_s + fetching
     # what is fetched is written, and everything is read
     through_disk = fetched_bytes + share.num_bytes
     seconds = {
         "decoding": decoding / parts.cores,
         "link": _time(fetched_bytes, parts.link_bytes_per_s),
-        "requests": serial_time(parts, fetched_bytes, share.fetched * share.requests)
-        / parts.num_downloads,
+        "requests": serial_time(parts, fetched_bytes, requests) / parts.num_downloads,
         "disk": _time(through_disk, parts.disk_bytes_per_s),
         "GPU": _time(share.images, parts.gpu_images_per_s),
     }

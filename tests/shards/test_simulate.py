@@ -12,9 +12,9 @@ from shards.errors import DataError
 from shards.index import open_split
 from shards.measuring.simulated_nodes import (
     KNOBS,
+    bytes_of_shards,
     is_by_blocks,
     near_plan,
-    bytes_of_shards,
     split_over_nodes,
 )
 from shards.measuring.throughput import NodeParts, NodeShare, part_limits, slowest
@@ -22,7 +22,7 @@ from shards.sampler import Order, World
 
 # 1,000 images of 100 kB in 10 shards
 SHARE = NodeShare(images=1000, num_bytes=1e8, requests=10)
-FREE = NodeParts(cores=4, decode_s=1e-3, fetch_s_a_byte=0.0)
+FREE = NodeParts(cores=4, decode_s=1e-3, fetch_s_a_byte=0.0, fetch_s_a_request=0.0)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,8 @@ FREE = NodeParts(cores=4, decode_s=1e-3, fetch_s_a_byte=0.0)
         ({}, "decoding", 4000),
         # 1 ms of decoding and 1 ms of fetching 100 kB
         ({"fetch_s_a_byte": 1e-8}, "decoding", 2000),
+        # and a hundredth of 100 ms a shard
+        ({"fetch_s_a_request": 0.1}, "decoding", 2000),
         ({"link_bytes_per_s": 1e8}, "link", 1000),
         # 4 at once, each 0.4 s and 10 MB at 100 MB/s: 8 shards a second
         ({"latency_s": 0.4, "connection_bytes_per_s": 1e8}, "requests", 800),
