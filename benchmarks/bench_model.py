@@ -224,7 +224,8 @@ def main() -> None:
     parser.add_argument("--out", default="", help="file for the note")
     args = parser.parse_args()
     lines = circumstances(PACKAGES)
-    with tempfile.TemporaryDirectory() as folder:
+    # threads that fetch ahead may outlive their loader by a second
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         cases = Cases(args, folder)
         cases.loader(cases.near).warm_up()
         rows = measure_cases(cases, args.rounds)
