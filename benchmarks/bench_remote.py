@@ -32,8 +32,8 @@ TIMED = (
 )
 
 
-def _serve(folder: Path, bytes_per_s: float, pipe: object) -> None:
-    with ObjectServer(folder, bytes_per_s) as server:
+def _serve(folder: Path, bytes_per_s: float, delay_s: float, pipe: object) -> None:
+    with ObjectServer(folder, bytes_per_s, delay_s=delay_s) as server:
         pipe.send(server.url)  # type: ignore[attr-defined]
         pipe.recv()  # type: ignore[attr-defined]
         pipe.send(dict(server.asked))  # type: ignore[attr-defined]
@@ -48,11 +48,13 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, megabytes_per_s: float) -> Iterator[Served]:
-    """Serve a folder over a link of so many million bytes a second; 0 is as fast as it goes."""
+def served(folder: Path, megabytes_per_s: float, delay_s: float = 0.0) -> Iterator[Served]:
+    """Serve a folder over a link of so many million bytes a second; 0 is as fast as it goes. Each
+    request is answered after `delay_s`.
+    """
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
-        target=_serve, args=(folder, 1e6 * megabytes_per_s, theirs), daemon=True
+        target=_serve, args=(folder, 1e6 * megabytes_per_s, delay_s, theirs), daemon=True
     )
     process.start()
     out = Served()

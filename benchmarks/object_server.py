@@ -34,7 +34,9 @@ class Link:
 
 
 class ObjectServer(ThreadingHTTPServer):
-    """Serves the files of a folder. `asked` counts requests by path, `num_sent` the bytes of bodies."""
+    """Serves the files of a folder. `asked` counts requests by path, `num_sent` the bytes of bodies.
+    Each request waits for `delay_s` first.
+    """
 
     daemon_threads = True
     request_queue_size = 64
@@ -45,10 +47,12 @@ class ObjectServer(ThreadingHTTPServer):
         bytes_per_s: float = 0.0,
         handler: type["Objects"] | None = None,
         host: str = "127.0.0.1",
+        delay_s: float = 0.0,
     ) -> None:
         super().__init__((host, 0), handler or Objects)
         self.folder = folder
         self.link = Link(bytes_per_s)
+        self.delay_s = delay_s
         self.asked: Counter[str] = Counter()
         self.num_sent = 0
         self.lock = threading.Lock()
@@ -83,6 +87,7 @@ class Objects(BaseHTTPRequestHandler):
         name = unquote(urlsplit(self.path).path).strip("/")
         with self.server.lock:
             self.server.asked[name] += 1
+        time.sleep(self.server.delay_s)
         data = self.content(name)
         if data is None:
             self.send_response(404)

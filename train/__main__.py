@@ -50,10 +50,10 @@ def main() -> None:
     with one_line_where_a_rank_is_lost(
         "go on from the last checkpoint with the same command and --resume"
     ):
-        finished = train(config)
+        ending = train(config)
         leave_ranks()
-    if not finished:
-        raise SystemExit(130)
+    if not ending:
+        raise SystemExit(ending.value)
 
 
 def config_first(argv: list[str]) -> list[str]:

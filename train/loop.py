@@ -36,15 +36,17 @@ from train.run.ranks import join_for_training, settle_precision
 from train.run.saving import Parts, Saving
 from train.run.shared_folder import check_shared
 from train.run.state import seed_generators
-from train.run.stop import Stop, stop_agreed, stop_on_signals
+from train.run.stop import Ending, Stop, ending_agreed, stop_agreed, stop_on_signals
 from train.run.validation import METRICS, has_metric, measure_validation
 from train.run.variables import numeric_variables, shown
 
 SMALLER = "give a smaller --global-batch-size or --size, a greater --accumulate or --precision bf16"
 
 
-def train(config: TrainConfig) -> bool:
-    """Train a model; return False if it was asked to stop before the end. The ranks stay joined."""
+def train(config: TrainConfig) -> Ending:
+    """Train a model; return how it ended, false if it was asked to stop before the end. The ranks
+    stay joined.
+    """
     with one_line_where_memory_ends(SMALLER), one_line_where_compiling_fails(config.compile):
         session = Session(config)
         config = session.config
@@ -52,6 +54,7 @@ def train(config: TrainConfig) -> bool:
         num_steps = len(session.train_loader)
         progress = session.begin()
         stopped = ""
+        ending = Ending.FINISHED
         try:
             ranks.start_logs()
             with stop_on_signals() as stop:
@@ -69,15 +72,15 @@ def train(config: TrainConfig) -> bool:
                         break
                 session.saving.finish()
                 if stopped:
+                    ending = ending_agreed(ranks, stop)
                     ranks.say(f"stopped {stopped}; go on with the same command and --resume")
         finally:
             ranks.finish_logs()
             session.saving.close()
             session.folder.unlock()
-        finished = progress.epoch >= config.epochs
-        if finished and progress.best is not None:
+        if ending and progress.best is not None:
             ranks.say(f"best: {progress.best}, {config.out}/best")
-        return finished
+        return ending
 
 
 class Session:

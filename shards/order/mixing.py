@@ -72,13 +72,19 @@ def variance_ratio(order: "NearOrder", correlation: float, num_batches: int) -> 
     return max(0.0, 1 + (num * left - 1) * correlation / order.window)
 
 
-def mixing_line(index: DatasetIndex, order: "NearOrder") -> str:
-    """Say by how much batches vary more than those of a global shuffle; empty where they hardly do."""
+def mixing_of(index: DatasetIndex, order: "NearOrder") -> tuple[float, float]:
+    """Estimate the variance of the class counts of one batch, and of BATCHES in a row, over that of
+    a global shuffle.
+    """
     correlation = index.statistics.get("shard_correlation")
     if correlation is None:
         correlation = sampled_correlation(index.shard_sizes, index.labels)
-    of_one = variance_ratio(order, correlation, 1)
-    of_more = variance_ratio(order, correlation, BATCHES)
+    return variance_ratio(order, correlation, 1), variance_ratio(order, correlation, BATCHES)
+
+
+def mixing_line(index: DatasetIndex, order: "NearOrder") -> str:
+    """Say by how much batches vary more than those of a global shuffle; empty where they hardly do."""
+    of_one, of_more = mixing_of(index, order)
     if of_more < LEAST:
         return ""
     remedy = "pack it without --in-place" if index.in_place else "pack it again"

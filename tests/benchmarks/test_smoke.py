@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState
 
 from preprocess.sources.digits import write_digits
 from preprocess.sources.voc import VOC
+from shards.bench import main as simulate
 from shards.errors import DataError
 from tests.train.conftest import pack_here
 
@@ -288,6 +289,29 @@ def test_shards_by_address(run, data, tmp_path):
     assert float(ratios(text, "warm, images/s")[0].split()[0]) > 0
     assert "3 requests" in ratios(text, "first batch in order, ms")[2]
     assert (tmp_path / "note.md").read_text() == text
+
+
+def test_predictions(run, photographs, tmp_path):
+    source = VOC(photographs)
+    names = source.class_names
+    pack_here(tmp_path / "set", source.records("train"), "train", names, shard_samples=2)
+    small = ["--size", 32, "--global-batch-size", 8, "--threads", 1, "--rounds", 1, "--epochs", 1]
+    limits = ["--link-mb", 1, "--delay-s", 0.02, "--gpu-images", 100]
+    text = run("bench_model", tmp_path / "set", *small, *limits, "--out", tmp_path / "note.md")
+    rows = ("decoding", "link (an empty", "requests", "link (half", "GPU")
+    for name in rows:
+        assert float(ratios(text, name)[3].split()[0]) > 0
+    assert ratios(text, "GPU")[0] == "GPU"
+    assert (tmp_path / "note.md").read_text() == text
+
+
+def test_tables_of_a_set_without_images(run, tmp_path, capsys):
+    settings = ["--images", 2_000_500, "--classes", 300, "--image-bytes", 1_000]
+    assert "2,000,500 images" in run("large_set", tmp_path / "set", *settings)
+    simulate(["--simulate=2", "--decode-us=1000", "--global-batch-size=64", str(tmp_path / "set")])
+    text = capsys.readouterr().out
+    assert "2,000,500 images, 2 GB in 2,001 shards" in text
+    assert "those of 10 batches 1.0 times" in text
 
 
 def test_rules_of_a_cache(run, tmp_path):

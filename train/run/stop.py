@@ -1,14 +1,32 @@
-"""Leave in order when asked to: Ctrl-C and SIGTERM."""
+"""Leave in order when asked to: Ctrl-C, SIGTERM, and SIGUSR1 of a batch system before its time is
+over.
+"""
 
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from types import FrameType
 
 from train.run.ranks import Ranks
 
 STOP_CHECK_STEPS_ON_CUDA = 10  # agreeing holds the host up until the slowest rank's is there
+# Windows has no SIGUSR1
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]
+
+
+class Ending(Enum):
+    """How a run ended; true where it came to its end. The value is the command's exit status."""
+
+    FINISHED = 0
+    STOPPED = 130
+    CONTINUE = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+    def __bool__(self) -> bool:
+        return self is Ending.FINISHED
 
 
 class Stop:
@@ -18,6 +36,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = False
+        self.to_continue = False  # who asks will start the same command again, with --resume
         self._first = 0.0
 
     def ask(self, signal_number: int, frame: FrameType | None) -> None:
@@ -27,14 +46,15 @@ class Stop:
             raise KeyboardInterrupt
         if not self.asked:
             self.asked = True
+            self.to_continue = signal_number == getattr(signal, "SIGUSR1", None)
             self._first = time.monotonic()
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Catch SIGINT and SIGTERM for as long as the context lasts."""
+    """Catch SIGINT, SIGTERM and SIGUSR1 for as long as the context lasts."""
     stop = Stop()
-    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop.ask) for number in SIGNALS}
     try:
         yield stop
     finally:
@@ -51,3 +71,8 @@ def stop_agreed(ranks: Ranks, asked: bool, step: int, num_steps: int) -> bool:
     if ranks.device.type == "cuda" and step % STOP_CHECK_STEPS_ON_CUDA and step < num_steps:
         return False
     return ranks.sum_on_host([asked])[0] > 0
+
+
+def ending_agreed(ranks: Ranks, stop: Stop) -> Ending:
+    """Tell how a stopped run ends: the same on all ranks, whichever of them got the signal."""
+    return Ending.CONTINUE if ranks.sum_on_host([stop.to_continue])[0] else Ending.STOPPED

@@ -25,6 +25,7 @@ from train.run.checkpoint import check_continues
 from train.run.folder import CONFIG_NAME, METRICS_NAME, RunFolder
 from train.run.progress import Diverged
 from train.run.ranks import join_for_training, leave_ranks, settle_precision
+from train.run.stop import Ending
 from train.sweep.comparison import ENDED, Outcome, read_outcome, sweep_results, sweep_table, winner
 from train.sweep.points import Point, parse_sweep, points
 from train.sweep.sweep_page import render_sweep
@@ -34,9 +35,9 @@ RESULTS = "sweep.json"
 PAGE = "sweep.html"
 
 
-def sweep(config: TrainConfig) -> bool:
-    """Train the runs of `config.sweep` and compare them; return False if asked to stop before the
-    end.
+def sweep(config: TrainConfig) -> Ending:
+    """Train the runs of `config.sweep` and compare them; return how that ended, false if it was
+    asked to stop before the end.
 
     A run that fails is left out and the others go on. Raises DataError, when all have ended, that
     names those.
@@ -60,7 +61,7 @@ def sweep(config: TrainConfig) -> bool:
     ranks.wait()  # all have looked before the first rank changes anything
     if is_main:
         _begin(out, config, going_on)
-    finished = True
+    ending = Ending.FINISHED
     for number, point in enumerate(plan, start=1):
         if is_main:
             print(
@@ -70,7 +71,7 @@ def sweep(config: TrainConfig) -> bool:
         if point.name in done:
             continue
         try:
-            finished = train(_continued(point.config))
+            ending = train(_continued(point.config))
         except Diverged as error:
             diverged.add(point.name)
             if is_main:
@@ -85,19 +86,19 @@ def sweep(config: TrainConfig) -> bool:
         ranks.wait()  # a rank that went ahead would share its images with what is left of this run
         if is_main:
             _record(out.path, config, _outcomes(plan, diverged, failed))
-        if not finished:
+        if not ending:
             break
-    if finished and is_main:
+    if ending and is_main:
         _conclude(out, config, plan, _outcomes(plan, diverged, failed))
     out.unlock()
-    if finished and failed and is_main:
+    if ending and failed and is_main:
         leave_ranks()
         raise DataError(
             f"{out.path}: {len(failed)} of {len(plan)} runs failed: "
             f"{'; '.join(f'{name} ({reason})' for name, reason in failed.items())}; fix that and "
             "give --resume, or leave these values out"
         )
-    return finished
+    return ending
 
 
 def _fails_alone(error: Exception, run: Path, num_ranks: int) -> bool:
