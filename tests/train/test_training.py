@@ -93,9 +93,7 @@ def test_the_resolved_config_repeats_the_run_bit_for_bit(whole_run, tmp_path):
     assert same(weights(whole_run, "best"), weights(again, "best"))
 
 
-@pytest.mark.parametrize(
-    "kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
-)
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_killed_run_resumes_to_the_same_bits(kill, whole_run, train_args, tmp_path):
     run = tmp_path / "killed"
     args = [*train_args, "--out", str(run), "--save-every-steps", "2"]
