@@ -28,6 +28,24 @@ CACHE_GB = (
     "room for"
 )
 
+COLOR_JITTER = (
+    "change brightness, contrast and saturation of each training image by factors from 1 - x to "
+    "1 + x, such as 0.4; 0 does not"
+)
+HUE_JITTER = "turn the hues of each training image by up to this share of a circle, such as 0.1"
+TRIVIAL_AUGMENT = (
+    "do one of 14 operations of a random strength to each training image, as torchvision's "
+    "TrivialAugmentWide: shift, shear, rotate, brightness, contrast, posterize and others"
+)
+DIHEDRAL = (
+    "show each training image turned by a random number of quarter turns, or a mirror image of "
+    "that: for satellite and microscope images"
+)
+ERASING = (
+    "share of the training images that lose a rectangle, as by torchvision's RandomErasing, such "
+    "as 0.25"
+)
+
 
 def check_location(data: str, cache_dir: str, cache_gb: float) -> None:
     """Refuse an address that holds a secret or is none, and a cache of what needs none."""
