@@ -13,6 +13,7 @@ CacheName = Literal["none", "ram", "device"]
 Augmentation = Literal["crop", "pad"]
 OnBadSample = Literal["stop", "skip"]
 OrderName = Literal["auto", "global", "near"]
+TestTimeName = Literal["none", "flip", "fivecrop", "tencrop", "multiscale", "dihedral"]
 # evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do
 CROP_SHARE = 0.875
 # What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels

@@ -22,7 +22,6 @@ from shards.augment.sample_changes import (
     POSTERIZE,
     SATURATION,
     SHARPNESS,
-    SOLARIZE,
     UNIT,
 )
 from shards.host.compiled import compiled
@@ -39,6 +38,12 @@ def _clipped(value: int) -> int:
 def _blended(value: int, other: int, excess: int) -> int:
     """Move a value away from another by a factor of 1 + excess / 2^16, cut as torchvision cuts."""
     return _clipped(value + (((value - other) * excess) >> 16))
+
+
+@compiled(nogil=True, inline="always")
+def _colours(image: np.ndarray, y: int, x: int) -> tuple[int, int, int]:
+    """Return a pixel's red, green and blue as integers of 64 bits."""
+    return np.int64(image[y, x, 0]), np.int64(image[y, x, 1]), np.int64(image[y, x, 2])
 
 
 @compiled(nogil=True, inline="always")
@@ -67,9 +72,8 @@ def _contrast_tables(tables: np.ndarray, image: np.ndarray, excess: int) -> None
     for y in range(height):
         for x in range(width):
             if colours:
-                sums[0] += _grey(
-                    np.int64(image[y, x, 0]), np.int64(image[y, x, 1]), np.int64(image[y, x, 2])
-                )
+                red, green, blue = _colours(image, y, x)
+                sums[0] += _grey(red, green, blue)
             for c in range(colours, channels):
                 sums[c] += image[y, x, c]
     for c in range(channels):
@@ -135,9 +139,7 @@ def _saturate(image: np.ndarray, excess: int) -> None:
         return
     for y in range(height):
         for x in range(width):
-            red = np.int64(image[y, x, 0])
-            green = np.int64(image[y, x, 1])
-            blue = np.int64(image[y, x, 2])
+            red, green, blue = _colours(image, y, x)
             grey = _grey(red, green, blue)
             image[y, x, 0] = _blended(red, grey, excess)
             image[y, x, 1] = _blended(green, grey, excess)
@@ -172,9 +174,7 @@ def _turn_hues(image: np.ndarray, turn: int) -> None:
         return
     for y in range(height):
         for x in range(width):
-            red = np.int64(image[y, x, 0])
-            green = np.int64(image[y, x, 1])
-            blue = np.int64(image[y, x, 2])
+            red, green, blue = _colours(image, y, x)
             most = max(red, green, blue)
             chroma = most - min(red, green, blue)
             if chroma == 0:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from shards.errors import DataError
 from shards.pipeline.batch import Batch
 from train.config import TrainConfig
-from train.optimise.loss import Loss
 from train.optimise.batch_changes import BatchChange
+from train.optimise.loss import Loss
 from train.optimise.recompute import statistics_kept
 
 
