@@ -41,14 +41,15 @@ class Augmenter:
         changes = draw_changes(self._options, ids, self._plan.seed, epoch, height, width)
         colour = self._colour[: pixels.shape[3]]
         if pixels.device.type == "cpu":
-            _change_on_cpu(pixels.numpy(), changes, colour)
+            change_on_cpu(pixels.numpy(), changes, colour)
         else:
             there = DeviceChanges(changes, colour, height, width)
             pixels = there.apply(pixels, sent(torch.from_numpy(there.packed()), pixels.device))
         return pixels.permute(0, 3, 1, 2)
 
 
-def _change_on_cpu(pixels: np.ndarray, changes: Changes, colour: np.ndarray) -> None:
+def change_on_cpu(pixels: np.ndarray, changes: Changes, colour: np.ndarray) -> None:
+    """Change images uint8 [B, H, W, C] in place; boxes are filled with a colour uint8 [C]."""
     change_pixels(pixels, changes.maps, changes.codes, changes.amounts)
     erase_boxes(pixels, changes.boxes, colour)
 
