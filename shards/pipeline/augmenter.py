@@ -25,7 +25,9 @@ class Augmenter:
     def __init__(self, options: BatchAugmentation, plan: Plan, index: DatasetIndex) -> None:
         self._options = options
         self._plan = plan
-        self._colour = mean_colour(index)  # of what is erased
+        # of what is erased
+        no_colour = np.zeros(index.num_channels, np.uint8)
+        self._colour = mean_colour(index) if options.erasing else no_colour
 
     def __call__(self, batch: Batch, epoch: int, step: int) -> Batch:
         """Return the augmented batch; its images may be changed in place."""

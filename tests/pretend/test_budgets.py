@@ -21,12 +21,12 @@ LOOPS = (*STEPS, "averaged", "augmented", "mixed and clipped")
 LOOP_COPIES = {"mixed and clipped": 7, "augmented": 6}
 # Of the augmentation of a batch, whatever its size.
 AUGMENTATIONS = {
-    "trivial augment": 0,
-    "colour jitter": 0,
-    "colour and hue jitter": 0,
-    "dihedral": 0,
-    "erasing": 0,
-    "all": 0,
+    "trivial augment": 99,
+    "colour jitter": 34,
+    "colour and hue jitter": 73,
+    "dihedral": 17,
+    "erasing": 7,
+    "all": 106,
 }
 EPOCH_WAITS = 6  # of training and validation, outside saving
 SAVING_WAITS = 3  # are the weights numbers, fp16's scale, its count
