@@ -7,6 +7,8 @@ each further one as a grey image. Fewer channels are grey images. shards.augment
 the same bits on a device.
 """
 
+from typing import Any
+
 import numpy as np
 
 from shards.augment.sample_changes import (
@@ -41,8 +43,8 @@ def _blended(value: int, other: int, excess: int) -> int:
 
 
 @compiled(nogil=True, inline="always")
-def _colours(image: np.ndarray, y: int, x: int) -> tuple[int, int, int]:
-    """Return a pixel's red, green and blue as integers of 64 bits."""
+def _colours(image: np.ndarray, y: int, x: int) -> tuple[Any, Any, Any]:
+    """Return a pixel's red, green and blue as integers of 64 bits: numba's int() keeps 8."""
     return np.int64(image[y, x, 0]), np.int64(image[y, x, 1]), np.int64(image[y, x, 2])
 
 
