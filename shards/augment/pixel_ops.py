@@ -54,7 +54,7 @@ def _grey(red: int, green: int, blue: int) -> int:
 
 
 @compiled(nogil=True)
-def plain_table(table: np.ndarray, code: int, amount: int) -> None:
+def _plain_table(table: np.ndarray, code: int, amount: int) -> None:
     """Fill in what each of 256 levels becomes, by an operation that need not see the pixels."""
     for level in range(256):
         if code == BRIGHTNESS:
@@ -63,6 +63,13 @@ def plain_table(table: np.ndarray, code: int, amount: int) -> None:
             table[level] = level & amount
         else:
             table[level] = 255 - level if 2 * level >= amount else level
+
+
+@compiled(nogil=True)
+def plain_tables(tables: np.ndarray, codes: np.ndarray, amounts: np.ndarray) -> None:
+    """Fill in tables uint8 [P, 256] of the first P codes, whose operations need no pixels."""
+    for number in range(len(tables)):
+        _plain_table(tables[number], codes[number], amounts[number])
 
 
 @compiled(nogil=True)
@@ -262,7 +269,7 @@ def change_pixels(
                 _histogram(counts, image)
                 _equalize_tables(tables, counts)
             else:
-                plain_table(tables[0], code, amount)
+                _plain_table(tables[0], code, amount)
                 for c in range(1, channels):
                     tables[c] = tables[0]
             if code <= LAST_TABLE:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.augment.pixel_ops import GREY, plain_table
+from shards.augment.pixel_ops import GREY, plain_tables
 from shards.augment.sample_changes import (
     AUTOCONTRAST,
     CONTRAST,
@@ -52,8 +52,7 @@ class Round:
         ordered = codes[order]
         starts = np.searchsorted(ordered, np.arange(HUE + 2)).tolist()
         tables = np.empty((starts[LAST_PLAIN_TABLE + 1], 256), np.uint8)
-        for number, table in enumerate(tables):
-            plain_table(table, ordered[number], amounts[order[number]])
+        plain_tables(tables, ordered, amounts[order])
         is_all = len(order) > 0 and bool((codes == ordered[0]).all())
         return cls((order, amounts[order], tables.view(np.int64).reshape(-1)), starts, is_all)
 
@@ -138,7 +137,8 @@ def moved_pixels(images: Tensor, first: Tensor, maps: Tensor) -> Tensor:
     _, height, width, channels = images.shape
     across = maps[:, :, :1] * torch.arange(width, device=images.device) + maps[:, :, 2:]
     down = maps[:, :, 1:2] * torch.arange(height, device=images.device)
-    column, row = ((across[:, :, None] + down[..., None]) >> MAP_BITS).unbind(1)
+    at = (across[:, :, None] + down[..., None]).bitwise_right_shift_(MAP_BITS)
+    column, row = at.unbind(1)
     x = column.clamp(0, width - 1)
     y = row.clamp(0, height - 1)
     inside = (x == column) & (y == row)
