@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from eval.results.tail_grid import MAX_STEPS, TailGrid
-from shards.choices import CACHE_DIR, CACHE_GB, OnBadSample, check_location, is_url
+from shards.choices import (
+    CACHE_DIR,
+    CACHE_GB,
+    OnBadSample,
+    TestTimeName,
+    check_location,
+    is_url,
+)
 from shards.commandline import folder
 from shards.errors import DataError
 from shards.options import check_bounds, option
@@ -54,11 +61,12 @@ class EvalConfig:
         "has instructions for it",
         group="prediction",
     )
-    tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
+    tta: TestTimeName = option(
         "none",
         "test-time augmentation. flip: the centre and its mirror image; fivecrop: the centre and "
         "the four corners; tencrop: those five and their mirror images; multiscale: the centre at "
-        "1, 1.25 and 1.5 times the size",
+        "1, 1.25 and 1.5 times the size; dihedral: the centre in its 8 symmetries, quarter turns "
+        "and their mirror images, for satellite and microscope images",
         group="prediction",
     )
     tta_reduce: Literal["mean", "max"] = option(

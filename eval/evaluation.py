@@ -228,13 +228,15 @@ def _join_ranks(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Ranks
 
 
 def _mirror_line(config: EvalConfig, opened: Sequence[Checkpoint]) -> str:
-    """Say which networks are shown mirror images that their training never had."""
-    if config.tta not in MIRRORING:
-        return ""
-    unused = [str(each.path) for each in opened if not each.config.flip]
-    return (
-        f"{', '.join(unused)}: trained without flips, --tta {config.tta} mirrors" if unused else ""
-    )
+    """Say which networks are shown mirror images, or turned ones, that training never had."""
+    if config.tta == "dihedral":
+        seen = {each.path: each.config.dihedral for each in opened}
+        what = "trained without --dihedral, --tta dihedral mirrors and turns"
+    else:
+        seen = {each.path: each.config.flip or config.tta not in MIRRORING for each in opened}
+        what = f"trained without flips, --tta {config.tta} mirrors"
+    unused = [str(path) for path, is_seen in seen.items() if not is_seen]
+    return f"{', '.join(unused)}: {what}" if unused else ""
 
 
 def _predict(request: Request, ranks: Ranks, precision: str, skips: SkippedSamples) -> Ensembled:

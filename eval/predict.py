@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.config import MIN_SIZE, names
+from shards.choices import TestTimeName
 from shards.commandline import joined, parse, run
 from shards.errors import DataError
 from shards.host.importing import slow_imports
@@ -63,7 +64,7 @@ class PredictConfig:
         "write all scores into this CSV file: a line per picture, a column per class",
         group="output",
     )
-    tta: Literal["none", "flip", "fivecrop", "tencrop", "multiscale"] = option(
+    tta: TestTimeName = option(
         "none",
         "test-time augmentation, as of python -m eval; the probabilities of an image's views are "
         "averaged",

@@ -13,6 +13,7 @@ CacheName = Literal["none", "ram", "device"]
 Augmentation = Literal["crop", "pad"]
 OnBadSample = Literal["stop", "skip"]
 OrderName = Literal["auto", "global", "near"]
+TestTimeName = Literal["none", "flip", "fivecrop", "tencrop", "multiscale", "dihedral"]
 # evaluation: the short side becomes size / 0.875, as timm and the ImageNet literature do
 CROP_SHARE = 0.875
 # What evaluation sees of the short side. A small image is seen whole: at 0.875 one of 32 pixels
@@ -26,6 +27,24 @@ CACHE_DIR = (
 CACHE_GB = (
     "of data by address: how much that folder may hold, in 10^9 bytes; 0 is what the disk has "
     "room for"
+)
+
+COLOR_JITTER = (
+    "change brightness, contrast and saturation of each training image by factors from 1 - x to "
+    "1 + x, such as 0.4; 0 does not"
+)
+HUE_JITTER = "turn the hues of each training image by up to this share of a circle, such as 0.1"
+TRIVIAL_AUGMENT = (
+    "do one of 14 operations of a random strength to each training image, as torchvision's "
+    "TrivialAugmentWide: shift, shear, rotate, brightness, contrast, posterize and others"
+)
+DIHEDRAL = (
+    "show each training image turned by a random number of quarter turns, or a mirror image of "
+    "that: for satellite and microscope images"
+)
+ERASING = (
+    "share of the training images that lose a rectangle, as by torchvision's RandomErasing, such "
+    "as 0.25"
 )
 
 

@@ -1,6 +1,6 @@
 """Which values of a run's options go together: what does not is refused in one line."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +41,24 @@ def check_cache(cache: str, short_side: int, augment: str) -> None:
     if short_side and (cache == "none" or augment == "pad"):
         what = f"augment is {augment}" if cache != "none" else "cache is none"
         raise DataError(f"cache_short_side is {short_side}, but {what}: leave it out")
+
+
+def check_batch_changes(options: Mapping[str, Any]) -> None:
+    """Raise DataError where two options would change the same thing, or contradict each other."""
+    choose = "choose one of the two"
+    for jitter in ("color_jitter", "hue_jitter"):
+        if options["trivial_augment"] and options[jitter]:
+            raise DataError(
+                f"{jitter} is {options[jitter]}, but trivial_augment is set, which changes colours "
+                f"too: {choose}"
+            )
+    if options["cutout"] and options["erasing"]:
+        raise DataError(
+            f"cutout is {options['cutout']} and erasing is {options['erasing']}: both cut out a "
+            f"part of an image; {choose}"
+        )
+    if options["dihedral"] and not options["flip"]:
+        raise DataError(
+            f"dihedral is set, but flip is off, and half of the dihedral images are mirror images: "
+            f"{choose}"
+        )

@@ -7,6 +7,11 @@ from typing import Any, Literal
 from shards.choices import (
     CACHE_DIR,
     CACHE_GB,
+    COLOR_JITTER,
+    DIHEDRAL,
+    ERASING,
+    HUE_JITTER,
+    TRIVIAL_AUGMENT,
     Augmentation,
     CacheName,
     OnBadSample,
@@ -16,7 +21,7 @@ from shards.choices import (
     check_scale,
 )
 from shards.options import check_bounds, free_on_resume, idle, option
-from train.combinations import check_cache, check_channels, check_start
+from train.combinations import check_batch_changes, check_cache, check_channels, check_start
 from train.config_file import ConfigFile
 from train.normalisation import check_normalisation
 
@@ -143,6 +148,11 @@ class TrainConfig(ConfigFile):
         ge=0,
         group="augmentation",
     )
+    color_jitter: float = option(0.0, COLOR_JITTER, ge=0, le=1, group="augmentation")
+    hue_jitter: float = option(0.0, HUE_JITTER, ge=0, le=0.5, group="augmentation")
+    trivial_augment: bool = option(False, TRIVIAL_AUGMENT, group="augmentation")
+    dihedral: bool = option(False, DIHEDRAL, group="augmentation")
+    erasing: float = option(0.0, ERASING, ge=0, le=1, group="augmentation")
     mixup: float = option(
         0.0,
         "mix images and labels in pairs, shares drawn from Beta(mixup, mixup); 0 does not",
@@ -354,6 +364,7 @@ class TrainConfig(ConfigFile):
         check_scale(self.crop_scale)
         check_augmentation(self.augment, self.size, self.pad, self.cutout)
         check_cache(self.cache, self.cache_short_side, self.augment)
+        check_batch_changes(vars(self))
 
     def with_order_of(self, kept: "TrainConfig | None") -> "TrainConfig":
         """Replace the order auto by that of the run to go on from, whose data may have moved."""

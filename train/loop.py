@@ -18,9 +18,9 @@ from train.network.memory_format import choose_format
 from train.network.model import build_classifier, head_parameters
 from train.network.recomputing import recompute_activations
 from train.network.sync_batch_norm import sync_batch_norms
+from train.optimise.batch_changes import batch_changes
 from train.optimise.ema import Average
 from train.optimise.loss import build_loss
-from train.optimise.mix import Mix
 from train.optimise.optim import build_optimizer
 from train.optimise.schedule import lr_factor, set_lr
 from train.optimise.step import Step
@@ -128,8 +128,8 @@ class Session:
         )
         set_lr(optimizer, 1.0)
         self.model, self.optimizer = self.ranks.prepare(self.classifier, optimizer)
-        mix = Mix(config, self.train_loader.plan) if config.mixup or config.cutmix else None
-        self.step = Step(self.model, self.optimizer, self.loss, mix, config, self.ranks)
+        changes = batch_changes(config, self.train_loader)
+        self.step = Step(self.model, self.optimizer, self.loss, changes, config, self.ranks)
         self.saving = Saving(config, self.folder, self.ranks, self._parts())
         seed_generators(config.seed + self.ranks.world.rank)  # different dropout on every rank
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from eval.prediction.evaluate import Forward, Gather, predict
-from eval.prediction.tta import Augmentation, Look, Reduction, looks, views
-from shards.choices import CROP_SHARE
+from eval.prediction.tta import Look, Reduction, looks, views
+from shards.choices import CROP_SHARE, TestTimeName
 from shards.errors import DataError, one_line
 from shards.index import Task
 from shards.pipeline.batch import Batch
@@ -43,7 +43,7 @@ class Ensembled:
 
 def predict_ensemble(
     members: Sequence[EnsembleMember],
-    augmentation: Augmentation,
+    augmentation: TestTimeName,
     reduction: Reduction,
     batches: Callable[[Look], Iterable[Batch]],
     num_samples: int,
@@ -83,7 +83,7 @@ def predict_ensemble(
 
 
 def who_looks(
-    members: Sequence[EnsembleMember], augmentation: Augmentation
+    members: Sequence[EnsembleMember], augmentation: TestTimeName
 ) -> dict[Look, list[int]]:
     """Map each view that is needed to the numbers of the members that share it."""
     sharing: dict[Look, list[int]] = {}
@@ -93,7 +93,7 @@ def who_looks(
     return sharing
 
 
-def _seen_by(forwards: Sequence[Forward], look: Look, augmentation: Augmentation) -> Forward:
+def _seen_by(forwards: Sequence[Forward], look: Look, augmentation: TestTimeName) -> Forward:
     """Make one forward of several: logits [B, V, K], all views of the first member, then of the
     next.
     """
@@ -107,7 +107,7 @@ def _seen_by(forwards: Sequence[Forward], look: Look, augmentation: Augmentation
 
 @torch.inference_mode()
 def check_sizes(
-    members: Sequence[EnsembleMember], augmentation: Augmentation, device: torch.device
+    members: Sequence[EnsembleMember], augmentation: TestTimeName, device: torch.device
 ) -> None:
     """Refuse, before the first batch, an image size that a network built for a fixed size cannot
     take.

@@ -109,16 +109,20 @@ def pad_crop_into(
                         target[x, c] = row[columns[x], c]
 
 
-@compiled(nogil=True)
 def cut_out(images: np.ndarray, holes: np.ndarray, cutout: int, colour: np.ndarray) -> None:
     """Fill squares of `cutout` pixels in images uint8 [B, size, size, C] with a colour uint8 [C]."""
-    size = images.shape[1]
-    channels = images.shape[3]
-    for i in range(len(holes)):
-        left = holes[i, 0]
-        top = holes[i, 1]
-        for y in range(max(0, top), min(size, top + cutout)):
-            for x in range(max(0, left), min(size, left + cutout)):
+    erase_boxes(images, np.concatenate([holes, holes + cutout], axis=1), colour)
+
+
+@compiled(nogil=True)
+def erase_boxes(images: np.ndarray, boxes: np.ndarray, colour: np.ndarray) -> None:
+    """Fill boxes (left, top, right, bottom) int64 [B, 4] in images uint8 [B, H, W, C] with a colour
+    uint8 [C]; parts of a box may be outside.
+    """
+    _, height, width, channels = images.shape
+    for i in range(len(boxes)):
+        for y in range(max(0, boxes[i, 1]), min(height, boxes[i, 3])):
+            for x in range(max(0, boxes[i, 0]), min(width, boxes[i, 2])):
                 for c in range(channels):
                     images[i, y, x, c] = colour[c]
 

@@ -34,10 +34,18 @@ def cut_out_tensors(
     """Fill squares of `cutout` pixels at int64 [B, 2] in images uint8 [B, size, size, C] with a
     colour uint8 [C].
     """
-    at = torch.arange(images.shape[1], device=images.device)
-    left, top = holes.unsqueeze(2).unbind(1)
-    across, down = ((at >= first) & (at < first + cutout) for first in (left, top))
-    return torch.where((down[:, :, None] & across[:, None, :])[..., None], colour, images)
+    return erased(images, torch.cat([holes, holes + cutout], dim=1), colour)
+
+
+def erased(images: torch.Tensor, boxes: torch.Tensor, colour: torch.Tensor) -> torch.Tensor:
+    """Fill boxes (left, top, right, bottom) int64 [B, 4] in images uint8 [B, H, W, C] with a colour
+    uint8 [C]; parts of a box may be outside.
+    """
+    _, height, width, _ = images.shape
+    at = torch.arange(max(height, width), device=images.device)
+    inside = (at >= boxes[:, :2, None]) & (at < boxes[:, 2:, None])
+    inside = inside[:, 0, None, :width] & inside[:, 1, :height, None]
+    return torch.where(inside[..., None], colour, images)
 
 
 def resized_crops(

@@ -213,6 +213,13 @@ def test_small_images(run, tmp_path):
     assert float(ratios(text, "cache device (cpu)")[0].split()[0]) > 0
 
 
+def test_augmentation(run):
+    text = run("bench_augment", "--size", 20, "--local-batch-size", 6, "--rounds", 1)
+    lines = [line for line in text.splitlines() if line.startswith("| TrivialAugment")]
+    assert len(lines) >= 3
+    assert all(float(line.split("|")[4].split()[0]) > 0 for line in lines)
+
+
 def test_average_precision(run, benchmark, monkeypatch, tmp_path):
     module = benchmark("bench_metrics")
     if importlib.util.find_spec("torchmetrics") is None:  # of the extra `bench`

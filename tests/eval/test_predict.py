@@ -83,7 +83,7 @@ def same_views(pictures, index, look, bands="all"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tta", ["none", "tencrop", "multiscale"])
+@pytest.mark.parametrize("tta", ["none", "tencrop", "multiscale", "dihedral"])
 def test_scores_are_those_of_eval_on_the_packed_pictures(
     photographs, ckpt, predict, call_eval, tmp_path, tta
 ):

@@ -3,9 +3,9 @@
 
 WHAT is `step`, the optimiser's step of a ResNet-18 on a batch that is on the device; `loop`, the
 trainer's own, with its loader and its bar; `epoch`, whole epochs with validation and saving; `move`,
-a run that goes from the CPU to the device and back; or `ddp`, the step by one of several ranks that
-torchrun has started, over gloo. Kernels compute nothing here, so no loss means anything; that
-weights are finite is not asked.
+a run that goes from the CPU to the device and back; `augment`, what is done to a batch before the
+network; or `ddp`, the step by one of several ranks that torchrun has started, over gloo. Kernels
+compute nothing here, so no loss means anything; that weights are finite is not asked.
 """
 
 import io
@@ -16,10 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from tqdm import tqdm
 
+from shards.augment.sample_changes import BatchAugmentation
+from shards.pipeline.augmenter import Augmenter
+from shards.sampler import SamePlan
 from tests.pretend.counters import WAITS, counting
 from tests.pretend.stopping import StopAfter
 from train import loop
@@ -29,6 +33,14 @@ from train.run import feed, saving
 from train.run.device_settings import set_up_device
 from train.run.progress import Progress
 
+AUGMENTATIONS = {
+    "trivial augment": BatchAugmentation(trivial_augment=True),
+    "colour jitter": BatchAugmentation(color_jitter=0.4),
+    "colour and hue jitter": BatchAugmentation(color_jitter=0.4, hue_jitter=0.1),
+    "dihedral": BatchAugmentation(dihedral=True),
+    "erasing": BatchAugmentation(erasing=0.25),
+    "all": BatchAugmentation(trivial_augment=True, dihedral=True, erasing=0.25),
+}
 PRECISIONS = ("no", "bf16", "fp16")
 
 
@@ -106,10 +118,30 @@ def by_loop(data: Path, out: Path) -> dict[str, Any]:
         precision: {"precision": precision} for precision in PRECISIONS
     }
     ways["averaged"] = {"precision": "bf16", "ema_decay": 0.9}
+    ways["augmented"] = {"precision": "bf16", "trivial_augment": True, "dihedral": True}
+    ways["augmented"] |= {"erasing": 0.5}
     ways["mixed and clipped"] = {"precision": "fp16", "mixup": 0.2, "cutmix": 1, "clip_norm": 1}
     return {
         name: in_loop(configured(data, out / name, **options)) for name, options in ways.items()
     }
+
+
+def by_augmentation(data: Path, out: Path) -> dict[str, Any]:
+    """Augment a batch of 256 images, which has every operation of TrivialAugment in it."""
+    session = Session(configured(data, out))
+    plan = SamePlan.of(np.arange(256))
+    images = torch.zeros((256, 3, 32, 32), dtype=torch.uint8, device=session.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    found = {}
+    for name, options in AUGMENTATIONS.items():
+        augment = Augmenter(options, plan, session.train_index)
+
+        def take(num: int, augment: Augmenter = augment) -> None:
+            for _ in range(num):
+                augment.augmented(images, plan.ids, 0)
+
+        found[name] = per_step(take)
+    return found
 
 
 def saved(session: Session, progress: Progress, metrics: dict[str, Any]) -> dict[str, int]:
@@ -190,7 +222,14 @@ def main() -> None:
     saving.check_weights = lambda *_: None
     loop.set_up_device = set_up
     feed.tqdm = lambda **options: tqdm(**{**options, "disable": False, "file": io.StringIO()})
-    ways = {"step": by_step, "loop": by_loop, "epoch": by_epoch, "move": by_move, "ddp": by_ranks}
+    ways = {
+        "step": by_step,
+        "loop": by_loop,
+        "epoch": by_epoch,
+        "move": by_move,
+        "ddp": by_ranks,
+        "augment": by_augmentation,
+    }
     found = ways[what](data, out)
     if found.get("rank", 0) == 0:
         print(json.dumps(found), flush=True)

@@ -15,10 +15,19 @@ pytestmark = pytest.mark.slow
 # and back, and scales its loss.
 STEP_LAUNCHES = {"no": 205, "fp16": 260}
 STEPS = ("no", "bf16", "fp16")
-LOOPS = (*STEPS, "averaged", "mixed and clipped")
+LOOPS = (*STEPS, "averaged", "augmented", "mixed and clipped")
 # Of the trainer's step, loader and bar included: images, labels, known, valid, ids; what mixing has
-# drawn.
-LOOP_COPIES = {"mixed and clipped": 7}
+# drawn; what augmentation has.
+LOOP_COPIES = {"mixed and clipped": 7, "augmented": 6}
+# Of the augmentation of a batch, whatever its size.
+AUGMENTATIONS = {
+    "trivial augment": 99,
+    "colour jitter": 34,
+    "colour and hue jitter": 73,
+    "dihedral": 17,
+    "erasing": 7,
+    "all": 106,
+}
 EPOCH_WAITS = 6  # of training and validation, outside saving
 SAVING_WAITS = 3  # are the weights numbers, fp16's scale, its count
 RANKS_LAUNCHES = 270
@@ -52,6 +61,20 @@ def test_waits_and_copies_of_the_loop(loop, way):
     assert loop[way]["waits"] == 0
     assert loop[way]["to_device"] <= LOOP_COPIES.get(way, 5)
     assert 0 < loop[way]["to_host"] <= 0.2
+
+
+@pytest.fixture(scope="module")
+def augmentation(pretended, digits, tmp_path_factory) -> dict:
+    return pretended("tests.pretend.steps", "augment", digits, tmp_path_factory.mktemp("augment"))
+
+
+@pytest.mark.parametrize("way", AUGMENTATIONS)
+def test_launches_and_copies_of_an_augmentation(augmentation, way):
+    """One copy brings what the host has drawn; torchvision launches the operations of each sample."""
+    found = augmentation[way]
+    assert 0 < found["launches"] <= AUGMENTATIONS[way]
+    assert found["waits"] == 0
+    assert found["to_device"] == 1
 
 
 def test_an_average_costs_two_launches(loop):

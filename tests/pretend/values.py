@@ -32,6 +32,8 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "ema and clipping": {"ema_decay": 0.9, "clip_norm": 1.0},
     "mixup, accumulated": {"mixup": 0.2, "cutmix": 1.0, "accumulate": 2},
     "cache device": {"cache": "device"},
+    "every operation": {"trivial_augment": True, "dihedral": True, "erasing": 0.5},
+    "colour jitter": {"color_jitter": 0.4, "hue_jitter": 0.1, "cache": "device", "augment": "pad"},
     "cache device, whole images": {"cache": "device", "augment": "pad", "cutout": 8},
 }
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from shards.errors import DataError
-from shards.pipeline.batch import Batch, copied
+from shards.pipeline.augmenter import sent
+from shards.pipeline.batch import Batch
 from shards.sampler import Plan
 from train.config import TrainConfig
 
@@ -85,8 +86,8 @@ class Mix:
         mine = slice(self._plan.world.rank * num_pairs, (self._plan.world.rank + 1) * num_pairs)
         drawn = draw((config.seed, epoch, step), mine.stop, config.mixup, config.cutmix, size)
         paired = batch.valid.view(num_pairs, 2).all(1, keepdim=True)
-        shares = _sent(torch.from_numpy(drawn.shares[mine]).float(), device)[:, None]
-        boxes = _sent(torch.from_numpy(drawn.boxes[mine]), device)
+        shares = sent(torch.from_numpy(drawn.shares[mine]).float(), device)[:, None]
+        boxes = sent(torch.from_numpy(drawn.boxes[mine]), device)
         shares = torch.where(paired, shares, 1.0)
         pixels = _pixel_shares(shares, boxes, size)
         pixels = torch.where(paired[..., None], pixels, 1.0)
@@ -103,11 +104,6 @@ class Mix:
         images = torch.lerp(own_images[other], own_images, pixels[:, None])
         images = images.contiguous(memory_format=torch.channels_last)
         return replace(batch, images=images, labels=labels, known=known)
-
-
-def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy what was drawn to the device; on CUDA from pinned memory, as the host would wait."""
-    return copied(values.pin_memory() if device.type == "cuda" else values, device)
 
 
 def _pixel_shares(shares: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """One optimiser step: from a batch to new weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from shards.errors import DataError
 from shards.pipeline.batch import Batch
 from train.config import TrainConfig
+from train.optimise.batch_changes import BatchChange
 from train.optimise.loss import Loss
-from train.optimise.mix import Mix
 from train.optimise.recompute import statistics_kept
 
 
@@ -40,14 +40,14 @@ class Step:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         loss: Loss,
-        mix: Mix | None,
+        changes: Sequence[BatchChange],
         config: TrainConfig,
         ranks: Exchange,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._loss = loss
-        self._mix = mix
+        self._changes = changes
         self._config = config
         self._ranks = ranks
 
@@ -61,8 +61,8 @@ class Step:
         scale = self._ranks.num_ranks / max(
             1, self._loss.count(batch.num_known, batch.labels.shape[1])
         )
-        if self._mix is not None:
-            batch = self._mix(batch, epoch, step)
+        for change in self._changes:
+            batch = change(batch, epoch, step)
         chunks = (
             values.chunk(self._config.accumulate)
             for values in (batch.images, batch.labels, batch.known)

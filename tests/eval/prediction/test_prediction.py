@@ -149,6 +149,9 @@ def test_mirror_images_that_a_network_never_saw_are_said(evaluate, data, runs, t
         out=tmp_path / "a",
     )
     assert f"{unflipped}: trained without flips, --tta flip mirrors\n" in capsys.readouterr().err
+    evaluate("--ckpt", runs[0], "--tta", "dihedral", "--out", tmp_path / "d", out=tmp_path / "d")
+    said = f"{runs[0]}: trained without --dihedral, --tta dihedral mirrors and turns\n"
+    assert said in capsys.readouterr().err
     for args in (["--ckpt", unflipped], ["--ckpt", runs[0], "--tta", "flip"]):
         evaluate(*args, "--out", tmp_path / "b", out=tmp_path / "b")
     assert "mirrors" not in capsys.readouterr().err

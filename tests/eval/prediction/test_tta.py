@@ -10,12 +10,14 @@ from eval.prediction.ensemble import EnsembleMember, check_sizes, predict_ensemb
 from eval.prediction.evaluate import predict
 from eval.prediction.tta import AUGMENTATIONS, Look, looks
 from eval.prediction.tta import views as cut_views
+from shards.augment.pixel_ops import change_pixels
+from shards.augment.sample_changes import _symmetries
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.loader import Loader, View
 
 SIZE = 48
-NUM_VIEWS = {"none": 1, "flip": 2, "fivecrop": 5, "tencrop": 10, "multiscale": 3}
+NUM_VIEWS = {"none": 1, "flip": 2, "fivecrop": 5, "tencrop": 10, "multiscale": 3, "dihedral": 8}
 CENTRE_FIRST = (4, 0, 1, 2, 3)  # of torchvision's order
 
 
@@ -71,6 +73,9 @@ def torchvision_views(index, tta, size=SIZE):
             [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in view]
             for view in per_view
         ]
+    if tta == "dihedral":
+        (centre,) = per_view
+        per_view += [[image.transpose(turn) for image in centre] for turn in Image.Transpose]
     return [
         torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in view])
         for view in per_view
@@ -167,7 +172,29 @@ def test_a_symmetric_network_sees_nothing_new_in_a_mirror(index):
     torch.testing.assert_close(ten.scores, five.scores, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("tta", ["none", "tencrop"])
+def test_a_network_that_turns_alike_sees_nothing_new_in_any_symmetry(index):
+    def forward(images):
+        turned = [images.rot90(turns, (2, 3)) for turns in range(4)]
+        return sum(symmetric(each) for each in turned)
+
+    plain, dihedral = (
+        ensemble(index, [EnsembleMember("a", forward, SIZE)], tta) for tta in ("none", "dihedral")
+    )
+    torch.testing.assert_close(dihedral.scores, plain.scores, rtol=1e-5, atol=1e-6)
+
+
+def test_the_symmetries_are_those_of_training():
+    images = torch.randint(0, 256, (2, 3, 9, 9), dtype=torch.uint8)
+    shown = cut_views(images, Look(9), "dihedral")
+    assert len({view.numpy().tobytes() for view in shown}) == 8
+    for view, maps in zip(shown, _symmetries(9), strict=True):
+        pixels = images.permute(0, 2, 3, 1).contiguous().numpy().copy()
+        none = np.empty((0, 2), np.int64)
+        change_pixels(pixels, np.stack([maps, maps]), none, none)
+        assert torch.equal(view, torch.from_numpy(pixels).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("tta", ["none", "tencrop", "dihedral"])
 @pytest.mark.parametrize("batch_size", [1, 7, 70, 300])
 def test_the_batch_size_changes_nothing(index, tta, batch_size):
     member = [EnsembleMember("a", network(), SIZE)]

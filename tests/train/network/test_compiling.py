@@ -34,6 +34,7 @@ def without_inductor(monkeypatch):
         {},
         {"ema_decay": 0.9, "mixup": 0.2, "accumulate": 2},
         {"precision": "bf16", "clip_norm": 1.0, "grad_checkpointing": True},
+        {"trivial_augment": True, "dihedral": True, "erasing": 0.5},
     ],
     ids=lambda options: ", ".join(options) or "plain",
 )
