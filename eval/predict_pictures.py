@@ -27,6 +27,7 @@ from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
 from shards.commandline import folder
 from shards.disk.format import write_atomically
 from shards.errors import DamagedError, DataError, SampleError, one_line
+from shards.host.machine import cores_per_rank
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
 from shards.pipeline.copy_ahead import OnDevice
@@ -55,7 +56,7 @@ def predict_pictures(config: PredictConfig) -> None:
         paths,
         len(class_names),
         config.local_batch_size,
-        config.num_threads,
+        config.num_threads or cores_per_rank(),
         decode,
         num_channels,
         config.accept_damaged,

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from shards.choices import CacheName, OnBadSample, OrderName
 from shards.errors import DataError
+from shards.host.machine import cores_per_rank
 from shards.index import DatasetIndex
 from shards.order.mixing import say_mixing
 from shards.pipeline.bad_samples import Watch, check_skipped
@@ -225,7 +226,8 @@ class Loader(DataLoader[Batch]):
     `train=False` keeps the index's order and takes the centre. Every rank makes `len(self)` steps.
     Both order and crops are pure functions of (seed, epoch, sample); neither `world` nor
     `num_threads` changes them, nor the batch size, but for the order near. `world` says which
-    rank's part to read: on one of several ranks it has to be given. An epoch that was read to its
+    rank's part to read: on one of several ranks it has to be given. `num_threads` 0 is one per core
+    of this rank's share of the machine. An epoch that was read to its
     end moves the loader on to the next one; one that was left starts again, unless
     `load_state_dict` says where.
 
@@ -251,7 +253,7 @@ class Loader(DataLoader[Batch]):
         train: bool = True,
         seed: int = 0,
         world: World | None = None,
-        num_threads: int = 2,
+        num_threads: int = 0,
         scale: tuple[float, float] = (0.08, 1.0),
         *,
         view: View | None = None,
@@ -261,9 +263,10 @@ class Loader(DataLoader[Batch]):
         on_bad_sample: OnBadSample = "stop",
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
-        for name, value in (("global_batch_size", global_batch_size), ("num_threads", num_threads)):
-            if value < 1:
-                raise DataError(f"{name} is {value}: give at least 1")
+        if global_batch_size < 1:
+            raise DataError(f"global_batch_size is {global_batch_size}: give at least 1")
+        if num_threads < 0:
+            raise DataError(f"num_threads is {num_threads}: give at least 1, or 0 for one per core")
         if on_bad_sample not in get_args(OnBadSample):
             raise DataError(f"on_bad_sample is {on_bad_sample!r}: give stop or skip")
         if index.num_samples == 0:
@@ -284,6 +287,7 @@ class Loader(DataLoader[Batch]):
             say_mixing(index, plan.order)
         self.index = index
         self.plan = plan
+        num_threads = num_threads or cores_per_rank(world.num_local)
         self.num_threads = num_threads
         self.maker = _maker(index, plan, view, cache, device, num_threads, on_bad_sample)
         self._steps = _Steps(self.maker, num_threads, read_timeout_s)

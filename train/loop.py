@@ -236,8 +236,13 @@ class Session:
             if has_metric(self.val_index)
             else f", best by val loss (no {metric_name(self.metric)}: no positives)"
         )
-        facts = [where, precision, *shown(numeric_variables())]
+        facts = [where, precision, self._threads(), *shown(numeric_variables())]
         return f"{self.config.model} on {', '.join(facts)}{without}"
+
+    def _threads(self) -> str:
+        num = self.train_loader.num_threads
+        each = " per process" if self.ranks.num_ranks > 1 else ""
+        return f"{num} loader thread{'s' if num > 1 else ''}{each}"
 
     def _advanced(self, progress: Progress, step: int, sums: RunningSums) -> Progress:
         loss_sum, num_right = self.ranks.sum(sums.sums.clone()).tolist()
