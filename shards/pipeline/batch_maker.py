@@ -16,6 +16,7 @@ from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, Watch, restoring
 from shards.pipeline.batch import Batch
+from shards.pipeline.block import num_room_bytes
 from shards.pipeline.buffers import PinnedRing, Ring
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
@@ -32,6 +33,7 @@ class BatchMaker:
     """
 
     decoder_class = Decoder
+    in_one_thread = False  # batches are made by several, each a whole one
 
     def __init__(
         self,
@@ -53,7 +55,8 @@ class BatchMaker:
         self._is_followed = False  # shards that are elsewhere are fetched ahead
         self._first_epoch: list[int] = []  # that is read; one at most
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
-        self.ring = PinnedRing(shape) if pinned else Ring(shape)
+        beside = num_room_bytes(plan.local_batch_size, index.num_classes)
+        self.ring = PinnedRing(shape, beside) if pinned else Ring(shape)
         self._local = threading.local()
         has_ignored = any(index.statistics.get("ignored", [True]))
         self._counts_own = not plan.reads_all and has_ignored
@@ -138,6 +141,7 @@ class BatchMaker:
             num_known=num_known,
             skipped=skipped,
             num_known_is_local=self._counts_own,
+            block=self.ring.block(slot),
         )
 
     def watch(self) -> Watch:

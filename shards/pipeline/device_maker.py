@@ -37,8 +37,11 @@ class DeviceMaker(BatchMaker):
     itself.
 
     Work is queued on the stream that was current where `prepare` was called, so who iterates there
-    needs no waiting.
+    needs no waiting. One thread queues them, in order: it waits for nothing, and several would only
+    take turns.
     """
+
+    in_one_thread = True
 
     def __init__(
         self,

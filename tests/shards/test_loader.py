@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
-from shards.loader import BATCHES_AHEAD, Cache, Loader, Order, View
+from shards.loader import Cache, Loader, Order, View
 from shards.pipeline.buffers import PinnedRing
 from shards.pipeline.copy_ahead import OnDevice
+from shards.pipeline.making import BATCHES_AHEAD
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
 from tests.loading import load
