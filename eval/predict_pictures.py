@@ -192,9 +192,8 @@ def _predict(
 
     def batches(look: Look) -> Iterable[Batch]:
         what = f"predict, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
-        return OnDevice(
-            tqdm(pictures.batches(look), what, len(pictures), unit="step", disable=None), device
-        )
+        made = pictures.batches(look, pinned=device.type == "cuda")
+        return OnDevice(tqdm(made, what, len(pictures), unit="step", disable=None), device)
 
     with _autocast(precision, device), warnings.catch_warnings():
         # Pillow's, on damaged metadata; threads cannot each have filters of their own

@@ -1,5 +1,5 @@
 """What a batch costs on its way to a pretended device, and whether it arrives: `python -m
-tests.pretend.crossing SPLIT`.
+tests.pretend.crossing SPLIT FOLDER`.
 
 A copy takes as long as the kernels before it, and the host runs ahead.
 """
@@ -8,9 +8,13 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import torch
 
+from eval.prediction.pictures import PictureBatches
+from eval.prediction.tta import Look
 from shards.errors import SampleError
 from shards.index import DatasetIndex
 from shards.loader import Loader
@@ -127,6 +131,29 @@ def resident(index: DatasetIndex, **options: object) -> dict[str, float]:
     }
 
 
+def pictures(folder: Path, five_crops: bool) -> tuple[int, float]:
+    """Bring pictures outside any shard to the device, one of them unreadable: how many tensors are
+    wrong, and how many copies a batch takes.
+    """
+    numbers = np.random.default_rng(0)
+    paths = [folder / f"{number}.raw" for number in range(7)]
+    for path in paths:
+        path.write_bytes(numbers.bytes(40 * 40 * 3))
+    paths[3].write_bytes(b"")
+
+    def decode(data: bytes, accept_damaged: bool) -> np.ndarray:
+        if not data:
+            raise SampleError("is empty")
+        return np.frombuffer(data, np.uint8).reshape(40, 40, 3)
+
+    look = Look(32, five_crops)
+    made = PictureBatches(paths, 6, 3, 2, decode)
+    wrong = num_wrong_tensors(
+        OnDevice(behind_a_step(made.batches(look, pinned=True)), HERE), made.batches(look)
+    )
+    return wrong, num_copies(OnDevice(made.batches(look, pinned=True), HERE), len(made))
+
+
 def kept_ids(index: DatasetIndex) -> dict[str, float]:
     """Keep ids and labels of a pass, on the device and on the host: how many batches of images are
     kept with them, in bytes of the device, and how many blocks of pinned memory.
@@ -216,6 +243,7 @@ def main() -> None:
             augment: resident(index, augment=augment, **more)
             for augment, more in (("crop", {}), ("pad", {"cutout": 8}))
         },
+        "pictures": [pictures(Path(sys.argv[2]), five_crops) for five_crops in (False, True)],
         "kept": kept_ids(index),
         "states": states(index),
         "going_on": going_on(index),

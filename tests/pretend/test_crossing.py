@@ -10,8 +10,8 @@ FIRST_BAD = 4
 
 
 @pytest.fixture(scope="module")
-def found(pretended, packed) -> dict:
-    return pretended("tests.pretend.crossing", packed)
+def found(pretended, packed, tmp_path_factory) -> dict:
+    return pretended("tests.pretend.crossing", packed, tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.mark.parametrize("way", ["by_hand", "by_name", "by_trainer", "twice", "relabelled", "cut"])
@@ -26,6 +26,11 @@ def test_a_batch_crosses_by_one_copy(found):
     assert found["copies"]["by_trainer"] == pytest.approx(1, abs=0.1)
     # the room beside the images may still be read: what crosses again crosses by itself
     assert found["copies"]["twice"] == pytest.approx(6, abs=0.1)
+
+
+def test_pictures_outside_any_shard_cross_by_one_copy(found):
+    """With one crop of each, and with five; one cannot be read, and the last batch is short."""
+    assert found["pictures"] == [[0, 1], [0, 1]]
 
 
 @pytest.mark.parametrize("augment", ["crop", "pad"])
