@@ -119,6 +119,12 @@ class _Steps(IterableDataset[Batch]):
             self._ahead.append(self._making(epoch, step))
         self._ahead[0].make_ahead(num_threads)
 
+    def go_to(self, epoch: int, step: int) -> None:
+        """Let the next iteration begin there."""
+        self.position.go_to(epoch, step)
+        if self._ahead and self._ahead[0].start != (epoch, step):
+            self.forget_ahead()
+
     def forget_ahead(self) -> None:
         """Let go what was made ahead, and its threads."""
         _stop_all(self._ahead)
@@ -249,7 +255,7 @@ class Loader(DataLoader[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
-        self._steps.position.go_to(epoch, 0)
+        self._steps.go_to(epoch, 0)
 
     def then(self, following: "Loader | None") -> None:
         """Say which loader is read when this one's epoch is over: its first batches are made as
@@ -285,7 +291,7 @@ class Loader(DataLoader[Batch]):
         if step >= self.plan.num_steps:
             epoch = epoch + 1
             step = 0
-        self._steps.position.go_to(epoch, step)
+        self._steps.go_to(epoch, step)
 
 
 def _maker(

@@ -68,8 +68,11 @@ class Making:
     def num_idle(self) -> int:
         """Count the threads that have nothing left to do."""
         with self._changed:
-            is_claimed = self._claimed >= self._last_step
-            return self._num_threads - self._num_running if is_claimed else 0
+            if self._claimed < self._last_step:
+                return 0
+            # one that has made the last batch may be on its way out
+            num_running = self._num_running if self._handed_out < self._last_step else 0
+            return self._num_threads - num_running
 
     def next(self) -> Batch:
         """Wait for the next batch in order; what a thread raised while making it is raised here.

@@ -17,7 +17,7 @@ STEP_LAUNCHES = {"no": 205, "fp16": 260}
 STEPS = ("no", "bf16", "fp16")
 LOOPS = (*STEPS, "averaged", "mixed and clipped")
 # Of the trainer's step, loader and bar included: the batch; what mixing has drawn.
-LOOP_COPIES = {"mixed and clipped": 3}
+LOOP_COPIES = {"mixed and clipped": 2}
 EPOCH_WAITS = 6  # of training and validation, outside saving
 SAVING_WAITS = 3  # are the weights numbers, fp16's scale, its count
 RANKS_LAUNCHES = 270
