@@ -102,15 +102,17 @@ class _Steps(IterableDataset[Batch]):
             if following is not None and not is_whole:
                 following.forget_ahead()  # left: what follows is not what was thought
 
-    def make_ahead(self, num_threads: int) -> None:
-        """Make the first batches of the next iteration, with `num_threads` threads of another one
-        that have nothing left to do.
+    def make_ahead(self, num_threads: int, beside: BatchMaker) -> None:
+        """Make the first batches of the next iteration, by `num_threads` threads: as many as have
+        nothing left to do in the iteration of another maker.
 
         Of a split on a device none: that takes no time, and memory there.
         """
         if self._maker.in_one_thread or not num_threads:
             return
         if not self._ahead:
+            if not self._maker.has_room_beside(beside, self._num_threads):
+                return
             epoch, step = self.position.epoch, self.position.first_step
             if self._current is not None:
                 epoch, step = self._current.start[0] + 1, 0
@@ -153,7 +155,7 @@ class _Steps(IterableDataset[Batch]):
         self.position.step = number + 1
         following = self.following and self.following()
         if following is not None:
-            following.make_ahead(making.num_idle())
+            following.make_ahead(making.num_idle(), self._maker)
         return batch
 
     def __len__(self) -> int:

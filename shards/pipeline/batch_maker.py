@@ -21,7 +21,7 @@ from shards.pipeline.buffers import PinnedRing, Ring
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
-from shards.remote.future import Course, uses_in_order, uses_of_all
+from shards.remote.future import Course, most_open_bytes, uses_in_order, uses_of_all
 from shards.sampler import EMPTY, GlobalPlan, NearPlan, Plan, SamePlan
 
 
@@ -92,6 +92,26 @@ class BatchMaker:
         if not self._first_epoch:
             self._first_epoch.append(epoch)
         return self.index.remote.turn(epoch, step)
+
+    def has_room_beside(self, other: "BatchMaker", num_threads: int) -> bool:
+        """Tell whether shards that are elsewhere may be read for another maker at the same time: a
+        cache must hold what the threads of both need at once, or both would wait for room.
+        """
+        remote = self.index.remote
+        if remote is None:
+            return True
+        needed = self._num_open_bytes(num_threads) + other._num_open_bytes(num_threads)
+        return needed <= remote.folder.room()
+
+    def _num_open_bytes(self, num_threads: int) -> int:
+        """Count the bytes of the shards elsewhere that the threads of this machine need at once, at
+        most.
+        """
+        if self.index.remote is None:
+            return 0
+        sizes = np.array([shard.num_bytes for shard in self.index.shards], np.int64)
+        at_once = most_open_bytes(self._course_of_order().uses_of(0), sizes)
+        return min(self.plan.world.num_local * num_threads * at_once, int(sizes.sum()))
 
     def _course(self) -> Course:
         """Say which shards the epochs of this run need when: of a cache of decoded images none
