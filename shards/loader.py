@@ -113,12 +113,12 @@ class _Steps(IterableDataset[Batch]):
         if not self._ahead:
             if not self._maker.has_room_beside(beside, self._num_threads):
                 return
-            epoch, step = self.position.epoch, self.position.first_step
-            if self._current is not None:
-                epoch, step = self._current.start[0] + 1, 0
-            else:
+            if self._current is None:
                 self._maker.prepare()
-            self._ahead.append(self._making(epoch, step))
+                making = self._making(self.position.epoch, self.position.first_step)
+            else:
+                making = self._making(self._current.start[0] + 1, 0)
+            self._ahead.append(making)
         self._ahead[0].make_ahead(num_threads)
 
     def go_to(self, epoch: int, step: int) -> None:
