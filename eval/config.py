@@ -75,7 +75,13 @@ class EvalConfig:
         group="prediction",
     )
     local_batch_size: int = option(64, "samples per rank and step", ge=1, group="prediction")
-    num_threads: int = option(2, "loader threads per rank", ge=1, group="prediction")
+    num_threads: int = option(
+        0,
+        "loader threads per rank; 0 is one per core, shared out among the ranks of a machine",
+        ge=1,
+        zero="one per core",
+        group="prediction",
+    )
     out: str = option(
         "",
         "folder of the results; in the run's folder, the first run's of several, where not given",

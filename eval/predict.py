@@ -85,7 +85,9 @@ class PredictConfig:
         group="prediction",
     )
     local_batch_size: int = option(64, "pictures per step", ge=1, group="prediction")
-    num_threads: int = option(2, "threads that decode", ge=1, group="prediction")
+    num_threads: int = option(
+        0, "threads that decode; 0 is one per core", ge=1, zero="one per core", group="prediction"
+    )
 
     def __post_init__(self) -> None:
         check_bounds(self)

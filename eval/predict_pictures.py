@@ -27,6 +27,7 @@ from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
 from shards.commandline import folder
 from shards.disk.format import write_atomically
 from shards.errors import DamagedError, DataError, SampleError, one_line
+from shards.host.machine import cores_per_rank
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
 from shards.pipeline.copy_ahead import OnDevice
@@ -56,7 +57,7 @@ def predict_pictures(config: PredictConfig) -> None:
         paths,
         len(class_names),
         config.local_batch_size,
-        config.num_threads,
+        config.num_threads or cores_per_rank(),
         decode,
         num_channels,
         config.accept_damaged,
@@ -194,9 +195,8 @@ def _predict(
 
     def batches(look: Look) -> Iterable[Batch]:
         what = f"predict, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
-        return OnDevice(
-            tqdm(pictures.batches(look), what, len(pictures), unit="step", disable=None), device
-        )
+        made = pictures.batches(look, pinned=device.type == "cuda")
+        return OnDevice(tqdm(made, what, len(pictures), unit="step", disable=None), device)
 
     with _autocast(precision, device), warnings.catch_warnings():
         # Pillow's, on damaged metadata; threads cannot each have filters of their own

@@ -6,8 +6,7 @@ per image.
 """
 
 import os
-import threading
-import time
+import weakref
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -16,128 +15,20 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from shards.choices import CacheName, OnBadSample, OrderName
 from shards.errors import DataError
+from shards.host.machine import cores_per_rank
 from shards.index import DatasetIndex
 from shards.order.mixing import say_mixing
-from shards.pipeline.bad_samples import Watch, check_skipped
 from shards.pipeline.batch import Batch
 from shards.pipeline.batch_maker import BatchMaker, make_resident
 from shards.pipeline.device_maker import DeviceMaker, device_of
+from shards.pipeline.making import Making
+from shards.pipeline.position import Position
 from shards.pipeline.view import Cache, View
 from shards.sampler import NearPlan, Order, Plan, World
 
 __all__ = ["Cache", "Loader", "Order", "View"]
 
 READ_TIMEOUT_S = 300.0  # so long may reading one sample take
-# so long the end of an iteration waits for batches that nobody wants any more
-JOIN_TIMEOUT_S = 10.0
-BATCHES_AHEAD = 2  # beyond those being made: one to hand out at once, one as slack for a slow one
-
-
-class _Making:
-    """The threads of one epoch.
-
-    Invariant: handed out <= made <= claimed <= handed out + num_threads + BATCHES_AHEAD.
-    """
-
-    def __init__(
-        self,
-        maker: BatchMaker,
-        epoch: int,
-        first_step: int,
-        num_threads: int,
-        read_timeout_s: float,
-    ) -> None:
-        self._maker = maker
-        self._epoch = epoch
-        self._last_step = maker.plan.num_steps
-        self._read_timeout_s = read_timeout_s
-        self._watches: dict[int, Watch] = {}  # of the threads, by the step that they are making
-        self._claimed = self._handed_out = first_step
-        self._limit = num_threads + BATCHES_AHEAD
-        self._made: dict[int, Batch | BaseException] = {}
-        self._stopped = False
-        self._num_skipped = 0
-        self._changed = threading.Condition()
-        self._threads = [
-            threading.Thread(target=self._run, name=f"tarmac-loader-{i}", daemon=True)
-            for i in range(num_threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def next(self) -> Batch:
-        """Wait for the next batch in order; what a thread raised while making it is raised here.
-
-        Raises DataError where reading one sample does not end, SampleError where one rank skips too
-        many.
-        """
-        with self._changed:
-            num_seen = -1
-            remote = self._maker.index.remote
-            received = -1
-            while not self._changed.wait_for(
-                lambda: self._handed_out in self._made, self._read_timeout_s
-            ):
-                watch = self._watches.get(self._handed_out)
-                if remote is not None and remote.num_received != received:
-                    received = remote.num_received  # a slow link is no hanging one
-                    continue
-                # still at the same sample as a timeout ago
-                if watch is not None and watch.num_seen == num_seen:
-                    raise DataError(
-                        f"{watch.where()}: reading it has not ended for {self._read_timeout_s:g} "
-                        "s: does its file system hang?"
-                    )
-                num_seen = -1 if watch is None else watch.num_seen
-            made = self._made.pop(self._handed_out)
-            self._handed_out += 1
-            self._changed.notify_all()
-        if isinstance(made, BaseException):
-            raise made
-        self._num_skipped += len(made.skipped)
-        if self._maker.plan.world.num_ranks == 1:
-            check_skipped(self._num_skipped, self._maker.index, made.skipped)
-        return made
-
-    def stop(self) -> None:
-        """Let the threads finish their batch and end; one whose read hangs is left behind, it ends
-        with the process.
-        """
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        # The garbage collector may end an abandoned iteration inside one of its own threads: no
-        # waiting there.
-        if threading.current_thread() not in self._threads:
-            ends_at = time.monotonic() + JOIN_TIMEOUT_S
-            for thread in self._threads:
-                thread.join(max(0.0, ends_at - time.monotonic()))
-        self._made.clear()
-
-    def _claim(self) -> int | None:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._stopped or self._claimed < self._handed_out + self._limit
-            )
-            if self._stopped or self._claimed >= self._last_step:
-                return None
-            self._claimed += 1
-            return self._claimed - 1
-
-    def _run(self) -> None:
-        while (step := self._claim()) is not None:
-            made: Batch | BaseException
-            self._maker.watch().begin()
-            self._watches[step] = self._maker.watch()
-            try:
-                made = self._maker.make(self._epoch, step)
-            except BaseException as error:
-                made = error
-            with self._changed:
-                self._made[step] = made
-                del self._watches[step]
-                self._changed.notify_all()
-            del made  # a thread must not keep a batch that its consumer has let go
 
 
 def _num_ranks() -> int:
@@ -174,9 +65,12 @@ class _Steps(IterableDataset[Batch]):
         self._maker = maker
         self._num_threads = num_threads
         self._read_timeout_s = read_timeout_s
-        self.epoch = 0
-        self.step = 0
-        self.resume_step = 0
+        self.position = Position(maker.plan.num_steps)
+        self.following: weakref.ref[_Steps] | None = None
+        self._current: Making | None = None  # of the latest iteration, while it lasts
+        self._ahead: list[Making] = []  # of the next one; one at most
+        # Also when the process ends: threads that compute would be torn down in the middle.
+        weakref.finalize(self, _stop_all, self._ahead)
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate for another DataLoader than ours. Raises DataError on one of several ranks."""
@@ -191,30 +85,86 @@ class _Steps(IterableDataset[Batch]):
 
     def batches(self) -> Iterator[Batch]:
         """Iterate over the rest of the epoch."""
-        plan = self._maker.plan
-        epoch = self.epoch
-        step = self.resume_step
-        self.resume_step = 0
-        self.step = step
-        self._maker.prepare()
-        making = _Making(self._maker, epoch, step, self._num_threads, self._read_timeout_s)
+        epoch, step = self.position.start()
+        making = self._taken(epoch, step)
+        is_whole = False
         try:
-            for number in range(step, plan.num_steps):
-                yield self._handed_out(making, number)
-            self.epoch = epoch + 1
-            self.step = 0
+            for number in range(step, self._maker.plan.num_steps):
+                yield self._handed_out(making, epoch, number)
+            self.position.epoch = epoch + 1
+            self.position.step = 0
+            is_whole = True
         finally:
             making.stop()
+            if self._current is making:
+                self._current = None
+            following = self.following and self.following()
+            if following is not None and not is_whole:
+                following.forget_ahead()  # left: what follows is not what was thought
 
-    def _handed_out(self, making: _Making, number: int) -> Batch:
+    def make_ahead(self, num_threads: int, beside: BatchMaker) -> None:
+        """Make the first batches of the next iteration, by `num_threads` threads: as many as have
+        nothing left to do in the iteration of another maker.
+
+        Of a split on a device none: that takes no time, and memory there.
+        """
+        if self._maker.in_one_thread or not num_threads:
+            return
+        if not self._ahead:
+            if not self._maker.has_room_beside(beside, self._num_threads):
+                return
+            if self._current is None:
+                self._maker.prepare()
+                making = self._making(self.position.epoch, self.position.first_step)
+            else:
+                making = self._making(self._current.start[0] + 1, 0)
+            self._ahead.append(making)
+        self._ahead[0].make_ahead(num_threads)
+
+    def go_to(self, epoch: int, step: int) -> None:
+        """Let the next iteration begin there."""
+        self.position.go_to(epoch, step)
+        if self._ahead and self._ahead[0].start != (epoch, step):
+            self.forget_ahead()
+
+    def forget_ahead(self) -> None:
+        """Let go what was made ahead, and its threads."""
+        _stop_all(self._ahead)
+
+    def _making(self, epoch: int, step: int) -> Making:
+        num_threads = 1 if self._maker.in_one_thread else self._num_threads
+        return Making(self._maker, epoch, step, num_threads, self._read_timeout_s, self.position)
+
+    def _taken(self, epoch: int, step: int) -> Making:
+        """Give the batches from a step on, those made ahead among them, if they are these."""
+        if self._ahead and self._ahead[0].start == (epoch, step):
+            making = self._ahead.pop()
+        else:
+            self.forget_ahead()
+            self._maker.prepare()
+            making = self._making(epoch, step)
+        making.begin()
+        self._current = making
+        return making
+
+    def _handed_out(self, making: Making, epoch: int, number: int) -> Batch:
         # Yielded from here, the batch is no local of the generator: its buffer is free when the
         # consumer drops it.
         batch = making.next()
-        self.step = number + 1
+        self.position.epoch = epoch
+        self.position.step = number + 1
+        following = self.following and self.following()
+        if following is not None:
+            following.make_ahead(making.num_idle(), self._maker)
         return batch
 
     def __len__(self) -> int:
         return self._maker.plan.num_steps
+
+
+def _stop_all(ahead: list[Making]) -> None:
+    while ahead:
+        ahead.pop().stop()
 
 
 class Loader(DataLoader[Batch]):
@@ -225,7 +175,8 @@ class Loader(DataLoader[Batch]):
     `train=False` keeps the index's order and takes the centre. Every rank makes `len(self)` steps.
     Both order and crops are pure functions of (seed, epoch, sample); neither `world` nor
     `num_threads` changes them, nor the batch size, but for the order near. `world` says which
-    rank's part to read: on one of several ranks it has to be given. An epoch that was read to its
+    rank's part to read: on one of several ranks it has to be given. `num_threads` 0 is one per core
+    of this rank's share of the machine. An epoch that was read to its
     end moves the loader on to the next one; one that was left starts again, unless
     `load_state_dict` says where.
 
@@ -251,7 +202,7 @@ class Loader(DataLoader[Batch]):
         train: bool = True,
         seed: int = 0,
         world: World | None = None,
-        num_threads: int = 2,
+        num_threads: int = 0,
         scale: tuple[float, float] = (0.08, 1.0),
         *,
         view: View | None = None,
@@ -261,9 +212,10 @@ class Loader(DataLoader[Batch]):
         on_bad_sample: OnBadSample = "stop",
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
-        for name, value in (("global_batch_size", global_batch_size), ("num_threads", num_threads)):
-            if value < 1:
-                raise DataError(f"{name} is {value}: give at least 1")
+        if global_batch_size < 1:
+            raise DataError(f"global_batch_size is {global_batch_size}: give at least 1")
+        if num_threads < 0:
+            raise DataError(f"num_threads is {num_threads}: give at least 1, or 0 for one per core")
         if on_bad_sample not in get_args(OnBadSample):
             raise DataError(f"on_bad_sample is {on_bad_sample!r}: give stop or skip")
         if index.num_samples == 0:
@@ -284,6 +236,7 @@ class Loader(DataLoader[Batch]):
             say_mixing(index, plan.order)
         self.index = index
         self.plan = plan
+        num_threads = num_threads or cores_per_rank(world.num_local)
         self.num_threads = num_threads
         self.maker = _maker(index, plan, view, cache, device, num_threads, on_bad_sample)
         self._steps = _Steps(self.maker, num_threads, read_timeout_s)
@@ -304,15 +257,25 @@ class Loader(DataLoader[Batch]):
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
-        self._steps.epoch = epoch
-        self._steps.step = 0
-        self._steps.resume_step = 0
+        self._steps.go_to(epoch, 0)
+
+    def then(self, following: "Loader | None") -> None:
+        """Say which loader is read when this one's epoch is over: its first batches are made as
+        soon as threads have nothing left to do here, so that nobody waits for them.
+
+        It may be this one, for its next epoch: `loader.then(loader)`. At most as many batches are
+        made as a loader is ahead of its consumer, and no thread waits: they end when these are
+        made. An epoch that is left takes them with it, and a state that is loaded, or another
+        epoch that is set, lets them go.
+        """
+        self._steps.following = None if following is None else weakref.ref(following._steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the latest iteration: `step` batches of `epoch` have been handed
-        out.
+        out, or what OnDevice has handed on of them.
         """
-        return {"epoch": self._steps.epoch, "step": self._steps.step, **self.plan.identity()}
+        position = self._steps.position
+        return {"epoch": position.epoch, "step": position.step, **self.plan.identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state: the next iteration hands out batch `step` of `epoch` first, on any
@@ -330,9 +293,7 @@ class Loader(DataLoader[Batch]):
         if step >= self.plan.num_steps:
             epoch = epoch + 1
             step = 0
-        self._steps.epoch = epoch
-        self._steps.step = step
-        self._steps.resume_step = step
+        self._steps.go_to(epoch, step)
 
 
 def _maker(

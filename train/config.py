@@ -306,7 +306,12 @@ class TrainConfig(ConfigFile):
         free_on_resume=True,
     )
     num_threads: int = option(
-        2, "loader threads per rank", ge=1, group="speed and memory", free_on_resume=True
+        0,
+        "loader threads per rank; 0 is one per core, shared out among the ranks of a machine",
+        ge=1,
+        zero="one per core",
+        group="speed and memory",
+        free_on_resume=True,
     )
     cache: CacheName = option(
         "none",

@@ -98,6 +98,7 @@ class Session:
         set_up_device(self.device, config.tf32)
         forget_peak_memory(self.device)
         self.train_loader, self.val_loader = open_loaders(config, self.ranks.world, self.device)
+        self.train_loader.then(self.val_loader)
         config = dataclasses.replace(config, order=self.train_loader.plan.name)
         self.config = config
         self.train_index = self.train_loader.index
@@ -194,6 +195,8 @@ class Session:
     def finish_epoch(self, progress: Progress, cost: dict[str, float]) -> Progress:
         """Validate, record and save; return where the next epoch starts."""
         trained = progress.means(self.train_index.task)
+        is_last = progress.epoch + 1 >= self.config.epochs
+        self.val_loader.then(None if is_last else self.train_loader)
         validated = self.validate()
         # Where the last steps diverged, `last` stays as it was before.
         check_finite(progress.epoch + 1, "validation loss", validated["val_loss"])
@@ -241,8 +244,13 @@ class Session:
             if has_metric(self.val_index)
             else f", best by val loss (no {metric_name(self.metric)}: no positives)"
         )
-        facts = [where, precision, *shown(numeric_variables())]
+        facts = [where, precision, self._threads(), *shown(numeric_variables())]
         return f"{self.config.model} on {', '.join(facts)}{without}"
+
+    def _threads(self) -> str:
+        num = self.train_loader.num_threads
+        each = " per process" if self.ranks.num_ranks > 1 else ""
+        return f"{num} loader thread{'s' if num > 1 else ''}{each}"
 
     def _advanced(self, progress: Progress, step: int, sums: RunningSums) -> Progress:
         loss_sum, num_right = self.ranks.sum(sums.sums.clone()).tolist()

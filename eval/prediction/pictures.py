@@ -19,6 +19,8 @@ from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.host.picture_files import IMAGE_SUFFIXES, is_image, is_junk
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
+from shards.pipeline.block import num_room_bytes
+from shards.pipeline.buffers import PinnedRing, Ring
 from shards.remote.address import Address, is_url
 
 MAX_FILE_BYTES = 1 << 30  # 100 million pixels of 16 bits and four channels are 0.8 GB
@@ -149,24 +151,28 @@ class PictureBatches:
     def __len__(self) -> int:
         return -(-len(self.paths) // self.local_batch_size)
 
-    def batches(self, look: Look) -> Iterator[Batch]:
-        """Yield the batches as `shards.loader.Loader` does of a split, without labels."""
+    def batches(self, look: Look, pinned: bool = False) -> Iterator[Batch]:
+        """Yield the batches as `shards.loader.Loader` does of a split, without labels; `pinned` is
+        for a GPU.
+        """
         with ThreadPoolExecutor(self.num_threads) as pool:
             try:
-                yield from self._made_by(pool, look)
+                yield from self._made_by(pool, look, pinned)
             except BaseException:  # a server that is away: the others are not tried, too
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _made_by(self, pool: ThreadPoolExecutor, look: Look) -> Iterator[Batch]:
+    def _made_by(
+        self, pool: ThreadPoolExecutor, look: Look, pinned: bool
+    ) -> Iterator[Batch]:
         waiting: list[Future[np.ndarray | None]] = []
         for first in range(0, len(self.paths), self.local_batch_size):
             numbers = range(first, min(first + self.local_batch_size, len(self.paths)))
             futures = [pool.submit(self._view, number, look) for number in numbers]
             if waiting:
-                yield self._batch(first - self.local_batch_size, waiting, look)
+                yield self._batch(first - self.local_batch_size, waiting, look, pinned)
             waiting = futures
-        yield self._batch(len(self.paths) - len(waiting), waiting, look)
+        yield self._batch(len(self.paths) - len(waiting), waiting, look, pinned)
 
     def _view(self, number: int, look: Look) -> np.ndarray | None:
         """See one picture: uint8 [1 or 5, size, size, C], or None where it cannot be read."""
@@ -200,24 +206,28 @@ class PictureBatches:
             self.damaged[number] = one_line(error)
             return self._decode(data, True)
 
-    def _batch(self, first: int, made: Iterable["Future[np.ndarray | None]"], look: Look) -> Batch:
+    def _batch(
+        self, first: int, made: Iterable["Future[np.ndarray | None]"], look: Look, pinned: bool
+    ) -> Batch:
         views = [future.result() for future in made]
         num_crops = NUM_CROPS if look.five_crops else 1
-        images = np.zeros(
-            (num_crops, len(views), look.size, look.size, self._num_channels), np.uint8
-        )
+        shape = (num_crops * len(views), look.size, look.size, self._num_channels)
+        beside = num_room_bytes(len(views), self.num_classes)
+        ring = PinnedRing(shape, beside) if pinned else Ring(shape)
+        slot = ring.take()
+        images = slot.numpy().reshape(num_crops, len(views), *shape[1:])
         for place, view in enumerate(views):
-            if view is not None:
-                images[:, place] = view
+            images[:, place] = 0 if view is None else view
         valid = torch.tensor([view is not None for view in views])
         nothing = torch.zeros((len(views), self.num_classes))
         return Batch(
-            images=torch.from_numpy(images.reshape(-1, *images.shape[2:])).permute(0, 3, 1, 2),
+            images=ring.lend(slot),
             labels=nothing,
             known=nothing.bool(),
             valid=valid,
             ids=torch.where(valid, torch.arange(first, first + len(views)), -1),
             num_known=0,
+            block=ring.block(slot),
         )
 
 

@@ -112,13 +112,12 @@ def measure_reading(config: BenchConfig) -> None:
     """Do what `python -m shards.bench` was asked for."""
     torch.set_num_threads(1)
     index = open_split(config.data, config.split, config.cache_dir, config.cache_gb)
-    threads = config.num_threads or num_cores()
     own_before, mapped_before = memory()
     started = time.perf_counter()
     loader = Loader(
         index,
         config.global_batch_size,
-        num_threads=threads,
+        num_threads=config.num_threads,
         view=View(
             config.size, config.train, augment=config.augment, pad=config.pad, cutout=config.cutout
         ),
@@ -135,7 +134,7 @@ def measure_reading(config: BenchConfig) -> None:
         f"each on average"
     )
     print(
-        f"batches of {config.global_batch_size} at {config.size} pixels, {threads} threads, "
+        f"batches of {config.global_batch_size} at {config.size} pixels, {loader.num_threads} threads, "
         f"{num_cores()} cores\n"
     )
     print(f"first batch  {1e3 * first_batch:8.0f} ms")

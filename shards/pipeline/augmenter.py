@@ -46,7 +46,7 @@ class Augmenter:
             change_on_cpu(pixels.numpy(), changes, colour)
         else:
             there = DeviceChanges(changes, colour, height, width)
-            pixels = there.apply(pixels, sent(torch.from_numpy(there.packed()), pixels.device))
+            pixels = there.apply(pixels, _sent(torch.from_numpy(there.packed()), pixels.device))
         return pixels.permute(0, 3, 1, 2)
 
 
@@ -56,6 +56,6 @@ def change_on_cpu(pixels: np.ndarray, changes: Changes, colour: np.ndarray) -> N
     erase_boxes(pixels, changes.boxes, colour)
 
 
-def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy what was drawn to a device; to CUDA from pinned memory, as the host would wait."""
     return copied(values.pin_memory() if device.type == "cuda" else values, device)

@@ -1,10 +1,12 @@
 """The batch that the loader yields, and its copy to a device."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from shards.pipeline.bad_samples import Skipped
+from shards.pipeline.block import Block
+from shards.pipeline.position import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,8 @@ class Batch:
     skipped    what `on_bad_sample="skip"` left out of this rank's part: it is not valid, its
                pixels repeat another sample; `num_known` is less by this rank's part alone, which
                ranks that differ have to add up
+    block      the pinned memory that all tensors cross to a GPU in, by one copy; None elsewhere
+    place      which batch of its loader's run this is; None of a batch that no loader made
     """
 
     images: torch.Tensor
@@ -35,6 +39,8 @@ class Batch:
     num_known: int
     skipped: tuple[Skipped, ...] = ()
     num_known_is_local: bool = False
+    block: Block | None = field(default=None, repr=False)
+    place: Place | None = field(default=None, repr=False)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors by name."""
@@ -42,10 +48,19 @@ class Batch:
 
     def to(self, device: torch.device | str | int) -> "Batch":
         """Copy the tensors to a device; to CUDA the host does not wait for those whose memory is
-        pinned.
+        pinned, which cross all together.
         """
-        there = {name: copied(value, device) for name, value in self.tensors().items()}
-        return replace(self, **there)  # type: ignore[arg-type] # by name, each of its own field
+        others = self.tensors()
+        images = others.pop("images")
+        where = torch.device(device)
+        if where.type == "cuda" and self.block is not None:
+            sent = self.block.sent(images, others, where)
+            if sent is not None:
+                there, views = sent
+                return replace(self, images=there, block=None, **views)  # type: ignore[arg-type]
+        each = {name: copied(value, device) for name, value in self.tensors().items()}
+        block = self.block if where.type == "cpu" else None
+        return replace(self, block=block, **each)  # type: ignore[arg-type] # by name
 
 
 def copied(value: torch.Tensor, device: torch.device | str | int) -> torch.Tensor:

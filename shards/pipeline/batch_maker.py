@@ -16,11 +16,12 @@ from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, Watch, restoring
 from shards.pipeline.batch import Batch
+from shards.pipeline.block import num_room_bytes
 from shards.pipeline.buffers import PinnedRing, Ring
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
-from shards.remote.future import Course, uses_in_order, uses_of_all
+from shards.remote.future import Course, most_open_bytes, uses_in_order, uses_of_all
 from shards.sampler import EMPTY, GlobalPlan, NearPlan, PartsPlan, Plan, SamePlan
 
 
@@ -32,6 +33,7 @@ class BatchMaker:
     """
 
     decoder_class = Decoder
+    in_one_thread = False  # batches are made by several, each a whole one
 
     def __init__(
         self,
@@ -53,7 +55,8 @@ class BatchMaker:
         self._is_followed = False  # shards that are elsewhere are fetched ahead
         self._first_epoch: list[int] = []  # that is read; one at most
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
-        self.ring = PinnedRing(shape) if pinned else Ring(shape)
+        beside = num_room_bytes(plan.local_batch_size, index.num_classes)
+        self.ring = PinnedRing(shape, beside) if pinned else Ring(shape)
         self._local = threading.local()
         has_ignored = any(index.statistics.get("ignored", [True]))
         self._counts_own = not plan.reads_all and has_ignored
@@ -88,6 +91,26 @@ class BatchMaker:
         if not self._first_epoch:
             self._first_epoch.append(epoch)
         return self.index.remote.turn(epoch, step)
+
+    def has_room_beside(self, other: "BatchMaker", num_threads: int) -> bool:
+        """Tell whether shards that are elsewhere may be read for another maker at the same time: a
+        cache must hold what the threads of both need at once, or both would wait for room.
+        """
+        remote = self.index.remote
+        if remote is None:
+            return True
+        needed = self._num_open_bytes(num_threads) + other._num_open_bytes(num_threads)
+        return needed <= remote.folder.room()
+
+    def _num_open_bytes(self, num_threads: int) -> int:
+        """Count the bytes of the shards elsewhere that the threads of this machine need at once, at
+        most.
+        """
+        if self.index.remote is None:
+            return 0
+        sizes = np.array([shard.num_bytes for shard in self.index.shards], np.int64)
+        at_once = most_open_bytes(self._course_of_order().uses_of(0), sizes)
+        return min(self.plan.world.num_local * num_threads * at_once, int(sizes.sum()))
 
     def _course(self) -> Course:
         """Say which shards the epochs of this run need when: of a cache of decoded images none
@@ -137,6 +160,7 @@ class BatchMaker:
             num_known=num_known,
             skipped=skipped,
             num_known_is_local=self._counts_own,
+            block=self.ring.block(slot),
         )
 
     def watch(self) -> Watch:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from shards.errors import DataError
+from shards.pipeline.block import ALIGNED, Block
 
 
 class _Lease(np.ndarray):
@@ -35,7 +36,7 @@ class Ring:
         try:
             return self._free.popleft()
         except IndexError:
-            slot = _new_slot(self._shape, pinned=False)
+            slot = _new_memory(self._shape, math.prod(self._shape)).view(self._shape)
             self.num_slots += 1
             return slot
 
@@ -51,6 +52,10 @@ class Ring:
         weakref.finalize(lease, self._free.append, slot).atexit = False
         return torch.from_numpy(lease).permute(0, 3, 1, 2)
 
+    def block(self, slot: torch.Tensor) -> Block | None:
+        """Give the memory that a slot crosses to a GPU in, with room for what belongs to it."""
+        return None
+
 
 class PinnedRing(Ring):
     """Slots that a GPU reads: each is a block of torch's own pinned memory, and torch reuses it.
@@ -58,14 +63,21 @@ class PinnedRing(Ring):
     The last tensor over a slot may be gone while the device has yet to read it: after
     `images.to("cuda", non_blocking=True)` the host goes on at once. Torch notes which streams copy
     from its pinned blocks and hands none out before they are done. It knows a block by its storage,
-    so the slot itself is lent, not a view by way of NumPy.
+    so the slot itself is lent, not a view by way of NumPy. Behind the images a block has room of
+    `num_beside` bytes.
     """
+
+    def __init__(self, shape: tuple[int, int, int, int], num_beside: int = 0) -> None:
+        super().__init__(shape)
+        self._num_beside = num_beside
 
     def take(self) -> torch.Tensor:
         """Take a block that no stream reads any more, or a new one; torch rounds its size up to a
         power of two.
         """
-        return _new_slot(self._shape, pinned=True)
+        num_bytes = math.prod(self._shape)
+        memory = _new_memory(self._shape, num_bytes + ALIGNED + self._num_beside, pinned=True)
+        return memory[:num_bytes].view(self._shape)
 
     def give_back(self, slot: torch.Tensor) -> None:
         """Leave the slot to torch, which has it when the last reference is gone."""
@@ -74,13 +86,21 @@ class PinnedRing(Ring):
         """Turn the slot into uint8 [B, C, H, W] in channels_last memory."""
         return slot.permute(0, 3, 1, 2)
 
+    def block(self, slot: torch.Tensor) -> Block:
+        """Give all of the memory that a slot is the front of."""
+        storage = slot.untyped_storage()
+        return Block(slot.new_empty(0).set_(storage), slot.numel())
 
-def _new_slot(shape: tuple[int, int, int, int], pinned: bool) -> torch.Tensor:
+
+def _new_memory(
+    shape: tuple[int, int, int, int], num_bytes: int, pinned: bool = False
+) -> torch.Tensor:
+    """Make memory, uint8 [num_bytes], for a batch of images of some shape."""
     try:
-        return torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=pinned)
     except (RuntimeError, MemoryError) as error:
         batch, size, *_ = shape
         raise DataError(
             f"no memory for one more batch of {batch} images of {size} pixels "
-            f"({math.prod(shape) / 1e9:.1f} GB): give a smaller size or batch size"
+            f"({num_bytes / 1e9:.1f} GB): give a smaller size or batch size"
         ) from error

@@ -6,6 +6,7 @@ from functools import cache
 import torch
 
 from shards.pipeline.batch import Batch
+from shards.pipeline.position import Place
 
 
 class OnDevice(Iterator[Batch]):
@@ -27,26 +28,52 @@ class OnDevice(Iterator[Batch]):
             )
         self._ahead: tuple[Batch, torch.cuda.Event] | None = None
         self._before: torch.cuda.Event | None = None  # of the batch that was handed out last
+        self._place: Place | None = None  # of the same
+        self._error: Exception | None = None  # that came in the place of the next batch
 
     def __next__(self) -> Batch:
         if self._stream is None:
             batch = next(self._batches)
             return batch if self._device.type == "cpu" else batch.to(self._device)
         if self._ahead is None:
-            batch = next(self._batches)
+            batch = self._first()
             if batch.images.device == self._stream.device:
                 return batch
             self._ahead = self._sent(batch, self._stream)
             del batch  # torch keeps its pinned memory until it has been read
         arriving, arrived = self._ahead
-        following = next(self._batches, None)
+        following = self._following()
         if self._before is not None and not self._before.query():
             # The host is two copies ahead of the bus: waiting bounds the memory that is pinned.
             self._before.synchronize()
         self._before = arrived
         self._ahead = None if following is None else self._sent(following, self._stream)
         _use_after(arriving, arrived)
+        self._place = arriving.place
+        if self._place is not None:
+            self._place.hand_out()  # the loader was asked for one more
         return arriving
+
+    def _first(self) -> Batch:
+        """Take a batch where none is on its way."""
+        if self._error is not None:
+            error = self._error
+            self._error = None
+            raise error
+        try:
+            return next(self._batches)
+        except StopIteration:
+            if self._place is not None:
+                self._place.end_epoch()
+            raise
+
+    def _following(self) -> Batch | None:
+        """Take the next batch while one is on its way; an error waits for its turn."""
+        try:
+            return next(self._batches, None)
+        except Exception as error:
+            self._error = error
+            return None
 
     def _sent(self, batch: Batch, stream: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):
@@ -68,8 +95,8 @@ def _side_stream(index: int) -> torch.cuda.Stream:
 
 def _use_after(moved: Batch, arrived: torch.cuda.Event) -> None:
     """Let the device wait for the copy before it goes on, and torch know who uses its memory."""
+    # their own device need not be the current
+    stream = torch.cuda.current_stream(moved.images.device)
+    stream.wait_event(arrived)
     for value in moved.tensors().values():
-        # its own device need not be the current
-        stream = torch.cuda.current_stream(value.device)
-        stream.wait_event(arrived)
         value.record_stream(stream)

@@ -2,10 +2,11 @@
 there.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +19,23 @@ from shards.choices import OnBadSample
 from shards.errors import DataError, SampleError, one_line
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, restoring
-from shards.pipeline.batch import Batch, copied
+from shards.pipeline.batch import Batch
 from shards.pipeline.batch_maker import BatchMaker
+from shards.pipeline.block import copied_together
 from shards.pipeline.shared_memory import check_room
 from shards.pipeline.view import View
 from shards.remote.future import Course, uses_in_order
 from shards.sampler import Plan
 
-_CHUNK_BYTES = 1 << 24  # decoded on the host before they cross
+_CHUNK_BYTES = 1 << 22  # decoded on the host before they cross; torch keeps the pinned memory
+
+
+class _Chunk(NamedTuple):
+    """Neighbouring images, decoded: uint8 [n, h, w, C], and which of them could not be read."""
+
+    start: int
+    pixels: torch.Tensor
+    bad: dict[int, Skipped]
 
 
 class DeviceMaker(BatchMaker):
@@ -37,8 +47,11 @@ class DeviceMaker(BatchMaker):
     itself.
 
     Work is queued on the stream that was current where `prepare` was called, so who iterates there
-    needs no waiting.
+    needs no waiting. One thread queues them, in order: it waits for nothing, and several would only
+    take turns.
     """
+
+    in_one_thread = True
 
     def __init__(
         self,
@@ -59,6 +72,7 @@ class DeviceMaker(BatchMaker):
         with torch.inference_mode(False):
             held = _reserve(index, (index.num_samples, *shape, self.num_channels), device)
             self._images, self._labels, self._known = held
+            self._colour_there = torch.from_numpy(self._colour).to(device)
         self._is_filled = False
         self._bad: dict[int, Skipped] = {}
 
@@ -80,13 +94,13 @@ class DeviceMaker(BatchMaker):
         num_known = self._num_known(ids[valid], epoch, step)
         valid, num_known, skipped = self._without(ids, valid, num_known, self._bad)
         seen = self._seen(ids, epoch, step)
+        arrays = {"ids": ids, "valid": valid, "seen": seen, **self._drawn(seen, epoch)}
         with self._on_stream():
-            numbers = self._there(ids)
-            is_valid = self._there(valid)
+            there = copied_together(arrays, self.device)
+            numbers = there["ids"]
+            is_valid = there["valid"]
             return Batch(
-                images=self._view_of(
-                    numbers if seen is ids else self._there(seen), seen, epoch
-                ).permute(0, 3, 1, 2),
+                images=self._view_of(there).permute(0, 3, 1, 2),
                 labels=self._labels[numbers].float(),
                 known=self._known[numbers] & is_valid[:, None],
                 valid=is_valid,
@@ -110,33 +124,47 @@ class DeviceMaker(BatchMaker):
             f"no sample of this batch can be read, the last: {last}; {restoring(self.index)}"
         )
 
-    def _view_of(self, numbers: torch.Tensor, ids: np.ndarray, epoch: int) -> torch.Tensor:
-        """Give uint8 [num_crops * B, size, size, C]; for training augmented."""
+    def _drawn(self, ids: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        """Draw what training does to each image."""
         view = self.view
         seed = self.plan.seed
+        drawn: dict[str, np.ndarray] = {}
         if not view.train:
-            stills = self._images[numbers].view(len(ids), view.num_crops, view.size, view.size, -1)
-            return stills.transpose(0, 1).flatten(0, 1)
+            return drawn
         if view.augment == "pad":
-            windows = draw_windows(ids, view.pad, seed, epoch, view.flip)
-            images = pad_crop(self._images, numbers, self._there(windows))
+            drawn["windows"] = draw_windows(ids, view.pad, seed, epoch, view.flip)
         else:
             rows = self.index.samples[ids]
-            boxes, mirrored = random_resized_crops(
+            boxes, drawn["mirrored"] = random_resized_crops(
                 ids, rows["width"], rows["height"], seed, epoch, view.scale, view.flip
             )
             sizes = np.stack([rows["width"], rows["height"]] * 2, axis=1)
-            scaled = self._there(boxes * (self._images.shape[1] / sizes))
-            images = resized_crops(self._images, numbers, scaled, self._there(mirrored), view.size)
+            drawn["boxes"] = boxes * (self._images.shape[1] / sizes)
         if view.cutout:
-            holes = self._there(draw_holes(ids, view.size, view.cutout, seed, epoch))
-            images = cut_out_tensors(images, holes, view.cutout, self._there(self._colour))
+            drawn["holes"] = draw_holes(ids, view.size, view.cutout, seed, epoch)
+        return drawn
+
+    def _view_of(self, there: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Give uint8 [num_crops * B, size, size, C]; for training augmented."""
+        view = self.view
+        numbers = there["seen"]
+        if not view.train:
+            shape = (len(numbers), view.num_crops, view.size, view.size, -1)
+            return self._images[numbers].view(shape).transpose(0, 1).flatten(0, 1)
+        if view.augment == "pad":
+            images = pad_crop(self._images, numbers, there["windows"])
+        else:
+            images = resized_crops(
+                self._images, numbers, there["boxes"], there["mirrored"], view.size
+            )
+        if view.cutout:
+            images = cut_out_tensors(images, there["holes"], view.cutout, self._colour_there)
         return images
 
     def _fill_device(self) -> None:
+        """Decode with all threads; this one brings what they have decoded, in order, to the device."""
         num_samples = self.index.num_samples
-        shape = tuple(self._images.shape[1:])
-        at_once = max(1, _CHUNK_BYTES // int(np.prod(shape)))
+        at_once = max(1, _CHUNK_BYTES // int(np.prod(self._images.shape[1:])))
         uses = uses_in_order(self.index.shard_sizes, at_once)
         self._follow(Course(lambda epoch: uses[: 0 if epoch else None], num_samples))
         # one bar a machine
@@ -148,33 +176,42 @@ class DeviceMaker(BatchMaker):
             leave=False,
             disable=quiet,
         )
-
-        def decode(start: int) -> int:
-            rows = self.index.samples[start : start + at_once]
-            pixels = np.zeros((len(rows), *shape), np.uint8)
-            decoder = self._decoder()
-            watch = self.watch()
-            with self._turn(0, start // at_once):
-                for number, (out, row) in enumerate(zip(pixels, rows, strict=True), start):
-                    with watch.over(number, row):
-                        self._still_into(out, decoder, row)
-            self._bad.update(watch.bad)
-            self._images[start : start + len(rows)] = torch.from_numpy(pixels)
-            return len(rows)
-
+        waiting: deque[Future[_Chunk]] = deque()
         with bar, ThreadPoolExecutor(self._num_threads) as pool:
             try:
-                for num in pool.map(decode, range(0, num_samples, at_once)):
-                    bar.update(num)
+                for start in range(0, num_samples, at_once):
+                    waiting.append(pool.submit(self._decode, start, at_once))
+                    if len(waiting) > self._num_threads + 1:  # which bounds the memory
+                        bar.update(self._bring(waiting.popleft().result()))
+                while waiting:
+                    bar.update(self._bring(waiting.popleft().result()))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
         if self.device.type == "cuda":
-            # the threads' copies, before another stream reads them
+            # these copies, before another stream reads what they bring
             torch.cuda.synchronize(self.device)
 
-    def _there(self, values: np.ndarray) -> torch.Tensor:
-        return copied(torch.from_numpy(values), self.device)
+    def _decode(self, start: int, at_once: int) -> _Chunk:
+        rows = self.index.samples[start : start + at_once]
+        shape = (len(rows), *self._images.shape[1:])
+        pixels = torch.zeros(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        decoder = self._decoder()
+        watch = self.watch()
+        watch.bad = {}
+        with self._turn(0, start // at_once):
+            for number, (out, row) in enumerate(zip(pixels.numpy(), rows, strict=True), start):
+                with watch.over(number, row):
+                    self._still_into(out, decoder, row)
+        return _Chunk(start, pixels, watch.bad)
+
+    def _bring(self, chunk: _Chunk) -> int:
+        """Copy decoded images to their place; count them."""
+        self._bad.update(chunk.bad)
+        num = len(chunk.pixels)
+        there = self._images[chunk.start : chunk.start + num]
+        there.copy_(chunk.pixels, non_blocking=self.device.type == "cuda")
+        return num
 
     @contextmanager
     def _on_stream(self) -> Iterator[None]:

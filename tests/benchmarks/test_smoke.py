@@ -348,3 +348,10 @@ def test_packers(run, photographs, tmp_path):
     assert float(ratios(text, "copies")[0].split()[0]) > 0
     assert "vector instructions" in text
     assert set(json.loads((tmp_path / "note.json").read_text())) == {"short256", "originals"}
+
+
+def test_between_epochs(run, data):
+    settings = ["--size", 32, "--global-batch-size", 8, "--threads", 1, "--epochs", 1]
+    text = run("bench_epochs", data, *settings, "--rounds", 1)
+    assert float(ratios(text, "as they come")[1].split()[0]) > 0
+    assert "4 batches of 8 at 32 pixels" in text

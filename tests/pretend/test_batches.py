@@ -4,7 +4,7 @@ grow.
 
 import pytest
 
-from shards.loader import BATCHES_AHEAD
+from shards.pipeline.making import BATCHES_AHEAD
 
 pytestmark = pytest.mark.slow
 

@@ -25,10 +25,13 @@ NEAR = Order("near", groups=2, window=2)
 pytestmark = pytest.mark.usefixtures("hasty")
 
 
-def batches(index, epochs=1, **options):
-    """Read epochs; return what identifies their bits."""
+def batches(index, epochs=1, follow=False, **options):
+    """Read epochs; return what identifies their bits. With `follow` each begins before the one
+    before it is over.
+    """
     options = {"order": "global", **options}
     loader = Loader(index, 16, size=32, num_threads=2, **options)
+    loader.then(loader if follow else None)
     return [
         (batch.ids.tolist(), batch.images.numpy().tobytes(), batch.labels.numpy().tobytes())
         for _ in range(epochs)
@@ -48,6 +51,7 @@ def far(server, tmp_path):
 def test_batches_are_those_from_the_folder(server, far, dataset, options):
     near = batches(open_split(dataset, "train"), 2, **options)
     assert batches(far, 2, **options) == near
+    assert batches(far, 3, follow=True, **options)[: len(near)] == near
     assert all(server.asked[f"train/{shard.name}"] == 1 for shard in far.shards)
 
 
@@ -119,13 +123,17 @@ def test_validation_reads_through_a_small_cache(server, dataset, tmp_path, capfd
     assert held <= gigabytes * 1e9
 
 
-def test_training_in_the_near_order_reads_through_a_small_cache(server, dataset, tmp_path, capfd):
+@pytest.mark.parametrize("follow", [False, True])
+def test_training_in_the_near_order_reads_through_a_small_cache(
+    server, dataset, tmp_path, capfd, follow
+):
+    """Where it has no room for the shards of two epochs, the next one is not begun ahead."""
     index = open_split(dataset, "train")
     largest = max(shard.num_bytes for shard in index.shards)
     gigabytes = (4 * largest + ROWS_BYTES) / 1e9
     near = batches(index, 3, order="near")
     far = open_split(server.url, "train", str(tmp_path / "cache"), gigabytes)
-    assert batches(far, 3, order="auto") == near
+    assert batches(far, 3, follow, order="auto") == near
     held = sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
     assert held <= gigabytes * 1e9
     assert "wait" not in capfd.readouterr().err

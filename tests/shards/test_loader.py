@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from shards.dataset import ShardDataset
 from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
-from shards.loader import BATCHES_AHEAD, Cache, Loader, Order, View
+from shards.loader import Cache, Loader, Order, View
 from shards.pipeline.buffers import PinnedRing
 from shards.pipeline.copy_ahead import OnDevice
+from shards.pipeline.making import BATCHES_AHEAD
 from shards.sampler import World
 from tests.conftest import CLASSES, pack, write_photographs
 from tests.loading import load
@@ -192,7 +193,7 @@ def test_fewer_samples_than_ranks(tmp_path):
     [
         ({"global_batch_size": 0}, "global_batch_size is 0"),
         ({"size": 0}, "size is 0"),
-        ({"num_threads": 0}, "num_threads is 0"),
+        ({"num_threads": -1}, "num_threads is -1: give at least 1, or 0 for one per core"),
         ({"scale": (0.9, 0.1)}, r"crop_scale is \(0\.9, 0\.1\)"),
         ({"crop_share": 1.5}, "crop_share is 1.5"),
         ({"seed": -1}, "seed is -1"),

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from shards.errors import DataError
-from shards.pipeline.augmenter import sent
 from shards.pipeline.batch import Batch
+from shards.pipeline.block import copied_together
 from shards.sampler import Plan
 from train.config import TrainConfig
 
@@ -86,9 +86,10 @@ class Mix:
         mine = slice(self._plan.world.rank * num_pairs, (self._plan.world.rank + 1) * num_pairs)
         drawn = draw((config.seed, epoch, step), mine.stop, config.mixup, config.cutmix, size)
         paired = batch.valid.view(num_pairs, 2).all(1, keepdim=True)
-        shares = sent(torch.from_numpy(drawn.shares[mine]).float(), device)[:, None]
-        boxes = sent(torch.from_numpy(drawn.boxes[mine]), device)
-        shares = torch.where(paired, shares, 1.0)
+        arrays = {"shares": drawn.shares[mine].astype(np.float32), "boxes": drawn.boxes[mine]}
+        there = copied_together(arrays, device)
+        boxes = there["boxes"]
+        shares = torch.where(paired, there["shares"][:, None], 1.0)
         pixels = _pixel_shares(shares, boxes, size)
         pixels = torch.where(paired[..., None], pixels, 1.0)
         shares, pixels = (values.repeat_interleave(2, dim=0) for values in (shares, pixels))

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(autouse=True)
 def _short_wait(monkeypatch):
     """A thread whose read hangs is left behind after 10 s otherwise."""
-    monkeypatch.setattr("shards.loader.JOIN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("shards.pipeline.making.JOIN_TIMEOUT_S", 0.5)
 
 
 def hang_at(loader: Loader, sample: int) -> threading.Event:
@@ -158,12 +158,13 @@ def tell_when_waiting() -> None:
 def test_ctrl_c_and_exit_do_not_wait_for_a_read_that_hangs(packed, way):
     script = f"""
 import signal
-from shards import loader as module
+from shards.loader import Loader
+from shards.pipeline import making
 from shards.index import DatasetIndex
 from tests.shards.pipeline.test_hangs import hang_at, tell_when_waiting
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a job in the background is started without
-module.JOIN_TIMEOUT_S = 0.5
-loader = module.Loader(DatasetIndex.open({str(packed)!r}), 8, 32, train=False)
+making.JOIN_TIMEOUT_S = 0.5
+loader = Loader(DatasetIndex.open({str(packed)!r}), 8, 32, train=False)
 loader.warm_up()
 hang_at(loader, 20)
 iterator = iter(loader)

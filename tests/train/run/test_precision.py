@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from shards.errors import DataError
+from shards.host.machine import num_cores
 from tests.conftest import jpeg, photograph
 from tests.train.conftest import ROOT, command, environment, succeed
 from tests.train.here import command_here, cpu, train_here
@@ -106,11 +107,13 @@ def test_fp16_on_a_cpu_is_refused_with_the_remedy():
 def test_the_configuration_keeps_what_was_chosen(shades, tmp_path, capsys):
     train_here(shades, tmp_path / "run", precision="auto")
     first = capsys.readouterr().out.splitlines()[0]
-    assert (
-        first == f"test_convnext on 1 process, cpu, precision {HERE.precision} (auto: {HERE.why})"
-    )
+    precision = f"precision {HERE.precision} (auto: {HERE.why})"
+    threads = f"{num_cores()} loader thread{'s' if num_cores() > 1 else ''}"
+    assert first == f"test_convnext on 1 process, cpu, {precision}, {threads}"
     for path in (tmp_path / "run" / "config.yaml", tmp_path / "run" / "best" / "config.yaml"):
-        assert TrainConfig.from_yaml(path).precision == HERE.precision
+        config = TrainConfig.from_yaml(path)
+        assert config.precision == HERE.precision
+        assert config.num_threads == 0  # as many as there are cores wherever it goes on
 
 
 def test_auto_is_the_default_of_the_command_and_of_every_recipe():
