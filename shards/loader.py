@@ -196,7 +196,7 @@ class _Steps(IterableDataset[Batch]):
         step = self.resume_step
         self.resume_step = 0
         self.step = step
-        self._maker.prepare()
+        self._maker.prepare(epoch, step)
         making = _Making(self._maker, epoch, step, self._num_threads, self._read_timeout_s)
         try:
             for number in range(step, plan.num_steps):
