@@ -1,7 +1,8 @@
 """Open a split by its address: its index and its rows are fetched, checked and kept in the cache.
 
 Of format version 1 that takes three requests: index.json, and samples.npy twice, as nothing says
-what its bytes are; of version 2 four: index.json and three tables. No folder is listed, ever.
+what its bytes are; of version 2 index.json and two tables, the keys when they are asked for. No
+folder is listed, ever.
 """
 
 import hashlib
@@ -62,7 +63,7 @@ def open_remote(
         members_of(described, address)
         if described["version"] == TABLES_VERSION:
             tables, stored, held = fetch_tables(address, described, sha256, store, folder)
-            remote = FollowedShards(address, store, folder, tables.shards)
+            remote = FollowedShards(address, store, folder, tables.shards, has_crcs=True)
         else:
             remote = FollowedShards(address, store, folder, check_shards(described, where))
             tables, stored, held = _fetch_samples(address, described, sha256, store, folder)
