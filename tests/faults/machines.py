@@ -44,6 +44,7 @@ class Machine:
             (self.folder / name).mkdir(parents=True)
             (folder / name).mkdir(exist_ok=True)
         hosts = [f"10.77.0.{other + 1} node{other}" for other in range(num_machines)]
+        hosts[number] = f"127.0.1.1 node{number}"  # as Debian has it
         (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *hosts, ""]))
         mounts = [
             f"hostname node{number}",
