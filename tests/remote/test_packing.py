@@ -2,8 +2,12 @@
 the same command goes on without packing a finished shard again.
 """
 
+import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from shards.errors import DataError, FormatError
 from shards.index import open_split
 from shards.remote.address import Address
 from shards.remote.object_folder import ObjectFolder
+from tests.building import ROOT, run
 from tests.conftest import CLASSES, write_imagefolder
 from tests.preprocess.verifying.test_repair import broken
 from tests.remote.conftest import SECRET, empty_bucket
@@ -365,3 +370,52 @@ def test_splits_of_other_classes_are_refused(tmp_path, monkeypatch, capsys, reco
     status, _, errors = command(monkeypatch, capsys, *args, "--out", str(OUT))
     assert (status, errors.count("\n")) == (2, 1)
     assert "memory://voc/train: has 11 classes and task multilabel, this source 2 and" in errors
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_with_credentials_of_the_environment(
+    bucket, bucket_server, tmp_path
+):
+    """SIGKILL, by the system's own way to end a process; nothing of it is left to clear up."""
+    for split in ("train", "val"):
+        write_imagefolder(tmp_path / "source" / split, 40 if split == "train" else 2)
+    args = ["--source", "imagefolder", "--root", str(tmp_path / "source"), "--shard-samples", "2"]
+    line = [sys.executable, "-m", "preprocess.shard", *args, "--workers", "1"]
+    client = {"endpoint_url": bucket_server}
+    secrets = {"AWS_ACCESS_KEY_ID": "AKIAPLANTED", "AWS_SECRET_ACCESS_KEY": SECRET}
+    variables = {"FSSPEC_S3_CLIENT_KWARGS": json.dumps(client), "PYTHONPATH": str(ROOT), **secrets}
+    assert run([*line, "--out", str(tmp_path / "out")], tmp_path, variables).returncode == 0
+    system, _ = fsspec.core.url_to_fs("s3://bucket")
+    log = (tmp_path / "log").open("wb")
+    killed = subprocess.Popen(
+        [*line, "--out", str(bucket)],
+        env={**os.environ, **variables},
+        cwd=tmp_path,
+        stdout=log,
+        stderr=log,
+    )
+    while len(tars(system)) < 3 and killed.poll() is None:
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    before = tars(system)
+    done = run([*line, "--out", str(bucket)], tmp_path, variables)
+    assert done.returncode == 0, done.stderr
+    kept = int(done.stdout.partition(" kept")[0].rpartition(" ")[2])
+    assert kept >= len(before) - 2  # of two that were on their way the record may not be there
+    after = tars(system)
+    assert sum(after[name] == when for name, when in before.items()) >= kept
+    assert objects(bucket) == content(tmp_path / "out" / "train")
+    told = done.stdout + done.stderr + (tmp_path / "log").read_text()
+    assert SECRET not in told
+    assert "AKIA" not in told
+
+
+def tars(system: Any) -> dict[str, Any]:
+    """Return when each shard was put."""
+    system.invalidate_cache()
+    try:
+        found = system.ls("bucket/voc/train", detail=True)
+    except FileNotFoundError:
+        return {}
+    return {each["name"]: each["LastModified"] for each in found if each["name"].endswith(".tar")}
