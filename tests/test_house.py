@@ -75,6 +75,7 @@ MAY_IMPORT = {
         "preprocess.images",
         "preprocess.jpeg",
         "shards.disk",
+        "shards.remote",
         "shards.order",
         "shards.decode",
         "shards.host",
