@@ -62,3 +62,12 @@ def check_batch_changes(options: Mapping[str, Any]) -> None:
             f"dihedral is set, but flip is off, and half of the dihedral images are mirror images: "
             f"{choose}"
         )
+
+
+def check_growing(size: int | str, cache: str, augment: str) -> None:
+    """Raise DataError where images grow, but are kept finished, at one size."""
+    if isinstance(size, str) and cache != "none" and augment == "pad":
+        raise DataError(
+            f"size is {size}, but with augment pad a cache keeps images of one size: give --size "
+            f"{size.partition(':')[2]}, or --cache none"
+        )

@@ -21,9 +21,10 @@ from shards.choices import (
     check_scale,
 )
 from shards.options import check_bounds, free_on_resume, idle, option
-from train.combinations import check_batch_changes, check_cache, check_channels, check_start
+from train.combinations import check_batch_changes, check_cache, check_channels, check_growing, check_start
 from train.config_file import ConfigFile
 from train.normalisation import check_normalisation
+from train.sizes import Sizes
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -100,7 +101,12 @@ class TrainConfig(ConfigFile):
         group="network",
     )
     weights: str = option("", "start from a local .safetensors or .pth state dict", group="network")
-    size: int = option(224, "side of the network's input in pixels", ge=1, group="network")
+    size: str | int = option(  # in this order: as an int, jsonargparse takes 32:48 for 1968
+        224,
+        "side of the network's input in pixels; 128:224 trains on small images first, in multiples "
+        "of 32 that grow over three quarters of the epochs; all but training sees the last size",
+        group="network",
+    )
     fusion: Fusion = option(
         "early",
         "how further bands join RGB. early: as further input channels; late: in a network of "
@@ -362,14 +368,30 @@ class TrainConfig(ConfigFile):
         A run's own config.yaml is refused for these, too; `train.checks` is for a new run.
         """
         check_bounds(self)
+        object.__setattr__(self, "size", self.sizes.given)
         check_location(self.data, self.cache_dir, self.cache_gb)
         check_start(self.pretrained, self.weights)
         check_channels(self.new_channels, self.pretrained or self.weights, self.bands, self.fusion)
         check_normalisation(self.normalize, self.mean, self.std)
         check_scale(self.crop_scale)
-        check_augmentation(self.augment, self.size, self.pad, self.cutout)
+        check_augmentation(self.augment, self.sizes.first, self.pad, self.cutout)
         check_cache(self.cache, self.cache_short_side, self.augment)
         check_batch_changes(vars(self))
+        check_growing(self.size, self.cache, self.augment)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Return the first and the last size."""
+        return Sizes.read(self.size)
+
+    @property
+    def last_size(self) -> int:
+        """Return the size of the network's input, but for that of early epochs."""
+        return self.sizes.last
+
+    def size_at(self, epoch: int) -> int:
+        """Say the size of training images in an epoch, counted from 0."""
+        return self.sizes.at(epoch, self.epochs)
 
     def with_order_of(self, kept: "TrainConfig | None") -> "TrainConfig":
         """Replace the order auto by that of the run to go on from, whose data may have moved."""

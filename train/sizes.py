@@ -1,0 +1,55 @@
+"""Sizes of images by epoch: one for all, or small ones first (progressive resizing)."""
+
+import re
+from dataclasses import dataclass
+
+from shards.errors import DataError
+
+STEP = 32  # most networks halve an image five times, so multiples of it fit them
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of training, from `first` to `last` pixels; validation and all that comes after
+    training see `last`.
+    """
+
+    first: int
+    last: int
+
+    @classmethod
+    def read(cls, given: int | str) -> "Sizes":
+        """Read `224`, or `128:224`. Raises DataError."""
+        numbers = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", str(given).replace(" ", ""), re.ASCII)
+        if isinstance(given, bool) or not numbers:
+            raise DataError(
+                f"size is {given or repr(given)}: give pixels, such as 224, or 128:224 to grow"
+            )
+        first = int(numbers[1])
+        last = int(numbers[2] or first)
+        if not first:
+            raise DataError(f"size is {given}: give at least 1")
+        if first > last:
+            raise DataError(f"size is {given}: images grow; give {last}:{first}, or {first}")
+        return cls(first, last)
+
+    @property
+    def given(self) -> int | str:
+        """Spell them as the option does."""
+        return self.last if self.first == self.last else f"{self.first}:{self.last}"
+
+    def at(self, epoch: int, epochs: int) -> int:
+        """Say the size of an epoch, counted from 0: a function of it and of their number alone.
+
+        Three quarters of the epochs grow linearly, in multiples of STEP below the line, so that
+        each size has about as many epochs; the last quarter, and always the last epoch, has `last`.
+        """
+        growing = 3 * epochs // 4
+        if epoch >= growing:
+            return self.last
+        size = self.first + (self.last - self.first) * epoch // growing
+        return max(self.first, size // STEP * STEP)
+
+    def all_of(self, epochs: int) -> list[int]:
+        """List the sizes that a run of so many epochs has, each once, growing."""
+        return sorted({self.at(epoch, epochs) for epoch in range(epochs)})
