@@ -21,10 +21,15 @@ from shards.choices import (
     check_scale,
 )
 from shards.options import check_bounds, free_on_resume, idle, option
-from train.combinations import check_batch_changes, check_cache, check_channels, check_growing, check_start
+from train.combinations import (
+    check_batch_changes,
+    check_cache,
+    check_channels,
+    check_normalisation,
+    check_start,
+)
 from train.config_file import ConfigFile
-from train.normalisation import check_normalisation
-from train.sizes import Sizes
+from train.sizes import Sized
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -34,7 +39,7 @@ MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 
 @dataclass(frozen=True)
-class TrainConfig(ConfigFile):
+class TrainConfig(ConfigFile, Sized):
     """A training run. The same names are the flags (with dashes) and the keys of a recipe."""
 
     data: str = option(
@@ -375,23 +380,8 @@ class TrainConfig(ConfigFile):
         check_normalisation(self.normalize, self.mean, self.std)
         check_scale(self.crop_scale)
         check_augmentation(self.augment, self.sizes.first, self.pad, self.cutout)
-        check_cache(self.cache, self.cache_short_side, self.augment)
+        check_cache(self.cache, self.cache_short_side, self.augment, self.size)
         check_batch_changes(vars(self))
-        check_growing(self.size, self.cache, self.augment)
-
-    @property
-    def sizes(self) -> Sizes:
-        """Return the first and the last size."""
-        return Sizes.read(self.size)
-
-    @property
-    def last_size(self) -> int:
-        """Return the size of the network's input, but for that of early epochs."""
-        return self.sizes.last
-
-    def size_at(self, epoch: int) -> int:
-        """Say the size of training images in an epoch, counted from 0."""
-        return self.sizes.at(epoch, self.epochs)
 
     def with_order_of(self, kept: "TrainConfig | None") -> "TrainConfig":
         """Replace the order auto by that of the run to go on from, whose data may have moved."""

@@ -1,4 +1,4 @@
-"""Sizes of images by epoch: one for all, or small ones first (progressive resizing)."""
+"""TrainingSizes of images by epoch: one for all, or small ones first (progressive resizing)."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ STEP = 32  # most networks halve an image five times, so multiples of it fit the
 
 
 @dataclass(frozen=True)
-class Sizes:
+class TrainingSizes:
     """The sizes of training, from `first` to `last` pixels; validation and all that comes after
     training see `last`.
     """
@@ -18,19 +18,22 @@ class Sizes:
     last: int
 
     @classmethod
-    def read(cls, given: int | str) -> "Sizes":
+    def read(cls, given: int | str) -> "TrainingSizes":
         """Read `224`, or `128:224`. Raises DataError."""
-        numbers = re.fullmatch(r"(\d{1,9})(?::(\d{1,9}))?", str(given).replace(" ", ""), re.ASCII)
+        numbers = re.fullmatch(
+            r"(-?\d{1,9})(?::(-?\d{1,9}))?", str(given).replace(" ", ""), re.ASCII
+        )
         if isinstance(given, bool) or not numbers:
             raise DataError(
                 f"size is {given or repr(given)}: give pixels, such as 224, or 128:224 to grow"
             )
         first = int(numbers[1])
         last = int(numbers[2] or first)
-        if not first:
+        if first < 1:
             raise DataError(f"size is {given}: give at least 1")
         if first > last:
-            raise DataError(f"size is {given}: images grow; give {last}:{first}, or {first}")
+            swapped = f"{last}:{first}, or " if last > 0 else ""
+            raise DataError(f"size is {given}: images grow; give {swapped}{first}")
         return cls(first, last)
 
     @property
@@ -53,3 +56,24 @@ class Sizes:
     def all_of(self, epochs: int) -> list[int]:
         """List the sizes that a run of so many epochs has, each once, growing."""
         return sorted({self.at(epoch, epochs) for epoch in range(epochs)})
+
+
+class Sized:
+    """The sizes of a configuration, a dataclass that has these two options."""
+
+    size: str | int
+    epochs: int
+
+    @property
+    def sizes(self) -> TrainingSizes:
+        """Return the first and the last size."""
+        return TrainingSizes.read(self.size)
+
+    @property
+    def last_size(self) -> int:
+        """Return the size of the network's input, but for that of early epochs."""
+        return self.sizes.last
+
+    def size_at(self, epoch: int) -> int:
+        """Say the size of training images in an epoch, counted from 0."""
+        return self.sizes.at(epoch, self.epochs)

@@ -19,7 +19,7 @@ from train.exporting import export
 from train.loop import Session
 from train.run import checkpoint
 from train.run.folder import read_metrics
-from train.sizes import STEP, Sizes
+from train.sizes import STEP, TrainingSizes
 
 GROWING = {"model": "test_resnet", "size": "32:80", "epochs": 4, "lr": 0.01}
 EXPECTED = [32, 48 // STEP * STEP, 64, 80]  # 48 is between two multiples
@@ -30,7 +30,7 @@ EXACT = ("train_loss", "val_loss", "val_mAP", "size")
 @pytest.mark.parametrize("last", [224, 225, 320])
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 8, 90])
 def test_sizes_grow_by_steps_and_end_at_the_last_one(first, last, epochs):
-    sizes = Sizes(first, last)
+    sizes = TrainingSizes(first, last)
     found = [sizes.at(epoch, epochs) for epoch in range(epochs)]
     assert all(one <= two for one, two in pairwise(found))
     assert found[-1] == last
@@ -41,7 +41,7 @@ def test_sizes_grow_by_steps_and_end_at_the_last_one(first, last, epochs):
 
 
 def test_each_size_has_its_share_of_the_epochs():
-    found = [Sizes(128, 224).at(epoch, 16) for epoch in range(16)]
+    found = [TrainingSizes(128, 224).at(epoch, 16) for epoch in range(16)]
     assert found == 4 * [128] + 4 * [160] + 4 * [192] + 4 * [224]
 
 
@@ -65,7 +65,10 @@ def test_a_configuration_keeps_what_was_given(given, kept, tmp_path):
     [
         ("0", "size is 0: give at least 1"),
         ("0:32", "size is 0:32: give at least 1"),
-        ("-5", "size is -5: give pixels, such as 224, or 128:224 to grow"),
+        ("-5", "size is -5: give at least 1"),
+        ("-5:32", "size is -5:32: give at least 1"),
+        ("32:-5", "size is 32:-5: images grow; give 32"),
+        ("x", "size is x: give pixels, such as 224, or 128:224 to grow"),
         ("224:128", "size is 224:128: images grow; give 128:224, or 224"),
         ("1.5", "size is 1.5: give pixels"),
         ("32:48:64", "size is 32:48:64: give pixels"),
