@@ -29,7 +29,7 @@ from train.combinations import (
     check_start,
 )
 from train.config_file import ConfigFile
-from train.sizes import Sized
+from train.sizes import SIZE, Sized
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -106,12 +106,8 @@ class TrainConfig(ConfigFile, Sized):
         group="network",
     )
     weights: str = option("", "start from a local .safetensors or .pth state dict", group="network")
-    size: str | int = option(  # in this order: as an int, jsonargparse takes 32:48 for 1968
-        224,
-        "side of the network's input in pixels; 128:224 trains on small images first, in multiples "
-        "of 32 that grow over three quarters of the epochs; all but training sees the last size",
-        group="network",
-    )
+    # in this order: as an int, jsonargparse takes 32:48 for 1968
+    size: str | int = option(224, SIZE, group="network")
     fusion: Fusion = option(
         "early",
         "how further bands join RGB. early: as further input channels; late: in a network of "
@@ -368,9 +364,8 @@ class TrainConfig(ConfigFile, Sized):
     )
 
     def __post_init__(self) -> None:
-        """Raise DataError for the first value that is out of bounds or contradicts another.
-
-        A run's own config.yaml is refused for these, too; `train.checks` is for a new run.
+        """Raise DataError for the first value that is out of bounds or contradicts another, also of
+        a run's own config.yaml; `train.checks` is for a new run.
         """
         check_bounds(self)
         object.__setattr__(self, "size", self.sizes.given)
@@ -392,8 +387,7 @@ class TrainConfig(ConfigFile, Sized):
         return replace(self, order="global") if self.order == "auto" else self
 
     def differences(self, other: "TrainConfig") -> dict[str, tuple[Any, Any]]:
-        """Tell what would make the continuation of a run another run: name -> (this value, the
-        other's).
+        """Tell what makes the continuation of a run another: name -> (this value, the other's).
 
         An option that means nothing in either may differ. Runs of earlier releases name no order.
         """

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from shards.errors import DataError
 
+SIZE = (
+    "side of the network's input in pixels; 128:224 trains on small images first, in multiples of "
+    "32 that grow over three quarters of the epochs; all but training sees the last size"
+)
 STEP = 32  # most networks halve an image five times, so multiples of it fit them
 
 
