@@ -45,6 +45,7 @@ ENVIRONMENTS = {
         ("mosaicml-streaming", "pillow", "torchvision", "torch", "numpy"),
     ),
     "litdata": Environment(("litdata==0.2.76",), ("litdata", "torchvision", "torch", "numpy")),
+    "datasets": Environment(("datasets==5.2.0", "aiohttp"), ("datasets", "torch", "numpy")),
 }
 NEEDED = "FFCV is built from source: apt-get install " + " ".join(ENVIRONMENTS["ffcv"].debian)
 
