@@ -114,8 +114,9 @@ class _Steps(IterableDataset[Batch]):
             if not self._maker.has_room_beside(beside, self._num_threads):
                 return
             if self._current is None:
-                self._maker.prepare()
-                making = self._making(self.position.epoch, self.position.first_step)
+                begins = (self.position.epoch, self.position.first_step)
+                self._maker.prepare(*begins)
+                making = self._making(*begins)
             else:
                 making = self._making(self._current.start[0] + 1, 0)
             self._ahead.append(making)
@@ -141,7 +142,7 @@ class _Steps(IterableDataset[Batch]):
             making = self._ahead.pop()
         else:
             self.forget_ahead()
-            self._maker.prepare()
+            self._maker.prepare(epoch, step)
             making = self._making(epoch, step)
         making.begin()
         self._current = making

@@ -41,6 +41,7 @@ MAY_IMPORT = {
         "shards.host",
         "shards.index",
         "shards.sampler",
+        "shards.remote.early_images",
         "shards.remote.future",
         "shards.choices",
         "shards.errors",

@@ -21,6 +21,7 @@ from shards.pipeline.buffers import PinnedRing, Ring
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
+from shards.remote.early_images import EarlyImages
 from shards.remote.future import Course, most_open_bytes, uses_in_order, uses_of_all
 from shards.sampler import EMPTY, GlobalPlan, NearPlan, PartsPlan, Plan, SamePlan
 
@@ -70,20 +71,31 @@ class BatchMaker:
         with contextlib.suppress(SampleError):  # a bad sample is reported when its turn comes
             BatchMaker(self.index, SamePlan.of(ids), self.view).make(0, 0)
 
-    def prepare(self) -> None:
-        """Do what has to be done once before the first batch."""
-        self._follow(self._course())
+    def prepare(self, epoch: int = 0, step: int = 0) -> None:
+        """Do what has to be done once before the first batch, which is `step` of `epoch`."""
+        self._follow(self._course(), (epoch, step))
 
     def make(self, epoch: int, step: int) -> Batch:
         """Decode this rank's part of a global batch."""
         with self._turn(epoch, step):
             return self._make(epoch, step)
 
-    def _follow(self, course: Course) -> None:
-        """Let shards that are elsewhere be fetched before they are needed."""
+    def _follow(self, course: Course, begins: tuple[int, int] | None = None) -> None:
+        """Let shards that are elsewhere be fetched before they are needed. `begins`: the images of
+        the first batches, from that epoch and step on, may come before their shards.
+        """
         if self.index.remote is not None:
-            self.index.remote.follow(course, self.plan.world.is_first_local)
+            self.index.remote.follow(course, self.plan.world.is_first_local, begins)
             self._is_followed = True
+
+    def _early_images(self, ids: np.ndarray, epoch: int, step: int) -> EarlyImages:
+        """Read those images of a batch that come before their shards."""
+        if self.index.remote is None:
+            return {}
+        if self.resident is not None:
+            ids = self.resident.missing(ids)
+        at = (epoch, step) if self._is_followed else None
+        return self.index.remote.early_images(self.index.samples[ids], self.num_members, at)
 
     def _turn(self, epoch: int, step: int) -> contextlib.AbstractContextManager[None]:
         if not self._is_followed or self.index.remote is None:
@@ -139,6 +151,7 @@ class BatchMaker:
     def _make(self, epoch: int, step: int) -> Batch:
         ids, valid = self._padded(epoch, step)
         num_known = self._num_known(ids[valid], epoch, step)
+        self._local.early = self._early_images(ids, epoch, step)
         slot = self.ring.take()
         try:
             pixels = slot.numpy()
@@ -222,7 +235,14 @@ class BatchMaker:
 
     def read(self, row: np.void) -> list[np.ndarray]:
         """View the image members of one sample that are looked at: uint8 [length] each."""
-        return [self._reader.member(row, member) for member in range(self.num_members)]
+        early: EarlyImages = getattr(self._local, "early", {})
+        if not early:
+            return [self._reader.member(row, member) for member in range(self.num_members)]
+        places = [(int(row["shard"]), int(offset)) for offset in row["offset"]]
+        return [
+            early[place] if place in early else self._reader.member(row, member)
+            for member, place in enumerate(places[: self.num_members])
+        ]
 
     def _fill(self, slot: np.ndarray, ids: np.ndarray, epoch: int) -> dict[int, Skipped]:
         """Write this rank's images; return, by id, those that were skipped, whose pixels are

@@ -80,7 +80,7 @@ class DeviceMaker(BatchMaker):
         """Decode the whole split: that is what the first batch would wait for."""
         self.prepare()
 
-    def prepare(self) -> None:
+    def prepare(self, epoch: int = 0, step: int = 0) -> None:
         """Decode the whole split onto the device, once, and note the stream that batches are for."""
         if not self._is_filled:
             self._fill_device()

@@ -12,8 +12,10 @@ import numpy as np
 
 from shards.disk.tables import Shard
 from shards.errors import DataError
+from shards.remote import patience
 from shards.remote.address import Address
 from shards.remote.cache_folder import NEVER_S, CacheFolder, Wanted
+from shards.remote.early_images import EarlyImages, RangeReader, worth_reading
 from shards.remote.future import Course, Future, most_open_bytes
 from shards.remote.patience import ObjectStore
 from shards.remote.remote_shards import RemoteShards
@@ -22,6 +24,8 @@ DOWNLOADS = 4  # at once, of each process: one connection does not fill a fast l
 NOTE_S = 5.0  # how often the cache is looked at, and when it is needed noted in it
 RETRY_S = 30.0  # what could not be fetched ahead is tried again after so long
 LOOKED_AT = 64  # missing shards at once
+EARLY_STEPS = 4  # of a run: what two threads make before they wait for who takes the batches
+EARLY_SHARE = 0.05  # of the set that ranges for all but the first of them may bring: it comes twice
 NO_STEP = np.iinfo(np.int64).max
 GB = 1e9
 
@@ -29,13 +33,26 @@ GB = 1e9
 class FollowedShards(RemoteShards):
     """Shards of a split, fetched in the order of a run once `follow` has said what that is.
 
-    Without it they are fetched when asked for.
+    Without it they are fetched when asked for. `has_crcs` says that rows have the CRC-32 of each
+    image: those of the first batches are then read by ranges, before their shards are here.
     """
 
     def __init__(
-        self, root: Address, store: ObjectStore, folder: CacheFolder, shards: Sequence[Shard]
+        self,
+        root: Address,
+        store: ObjectStore,
+        folder: CacheFolder,
+        shards: Sequence[Shard],
+        has_crcs: bool = False,
     ) -> None:
         super().__init__(root, store, folder, shards)
+        self._ranges = RangeReader(store, folder, shards, self._note) if has_crcs else None
+        self._ranges_turn = threading.Lock()
+        self._num_early = 0  # bytes that were read by ranges
+        self._first_step = 0  # of this process
+        self._first_comes = False  # by ranges: it has the link for itself, but not for ever
+        self._first_until = 0.0
+        self._first_whole: set[int] = set()  # what it needs as whole shards
         self._sizes = np.array([shard.num_bytes for shard in shards], np.int64)
         self._here = np.zeros(len(shards), bool)  # in the cache, as far as this process knows
         self._future: Future | None = None
@@ -48,16 +65,72 @@ class FollowedShards(RemoteShards):
         self._failed: dict[int, float] = {}
         self._process = 0
 
-    def follow(self, course: Course, is_first: bool = True) -> None:
+    def follow(
+        self, course: Course, is_first: bool = True, begins: tuple[int, int] | None = None
+    ) -> None:
         """Fetch ahead from now on.
 
         Raises DataError where the cache has no room for what is needed at once; `is_first` says in
-        one line where it has little.
+        one line where it has little. `begins` is the epoch and the step of the first batch, if it
+        will ask for `early_images`.
         """
         self._check_room(course, is_first)
         with self.changed:
-            self._future = Future(course, len(self.shards))
+            future = Future(course, len(self.shards))
+            if self._future is None and begins is not None and self._ranges is not None:
+                self._first_step = future.at(*begins)
+                self._first_comes = True
+                self._first_until = time.monotonic() + patience.PATIENCE.window_s
+            self._future = future
         self.start()
+
+    def early_images(
+        self, rows: np.ndarray, num_members: int, at: tuple[int, int] | None
+    ) -> EarlyImages:
+        """Read images whose shards are not here by ranges, for the first batches of a process.
+
+        `at` is the epoch and the step that they are for, None before the run is followed. What is
+        left out has to be read from its shard.
+        """
+        with self.changed:
+            future = self._future
+            place = 1 if at is None or future is None else future.at(*at) - self._first_step
+            if self._ranges is None or not 0 <= place < EARLY_STEPS:
+                return {}
+            if place:
+                self.changed.wait_for(
+                    lambda: not self._first_comes, self._first_until - time.monotonic()
+                )
+        try:
+            with self._ranges_turn:
+                return self._read_early(rows, num_members, is_first=place == 0)
+        finally:
+            if place == 0:
+                with self.changed:
+                    self._first_comes = False
+                    self.changed.notify_all()
+
+    def _read_early(self, rows: np.ndarray, num_members: int, is_first: bool) -> EarlyImages:
+        assert self._ranges is not None
+        ranges, whole = worth_reading(self._ranges.wanted(rows, num_members), self.shards)
+        # what the first batch needs whole is under way
+        ranges = [each for each in ranges if each.shard not in self._first_whole]
+        num_bytes = sum(each.num_bytes for each in ranges)
+        with self.changed:
+            if not is_first and self._num_early + num_bytes > EARLY_SHARE * self._sizes.sum():
+                return {}
+            self._num_early += num_bytes
+            if is_first:
+                self._first_whole = whole
+                self.changed.notify_all()
+        return self._ranges.read(ranges)
+
+    def _may_fetch(self, number: int) -> bool:
+        """Tell whether a shard may be fetched ahead: while the first batch comes, what it needs."""
+        is_first_left = self._first_comes or not self._here[list(self._first_whole)].all()
+        if is_first_left and time.monotonic() < self._first_until:
+            return number in self._first_whole
+        return True
 
     def start(self) -> None:
         """Start the threads that fetch, once in each process: they do not survive a fork."""
@@ -159,7 +232,8 @@ class FollowedShards(RemoteShards):
 
     def _may_try(self, number: int) -> bool:
         return (
-            not self.is_fetching(number)
+            self._may_fetch(number)
+            and not self.is_fetching(number)
             and time.monotonic() - self._failed.get(number, -RETRY_S) >= RETRY_S
         )
 

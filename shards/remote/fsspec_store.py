@@ -38,13 +38,17 @@ class FsspecStore:
         self._system, self._path = _connect(root)
 
     @contextmanager
-    def get(self, name: str, start: int, num_bytes: int | None) -> Iterator[Reply]:
-        """Ask for an object from byte `start` on, block by block, up to `num_bytes` or its end.
+    def get(
+        self, name: str, start: int, num_bytes: int | None, stop: int | None = None
+    ) -> Iterator[Reply]:
+        """Ask for an object from byte `start` on, block by block, up to `stop`, `num_bytes` or its
+        end.
 
         Raises TransferError for what may pass, ObjectChangedError where the object is shorter,
         UnreachableError for what stays.
         """
-        yield Reply(start, None, self._blocks(name, start, num_bytes))
+        end = num_bytes if stop is None else stop
+        yield Reply(start, None, self._blocks(name, start, end))
 
     def _blocks(self, name: str, start: int, end: int | None) -> Iterator[bytes]:
         with self._lock:

@@ -48,16 +48,19 @@ class HttpStore:
         }
 
     @contextmanager
-    def get(self, name: str, start: int, num_bytes: int | None) -> Iterator[Reply]:
-        """Ask for an object from byte `start` on; how long it is the server says, too.
+    def get(
+        self, name: str, start: int, num_bytes: int | None, stop: int | None = None
+    ) -> Iterator[Reply]:
+        """Ask for an object from byte `start` on, up to `stop` if given; how long it is the server
+        says, too. What is not read of the answer is cut off.
 
         A server that ignores the range answers from 0. Raises TransferError for what may pass,
         ObjectChangedError where the object is shorter, UnreachableError for what stays.
         """
         where = self.root / name
         headers = dict(self._headers)
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        if start or stop is not None:
+            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         with ExitStack() as stack:
             with _plain_errors(where):
                 answer = self._answer(str(where), headers)

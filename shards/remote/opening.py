@@ -62,7 +62,7 @@ def open_remote(
         members_of(described, address)
         if described["version"] == TABLES_VERSION:
             tables, stored, held = fetch_tables(address, described, sha256, store, folder)
-            remote = FollowedShards(address, store, folder, tables.shards)
+            remote = FollowedShards(address, store, folder, tables.shards, has_crcs=True)
         else:
             remote = FollowedShards(address, store, folder, check_shards(described, where))
             tables, stored, held = _fetch_samples(address, described, sha256, store, folder)

@@ -47,8 +47,12 @@ class Reply(NamedTuple):
 class ObjectStore(Protocol):
     """Reads the objects below an address, from several threads at once."""
 
-    def get(self, name: str, start: int, num_bytes: int | None) -> AbstractContextManager[Reply]:
-        """Ask for an object from byte `start` on; it should have `num_bytes` in all."""
+    def get(
+        self, name: str, start: int, num_bytes: int | None, stop: int | None = None
+    ) -> AbstractContextManager[Reply]:
+        """Ask for an object from byte `start` on, up to `stop` if given; it should have `num_bytes`
+        in all. A server may send more than was asked for.
+        """
         ...
 
 

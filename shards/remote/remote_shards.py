@@ -128,6 +128,8 @@ class RemoteShards:
             self._check_replaced(number)
             begun = self.folder.begin(shard.sha256, shard.num_bytes, wanted, before, force)
             if not isinstance(begun, Part):
+                if begun == "there":
+                    self.arrived(number)
                 return begun
             self._download(begun, number)
             self.arrived(number)
