@@ -23,7 +23,7 @@ from shards.disk.format import (
     row_dtype,
     unpack_labels,
 )
-from shards.disk.tables import Shard, ShardTable, Tables, map_array, open_tables
+from shards.disk.tables import Keys, Shard, ShardTable, Tables, map_array, open_tables
 from shards.errors import DataError, FormatError
 from shards.remote.address import Address, is_url
 
@@ -53,8 +53,8 @@ class DatasetIndex:
     command: str
     # shards are links to tars of another writer: keys and labels are in rows and keys alone
     in_place: bool = False
-    # of version 2: bytes [N]; in version 1 keys are in the rows
-    stored_keys: np.ndarray | None = None
+    # of version 2: bytes [N], by address when first asked for; in version 1 keys are in the rows
+    stored_keys: Keys | None = None
     # of version 2: digests of rows and keys (shards.identity)
     contents: Any = None
     # shards that are fetched into a cache (shards.remote); None of a split in a folder
@@ -143,7 +143,9 @@ class DatasetIndex:
     @property
     def key_bytes(self) -> np.ndarray:
         """Name all samples: ASCII, bytes [N]."""
-        return self.samples["key"] if self.stored_keys is None else self.stored_keys
+        if self.stored_keys is None:
+            return self.samples["key"]
+        return self.stored_keys() if callable(self.stored_keys) else self.stored_keys
 
     def num_members(self, bands: str) -> int:
         """Count the image members to read for `bands`, all or rgb. Raises DataError for anything

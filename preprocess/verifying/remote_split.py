@@ -67,6 +67,7 @@ class _Arriving:
         self._open: deque[BinaryIO] = deque(maxlen=num_open)
         data = fetch_small(self._store, address / INDEX_NAME, MAX_INDEX_BYTES)
         (folder / INDEX_NAME).write_bytes(data)
+        _ = index.key_bytes  # fetched now: they are checked, too
         for name, path in self._remote.stored.items():
             (folder / name).symlink_to(path.resolve())
         self._bring(ENTRIES_NAME)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -66,20 +66,28 @@ class ShardTable(Sequence[Shard]):
         )
 
 
+Keys = np.ndarray | Callable[[], np.ndarray]
+
+
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What is mapped of a split: shards, rows [N] and keys, bytes [N]."""
+    """What is mapped of a split: shards, rows [N] and keys, bytes [N], or what maps these when they
+    are first asked for.
+    """
 
     shards: ShardTable
     rows: np.ndarray
-    keys: np.ndarray
+    keys: Keys
 
 
 def open_tables(
-    root: Any, described: dict[str, Any], stored: Mapping[str, Path] | None = None
+    root: Any,
+    described: dict[str, Any],
+    stored: Mapping[str, Path] | None = None,
+    keys: Keys | None = None,
 ) -> Tables:
     """Map the tables that index.json describes. Raises FormatError where they are others. `stored`
-    says where they are if that is not in `root`, which messages name.
+    says where they are if that is not in `root`, which messages name; `keys` are mapped, if given.
 
     shards.npy is hashed: 5 MB of 100,000 shards. It has the checksums of all other parts.
     """
@@ -104,9 +112,17 @@ def open_tables(
     num_classes = len(described["class_names"])
     dtype = lean_row_dtype(num_classes, len(described["image"]["members"]))
     rows = mapped_table(root, described, ROWS_NAME, dtype, num_samples, stored)
-    key_dtype = np.dtype(f"S{described['key_bytes']}")
-    keys = mapped_table(root, described, KEYS_NAME, key_dtype, num_samples, stored)
+    if keys is None:
+        keys = mapped_keys(root, described, stored)
     return Tables(shards, rows, keys)
+
+
+def mapped_keys(
+    root: Any, described: dict[str, Any], stored: Mapping[str, Path] | None = None
+) -> np.ndarray:
+    """Map keys.npy: bytes [N]. Raises FormatError where it is another."""
+    dtype = np.dtype(f"S{described['key_bytes']}")
+    return mapped_table(root, described, KEYS_NAME, dtype, described["num_samples"], stored)
 
 
 def mapped_table(

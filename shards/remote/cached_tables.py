@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import re
+import threading
 import time
 import zlib
 from abc import ABC, abstractmethod
@@ -20,7 +21,7 @@ from shards.disk.format import (
     holds_together,
     lean_row_dtype,
 )
-from shards.disk.tables import MAX_KEY_BYTES, Tables, mapped_table, open_tables
+from shards.disk.tables import MAX_KEY_BYTES, Tables, mapped_keys, mapped_table, open_tables
 from shards.errors import DataError, FormatError, remedy
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder, Part
@@ -154,6 +155,35 @@ class SummedTable(CachedTable):
         )
 
 
+class LateKeys:
+    """The keys of a split, fetched when they are first asked for: reading batches takes none.
+
+    Threads may share one. `held` and `stored` then get the file.
+    """
+
+    def __init__(
+        self,
+        described: dict[str, Any],
+        table: SummedTable,
+        held: list[BinaryIO],
+        stored: dict[str, Path],
+    ) -> None:
+        self._described = described
+        self._table = table
+        self._held = held
+        self._stored = stored
+        self._keys: np.ndarray | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> np.ndarray:
+        with self._lock:
+            if self._keys is None:
+                self._held.append(self._table.hold())
+                self._stored[KEYS_NAME] = self._table.path
+                self._keys = mapped_keys(self._table.where.parent, self._described, self._stored)
+            return self._keys
+
+
 def fetch_tables(
     address: Address,
     described: dict[str, Any],
@@ -162,6 +192,7 @@ def fetch_tables(
     folder: CacheFolder,
 ) -> tuple[Tables, dict[str, Path], list[BinaryIO]]:
     """Bring the tables of version 2, and map them; they stay in the cache while the files are open.
+    That of the keys comes when it is asked for.
 
     Raises FormatError where they are not those of index.json, whose own checksum is right.
     """
@@ -179,14 +210,16 @@ def fetch_tables(
     counted = described["num_shards"]
     table = mapped_table(address, described, SHARDS_NAME, SHARD_DTYPE, counted, stored)
     _check_shards(table, address / SHARDS_NAME)
+    summed = {}
     for name, crcs in ((ROWS_NAME, "rows_crc"), (KEYS_NAME, "keys_crc")):
         own = hashlib.sha256(f"{name} of {index_sha256}".encode()).hexdigest()
         part_bytes = table["num_samples"].astype(np.int64) * _row_bytes(described, name)
         of_table = (address / name, own, tables[name]["bytes"], store, folder)
-        summed = SummedTable(part_bytes, table[crcs], *of_table)
-        held.append(summed.hold())
-        stored[name] = summed.path
-    return open_tables(address, described, stored), stored, held
+        summed[name] = SummedTable(part_bytes, table[crcs], *of_table)
+    held.append(summed[ROWS_NAME].hold())
+    stored[ROWS_NAME] = summed[ROWS_NAME].path
+    keys = LateKeys(described, summed[KEYS_NAME], held, stored)
+    return open_tables(address, described, stored, keys), stored, held
 
 
 def _row_bytes(described: dict[str, Any], name: str) -> int:

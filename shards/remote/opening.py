@@ -1,7 +1,8 @@
 """Open a split by its address: its index and its rows are fetched, checked and kept in the cache.
 
 Of format version 1 that takes three requests: index.json, and samples.npy twice, as nothing says
-what its bytes are; of version 2 four: index.json and three tables. No folder is listed, ever.
+what its bytes are; of version 2 index.json and two tables, the keys when they are asked for. No
+folder is listed, ever.
 """
 
 import hashlib
