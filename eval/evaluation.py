@@ -71,6 +71,8 @@ def evaluate(config: EvalConfig) -> None:
     request = open_request(config)
     ranks, precision = _join_ranks(config, request.opened)
     skips = SkippedSamples()
+    if ranks.is_first:
+        _ = request.index.key_bytes  # by address: rather no evaluation than one without its keys
     with (
         one_line_where_a_rank_is_lost("run the same command again"),
         one_line_where_memory_ends(SMALLER),

@@ -21,7 +21,7 @@ from shards.remote.cache_folder import CacheFolder
 from shards.remote.patience import ObjectChangedError, ObjectStore, TransferError
 
 CONNECTIONS = 16  # at once: a request waits for its answer longer than it takes to send
-GAP_BYTES = 1 << 16  # between images that one request brings: sending them costs less than a request
+GAP_BYTES = 1 << 16  # between images of one request: sending them costs less than another one
 RANGE_BYTES = 8 << 20  # of a request for several images
 IMAGE_BYTES = 32 << 20  # a longer image waits for its shard, which is a file: these are in memory
 BATCH_BYTES = 256 << 20  # the same of all images of a batch
@@ -43,6 +43,14 @@ class Range(NamedTuple):
     def num_bytes(self) -> int:
         return self.stop - self.start
 
+    def is_near(self, shard: int, start: int, stop: int) -> bool:
+        """Tell whether an image further on is best read with this range."""
+        return (
+            shard == self.shard
+            and start - self.stop <= GAP_BYTES
+            and stop - self.start <= RANGE_BYTES
+        )
+
 
 class _NoRangesError(Exception):
     """The server answers with the whole object."""
@@ -53,14 +61,8 @@ def join_ranges(rows: np.ndarray, num_members: int, shards: Sequence[Shard]) -> 
 
     Rows of a shard that does not exist, or of bytes beyond it, have none.
     """
-    found = {
-        (int(row["shard"]), int(row["offset"][place]), int(row["length"][place]))
-        + (int(row["crc"][place]),)
-        for row in rows
-        for place in range(num_members)
-    }
     ranges: list[Range] = []
-    for number, start, length, crc in sorted(found):
+    for number, start, length, crc in sorted(_images_of(rows, num_members)):
         stop = start + length
         if number >= len(shards) or stop > shards[number].num_bytes:
             continue
@@ -68,12 +70,7 @@ def join_ranges(rows: np.ndarray, num_members: int, shards: Sequence[Shard]) -> 
             continue
         image = (start, length, crc)
         last = ranges[-1] if ranges else None
-        if (
-            last is None
-            or last.shard != number
-            or start - last.stop > GAP_BYTES
-            or stop - last.start > RANGE_BYTES
-        ):
+        if last is None or not last.is_near(number, start, stop):
             ranges.append(Range(number, start, stop, (image,)))
         else:
             end = max(last.stop, stop)
@@ -81,9 +78,16 @@ def join_ranges(rows: np.ndarray, num_members: int, shards: Sequence[Shard]) -> 
     return ranges
 
 
-def worth_reading(
-    ranges: Sequence[Range], shards: Sequence[Shard]
-) -> tuple[list[Range], set[int]]:
+def _images_of(rows: np.ndarray, num_members: int) -> set[tuple[int, int, int, int]]:
+    """Name the images of some rows: shard, offset, length and CRC-32."""
+    columns = [
+        np.repeat(rows["shard"], num_members).tolist(),
+        *(rows[name][:, :num_members].ravel().tolist() for name in ("offset", "length", "crc")),
+    ]
+    return set(zip(*columns, strict=True))
+
+
+def worth_reading(ranges: Sequence[Range], shards: Sequence[Shard]) -> tuple[list[Range], set[int]]:
     """Leave out ranges of shards of which more than half would be read, and name these shards: they
     are fetched whole, once. Leave out what would be too much memory, too.
     """
