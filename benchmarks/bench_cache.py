@@ -38,9 +38,11 @@ class MemoryStore:
         self.num_fetched = 0
 
     @contextmanager
-    def get(self, name: str, start: int, num_bytes: int | None) -> Iterator[Reply]:
+    def get(
+        self, name: str, start: int, num_bytes: int | None, stop: int | None = None
+    ) -> Iterator[Reply]:
         self.num_fetched += 1
-        data = self.contents[name]
+        data = self.contents[name][:stop]
         yield Reply(start, len(data), iter([data[start:]]))
 
 

@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
 from note import circumstances, ratios, spread, table, tell
 from object_server import ObjectServer
@@ -26,25 +28,40 @@ TIMED = (
     "folder, after one of each to warm up; CPU time is of this process. Cold: from opening the "
     "split, with an empty cache, until its last shard has arrived and been checked; the link's "
     "share is the time that the bytes of the shards take on it, divided by that. First batch: from "
-    "opening the split, with an empty cache; `in order` is validation, `shuffled` training. All "
+    "opening the split, with an empty cache; `in order` is validation, `shuffled` training, "
+    "`resumed` the same in the middle of an epoch; requests of ranges are those made by then. All "
     "training here is in the near order, from the folder too. The server is on the same machine "
     "and takes some of its cores."
 )
 
 
-def _serve(folder: Path, bytes_per_s: float, delay_s: float, pipe: object) -> None:
+class Asked(NamedTuple):
+    """What a server was asked for so far: requests by path, how many of ranges, and its bytes."""
+
+    paths: dict[str, int]
+    num_ranges: int
+    num_bytes: int
+
+
+def _serve(folder: Path, bytes_per_s: float, delay_s: float, pipe: Connection) -> None:
     with ObjectServer(folder, bytes_per_s, delay_s=delay_s) as server:
-        pipe.send(server.url)  # type: ignore[attr-defined]
-        pipe.recv()  # type: ignore[attr-defined]
-        pipe.send(dict(server.asked))  # type: ignore[attr-defined]
+        pipe.send(server.url)
+        while pipe.recv() == "asked":
+            pipe.send(Asked(dict(server.asked), server.num_ranges, server.num_sent))
 
 
 class Served:
-    """A server in a process of its own; `asked` is filled in at its end."""
+    """A server in a process of its own."""
 
-    def __init__(self) -> None:
-        self.url = ""
-        self.asked: dict[str, int] = {}
+    def __init__(self, url: str, pipe: Connection) -> None:
+        self.url = url
+        self._pipe = pipe
+
+    def asked(self) -> Asked:
+        """Tell what it was asked for so far."""
+        self._pipe.send("asked")
+        found: Asked = self._pipe.recv()
+        return found
 
 
 @contextmanager
@@ -57,13 +74,10 @@ def served(folder: Path, megabytes_per_s: float, delay_s: float = 0.0) -> Iterat
         target=_serve, args=(folder, 1e6 * megabytes_per_s, delay_s, theirs), daemon=True
     )
     process.start()
-    out = Served()
-    out.url = ours.recv()
     try:
-        yield out
+        yield Served(ours.recv(), ours)
     finally:
         ours.send("stop")
-        out.asked = ours.recv()
         process.join()
 
 
@@ -142,29 +156,50 @@ def cold_row(args: argparse.Namespace, folder: str) -> list[list[str]]:
 def first_rows(args: argparse.Namespace, folder: str) -> list[list[str]]:
     """Time the first batch with an empty cache, and count what was asked for."""
     rows = []
-    for name, train in (("in order", False), ("shuffled", True)):
-        with served(args.data, args.link_mb) as server:
-            near = make_loader(open_split(args.data, args.split), args, train)
-            local = first_batch(near, time.perf_counter())
-            started = time.perf_counter()
-            far = open_split(server.url, args.split, f"{folder}/first-{name}")
-            opened = time.perf_counter() - started
-            there = first_batch(make_loader(far, args, train), started)
-        asked = sum(num for each, num in server.asked.items() if not each.endswith(".tar"))
+    for name in ("in order", "shuffled", "resumed"):
+        local, opened, there = [], [], []
+        for number in range(args.rounds):
+            near = open_split(args.data, args.split)
+            local.append(1e3 * first_batch(near, args, name, time.perf_counter()))
+            with served(args.data, args.link_mb, args.delay_ms / 1e3) as server:
+                started = time.perf_counter()
+                far = open_split(server.url, args.split, f"{folder}/first-{name}-{number}")
+                opened.append(1e3 * (time.perf_counter() - started))
+                num_opening = sum(server.asked().paths.values())
+                there.append(1e3 * first_batch(far, args, name, started))
+                asked = server.asked()
+        transfer = image_bytes(near, args, name) / args.link_mb / 1e3
         rows.append(
             [
                 f"first batch {name}, ms",
-                f"{1e3 * local:.0f}",
-                f"{1e3 * there:.0f}",
-                f"open {1e3 * opened:.0f}, {asked} requests",
+                spread(local),
+                spread(there),
+                f"images {transfer:.0f} ms of the link; open {spread(opened)}, {num_opening} "
+                f"requests; {asked.num_ranges} of ranges",
             ]
         )
     return rows
 
 
-def first_batch(loader: Loader, started: float) -> float:
+def first_loader(index: DatasetIndex, args: argparse.Namespace, name: str) -> Loader:
+    """Make the loader of one of the ways to start; `resumed` is in the middle of an epoch."""
+    loader = make_loader(index, args, name != "in order")
+    if name == "resumed":
+        loader.load_state_dict({**loader.state_dict(), "epoch": 3, "step": len(loader) // 2})
+    return loader
+
+
+def image_bytes(index: DatasetIndex, args: argparse.Namespace, name: str) -> int:
+    """Count the bytes of the images of the first batch."""
+    loader = first_loader(index, args, name)
+    state = loader.state_dict()
+    ids = loader.plan.global_ids(state["epoch"], state["step"])
+    return int(index.samples["length"][ids].sum())
+
+
+def first_batch(index: DatasetIndex, args: argparse.Namespace, name: str, started: float) -> float:
     """Read one batch; tell how long that took from when `started`."""
-    batches = iter(loader)
+    batches = iter(first_loader(index, args, name))
     next(batches)
     seconds = time.perf_counter() - started
     batches.close()
@@ -180,6 +215,7 @@ def main() -> None:
     parser.add_argument("--global-batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--link-mb", type=float, default=40.0, help="10^6 bytes a second")
+    parser.add_argument("--delay-ms", type=float, default=0.0, help="before each answer")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", default="", help="file for the note")
     args = parser.parse_args()
@@ -194,7 +230,8 @@ def main() -> None:
         "",
         *lines,
         f"- data: {args.data.name}/{args.split}, batches of {args.global_batch_size} at {args.size} "
-        f"pixels, {args.threads} threads, a link of {args.link_mb:g} MB/s; medians of "
+        f"pixels, {args.threads} threads, a link of {args.link_mb:g} MB/s, answers "
+        f"{args.delay_ms:g} ms late when first batches are timed; medians of "
         f"{args.rounds} rounds with lowest and highest",
         "",
         table(["", "folder", "by address", "share"], rows),

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -34,8 +35,8 @@ class Link:
 
 
 class ObjectServer(ThreadingHTTPServer):
-    """Serves the files of a folder. `asked` counts requests by path, `num_sent` the bytes of bodies.
-    Each request waits for `delay_s` first.
+    """Serves the files of a folder, each answer `delay_s` late. `asked` counts requests by path,
+    `num_ranges` those of ranges, `num_sent` the bytes of bodies.
     """
 
     daemon_threads = True
@@ -53,6 +54,7 @@ class ObjectServer(ThreadingHTTPServer):
         self.folder = folder
         self.link = Link(bytes_per_s)
         self.delay_s = delay_s
+        self.num_ranges = 0
         self.asked: Counter[str] = Counter()
         self.num_sent = 0
         self.lock = threading.Lock()
@@ -87,6 +89,7 @@ class Objects(BaseHTTPRequestHandler):
         name = unquote(urlsplit(self.path).path).strip("/")
         with self.server.lock:
             self.server.asked[name] += 1
+            self.server.num_ranges += "Range" in self.headers
         time.sleep(self.server.delay_s)
         data = self.content(name)
         if data is None:
@@ -99,7 +102,10 @@ class Objects(BaseHTTPRequestHandler):
     def content(self, name: str) -> bytes | None:
         """Read the object of a name; None where there is none."""
         path = self.server.folder / name
-        return path.read_bytes() if path.is_file() else None
+        if not path.is_file():
+            return None
+        found = path.stat()
+        return _content(path, found.st_mtime_ns, found.st_size)
 
     def answer(self, name: str, data: bytes) -> None:
         """Send it, or what of it was asked for."""
@@ -128,6 +134,12 @@ class Objects(BaseHTTPRequestHandler):
             with self.server.lock:  # before the client can have it
                 self.server.num_sent += len(chunk)
             self.wfile.write(chunk)
+
+
+@lru_cache(maxsize=8)
+def _content(path: Path, changed_ns: int, num_bytes: int) -> bytes:
+    """Read a file; kept, as a range of a large one would cost reading it all."""
+    return path.read_bytes()
 
 
 def pieces(body: bytes, size: int) -> Iterator[bytes]:
