@@ -111,11 +111,14 @@ class Child:
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return {"error": lines[-1] if lines else "the process ended"}
 
-    def stop(self) -> None:
-        """Let it end, so that it removes its shared memory; then end it and its workers."""
+    def close(self) -> None:
+        """Let it end by itself, so that it removes its shared memory."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
+
+    def stop(self) -> None:
+        """End it and its workers."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=END_S)
         with contextlib.suppress(ProcessLookupError):
@@ -180,6 +183,8 @@ class Road:
                 stack.callback(child.stop)
                 children.append(child)
             yield children
+            for child in children:
+                child.close()
 
 
 def _free_port() -> int:

@@ -17,11 +17,10 @@ SMALLEST = 8  # pixels, where nothing needs to be decoded
 
 
 def prepare(root: Path, out: Path) -> None:
-    """Pack the photographs, in format 2."""
+    """Pack the photographs."""
     command = [sys.executable, "-m", "preprocess.shard", "--source", "voc", "--root", str(root)]
     command += ["--out", str(out), "--shard-mb", str(SHARD_MB), "--splits", "train"]
     subprocess.run(command, check=True)
-    subprocess.run([sys.executable, "-m", "preprocess.upgrade", str(out)], check=True)
 
 
 class Reader:

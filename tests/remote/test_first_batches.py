@@ -8,26 +8,25 @@ import numpy as np
 import pytest
 
 from benchmarks.object_server import Objects, ObjectServer
-from preprocess.upgrading.upgrade_split import upgrade_split
 from shards.disk.format import lean_row_dtype
 from shards.disk.tables import Shard
 from shards.errors import DataError
 from shards.index import open_split
 from shards.loader import Loader, Order
-from shards.remote import early_images, fetch_ahead
+from shards.remote import early_images, fetch_ahead, patience
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder
 from shards.remote.early_images import CONNECTIONS, RangeReader, join_ranges, worth_reading
 from shards.remote.transfer import open_store
 from shards.sampler import World
 from tests.conftest import pack, write_photographs
-from tests.remote.faulty_server import FaultyObjects, FaultyServer, wait_until
+from tests.remote.faulty_server import HASTY, FaultyObjects, FaultyServer, wait_until
 from tests.shards.pipeline.test_bands import BANDS, pack_tiffs
+from tests.version_1 import as_version_1
 
 BATCH = 4
 CUT = ("reset", "cut", "unmarked cut", "stretched", "trickle", "silence")
 SCATTERED = Order("near", groups=2)
-pytestmark = pytest.mark.usefixtures("hasty")
 
 
 class Withholding(FaultyServer):
@@ -105,16 +104,18 @@ class RangedObjects(FaultyObjects):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """100 photographs in two shards of version 2: a batch is a small part of a shard."""
+    """100 photographs in two shards: a batch is a small part of a shard."""
     root = tmp_path_factory.mktemp("first")
     pack(write_photographs(root / "source", 100), root / "set" / "train", shard_samples=50)
-    upgrade_split(root / "set" / "train", 1)
     return root / "set"
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Sets of tests are small: no gap is read, and no batch is too much of the set."""
+    """Sets of tests are small: no gap is read, and no batch is too much of the set. A machine that
+    is busy is no silent server.
+    """
+    monkeypatch.setattr(patience, "PATIENCE", HASTY._replace(window_s=10.0))
     monkeypatch.setattr(early_images, "GAP_BYTES", 3000)
     monkeypatch.setattr(fetch_ahead, "EARLY_SHARE", 1.0)
 
@@ -162,7 +163,7 @@ def test_the_first_batches_come_before_any_shard(made, tmp_path, options):
                 server.shards_come.set()
             found.append((batch.ids.tolist(), batch.images.numpy().tobytes()))
         assert found == near
-        assert 0 < len(server.ranges) <= fetch_ahead.EARLY_STEPS * BATCH
+        assert 0 < len(set(server.ranges)) <= fetch_ahead.EARLY_STEPS * BATCH
         wholes = server.asked.total() - len(server.ranges)
         assert wholes == 3 + len(index.shards)
 
@@ -186,11 +187,16 @@ WRONG = (
     *("500", "503", "reset", "cut", "unmarked cut", "flipped", "shorter", "another length"),
     *("whole for a range", "wrong range", "gzip", "garbage"),
 )
+SLOW = ("silence", "trickle", "header trickle")
 
 
-@pytest.mark.parametrize("fault", [*WRONG, "stretched", "silence", "trickle", "header trickle"])
+@pytest.mark.parametrize("fault", [*WRONG, "stretched", *SLOW])
 @pytest.mark.parametrize("order", [SCATTERED, "global"])
-def test_whatever_is_wrong_with_ranges_the_shards_are_read(made, tmp_path, fault, order):
+def test_whatever_is_wrong_with_ranges_the_shards_are_read(
+    made, tmp_path, fault, order, monkeypatch
+):
+    if fault in SLOW:
+        monkeypatch.setattr(patience, "PATIENCE", HASTY)
     near = read(open_split(made, "train"), order=order)
     with Withholding(made, fault) as server:
         server.shards_come.set()
@@ -255,18 +261,17 @@ def test_a_server_that_goes_away_is_one_line(made, tmp_path):
 
 def test_rows_without_a_checksum_wait_for_their_shards(packed, tmp_path):
     shutil.copytree(packed, tmp_path / "set" / "train")
+    as_version_1(tmp_path / "set" / "train")
     with Withholding(tmp_path / "set") as server:
         server.shards_come.set()
         index = open_split(server.url, "train", str(tmp_path / "cache"))
-        if "crc" in index.samples.dtype.names:
-            pytest.skip("the packer writes version 2")
+        assert "crc" not in index.samples.dtype.names
         read(index, 5, order=SCATTERED)
         assert server.ranges == []
 
 
 def test_both_members_of_a_sample_are_read_by_ranges(tmp_path, monkeypatch):
     pack_tiffs(tmp_path / "source", tmp_path / "set" / "train", BANDS)
-    upgrade_split(tmp_path / "set" / "train", 1)
     near = read(open_split(tmp_path / "set", "train"), 1, train=False)
     with Withholding(tmp_path / "set") as server:
         index = open_split(server.url, "train", str(tmp_path / "cache"))

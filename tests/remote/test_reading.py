@@ -20,7 +20,7 @@ from shards.sampler import World
 from tests.remote.faulty_server import FaultyServer, wait_until
 
 ROWS_BYTES = 90_000  # of index.json and the tables, whose greatest length counts
-TABLES = ("shards.npy", "rows.npy", "keys.npy")
+TABLES = ("shards.npy", "rows.npy")
 NEAR = Order("near", groups=2, window=2)
 pytestmark = pytest.mark.usefixtures("hasty")
 
