@@ -47,7 +47,13 @@ def _serve(folder: Path, bytes_per_s: float, delay_s: float, pipe: Connection) -
     with ObjectServer(folder, bytes_per_s, delay_s=delay_s) as server:
         pipe.send(server.url)
         while pipe.recv() == "asked":
-            pipe.send(Asked(dict(server.asked), server.asked.total() - server.wholes.total(), server.num_sent))
+            pipe.send(
+                Asked(
+                    dict(server.asked),
+                    server.asked.total() - server.wholes.total(),
+                    server.num_sent,
+                )
+            )
 
 
 class Served:

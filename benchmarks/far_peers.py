@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -82,7 +83,7 @@ class Child:
             "AWS_ENDPOINT_URL": f"http://{here}",
             "HF_HOME": place.cache + "-hub",
         }
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [python, str(HERE / "far_reading.py"), place.to_json()],
             stdin=subprocess.PIPE,
@@ -275,8 +276,9 @@ def resumed(road: Road) -> str:
 
 
 def _quoted(found: dict[str, Any]) -> str:
-    last = str(found["error"]).strip().splitlines()[-1]
-    return f"refused: {' '.join(last.split())[:200]}".replace("|", "/")
+    lines = str(found["error"]).strip().splitlines()
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return f"refused: {' '.join(named[-1:] or lines[:1])[:200]}".replace("|", "/")
 
 
 def peers_table(args: Any, work: Path) -> str:
