@@ -154,6 +154,7 @@ def main() -> None:
         packages.append("kornia")
     except PackageNotFoundError:
         print("kornia is not installed and is left out: pip install kornia")
+    lines = circumstances(packages)
     images = pictures(args.local_batch_size, args.size, args.device)
     rows = []
     for way, options in tqdm(WAYS.items(), "ways", disable=None):
@@ -164,7 +165,7 @@ def main() -> None:
     text = [
         "# Augmentation of whole batches",
         "",
-        *circumstances(packages),
+        *lines,
         f"- settings: batches of {args.local_batch_size} x 3 x {args.size} x {args.size} uint8 on "
         f"{args.device}, {args.threads} threads; n = {args.rounds} rounds of one batch; median "
         f"(lowest..highest)",

@@ -100,6 +100,13 @@ def feed_commands(args: argparse.Namespace, work: Path) -> list[list[str]]:
     return [script("bench_loader", work / "packed", "--peer", "none", *rest)]
 
 
+def augment_command(args: argparse.Namespace) -> list[str]:
+    """Time the augmentation of batches on the device, beside torchvision's per sample."""
+    tiny = ("--size", 20, "--local-batch-size", 6, "--rounds", 1)
+    full = ("--device", "cuda", "--local-batch-size", 256, "--rounds", 3)
+    return script("bench_augment", *(tiny if args.rehearse else full))
+
+
 def train_commands(args: argparse.Namespace, work: Path) -> list[list[str]]:
     """Train the default recipe as a user does, stop in the middle, and evaluate."""
     run = work / "run"
@@ -123,6 +130,7 @@ def sections(args: argparse.Namespace, work: Path) -> list[Section]:
         Section("training", 120, train_commands(args, work)),
         Section("step", 150, step_commands(args, work)),
         Section("feed", 90, feed_commands(args, work)),
+        Section("augmentation", 45, [augment_command(args)]),
         Section("metrics", 60, [script("gpu_metrics", *rehearse)]),
         Section("saving", 45, [script("gpu_saving", work / "packed", *rehearse)]),
     ]

@@ -113,7 +113,7 @@ class DatasetIndex:
             settings=described["image"],
             command=described["command"],
             in_place=described.get("in_place", False),
-            stored_keys=tables.keys if tables else None,
+            stored_keys=tables.stored_keys if tables else None,
             contents=described.get(CONTENTS) if tables else None,
             remote=remote,
         )

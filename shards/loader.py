@@ -7,7 +7,7 @@ per image.
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import torch
@@ -66,7 +66,7 @@ class _Steps(IterableDataset[Batch]):
         self._num_threads = num_threads
         self._read_timeout_s = read_timeout_s
         self.position = Position(maker.plan.num_steps)
-        self.following: weakref.ref[_Steps] | None = None
+        self.following: Callable[[], _Steps | None] = _nobody
         self._current: Making | None = None  # of the latest iteration, while it lasts
         self._ahead: list[Making] = []  # of the next one; one at most
         # Also when the process ends: threads that compute would be torn down in the middle.
@@ -98,7 +98,7 @@ class _Steps(IterableDataset[Batch]):
             making.stop()
             if self._current is making:
                 self._current = None
-            following = self.following and self.following()
+            following = self.following()
             if following is not None and not is_whole:
                 following.forget_ahead()  # left: what follows is not what was thought
 
@@ -114,9 +114,9 @@ class _Steps(IterableDataset[Batch]):
             if not self._maker.has_room_beside(beside, self._num_threads):
                 return
             if self._current is None:
-                begins = (self.position.epoch, self.position.first_step)
-                self._maker.prepare(*begins)
-                making = self._making(*begins)
+                start = (self.position.epoch, self.position.first_step)
+                self._maker.prepare(*start)
+                making = self._making(*start)
             else:
                 making = self._making(self._current.start[0] + 1, 0)
             self._ahead.append(making)
@@ -154,13 +154,17 @@ class _Steps(IterableDataset[Batch]):
         batch = making.next()
         self.position.epoch = epoch
         self.position.step = number + 1
-        following = self.following and self.following()
+        following = self.following()
         if following is not None:
             following.make_ahead(making.num_idle(), self._maker)
         return batch
 
     def __len__(self) -> int:
         return self._maker.plan.num_steps
+
+
+def _nobody() -> None:
+    return None
 
 
 def _stop_all(ahead: list[Making]) -> None:
@@ -269,7 +273,7 @@ class Loader(DataLoader[Batch]):
         made. An epoch that is left takes them with it, and a state that is loaded, or another
         epoch that is set, lets them go.
         """
-        self._steps.following = None if following is None else weakref.ref(following._steps)
+        self._steps.following = _nobody if following is None else weakref.ref(following._steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the latest iteration: `step` batches of `epoch` have been handed

@@ -162,9 +162,7 @@ class PictureBatches:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _made_by(
-        self, pool: ThreadPoolExecutor, look: Look, pinned: bool
-    ) -> Iterator[Batch]:
+    def _made_by(self, pool: ThreadPoolExecutor, look: Look, pinned: bool) -> Iterator[Batch]:
         waiting: list[Future[np.ndarray | None]] = []
         for first in range(0, len(self.paths), self.local_batch_size):
             numbers = range(first, min(first + self.local_batch_size, len(self.paths)))

@@ -77,7 +77,12 @@ class Tables:
 
     shards: ShardTable
     rows: np.ndarray
-    keys: Keys
+    stored_keys: Keys
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Map the keys, if that has not been done."""
+        return self.stored_keys() if callable(self.stored_keys) else self.stored_keys
 
 
 def open_tables(

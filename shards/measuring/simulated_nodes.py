@@ -283,8 +283,8 @@ def _closing_lines(
 def _start_line(index: DatasetIndex, parts: NodeParts) -> str:
     """Say what comes before a machine's first batch: tables, one after the other (docs/remote.md)."""
     tables = [index.samples, index.samples]  # of version 1 two readings must agree
-    if index.stored_keys is not None:
-        tables = [index.samples, index.stored_keys]
+    if index.stored_keys is not None:  # keys come when they are asked for, which training does not
+        tables = [index.samples]
     num_bytes = [table.nbytes for table in tables]
     blocks = [-(-each // BLOCK_BYTES) if is_by_blocks(index) else 1 for each in num_bytes]
     seconds = serial_time(parts, sum(num_bytes), sum(blocks))

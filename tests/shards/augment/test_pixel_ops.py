@@ -75,12 +75,13 @@ def compiled(images, changes, colour=None):
     return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-def on_tensors(images, changes, colour=None):
+def on_tensors(images, changes, colour=None, where="cpu"):
     """What torch makes of them."""
-    pixels = images.permute(0, 2, 3, 1).contiguous().clone()
+    pixels = images.permute(0, 2, 3, 1).contiguous().clone().to(where)
     colour = np.zeros(pixels.shape[3], np.uint8) if colour is None else colour
     device = DeviceChanges(changes, colour, *pixels.shape[1:3])
-    return device.apply(pixels, torch.from_numpy(device.packed())).permute(0, 3, 1, 2)
+    sent = torch.from_numpy(device.packed()).to(where)
+    return device.apply(pixels, sent).permute(0, 3, 1, 2).cpu()
 
 
 def changed(images, changes, colour=None):
@@ -265,6 +266,19 @@ def test_a_batch_of_all_kinds_is_the_same_on_tensors(options, channels):
         ]
     )
     assert torch.equal(ours, one_by_one)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+def test_a_gpu_gives_the_bits_of_the_cpu(options, channels):
+    random = np.random.default_rng(channels)
+    images = torch.from_numpy(random.integers(0, 256, (257, channels, 64, 64), np.uint8))
+    changes = draw_changes(options, np.arange(257), 3, 2, 64, 64)
+    colour = np.full(channels, 99, np.uint8)
+    there = on_tensors(images, changes, colour, "cuda")
+    assert torch.equal(there, compiled(images, changes, colour))
 
 
 def test_maps_have_room_for_large_images():
