@@ -3,7 +3,8 @@
     python benchmarks/bench_remote.py data/voc --link-mb 40 --out benchmarks/results/remote.md
 
 The server is a process of its own whose answers are held to `--link-mb` million bytes a second in
-all. Rounds take turns between the folder and a full cache.
+all. Rounds take turns between the folder and a full cache. With `--root VOCdevkit/VOC2012` the peers
+that read from servers are measured, too; `--work` keeps their environments and data.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
+from far_peers import ABOUT, PEERS, peers_table
 from note import circumstances, ratios, spread, table, tell
 from object_server import ObjectServer
 
@@ -47,7 +49,13 @@ def _serve(folder: Path, bytes_per_s: float, delay_s: float, pipe: Connection) -
     with ObjectServer(folder, bytes_per_s, delay_s=delay_s) as server:
         pipe.send(server.url)
         while pipe.recv() == "asked":
-            pipe.send(Asked(dict(server.asked), server.num_ranges, server.num_sent))
+            pipe.send(
+                Asked(
+                    dict(server.asked),
+                    server.asked.total() - server.wholes.total(),
+                    server.num_sent,
+                )
+            )
 
 
 class Served:
@@ -217,14 +225,19 @@ def main() -> None:
     parser.add_argument("--link-mb", type=float, default=40.0, help="10^6 bytes a second")
     parser.add_argument("--delay-ms", type=float, default=0.0, help="before each answer")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--root", type=Path, help="VOC folder, to measure the peers on it, too")
+    parser.add_argument("--peers", default=",".join(PEERS), help="separated by commas")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/peers"), help="as bench_peers has")
     parser.add_argument("--out", default="", help="file for the note")
     args = parser.parse_args()
+    args.peers = args.peers.split(",")
     lines = circumstances(PACKAGES)
     make_loader(open_split(args.data, args.split), args).warm_up()
     with tempfile.TemporaryDirectory() as folder:
         rows = warm_rows(args, f"{folder}/warm")
         rows += cold_row(args, folder)
         rows += first_rows(args, folder)
+        peers = ["", peers_table(args, Path(folder)), "", ABOUT] if args.root else []
     text = [
         "# Shards from a server on loopback",
         "",
@@ -237,6 +250,7 @@ def main() -> None:
         table(["", "folder", "by address", "share"], rows),
         "",
         TIMED,
+        *peers,
     ]
     tell("\n".join(text), args.out)
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -38,10 +39,12 @@ ABOUT = (
     "epochs: the mean of three with a cache of that share of the set, in percent of its bytes, "
     "without a bound on the link. Same batches: of the global batches of one rank, those that two "
     "ranks have together, as sets. Samples of an epoch on two ranks: read more than once, and "
-    "never. Resumed: five steps on two ranks, then the rest of the epoch on one: read more than "
-    "once, and never. What a peer refuses is quoted. Streaming and LitData read from S3 (a server "
-    "that answers GET and HEAD), the others over HTTP. WebDataset and HF datasets in the settings "
-    "of their documentation: shards to nodes, a shuffle buffer of 1000."
+    "never; fetched by both, of one machine with one cache folder, in percent of the set. Resumed: "
+    "five steps on two ranks, then the rest of the epoch on one: read more than once, and never. "
+    "What a peer refuses is quoted. Streaming and LitData read from S3 (a server that answers GET "
+    "and HEAD), the others over HTTP. WebDataset and HF datasets in the settings of their "
+    "documentation: shards to nodes, a shuffle buffer of 1000; HF datasets has no cache of what it "
+    "streams. Streaming shuffles within 180 samples, four shards."
 )
 
 
@@ -82,7 +85,7 @@ class Child:
             "AWS_ENDPOINT_URL": f"http://{here}",
             "HF_HOME": place.cache + "-hub",
         }
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [python, str(HERE / "far_reading.py"), place.to_json()],
             stdin=subprocess.PIPE,
@@ -244,18 +247,23 @@ def counted(batches: Sequence[Sequence[str]], num_samples: int) -> str:
 
 
 def on_ranks(road: Road) -> list[str]:
-    """Compare the first epoch of two ranks with that of one."""
+    """Compare the first epoch of two ranks of a machine with that of one."""
     epochs = []
     for num in (1, 2):
-        with road.server() as (_, place), road.ranks(place, num) as children:
+        with road.server() as (server, place), road.ranks(place, num) as children:
             found = asked(children, ["0"] * num)
+            fetched = server.num_sent
         wrong = [each for each in found if "error" in each]
         if wrong:
-            return [_quoted(wrong[0]), ""]
+            return [_quoted(wrong[0]), "", ""]
         epochs.append(global_batches(found))
     one, two = epochs
     same = sum(set(a) == set(b) for a, b in zip(one, two, strict=False))
-    return [f"{same} of {max(len(one), len(two))}", counted(two, road.num_samples)]
+    return [
+        f"{same} of {max(len(one), len(two))}",
+        counted(two, road.num_samples),
+        f"{100 * fetched / road.set_bytes:.0f}",
+    ]
 
 
 def resumed(road: Road) -> str:
@@ -275,8 +283,9 @@ def resumed(road: Road) -> str:
 
 
 def _quoted(found: dict[str, Any]) -> str:
-    last = str(found["error"]).strip().splitlines()[-1]
-    return f"refused: {' '.join(last.split())[:200]}".replace("|", "/")
+    lines = str(found["error"]).strip().splitlines()
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return f"refused: {' '.join(named[-1:] or lines[:1])[:200]}".replace("|", "/")
 
 
 def peers_table(args: Any, work: Path) -> str:
@@ -291,5 +300,6 @@ def peers_table(args: Any, work: Path) -> str:
         rows.append(row)
     names = ["", "cold, images/s", "warm, images/s"]
     names += [f"fetched later, cache {100 * share:.0f}%" for share in SHARES]
-    names += ["same batches on 2 ranks", "samples again, never", "resumed: again, never"]
+    names += ["same batches on 2 ranks", "samples again, never", "fetched by 2 ranks"]
+    names += ["resumed: again, never"]
     return table(names, rows)

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 CHUNK_BYTES = 1 << 18
+RANGE = re.compile(r"bytes=\d+-\d+")  # with its end: of images, not the rest of a shard
 
 
 class Link:
@@ -36,7 +37,7 @@ class Link:
 
 class ObjectServer(ThreadingHTTPServer):
     """Serves the files of a folder, each answer `delay_s` late. `asked` counts requests by path,
-    `num_ranges` those of ranges, `num_sent` the bytes of bodies.
+    `wholes` those up to an object's end, `num_sent` the bytes of bodies.
     """
 
     daemon_threads = True
@@ -54,8 +55,8 @@ class ObjectServer(ThreadingHTTPServer):
         self.folder = folder
         self.link = Link(bytes_per_s)
         self.delay_s = delay_s
-        self.num_ranges = 0
         self.asked: Counter[str] = Counter()
+        self.wholes: Counter[str] = Counter()
         self.num_sent = 0
         self.lock = threading.Lock()
 
@@ -89,7 +90,8 @@ class Objects(BaseHTTPRequestHandler):
         name = unquote(urlsplit(self.path).path).strip("/")
         with self.server.lock:
             self.server.asked[name] += 1
-            self.server.num_ranges += "Range" in self.headers
+            if not RANGE.fullmatch(self.headers.get("Range", "")):
+                self.server.wholes[name] += 1
         time.sleep(self.server.delay_s)
         data = self.content(name)
         if data is None:

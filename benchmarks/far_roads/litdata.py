@@ -7,6 +7,7 @@ from typing import Any
 
 from far_reading import Place
 from litdata import StreamingDataLoader, StreamingDataset, optimize
+from litdata.streaming import downloader
 
 from far_roads.pillow_crops import SHARD_BYTES, crops, photographs
 
@@ -28,6 +29,8 @@ class Reader:
     """Batches of one rank."""
 
     def __init__(self, place: Place) -> None:
+        # it has no setting for a server on this machine, which has no certificate
+        downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True
         limit = {"max_cache_size": place.cache_bytes} if place.share else {}
         dataset = StreamingDataset(
             place.bucket,

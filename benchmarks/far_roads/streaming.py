@@ -10,6 +10,8 @@ from streaming.base.util import clean_stale_shared_memory
 
 from far_roads.pillow_crops import SHARD_BYTES, crops, photographs
 
+SHUFFLE_BLOCK = 180  # samples: four shards. Its default, 262,144, is all of a small set
+
 
 def prepare(root: Path, out: Path) -> None:
     """Write MDS shards of the JPEG bytes."""
@@ -29,6 +31,7 @@ class _Crops(StreamingDataset):
             batch_size=place.local_batch_size,
             cache_limit=place.cache_bytes or None,
             num_canonical_nodes=1,
+            shuffle_block_size=SHUFFLE_BLOCK,
         )
         self._transform = crops(place.size)
 

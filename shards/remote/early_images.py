@@ -29,6 +29,7 @@ TRIES = 2  # of a range, before the shard is waited for
 
 Place = tuple[int, int]  # shard and offset of an image
 EarlyImages = dict[Place, np.ndarray]  # uint8 [length] each
+Note = Callable[[int], None]
 
 
 class Range(NamedTuple):
@@ -105,22 +106,12 @@ def worth_reading(ranges: Sequence[Range], shards: Sequence[Shard]) -> tuple[lis
 
 
 class RangeReader:
-    """Reads ranges of a split's shards into memory. Threads may share one.
+    """Reads ranges of a split's shards into memory. Threads may share one."""
 
-    `note` is called with the bytes of each piece that arrives.
-    """
-
-    def __init__(
-        self,
-        store: ObjectStore,
-        folder: CacheFolder,
-        shards: Sequence[Shard],
-        note: Callable[[int], None],
-    ) -> None:
+    def __init__(self, store: ObjectStore, folder: CacheFolder, shards: Sequence[Shard]) -> None:
         self._store = store
         self._folder = folder
         self._shards = shards
-        self._note = note
         self._has_ranges = True  # until the server answers a range with the whole
 
     def wanted(self, rows: np.ndarray, num_members: int) -> list[Range]:
@@ -135,9 +126,10 @@ class RangeReader:
         ]
         return join_ranges(rows[np.isin(rows["shard"], missing)], num_members, self._shards)
 
-    def read(self, ranges: Sequence[Range]) -> EarlyImages:
+    def read(self, ranges: Sequence[Range], note: Note) -> EarlyImages:
         """Read the images in some ranges, over several connections; those that cannot be had, or
-        are not what their rows say, are left out.
+        are not what their rows say, are left out. `note` is called with the bytes of each piece
+        that arrives.
         """
         left = deque(ranges)
         images: EarlyImages = {}
@@ -148,7 +140,7 @@ class RangeReader:
                     one = left.popleft()
                 except IndexError:
                     return
-                images.update(self._images(one))
+                images.update(self._images(one, note))
 
         # of no pool: its threads would keep a process that ends waiting for a silent server
         threads = [
@@ -161,7 +153,7 @@ class RangeReader:
             thread.join()
         return images
 
-    def _images(self, one: Range) -> EarlyImages:
+    def _images(self, one: Range, note: Note) -> EarlyImages:
         limits = patience.PATIENCE
         shard = self._shards[one.shard]
         images: EarlyImages = {}
@@ -169,7 +161,7 @@ class RangeReader:
             if not self._has_ranges or self._folder.has(shard.sha256):
                 break
             try:
-                images.update(_checked(one, self._bytes(one, shard)))
+                images.update(_checked(one, self._bytes(one, shard, note)))
                 if len(images) == len(one.images):
                     break
             except TransferError as error:
@@ -181,7 +173,7 @@ class RangeReader:
                 break  # its shard says what the matter is
         return images
 
-    def _bytes(self, one: Range, shard: Shard) -> bytes:
+    def _bytes(self, one: Range, shard: Shard, note: Note) -> bytes:
         """Read a range; what a server sends beyond it is cut off."""
         data = bytearray()
         with self._store.get(shard.name, one.start, shard.num_bytes, one.stop) as reply:
@@ -190,7 +182,7 @@ class RangeReader:
             if reply.num_bytes not in (None, shard.num_bytes):
                 raise ObjectChangedError
             for chunk in reply.chunks:
-                self._note(len(chunk))
+                note(len(chunk))
                 data += chunk
                 if len(data) >= one.num_bytes:
                     return bytes(data[: one.num_bytes])

@@ -46,7 +46,7 @@ class FollowedShards(RemoteShards):
         has_crcs: bool = False,
     ) -> None:
         super().__init__(root, store, folder, shards)
-        self._ranges = RangeReader(store, folder, shards, self._note) if has_crcs else None
+        self._ranges = RangeReader(store, folder, shards) if has_crcs else None
         self._ranges_turn = threading.Lock()
         self._num_early = 0  # bytes that were read by ranges
         self._first_step = 0  # of this process
@@ -123,7 +123,7 @@ class FollowedShards(RemoteShards):
             if is_first:
                 self._first_whole = whole
                 self.changed.notify_all()
-        return self._ranges.read(ranges)
+        return self._ranges.read(ranges, self._note)
 
     def _may_fetch(self, number: int) -> bool:
         """Tell whether a shard may be fetched ahead: while the first batch comes, what it needs."""

@@ -321,6 +321,16 @@ def test_tables_of_a_set_without_images(run, tmp_path, capsys):
     assert "those of 10 batches 1.0 times" in text
 
 
+def test_peers_by_address(run, data, photographs, tmp_path):
+    settings = ["--size", 32, "--global-batch-size", 2, "--threads", 1, "--rounds", 1]
+    where = ["--root", photographs, "--work", tmp_path / "work", "--peers", "tarmac"]
+    text = run("bench_remote", data, *settings, "--link-mb", 1, *where)
+    found = ratios(text, "tarmac")
+    assert float(found[0]) > 0
+    assert found[4:6] == ["12 of 12", "0, 0"]
+    assert found[7] == "0, 0"
+
+
 def test_rules_of_a_cache(run, tmp_path):
     text = run("bench_cache", "--shards", 64, "--groups", 2, "--epochs", 4, "--folder", tmp_path)
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "64 equal, 2" in line]
@@ -335,8 +345,8 @@ def test_every_command_is_run_here():
     others = ("test_gpu_all.py", "test_carry_wheels.py")
     tests = (Path(__file__), *map(Path(__file__).with_name, others))
     text = "".join(path.read_text() for path in tests)
-    # run by bench_peers, the second in FFCV's environment, and by gpu_all
-    unseen = {"quality", "crop_ffcv", "noise_photographs"}
+    # run by bench_peers, the second in FFCV's environment, by gpu_all, and by bench_remote
+    unseen = {"quality", "crop_ffcv", "noise_photographs", "far_reading"}
     assert [name for name in COMMANDS if f'"{name}"' not in text and name not in unseen] == []
 
 

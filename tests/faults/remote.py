@@ -169,7 +169,7 @@ def two_jobs(options: Options, data: Path) -> Row:
                 row.check(results.get(timeout=120) == right, "other bytes")
             for job in jobs:
                 job.join()
-            tars = {name: num for name, num in server.asked.items() if name.endswith(".tar")}
+            tars = {name: num for name, num in server.wholes.items() if name.endswith(".tar")}
         if not gigabytes:
             row.check(set(tars.values()) == {1}, f"a shard was fetched {max(tars.values())} times")
     return row

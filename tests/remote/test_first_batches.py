@@ -233,8 +233,8 @@ def test_a_server_that_answers_whole_is_cut_off_and_not_asked_again(tmp_path):
         server.RequestHandlerClass = type("Long", (FaultyObjects,), {"content": lambda *_: body})
         store = open_store(Address.parse(server.url))
         folder = CacheFolder(tmp_path / "cache")
-        reader = RangeReader(store, folder, [shard], lambda _: None)
-        assert reader.read(reader.wanted(rows, 1)) == {}
+        reader = RangeReader(store, folder, [shard])
+        assert reader.read(reader.wanted(rows, 1), lambda _: None) == {}
         assert server.asked["a.tar"] <= CONNECTIONS
         assert server.num_sent < 0.2 * CONNECTIONS * len(body)
         assert reader.wanted(rows, 1) == []
@@ -358,7 +358,8 @@ def test_file_systems_of_fsspec_are_read_in_ranges(made, tmp_path, kind, monkeyp
             fsspec.filesystem("memory").pipe_file(f"/first/train/{path.name}", path.read_bytes())
     index = open_split(url, "train", str(tmp_path / "cache"))
     rows = index.samples[:BATCH]
-    images = index.remote._ranges.read(index.remote._ranges.wanted(rows, 1))
+    reader = index.remote._ranges
+    images = reader.read(reader.wanted(rows, 1), lambda _: None)
     near = open_split(made, "train")
     with near.open_shard(0) as file:
         data = file.read()

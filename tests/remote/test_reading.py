@@ -52,7 +52,7 @@ def test_batches_are_those_from_the_folder(server, far, dataset, options):
     near = batches(open_split(dataset, "train"), 2, **options)
     assert batches(far, 2, **options) == near
     assert batches(far, 3, follow=True, **options)[: len(near)] == near
-    assert all(server.asked[f"train/{shard.name}"] == 1 for shard in far.shards)
+    assert all(server.wholes[f"train/{shard.name}"] == 1 for shard in far.shards)
 
 
 def test_decoded_images_need_their_shards_once(server, dataset, tmp_path):
@@ -62,7 +62,7 @@ def test_decoded_images_need_their_shards_once(server, dataset, tmp_path):
     assert batches(far, 4, order=NEAR, cache="ram") == batches(
         open_split(dataset, "train"), 4, order=NEAR, cache="ram"
     )
-    assert all(server.asked[f"train/{shard.name}"] == 1 for shard in far.shards)
+    assert all(server.wholes[f"train/{shard.name}"] == 1 for shard in far.shards)
 
 
 def test_a_device_cache_reads_them_too(far, dataset):
@@ -91,7 +91,7 @@ def test_single_images_are_fetched_when_asked_for(server, far, dataset):
     there = pickle.loads(pickle.dumps(ShardDataset(far)))
     for number in (69, 0, 33, 1):
         assert np.array_equal(there[number][0], near[number][0])
-    assert sum(server.asked[f"train/{shard.name}"] for shard in far.shards) == 3
+    assert sum(server.wholes[f"train/{shard.name}"] for shard in far.shards) == 3
 
 
 def test_workers_of_another_loader_read_them(far, dataset):
@@ -150,7 +150,7 @@ def test_ranks_of_a_machine_fetch_each_shard_once(server, dataset, tmp_path):
     for one, *parts in zip(whole, *loaders, strict=True):
         ids = torch.cat([part.ids[part.valid] for part in parts])
         assert ids.tolist() == one.ids[one.valid].tolist()
-    tars = [count for name, count in server.asked.items() if name.endswith(".tar")]
+    tars = [count for name, count in server.wholes.items() if name.endswith(".tar")]
     assert tars == [1] * len(tars)
 
 
@@ -168,7 +168,7 @@ def test_two_readers_of_one_cache_fetch_each_shard_once(server, dataset, tmp_pat
     for thread in threads:
         thread.join()
     assert all(found[number] == near for number in range(3))
-    shards = [count for name, count in server.asked.items() if name.endswith(".tar")]
+    shards = [count for name, count in server.wholes.items() if name.endswith(".tar")]
     assert shards == [1] * len(shards)
 
 
@@ -193,7 +193,7 @@ def test_a_replaced_object_is_fetched_once_more_then_one_line(server, dataset, t
     with pytest.raises(DataError) as caught:
         batches(index)
     assert str(caught.value).startswith(f"{server.url}/train/{name}: is not the object that index")
-    assert server.asked[f"train/{name}"] == 2
+    assert server.wholes[f"train/{name}"] == 2
     assert not list((tmp_path / "cache").glob("*.part"))
 
 

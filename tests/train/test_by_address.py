@@ -104,7 +104,7 @@ def test_two_ranks_by_address_share_what_is_fetched(digits, tmp_path):
     with FaultyServer(digits) as server:
         words = ["--data", server.url, "--cache-dir", str(tmp_path / "cache"), *SMALL_RUN]
         succeed(launch(2, "train", *words, "--epochs", "2", "--out", str(tmp_path / "run")))
-        tars = {name: num for name, num in server.asked.items() if name.endswith(".tar")}
+        tars = {name: num for name, num in server.wholes.items() if name.endswith(".tar")}
     assert len(tars) > 4
     assert set(tars.values()) == {1}
     for two, other in zip(figures(tmp_path / "run"), figures(own), strict=True):
