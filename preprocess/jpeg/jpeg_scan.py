@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from shards.tiles.transform import ZIGZAG, dct_scales
 
 _WHOLE_BAND = b"\x00\x3f\x00"  # of a scan: all coefficients, all bits
 _SCALES = dct_scales().ravel()[ZIGZAG]
+_KEPT = 64  # sets of quantisation tables
 _ROWS = 8  # of Huffman tables: DC and AC of up to four components
 
 
@@ -74,11 +76,16 @@ def check_colours(headers: Headers) -> None:
 
 def quants_of(headers: Headers) -> np.ndarray:
     """Return what the coefficients of each component are multiplied by: float32 [components, 64]."""
-    tables = []
-    for component in headers.components:
-        table = headers.quantisation[component.quantisation]
-        tables.append(np.frombuffer(table, ">u2" if table[0] >= 16 else np.uint8, 64, 1) * _SCALES)
-    return np.array(tables, np.float32)
+    return _scaled(tuple(headers.quantisation[c.quantisation] for c in headers.components))
+
+
+@lru_cache(_KEPT)
+def _scaled(tables: tuple[bytes, ...]) -> np.ndarray:
+    quants = [
+        np.frombuffer(table, ">u2" if table[0] >= 16 else np.uint8, 64, 1) * _SCALES
+        for table in tables
+    ]
+    return np.array(quants, np.float32)
 
 
 def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Blocks]:
@@ -94,7 +101,7 @@ def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Bloc
     num_bytes = len(opened.data) - headers.scan
     if num_mcus * len(component) > 4 * num_bytes:  # a block has two codes, of a bit at least
         raise ValueError("more blocks than bits")
-    factors = np.array([[c.horizontal, c.vertical] for c in headers.components], np.int64)
+    sampling = [(c.horizontal, c.vertical) for c in headers.components]
     codes, num_codes = _codes(headers, members, scratch)
     interval = headers.interval or num_mcus
     scan = OneScan(
@@ -104,14 +111,14 @@ def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Bloc
         num_rows=num_mcus // mcus_across,
         width=headers.width,
         height=headers.height,
-        factors=factors,
+        factors=np.array(sampling, np.int64),
         num_codes=num_codes,
         bits=scratch.array("bits", num_bytes + SLACK, np.uint8),
         ends=scratch.exactly("ends", -(-num_mcus // interval) + 1, np.uint64),
         dc=scratch.array("dc", 4, np.int64),
     )
     blocks = Blocks(
-        coefs=scratch.exactly("coefs", strip_size(mcus_across, factors) + SQUARE, np.float32),
+        coefs=scratch.exactly("coefs", strip_size(mcus_across, sampling) + SQUARE, np.float32),
         quants=quants_of(headers),
         component=component,
         where=scratch.array("where", len(component), np.int64),

@@ -149,8 +149,8 @@ def _room(output: Output, capacities: tuple[int, ...]) -> tuple[SourceRows, Targ
         coefficients=_SCRATCH.array("coefficients", int(floats[1]), np.int16),
         bases=bases,
         factors=_tables(output.quality)[1],
+        filled=_SCRATCH.array("filled_lines", int(floats[1]) // LANES, np.uint32),
         square=_SCRATCH.array("square", SQUARE, np.float32),
-        block=_SCRATCH.array("block", 64, np.int16),
         resized=_SCRATCH.array("resized", int(panels[0]) * SQUARE, np.float32),
     )
     return ring, target

@@ -4,6 +4,7 @@ A strip's coefficients are float32 [blocks of 8 frequencies across, LANES], comp
 component, of each as many groups of four block rows as it has block rows in an MCU.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,9 +37,9 @@ class OneScan(NamedTuple):
     dc: np.ndarray  # int64 [components]: scratch
 
 
-def strip_size(mcus_across: int, factors: np.ndarray) -> int:
+def strip_size(mcus_across: int, sampling: Iterable[tuple[int, int]]) -> int:
     """Count the floats of a strip."""
-    return int(mcus_across * (factors[:, 0] * factors[:, 1]).sum() * BLOCK)
+    return mcus_across * sum(horizontal * vertical for horizontal, vertical in sampling) * BLOCK
 
 
 @compiled(**OPTIONS)
