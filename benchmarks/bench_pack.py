@@ -140,7 +140,9 @@ def measure(line: list[str], out: Path) -> Measured:
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
     reaper = [sys.executable, str(HERE / "packers" / "reaper.py"), *line]
-    done = subprocess.run(reaper, capture_output=True, text=True, cwd=HERE.parent)
+    # Modules are compiled in the first round and kept, as they are for users.
+    env = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(reaper, capture_output=True, text=True, cwd=HERE.parent, env=env)
     if done.returncode:
         raise RuntimeError(f"{' '.join(line)} failed:\n{done.stderr[-3000:]}")
     taken = json.loads(done.stdout)
