@@ -4,11 +4,12 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from preprocess.jpeg.pixel_sums import SQUARE
-from preprocess.jpeg.scan_reader import Blocks, Codes, Tokens
+from preprocess.jpeg.scan_reader import Blocks, Codes, Tokens, read_codes
 from preprocess.jpeg.scratch import KeptArrays
 from preprocess.jpeg.strips import OneScan, strip_size
 from shards.scans.headers import (
@@ -26,6 +27,7 @@ from shards.tiles.transform import ZIGZAG, dct_scales
 _WHOLE_BAND = b"\x00\x3f\x00"  # of a scan: all coefficients, all bits
 _SCALES = dct_scales().ravel()[ZIGZAG]
 _KEPT = 64  # sets of quantisation tables
+_KEPT_CODES = 4  # sets of Huffman tables, 120 kB each
 _ROWS = 8  # of Huffman tables: DC and AC of up to four components
 
 
@@ -102,7 +104,7 @@ def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Bloc
     if num_mcus * len(component) > 4 * num_bytes:  # a block has two codes, of a bit at least
         raise ValueError("more blocks than bits")
     sampling = [(c.horizontal, c.vertical) for c in headers.components]
-    codes, num_codes = _codes(headers, members, scratch)
+    codes = _codes(headers, members, scratch)
     interval = headers.interval or num_mcus
     scan = OneScan(
         start=headers.scan,
@@ -112,7 +114,6 @@ def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Bloc
         width=headers.width,
         height=headers.height,
         factors=np.array(sampling, np.int64),
-        num_codes=num_codes,
         bits=scratch.array("bits", num_bytes + SLACK, np.uint8),
         ends=scratch.exactly("ends", -(-num_mcus // interval) + 1, np.uint64),
         dc=scratch.array("dc", 4, np.int64),
@@ -138,17 +139,33 @@ def _new_codes() -> Codes:
     )
 
 
-def _codes(headers: Headers, members: list[int], scratch: KeptArrays) -> tuple[Codes, int]:
-    """List the Huffman tables that are used, each once, in rows, which are counted."""
-    codes = scratch.once(_new_codes)._replace(row_of=np.zeros((len(members), 2), np.int64))
-    rows: dict[tuple[str, bytes], int] = {}
-    for column, kind in enumerate(("dc", "ac")):
-        for member, described in zip(members, described_codes(headers, kind, members), strict=True):
-            row = rows.setdefault((kind, described), len(rows))
+def _codes(headers: Headers, members: list[int], scratch: KeptArrays) -> Codes:
+    """Read the Huffman tables of a scan, whose members are all components, or take them from before.
+
+    Most photographs have those of the standard.
+    """
+    kept: dict[Any, Codes] = scratch.once(dict)
+    tables = [described_codes(headers, kind, members) for kind in ("dc", "ac")]
+    key = (*tables[0], *tables[1])
+    found = kept.get(key)
+    if found is None:
+        spare = kept.pop(next(iter(kept))) if len(kept) >= _KEPT_CODES else _new_codes()
+        found = kept[key] = _read_tables(tables, spare)
+    return found
+
+
+def _read_tables(tables: list[list[bytes]], codes: Codes) -> Codes:
+    """Read the tables of DC and AC, each once, into rows of `codes`."""
+    codes = codes._replace(row_of=np.zeros((len(tables[0]), 2), np.int64))
+    rows: dict[tuple[int, bytes], int] = {}
+    for column, of_members in enumerate(tables):
+        for member, described in enumerate(of_members):
+            row = rows.setdefault((column, described), len(rows))
             codes.raw[row, : len(described)] = np.frombuffer(described, np.uint8)
-            codes.is_dc[row] = kind == "dc"
+            codes.is_dc[row] = column == 0
             codes.row_of[member, column] = row
-    return codes, len(rows)
+    read_codes(codes, len(rows))
+    return codes
 
 
 def tokens_for(num_blocks: int, most: int, scratch: KeptArrays) -> Tokens:

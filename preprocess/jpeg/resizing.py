@@ -250,7 +250,7 @@ def resize_scan(
     sums: Any,
 ) -> Any:
     """Resize the image of a scan to tokens, and sum up its pixels: how many; -1 if it is damaged."""
-    position = start_scan(data, scan, codes)
+    position = start_scan(data, scan)
     if position[1] < 0:
         return -1
     _start(ring, said, sums)
