@@ -140,9 +140,7 @@ def quantise_line(
         product = builder.fmul(builder.load(line, align=4), builder.load(factor, align=4))
         kind = ir.FunctionType(LINE, [LINE])
         rint = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{LANES}f32")
-        whole = builder.trunc(
-            builder.fptosi(builder.call(rint, [product]), WHOLES), _SHORTS
-        )
+        whole = builder.trunc(builder.fptosi(builder.call(rint, [product]), WHOLES), _SHORTS)
         builder.store(whole, target, align=2)
         zeros = ir.Constant(_SHORTS, [ir.Constant(_INT16, 0)] * LANES)
         some = builder.bitcast(builder.icmp_signed("!=", whole, zeros), _INT32)

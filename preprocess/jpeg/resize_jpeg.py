@@ -127,9 +127,7 @@ def _layout(width: int, capacities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return ends - panels * strides, strides, panels, group_ends - sizes, floats
 
 
-def _room(
-    output: Output, capacities: tuple[int, ...]
-) -> tuple[SourceRows, Target, Tokens, Sums]:
+def _room(output: Output, capacities: tuple[int, ...]) -> tuple[SourceRows, Target, Tokens, Sums]:
     """Make a ring of `capacities` rows of each component, and room for the result."""
     key = (output.width, output.height, output.quality, capacities)
     return _SCRATCH.group(key, partial(_make_room, output, capacities))
