@@ -64,8 +64,11 @@ def main() -> None:
     image = _image_options(config, source, given_flags(sys.argv[1:]))
     _check_belongs(out, source, splits)
     # Half a second of imports: not for --help, --list or a mistyped flag.
+    from preprocess.packing.pool import open_pool, start_early
+
+    if config.engine == "local" and not (source.in_place or config.finalize):
+        start_early(config.workers, preloaded_for(image))
     from preprocess.packing.commanded import open_engine, pack_as_asked, packing_folder
-    from preprocess.packing.pool import open_pool
 
     task = None if config.task_index is None else (config.task_index, config.num_tasks)
     with open_pool(config.workers, preloaded_for(image)) as pool:
