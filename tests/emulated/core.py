@@ -17,6 +17,9 @@ import numpy as np
 
 from preprocess.images.geometry import ImageOptions
 from shards.augment.crops import random_resized_crops
+from shards.augment.pad_crop import erase_boxes
+from shards.augment.pixel_ops import change_pixels
+from shards.augment.sample_changes import BatchAugmentation, draw_changes
 from shards.dataset import ShardDataset
 from shards.decode.decoder import Decoder, resize_into
 from shards.index import DatasetIndex
@@ -43,6 +46,7 @@ def exact() -> dict[str, str]:
         found["resized photographs"] = digest(tar)
     found["order"] = digest(json.dumps(golden()).encode())
     found["whole images"] = digest(b"".join(pixels.tobytes() for pixels in whole_images()))
+    found["augmented images"] = digest(b"".join(pixels.tobytes() for pixels in augmented()))
     if importlib.util.find_spec("torch"):
         from tests.emulated.metrics import metrics
 
@@ -76,6 +80,24 @@ def whole_images() -> list[np.ndarray]:
     """Decode the golden photographs whole, by libjpeg."""
     index = DatasetIndex.open(GOLDEN / "split")
     return [ShardDataset(index).image(number) for number in range(index.num_samples)]
+
+
+def augmented() -> list[np.ndarray]:
+    """Augment corners of them in every way, uint8 [16 x images, side, side, 3] each."""
+    images = whole_images()
+    side = min(min(image.shape[:2]) for image in images)
+    corners = np.stack([image[:side, :side] for image in images] * EPOCHS)
+    found = []
+    for options in (
+        BatchAugmentation(trivial_augment=True, dihedral=True, erasing=0.5),
+        BatchAugmentation(color_jitter=0.4, hue_jitter=0.1),
+    ):
+        pixels = corners.copy()
+        changes = draw_changes(options, np.arange(len(pixels)), 0, 1, side, side)
+        change_pixels(pixels, changes.maps, changes.codes, changes.amounts)
+        erase_boxes(pixels, changes.boxes, np.array([9, 99, 199], np.uint8))
+        found.append(pixels)
+    return found
 
 
 if __name__ == "__main__":
