@@ -72,7 +72,7 @@ class DeviceChanges:
         self._rounds = [
             Round.of(*each) for each in zip(changes.codes, changes.amounts, strict=True)
         ]
-        self.arrays = {
+        self.arrays: dict[str, np.ndarray] = {
             "grey": np.array(GREY, np.int32),
             "moved": moved,
             "first": moved * (height * width),
