@@ -185,6 +185,23 @@ def test_memory_follows_the_width_and_not_the_area(monkeypatch):
     assert max(floats.values()) < 1 << 20  # all rows of "lines" alone would be 19 MB
 
 
+def test_what_was_resized_before_changes_nothing(monkeypatch):
+    """Scratch memory is kept by size, and grows in between."""
+    sizes = [(90, 70), (300, 40), (40, 300), (90, 70), (700, 500), (300, 40)]
+    jobs = [(jpeg(photograph(*size, seed)), size) for seed, size in enumerate(sizes)]
+
+    def resized(job: tuple[bytes, tuple[int, int]]) -> bytes:
+        data, (width, height) = job
+        tiled = resize_jpeg(data, Output(width // 2, height // 2, 90, tile_interval))
+        assert tiled is not None
+        return tiled.data
+
+    together = [resized(job) for job in [*jobs, *jobs[::-1]]]
+    for job, first, again in zip(jobs, together, together[::-1], strict=False):
+        monkeypatch.setattr(resizing, "_SCRATCH", type(resizing._SCRATCH)())
+        assert first == again == resized(job)
+
+
 def test_the_bits_are_the_same_as_ever():
     """On every CPU, as tests/emulated shows."""
     digest = hashlib.sha256()

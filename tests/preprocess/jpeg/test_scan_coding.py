@@ -63,6 +63,18 @@ def test_codes_are_a_prefix_code_of_at_most_16_bits(frequencies):
     assert sum(2.0 ** -int(length) for length in lengths if length) < 1  # all ones are no code
 
 
+def test_huffman_tables_in_turn_are_each_read_as_if_alone():
+    """More of them than are kept from one photograph to the next."""
+    images = [jpeg(photograph(40, 40, seed), optimize=True, quality=60 + seed) for seed in range(6)]
+    images.append(jpeg(photograph(40, 40)))
+    tables = [open_jpeg(data).headers.ac[0] for data in images]
+    assert len(set(tables)) == len(images)
+    for data in [*images, *images[::-1], *images]:
+        tiled = retile(data, tile_interval)
+        assert tiled is not None
+        assert (simplejpeg.decode_jpeg(tiled) == simplejpeg.decode_jpeg(data)).all()
+
+
 @pytest.mark.parametrize("restart", [{"restart_marker_blocks": n} for n in (1, 2, 7, 48)] + [{}])
 @pytest.mark.parametrize("subsampling", [0, 1, 2, None])
 def test_restart_markers_change_nothing(subsampling, restart):
