@@ -111,7 +111,7 @@ class _Steps(IterableDataset[Batch]):
         if self._maker.in_one_thread or not num_threads:
             return
         if not self._ahead:
-            if not self._maker.has_room_beside(beside, self._num_threads):
+            if not self._maker.fetching.has_room_beside(beside.fetching, self._num_threads):
                 return
             if self._current is None:
                 start = (self.position.epoch, self.position.first_step)

@@ -20,11 +20,11 @@ from shards.pipeline.batch import Batch
 from shards.pipeline.block import num_room_bytes
 from shards.pipeline.buffers import PinnedRing, Ring, front_of
 from shards.pipeline.decoded_cache import Resident, bounded
+from shards.pipeline.fetching import Fetching
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
 from shards.remote.early_images import EarlyImages
-from shards.remote.future import Course, most_open_bytes, uses_in_order, uses_of_all
-from shards.sampler import EMPTY, GlobalPlan, NearPlan, PartsPlan, Plan, SamePlan
+from shards.sampler import EMPTY, Plan, SamePlan
 
 
 class BatchMaker:
@@ -58,8 +58,7 @@ class BatchMaker:
         self.num_members = index.num_members(view.bands)
         self.num_channels = 2 + self.num_members
         self._reader = ShardReader(index)
-        self._is_followed = False  # shards that are elsewhere are fetched ahead
-        self._first_epoch: list[int] = []  # that is read; one at most
+        self.fetching = Fetching(index, plan, self.num_members, resident is not None)
         shape = (view.num_crops * plan.local_batch_size, view.size, view.size, self.num_channels)
         beside = num_room_bytes(plan.local_batch_size, index.num_classes)
         self.ring = PinnedRing(shape, beside) if pinned else Ring(shape)
@@ -90,85 +89,19 @@ class BatchMaker:
 
     def prepare(self, epoch: int = 0, step: int = 0) -> None:
         """Do what has to be done once before the first batch, which is `step` of `epoch`."""
-        self._follow(self._course(), (epoch, step))
+        self.fetching.follow((epoch, step))
 
     def make(self, epoch: int, step: int) -> Batch:
         """Decode this rank's part of a global batch."""
-        with self._turn(epoch, step):
+        with self.fetching.turn(epoch, step):
             return self._make(epoch, step)
-
-    def _follow(self, course: Course, begins: tuple[int, int] | None = None) -> None:
-        """Let shards that are elsewhere be fetched before they are needed. `begins`: the images of
-        the first batches, from that epoch and step on, may come before their shards.
-        """
-        if self.index.remote is not None:
-            self.index.remote.follow(course, self.plan.world.is_first_local, begins)
-            self._is_followed = True
-
-    def _early_images(self, ids: np.ndarray, epoch: int, step: int) -> EarlyImages:
-        """Read those images of a batch that come before their shards."""
-        if self.index.remote is None:
-            return {}
-        if self.resident is not None:
-            ids = self.resident.missing(ids)
-        at = (epoch, step) if self._is_followed else None
-        return self.index.remote.early_images(self.index.samples[ids], self.num_members, at)
-
-    def _turn(self, epoch: int, step: int) -> contextlib.AbstractContextManager[None]:
-        if not self._is_followed or self.index.remote is None:
-            return contextlib.nullcontext()
-        if not self._first_epoch:
-            self._first_epoch.append(epoch)
-        return self.index.remote.turn(epoch, step)
-
-    def has_room_beside(self, other: "BatchMaker", num_threads: int) -> bool:
-        """Tell whether shards that are elsewhere may be read for another maker at the same time: a
-        cache must hold what the threads of both need at once, or both would wait for room.
-        """
-        remote = self.index.remote
-        if remote is None:
-            return True
-        needed = self._num_open_bytes(num_threads) + other._num_open_bytes(num_threads)
-        return needed <= remote.folder.room()
-
-    def _num_open_bytes(self, num_threads: int) -> int:
-        """Count the bytes of the shards elsewhere that the threads of this machine need at once, at
-        most.
-        """
-        if self.index.remote is None:
-            return 0
-        sizes = np.array([shard.num_bytes for shard in self.index.shards], np.int64)
-        at_once = most_open_bytes(self._course_of_order().uses_of(0), sizes)
-        return min(self.plan.world.num_local * num_threads * at_once, int(sizes.sum()))
-
-    def _course(self) -> Course:
-        """Say which shards the epochs of this run need when: of a cache of decoded images none
-        after the first.
-        """
-        course = self._course_of_order()
-        if self.resident is None:
-            return course
-        first = self._first_epoch  # no reference to self: the shards would hold on to it
-        none = np.empty((0, 3), np.int64)
-        return course._replace(
-            uses_of=lambda epoch: course.uses_of(epoch) if epoch <= min(first, default=0) else none
-        )
-
-    def _course_of_order(self) -> Course:
-        plan = self.plan
-        if isinstance(plan, NearPlan | PartsPlan):
-            return Course(plan.uses, plan.num_steps)
-        sizes = self.index.shard_sizes
-        if isinstance(plan, GlobalPlan) and not plan.shuffle:
-            uses = uses_in_order(sizes, plan.global_batch_size)
-        else:
-            uses = uses_of_all(sizes, plan.num_steps)
-        return Course(lambda _: uses, plan.num_steps)
 
     def _make(self, epoch: int, step: int) -> Batch:
         ids, valid = self._padded(epoch, step)
         num_known = self._num_known(ids[valid], epoch, step)
-        self._local.early = self._early_images(ids, epoch, step)
+        kept = self.resident
+        missing = ids if kept is None else kept.missing(ids)
+        self._local.early = self.fetching.early_images(missing, epoch, step)
         slot = self.ring.take()
         try:
             images = front_of(slot, self.view_at(epoch).size)

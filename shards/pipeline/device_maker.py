@@ -24,7 +24,6 @@ from shards.pipeline.batch_maker import BatchMaker
 from shards.pipeline.block import copied_together
 from shards.pipeline.shared_memory import check_room
 from shards.pipeline.view import View
-from shards.remote.future import Course, uses_in_order
 from shards.sampler import Plan
 
 _CHUNK_BYTES = 1 << 22  # decoded on the host before they cross; torch keeps the pinned memory
@@ -165,8 +164,7 @@ class DeviceMaker(BatchMaker):
         """Decode with all threads; this one brings what they have decoded, in order, to the device."""
         num_samples = self.index.num_samples
         at_once = max(1, _CHUNK_BYTES // int(np.prod(self._images.shape[1:])))
-        uses = uses_in_order(self.index.shard_sizes, at_once)
-        self._follow(Course(lambda epoch: uses[: 0 if epoch else None], num_samples))
+        self.fetching.follow_all(at_once)
         # one bar a machine
         quiet = None if self.plan.world.is_first_local else True
         bar = tqdm(
@@ -199,7 +197,7 @@ class DeviceMaker(BatchMaker):
         decoder = self._decoder()
         watch = self.watch()
         watch.bad = {}
-        with self._turn(0, start // at_once):
+        with self.fetching.turn(0, start // at_once):
             for number, (out, row) in enumerate(zip(pixels.numpy(), rows, strict=True), start):
                 with watch.over(number, row):
                     self._still_into(out, decoder, row)
