@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 NUM_THREADS = 2
 LIMIT = NUM_THREADS + BATCHES_AHEAD
 LONGEST_S = 60
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)  # the first may compile the decoder
 
 
 def loader(index: DatasetIndex, **options) -> Loader:
@@ -211,13 +211,13 @@ def test_what_cannot_be_made_is_said_in_its_turn(index):
 def test_skipped_samples_count_for_their_own_epoch(index):
     """The bound is of an epoch: what was skipped ahead belongs to the next one."""
     ours = following_itself(index, on_bad_sample="skip")
-    decoder = ours.maker._reader.member
-    key = index.samples["key"][11]
+    read = ours.maker._reader.member
+    bad = index.samples[11]
 
     def member(row, number):
-        if row["key"] == key:
+        if row["shard"] == bad["shard"] and row["offset"][0] == bad["offset"][0]:
             raise SampleError("cannot be read")
-        return decoder(row, number)
+        return read(row, number)
 
     ours.maker._reader.member = member
     for _ in range(3):  # one of 70 samples is tolerated
