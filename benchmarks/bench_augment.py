@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from shards.augment.sample_changes import BatchAugmentation, Changes, draw_changes
 from shards.augment.tensor_ops import DeviceChanges
-from shards.pipeline.augmenter import change_on_cpu, sent
+from shards.pipeline.augmenter import change_on_cpu
+from shards.pipeline.block import copied_together
 
 COMPILED = "Tarmac, compiled"
 TORCH = "Tarmac, in torch"
@@ -111,7 +112,7 @@ def roads(options: BatchAugmentation, device: str) -> dict[str, Call]:
     def in_torch(images: torch.Tensor, epoch: int) -> torch.Tensor:
         pixels = images.permute(0, 2, 3, 1)
         there = DeviceChanges(changes(images, epoch), COLOUR, *images.shape[2:])
-        return there.apply(pixels, sent(torch.from_numpy(there.packed()), images.device))
+        return there.apply(pixels, copied_together(there.arrays, images.device))
 
     def per_sample(images: torch.Tensor, epoch: int) -> torch.Tensor:
         return torch.stack([transform(image) for image in images])

@@ -47,7 +47,7 @@ SETTINGS = {
     "originals": ("tarmac", "copies"),
 }
 ABOUT = {
-    "tarmac": "preprocess.shard --source imagefolder, as a user runs it",
+    "tarmac": "tarmac pack --source imagefolder, as a user runs it",
     "pillow-bilinear": "a pool of Pillow (bilinear), webdataset.ShardWriter",
     "pillow-lanczos": "the same with LANCZOS, which is tarmac's filter",
     "img2dataset": "a shard is one worker's: OpenCV with INTER_AREA, webdataset.TarWriter",
@@ -128,7 +128,7 @@ def command(packer: str, setting: str, args: argparse.Namespace, out: Path) -> l
     if packer == "tarmac":
         given = ["--source", "imagefolder", "--root", root, "--out", str(out)]
         more = ["--short-side", str(side), "--workers", str(args.workers)]
-        return [sys.executable, "-m", "preprocess.shard", *given, *more]
+        return [sys.executable, "-m", "tarmac", "pack", *given, *more]
     python = python_of(packer, Path(args.work)) if packer in ("ffcv", "litdata") else sys.executable
     script = "ffcv_writer.py" if packer == "ffcv" else "pool.py"
     given = [packer, root, str(out), str(side), str(args.workers)]
@@ -140,7 +140,9 @@ def measure(line: list[str], out: Path) -> Measured:
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
     reaper = [sys.executable, str(HERE / "packers" / "reaper.py"), *line]
-    done = subprocess.run(reaper, capture_output=True, text=True, cwd=HERE.parent)
+    # Modules are compiled in the first round and kept, as they are for users.
+    env = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(reaper, capture_output=True, text=True, cwd=HERE.parent, env=env)
     if done.returncode:
         raise RuntimeError(f"{' '.join(line)} failed:\n{done.stderr[-3000:]}")
     taken = json.loads(done.stdout)

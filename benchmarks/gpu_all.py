@@ -7,7 +7,8 @@ Each section is a process of its own with a limit of its own: one that fails, ha
 left does not take the others with it. `OUT.json` is written again after each section, `OUT.md`, the
 notes of all, at the end. Without `--photographs` the pictures are made here: noise with the
 spectrum of photographs, whose JPEGs are about as long. `--rehearse` runs every section small, on
-the CPU where there is no GPU, so that the first minute on one meets no first error.
+the CPU where there is no GPU, so that the first minute on one meets no first error. `--wheels`
+installs what the machine lacks from a folder that `carry_wheels.py` made where there is a network.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from carry_wheels import install
 from note import circumstances, table
 
 HERE = Path(__file__).parent
@@ -193,6 +195,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=int, default=min(16, os.cpu_count() or 1), help="of the loader"
     )
+    parser.add_argument("--wheels", default="", help="folder of carry_wheels.py, for what lacks")
     parser.add_argument("--work", default="", help="folder to work in; OUT.work where not given")
     args = parser.parse_args()
     if not (args.rehearse or torch.cuda.is_available()):
@@ -213,6 +216,8 @@ def main() -> int:
     if unknown := sorted(set(chosen).difference(section.name for section in every)):
         print(f"error: --only: no section {', '.join(unknown)}", file=sys.stderr)
         return 2
+    if args.wheels:  # before the versions are looked at
+        print(f"installed: {', '.join(install(Path(args.wheels))) or 'nothing'}", flush=True)
     outcomes: list[Outcome] = []
     facts = circumstances(PACKAGES, device)
     for section in every:

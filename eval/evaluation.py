@@ -319,7 +319,7 @@ def _settings(
     config: EvalConfig, opened: Sequence[Checkpoint], precision: Chosen
 ) -> dict[str, str]:
     """Say how the scores were made, for the report and metrics.json."""
-    sizes = {config.size or each.config.size for each in opened}
+    sizes = {config.size or each.config.last_size for each in opened}
     return {
         "checkpoints": str(len(opened)),
         "size": " and ".join(map(str, sorted(sizes))),

@@ -53,9 +53,12 @@ class Record:
         offset, length = self.span or (0, status.st_size)
         if length > MAX_BYTES:
             raise OSError(errno.EFBIG, f"{length:,} bytes, more than {MAX_BYTES:,}", str(self.path))
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", buffering=0) as file:
             file.seek(offset)
-            return file.read(length)
+            data = file.read(length)
+            while len(data) < length and (more := file.read(length - len(data))):
+                data += more
+            return data
 
     def num_bytes(self) -> int:
         """Tell the size of the encoded image without reading it; -1 where its file cannot be found."""

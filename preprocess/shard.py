@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preprocess.images.geometry import ImageOptions, preloaded_for
+from preprocess.packing.destination import classes_of, destination, folder_beside, splits_of
 from preprocess.reading.class_names import questions
 from preprocess.record import Record, Source, check_records
-from preprocess.shard_config import PROG, ShardConfig, check_config, check_in_place
+from preprocess.shard_config import (
+    PROG,
+    ShardConfig,
+    check_by_address,
+    check_config,
+    check_in_place,
+)
 from preprocess.sources.found import counted, described, listed, odd, packed
 from preprocess.sources.holdout import Holdout, divided_split
 from preprocess.sources.registry import (
@@ -26,7 +33,7 @@ from preprocess.sources.registry import (
 from shards.commandline import folder, parse, run
 from shards.disk.format import INDEX_NAME
 from shards.errors import DataError
-from shards.index import DatasetIndex, list_splits
+from shards.remote.address import Address
 
 if TYPE_CHECKING:
     from preprocess.packing.packing_plan import Job
@@ -40,12 +47,11 @@ def main() -> None:
     """Pack every split asked for and say what was done."""
     config, source_class = _parse(sys.argv[1:])
     check_config(config)
-    out = folder(config.out or f"data/{config.source.rpartition(':')[2].lower()}")
-    if not out.name:
-        raise DataError(f"--out {config.out} has no name of its own; give a folder in it")
-    root = folder(config.root) if config.root else source_class.default_root(out)
+    out = destination(config.out or f"data/{config.source.rpartition(':')[2].lower()}")
+    beside = folder_beside(out)
+    root = folder(config.root) if config.root else source_class.default_root(beside)
     if config.list:
-        with _unwritten(source_class, root, out) as root:
+        with _unwritten(source_class, root, beside) as root:
             _list(config, _open(config, source_class, root))
         return
     source = _open(config, source_class, root)
@@ -53,11 +59,16 @@ def main() -> None:
     asked = questions(source.class_names, config.source, config.accept_class_names)
     if source.in_place:
         check_in_place(config)
+    if isinstance(out, Address):
+        check_by_address(config, str(out), source.in_place)
     image = _image_options(config, source, given_flags(sys.argv[1:]))
     _check_belongs(out, source, splits)
     # Half a second of imports: not for --help, --list or a mistyped flag.
-    from preprocess.packing.commanded import open_engine, pack_as_asked
-    from preprocess.packing.pool import open_pool
+    from preprocess.packing.pool import open_pool, start_early
+
+    if config.engine == "local" and not (source.in_place or config.finalize):
+        start_early(config.workers, preloaded_for(image))
+    from preprocess.packing.commanded import open_engine, pack_as_asked, packing_folder
 
     task = None if config.task_index is None else (config.task_index, config.num_tasks)
     with open_pool(config.workers, preloaded_for(image)) as pool:
@@ -71,11 +82,13 @@ def main() -> None:
             print(line)
         with open_engine(config.engine, config.address, pool) as engine:
             for job in jobs:
-                print(pack_as_asked(job, out / job.split, pool, engine, task, config.finalize))
-                if (out / job.split / INDEX_NAME).exists():
-                    print(*listed(packed(out / job.split), source.class_names), sep="\n")
+                with packing_folder(out, job.split) as folder_of_split:
+                    to = (out, folder_of_split)
+                    print(pack_as_asked(job, *to, pool, engine, task, config.finalize))
+                    if (folder_of_split / INDEX_NAME).exists():
+                        print(*listed(packed(folder_of_split), source.class_names), sep="\n")
     if not config.splits and task is None:
-        _tell_what_is_missing(splits, list_splits(out))
+        _tell_what_is_missing(splits, splits_of(out))
 
 
 def _open(config: ShardConfig, source_class: type[Source], root: Path | None) -> Source:
@@ -151,13 +164,13 @@ def _tell_what_is_missing(splits: Sequence[str], there: Sequence[str]) -> None:
         print(f"training needs train and val, this source has {', '.join(splits)}: {remedy}")
 
 
-def _check_belongs(out: Path, source: Source, splits: Sequence[str]) -> None:
+def _check_belongs(out: Path | Address, source: Source, splits: Sequence[str]) -> None:
     """Refuse to put splits of different classes into one dataset."""
-    for name in set(list_splits(out)) - set(splits):
-        there = DatasetIndex.open(out / name)
-        if (there.class_names, there.task) != (source.class_names, source.task):
+    for name in set(splits_of(out)) - set(splits):
+        names, task = classes_of(out, name)
+        if (names, task) != (source.class_names, source.task):
             raise DataError(
-                f"{out / name}: has {there.num_classes} classes and task {there.task}, this source "
+                f"{out / name}: has {len(names)} classes and task {task}, this source "
                 f"{len(source.class_names)} and {source.task}, or others: choose another --out"
             )
 

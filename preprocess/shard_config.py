@@ -96,7 +96,8 @@ class ShardConfig:
     )
     out: str = option(
         "",
-        "the dataset's folder, one folder per split inside; data/SOURCE where not given",
+        "the dataset's folder, one folder per split inside, or its address, such as "
+        "s3://bucket/voc; data/SOURCE where not given",
         group="packing",
     )
     append: bool = option(
@@ -230,3 +231,22 @@ def check_in_place(config: ShardConfig) -> None:
                 f"{flag(name)} says how images are written, --in-place writes none; leave one of "
                 f"them out"
             )
+
+
+def check_by_address(config: ShardConfig, out: str, in_place: bool) -> None:
+    """Raise DataError where an option needs a folder and `--out` is an address."""
+    if in_place:
+        raise DataError(
+            f"--out {out}: --in-place makes links to tars, and a bucket has no links; give a "
+            "folder, or pack without --in-place"
+        )
+    if config.append:
+        raise DataError(
+            f"--out {out}: --append reads in the shards which images they hold; copy the set into "
+            "a folder, add to it there and copy it back"
+        )
+    if config.engine != "local":
+        raise DataError(
+            f"--out {out}: --engine {config.engine} writes to a folder that its nodes share; give "
+            "one, or divide the packing by --num-tasks"
+        )

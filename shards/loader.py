@@ -187,7 +187,8 @@ class Loader(DataLoader[Batch]):
 
     `view` takes the place of `size`, `train` and `scale` where more is to be chosen of what is seen
     of an image; `images` of five crops are [5 B, C, size, size], first the centres of all samples.
-    `order="near"`, short for `order=Order("near")`, trains on few shards at a time.
+    `size_at` makes training start with smaller images: it says the size of an epoch, counted from
+    0, at most the view's. `order="near"`, short for `order=Order("near")`, trains on few shards at a time.
     `cache` keeps decoded images; `cache="ram"` is short for `cache=Cache("ram")`. `device` is where
     a cache of the device is; otherwise it only says where batches go: for a GPU, or any where it is
     not given, they are in pinned memory.
@@ -211,6 +212,7 @@ class Loader(DataLoader[Batch]):
         scale: tuple[float, float] = (0.08, 1.0),
         *,
         view: View | None = None,
+        size_at: Callable[[int], int] | None = None,
         order: Order | OrderName = "auto",
         cache: Cache | CacheName = "none",
         device: torch.device | str | None = None,
@@ -243,7 +245,7 @@ class Loader(DataLoader[Batch]):
         self.plan = plan
         num_threads = num_threads or cores_per_rank(world.num_local)
         self.num_threads = num_threads
-        self.maker = _maker(index, plan, view, cache, device, num_threads, on_bad_sample)
+        self.maker = _maker(index, plan, view, cache, device, num_threads, on_bad_sample, size_at)
         self._steps = _Steps(self.maker, num_threads, read_timeout_s)
         # batch_size=None: what the dataset yields is a batch already. The parent's workers would
         # copy it.
@@ -309,11 +311,17 @@ def _maker(
     device: torch.device | str | None,
     num_threads: int,
     on_bad_sample: OnBadSample,
+    size_at: Callable[[int], int] | None,
 ) -> BatchMaker:
     short_side = cache.side_for(view)
+    if size_at is not None and cache.kind != "none" and view.is_fixed:
+        raise DataError(
+            f"cache is {cache.kind}, which keeps the finished images of this view, and they are of "
+            f"one size: leave out size_at or the cache"
+        )
     if cache.kind == "device":
         return DeviceMaker(
-            index, plan, view, device_of(device), short_side, num_threads, on_bad_sample
+            index, plan, view, device_of(device), short_side, num_threads, on_bad_sample, size_at
         )
     resident = (
         make_resident(index, view, short_side, plan.world.num_local)
@@ -321,4 +329,4 @@ def _maker(
         else None
     )
     pinned = torch.cuda.is_available() and (device is None or device_of(device).type == "cuda")
-    return BatchMaker(index, plan, view, resident, on_bad_sample, pinned)
+    return BatchMaker(index, plan, view, resident, on_bad_sample, pinned, size_at)

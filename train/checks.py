@@ -28,6 +28,11 @@ def check_new(config: TrainConfig) -> None:
             f"out is {plain(config.out)}: TensorBoard writes into no folder whose name is no "
             "UTF-8; rename it, or give --no-tensorboard"
         )
+    if isinstance(config.size, str) and len(config.sizes.all_of(config.epochs)) == 1:
+        raise DataError(
+            f"size is {config.size}, but epochs is {config.epochs}: no epoch is left for smaller "
+            f"images; give more epochs, or --size {config.last_size}"
+        )
     if config.warmup_epochs > config.epochs:
         raise DataError(
             f"warmup_epochs is {config.warmup_epochs:g}, but epochs is {config.epochs}: lr would "

@@ -36,11 +36,39 @@ def check_channels(new_channels: str, is_loaded: bool | str, bands: str, fusion:
         )
 
 
-def check_cache(cache: str, short_side: int, augment: str) -> None:
-    """Raise DataError where images are to be shrunk that are not kept, or are seen whole."""
+def check_cache(cache: str, short_side: int, augment: str, size: int | str) -> None:
+    """Raise DataError where images are to be shrunk that are not kept, or are seen whole; or grow,
+    but are kept finished.
+    """
     if short_side and (cache == "none" or augment == "pad"):
         what = f"augment is {augment}" if cache != "none" else "cache is none"
         raise DataError(f"cache_short_side is {short_side}, but {what}: leave it out")
+    if isinstance(size, str) and cache != "none" and augment == "pad":
+        raise DataError(
+            f"size is {size}, but with augment pad a cache keeps images of one size: give --size "
+            f"{size.partition(':')[2]}, or --cache none"
+        )
+
+
+def check_normalisation(normalize: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raise DataError where `mean` and `std` do not go with `normalize` or with each other."""
+    if normalize != "own":
+        if mean or std:
+            raise DataError(
+                f"mean and std are given, but normalize is {normalize}: give --normalize own"
+            )
+        return
+    if not mean or len(mean) != len(std):
+        raise DataError(
+            f"normalize is own, with {len(mean)} numbers for mean and {len(std)} for "
+            "std: give as many of each as images have channels, such as --mean "
+            "[0.46,0.44,0.40]"
+        )
+    if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
+        raise DataError(
+            f"mean is {list(mean)}, std is {list(std)}: give shares of 255, mean "
+            f"from 0 to 1, std above 0"
+        )
 
 
 def check_batch_changes(options: Mapping[str, Any]) -> None:

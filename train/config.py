@@ -21,9 +21,15 @@ from shards.choices import (
     check_scale,
 )
 from shards.options import check_bounds, free_on_resume, idle, option
-from train.combinations import check_batch_changes, check_cache, check_channels, check_start
+from train.combinations import (
+    check_batch_changes,
+    check_cache,
+    check_channels,
+    check_normalisation,
+    check_start,
+)
 from train.config_file import ConfigFile
-from train.normalisation import check_normalisation
+from train.sizes import SIZE, Sized
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -33,7 +39,7 @@ MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 
 @dataclass(frozen=True)
-class TrainConfig(ConfigFile):
+class TrainConfig(ConfigFile, Sized):
     """A training run. The same names are the flags (with dashes) and the keys of a recipe."""
 
     data: str = option(
@@ -100,7 +106,8 @@ class TrainConfig(ConfigFile):
         group="network",
     )
     weights: str = option("", "start from a local .safetensors or .pth state dict", group="network")
-    size: int = option(224, "side of the network's input in pixels", ge=1, group="network")
+    # in this order: as an int, jsonargparse takes 32:48 for 1968
+    size: str | int = option(224, SIZE, group="network")
     fusion: Fusion = option(
         "early",
         "how further bands join RGB. early: as further input channels; late: in a network of "
@@ -357,18 +364,18 @@ class TrainConfig(ConfigFile):
     )
 
     def __post_init__(self) -> None:
-        """Raise DataError for the first value that is out of bounds or contradicts another.
-
-        A run's own config.yaml is refused for these, too; `train.checks` is for a new run.
+        """Raise DataError for the first value that is out of bounds or contradicts another, also of
+        a run's own config.yaml; `train.checks` is for a new run.
         """
         check_bounds(self)
+        object.__setattr__(self, "size", self.sizes.given)
         check_location(self.data, self.cache_dir, self.cache_gb)
         check_start(self.pretrained, self.weights)
         check_channels(self.new_channels, self.pretrained or self.weights, self.bands, self.fusion)
         check_normalisation(self.normalize, self.mean, self.std)
         check_scale(self.crop_scale)
-        check_augmentation(self.augment, self.size, self.pad, self.cutout)
-        check_cache(self.cache, self.cache_short_side, self.augment)
+        check_augmentation(self.augment, self.sizes.first, self.pad, self.cutout)
+        check_cache(self.cache, self.cache_short_side, self.augment, self.size)
         check_batch_changes(vars(self))
 
     def with_order_of(self, kept: "TrainConfig | None") -> "TrainConfig":
@@ -380,8 +387,7 @@ class TrainConfig(ConfigFile):
         return replace(self, order="global") if self.order == "auto" else self
 
     def differences(self, other: "TrainConfig") -> dict[str, tuple[Any, Any]]:
-        """Tell what would make the continuation of a run another run: name -> (this value, the
-        other's).
+        """Tell what makes the continuation of a run another: name -> (this value, the other's).
 
         An option that means nothing in either may differ. Runs of earlier releases name no order.
         """

@@ -33,7 +33,7 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
     for index in (train_index, val_index):
         _check_labels(index)
     view = View(
-        config.size,
+        config.last_size,
         scale=config.crop_scale,
         bands=config.bands,
         augment=config.augment,
@@ -48,6 +48,7 @@ def open_loaders(config: TrainConfig, world: World, device: torch.device) -> tup
         world=world,
         num_threads=config.num_threads,
         view=view,
+        size_at=config.size_at if isinstance(config.size, str) else None,
         order=Order(config.order, config.shuffle_groups, config.shuffle_window),
         cache=Cache(config.cache, config.cache_short_side),
         device=device,

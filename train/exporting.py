@@ -72,8 +72,8 @@ def file_description(
     done_by = "done inside" if is_complete else "left to the caller"
     meta = opened.meta
     config = opened.config
-    size = config.size
-    short_side = round(config.size / CROP_SHARES[config.augment])
+    size = config.last_size
+    short_side = round(size / CROP_SHARES[config.augment])
     channels = [
         "red",
         "green",

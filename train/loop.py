@@ -156,7 +156,7 @@ class Session:
             self.train_loader,
             self.ranks,
             self.folder,
-            f"epoch {progress.epoch + 1}/{config.epochs}",
+            f"epoch {progress.epoch + 1}/{config.epochs}{self._size_shown(progress.epoch)}",
             first_step=step,
             loss=Glance(sums, self.ranks.num_ranks),
         ) as batches:
@@ -202,6 +202,7 @@ class Session:
         check_finite(progress.epoch + 1, "validation loss", validated["val_loss"])
         metrics = {
             "epoch": progress.epoch + 1,
+            "size": self.config.size_at(progress.epoch),
             **trained,
             **{name: value if math.isfinite(value) else None for name, value in validated.items()},
             "best_by": self.metric if math.isfinite(validated[self.metric]) else LOSS,
@@ -218,7 +219,8 @@ class Session:
         self.saving.save(done, metrics)
         if is_best:
             self.saving.keep_best()
-        self.ranks.say(epoch_line(metrics, self.metric, self.config.epochs, is_best))
+        shown = self._size_shown(progress.epoch)
+        self.ranks.say(epoch_line(metrics, self.metric, self.config.epochs, is_best, shown))
         self.train_loader.set_epoch(done.epoch)
         return done
 
@@ -232,6 +234,10 @@ class Session:
             loader=self.train_loader,
             val_index=self.val_index,
         )
+
+    def _size_shown(self, epoch: int) -> str:
+        """Say the size of an epoch where it is not that of all."""
+        return f", {self.config.size_at(epoch)} px" if isinstance(self.config.size, str) else ""
 
     def _first_line(self) -> str:
         """Say what is trained, on what, and how its numbers are computed."""

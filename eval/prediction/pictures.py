@@ -219,7 +219,7 @@ class PictureBatches:
         valid = torch.tensor([view is not None for view in views])
         nothing = torch.zeros((len(views), self.num_classes))
         return Batch(
-            images=ring.lend(slot),
+            images=ring.lend(slot, slot),
             labels=nothing,
             known=nothing.bool(),
             valid=valid,

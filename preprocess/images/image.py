@@ -50,7 +50,8 @@ def pack_image(data: bytes, options: ImageOptions, accept_damaged: bool = False)
     """
     with _reasons():
         if options.bands:
-            return pack_bands(scale_bands(read_tiff(data), options.bands), options)
+            with _quiet():
+                return pack_bands(scale_bands(read_tiff(data), options.bands), options)
         try:
             return _pack(data, options, False)
         except DamagedError as error:
@@ -67,24 +68,23 @@ def decode_image(data: bytes, accept_damaged: bool = False) -> np.ndarray:
     JPEG. Raises BadImage with the reason: DamagedImage where a JPEG has lost pixels, unless that is
     accepted.
     """
-    with _reasons():
+    with _reasons(), _quiet():
         return np.asarray(_load_upright(data, ImageOptions(), accept_damaged)[0])
 
 
 @contextmanager
 def _reasons() -> Iterator[None]:
     """Turn whatever decoding raises into BadImage."""
-    with _quiet():
-        try:
-            yield
-        except (BadImage, MissingDecoder, MemoryError):
-            raise
-        except DamagedError as error:
-            raise DamagedImage(f"{DAMAGED}{error}") from error
-        except Image.DecompressionBombError:
-            raise BadImage(f"more than {MAX_PIXELS:,} pixels by its header") from None
-        except Exception as error:  # on hostile bytes Pillow's parsers raise almost anything
-            raise BadImage(one_line(error)) from error
+    try:
+        yield
+    except (BadImage, MissingDecoder, MemoryError):
+        raise
+    except DamagedError as error:
+        raise DamagedImage(f"{DAMAGED}{error}") from error
+    except Image.DecompressionBombError:
+        raise BadImage(f"more than {MAX_PIXELS:,} pixels by its header") from None
+    except Exception as error:  # on hostile bytes Pillow's parsers raise almost anything
+        raise BadImage(one_line(error)) from error
 
 
 @contextmanager
@@ -117,8 +117,9 @@ def _pack(data: bytes, options: ImageOptions, accept_damaged: bool) -> Packed:
     tiled = _of_coefficients(data, options) if options.encoding == "jpg" else None
     if tiled is not None:
         return tiled
-    rgb, target, encoding = _decode(data, options, accept_damaged)
-    return pack_pixels(rgb, target, options, encoding)
+    with _quiet():
+        rgb, target, encoding = _decode(data, options, accept_damaged)
+        return pack_pixels(rgb, target, options, encoding)
 
 
 def _of_coefficients(data: bytes, options: ImageOptions) -> Packed | None:
@@ -131,7 +132,7 @@ def _of_coefficients(data: bytes, options: ImageOptions) -> Packed | None:
     size = (opened.headers.width, opened.headers.height)
     if size[0] * size[1] > MAX_PIXELS:
         return None
-    if opened.headers.has_metadata and orientation(_open(data)) != 1:
+    if opened.headers.has_metadata and _is_turned(data):
         return None
     target = packed_size(size, options)
     if target != size:
@@ -142,6 +143,11 @@ def _of_coefficients(data: bytes, options: ImageOptions) -> Packed | None:
         return None if tiled is None else tiled_as_packed(tiled)
     except ValueError:  # the sums of a rare kind are of another decoder, which may refuse it
         return None
+
+
+def _is_turned(data: bytes) -> bool:
+    with _quiet():
+        return orientation(_open(data)) != 1
 
 
 def _decode(

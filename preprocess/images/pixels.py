@@ -2,7 +2,6 @@
 BMP and GIF.
 """
 
-import cv2
 import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
@@ -98,6 +97,8 @@ def _of_transparent_colour(data: bytes) -> Image.Image:
     """Decode a PNG of 16-bit RGB, one colour of which is transparent: all 16 bits say which pixels
     are.
     """
+    import cv2  # 50 ms, which the packing of JPEGs does without
+
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[2] != 4:
         raise BadImage("damaged PNG")

@@ -7,14 +7,17 @@ import logging
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tifffile
 
 from preprocess.images.geometry import Band
 from preprocess.images.outcome import BadImage
 from shards.disk.format import MAX_PIXELS
 from shards.errors import one_line
+
+if TYPE_CHECKING:
+    from tifffile import TiffFrame, TiffPage
 
 MAX_VALUES = 200_000_000  # of all bands together: 400 MB of 16 bits
 _ORIENTATION = 274  # a tag
@@ -74,9 +77,11 @@ def _on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool) -> np
     return np.clip(np.rint(shown + most * (1 - shares)), 0, most).astype(colours.dtype)
 
 
-def _read(data: bytes) -> tuple[np.ndarray, tifffile.TiffPage]:
+def _read(data: bytes) -> "tuple[np.ndarray, TiffPage]":
     if not is_tiff(data):
         raise BadImage("not a TIFF")
+    import tifffile  # 20 ms, which the packing of JPEGs does without
+
     logging.getLogger("tifffile").disabled = True  # it logs what it then raises
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -114,10 +119,12 @@ def _levels(low: float, high: float) -> np.ndarray:
     return np.rint(255 * np.clip(shares, 0, 1)).astype(np.uint8)
 
 
-def _checked(page: tifffile.TiffPage | tifffile.TiffFrame, data: bytes) -> tifffile.TiffPage:
+def _checked(page: "TiffPage | TiffFrame", data: bytes) -> "TiffPage":
     """Refuse what is too large, of an unknown kind, incomplete, or a deflate bomb."""
+    from tifffile import TiffPage
+
     if (
-        not isinstance(page, tifffile.TiffPage)
+        not isinstance(page, TiffPage)
         or page.axes not in ("YX", "YXS", "SYX")
         or page.dtype is None
     ):

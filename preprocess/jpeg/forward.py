@@ -82,13 +82,17 @@ def forward_dct(lines: Any, at: int, num_blocks: int) -> None:
 
 
 @compiled(**OPTIONS)
-def to_coefficients(plane: Any, at: int, factors: Any, square: Any, out: Any, to: int) -> None:
+def to_coefficients(
+    plane: Any, at: int, factors: Any, square: Any, out: Any, to: int, filled: Any
+) -> None:
     """Transform and quantise a square of LANES rows by LANES columns, plane[at:], to int16 out[to:].
 
     They are in the order of a strip's: columns of blocks, 8 frequencies across, four times 8 down.
+    `filled` uint32 [lines of out] says which numbers of a line are not 0.
     """
     forward_dct(plane, at, LANES // 8)
     turn(plane, at, LANES, square, 0)
     forward_dct(square, 0, LANES // 8)
     for line in range(LANES):
-        quantise_line(square, line * LANES, factors, (line & 7) * LANES, out, to + line * LANES)
+        into = to + line * LANES
+        quantise_line(square, line * LANES, factors, (line & 7) * LANES, out, into, filled)

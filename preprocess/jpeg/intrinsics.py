@@ -72,16 +72,6 @@ def leading_zeros(context: Any, value: Any) -> Any:
 
 
 @intrinsic
-def trailing_zeros(context: Any, value: Any) -> Any:
-    """Count the zeros below the lowest bit of uint64."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], _EXACT)
-
-    return types.int64(types.uint64), generate
-
-
-@intrinsic
 def nonzero64(context: Any, values: Any, at: Any) -> Any:
     """Tell which of the 64 int16 at values[at:] are not zero: uint64, the first in its lowest bit."""
 
@@ -135,9 +125,12 @@ def clamp_line(context: Any, lines: Any, at: Any) -> Any:
 
 @intrinsic
 def quantise_line(
-    context: Any, lines: Any, at: Any, factors: Any, first: Any, out: Any, to: Any
+    context: Any, lines: Any, at: Any, factors: Any, first: Any, out: Any, to: Any, filled: Any
 ) -> Any:
-    """out[to:], int16, = the line at lines[at:] * factors[first:], rounded, ties to even."""
+    """out[to:], int16, = the line at lines[at:] * factors[first:], rounded, ties to even.
+
+    Bit i of filled[to // LANES], uint32, says that number i is not 0.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         line, factor, target = (
@@ -147,11 +140,17 @@ def quantise_line(
         product = builder.fmul(builder.load(line, align=4), builder.load(factor, align=4))
         kind = ir.FunctionType(LINE, [LINE])
         rint = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{LANES}f32")
-        whole = builder.fptosi(builder.call(rint, [product]), WHOLES)
-        builder.store(builder.trunc(whole, _SHORTS), target, align=2)
+        whole = builder.trunc(builder.fptosi(builder.call(rint, [product]), WHOLES), _SHORTS)
+        builder.store(whole, target, align=2)
+        zeros = ir.Constant(_SHORTS, [ir.Constant(_INT16, 0)] * LANES)
+        some = builder.bitcast(builder.icmp_signed("!=", whole, zeros), _INT32)
+        number = builder.sdiv(args[5], ir.Constant(_INT64, LANES))
+        bits = array_data(context, builder, signature.args[6], args[6])
+        builder.store(some, builder.gep(bits, [number]), align=4)
         return context.get_dummy_value()
 
-    return types.void(lines, types.int64, factors, types.int64, out, types.int64), generate
+    whole = types.int64
+    return types.void(lines, whole, factors, whole, out, whole, filled), generate
 
 
 def _sum_up(is_halved: bool) -> Any:

@@ -3,11 +3,13 @@
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from preprocess.jpeg.pixel_sums import SQUARE
-from preprocess.jpeg.scan_reader import Blocks, Codes, Tokens
+from preprocess.jpeg.scan_reader import Blocks, Codes, Tokens, read_codes
 from preprocess.jpeg.scratch import KeptArrays
 from preprocess.jpeg.strips import OneScan, strip_size
 from shards.scans.headers import (
@@ -24,6 +26,8 @@ from shards.tiles.transform import ZIGZAG, dct_scales
 
 _WHOLE_BAND = b"\x00\x3f\x00"  # of a scan: all coefficients, all bits
 _SCALES = dct_scales().ravel()[ZIGZAG]
+_KEPT = 64  # sets of quantisation tables
+_KEPT_CODES = 4  # sets of Huffman tables, 120 kB each
 _ROWS = 8  # of Huffman tables: DC and AC of up to four components
 
 
@@ -74,11 +78,16 @@ def check_colours(headers: Headers) -> None:
 
 def quants_of(headers: Headers) -> np.ndarray:
     """Return what the coefficients of each component are multiplied by: float32 [components, 64]."""
-    tables = []
-    for component in headers.components:
-        table = headers.quantisation[component.quantisation]
-        tables.append(np.frombuffer(table, ">u2" if table[0] >= 16 else np.uint8, 64, 1) * _SCALES)
-    return np.array(tables, np.float32)
+    return _scaled(tuple(headers.quantisation[c.quantisation] for c in headers.components))
+
+
+@lru_cache(_KEPT)
+def _scaled(tables: tuple[bytes, ...]) -> np.ndarray:
+    quants = [
+        np.frombuffer(table, ">u2" if table[0] >= 16 else np.uint8, 64, 1) * _SCALES
+        for table in tables
+    ]
+    return np.array(quants, np.float32)
 
 
 def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Blocks]:
@@ -94,8 +103,8 @@ def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Bloc
     num_bytes = len(opened.data) - headers.scan
     if num_mcus * len(component) > 4 * num_bytes:  # a block has two codes, of a bit at least
         raise ValueError("more blocks than bits")
-    factors = np.array([[c.horizontal, c.vertical] for c in headers.components], np.int64)
-    codes, num_codes = _codes(headers, members, scratch)
+    sampling = [(c.horizontal, c.vertical) for c in headers.components]
+    codes = _codes(headers, members, scratch)
     interval = headers.interval or num_mcus
     scan = OneScan(
         start=headers.scan,
@@ -104,14 +113,13 @@ def open_scan(opened: Opened, scratch: KeptArrays) -> tuple[OneScan, Codes, Bloc
         num_rows=num_mcus // mcus_across,
         width=headers.width,
         height=headers.height,
-        factors=factors,
-        num_codes=num_codes,
+        factors=np.array(sampling, np.int64),
         bits=scratch.array("bits", num_bytes + SLACK, np.uint8),
         ends=scratch.exactly("ends", -(-num_mcus // interval) + 1, np.uint64),
         dc=scratch.array("dc", 4, np.int64),
     )
     blocks = Blocks(
-        coefs=scratch.exactly("coefs", strip_size(mcus_across, factors) + SQUARE, np.float32),
+        coefs=scratch.exactly("coefs", strip_size(mcus_across, sampling) + SQUARE, np.float32),
         quants=quants_of(headers),
         component=component,
         where=scratch.array("where", len(component), np.int64),
@@ -131,17 +139,33 @@ def _new_codes() -> Codes:
     )
 
 
-def _codes(headers: Headers, members: list[int], scratch: KeptArrays) -> tuple[Codes, int]:
-    """List the Huffman tables that are used, each once, in rows, which are counted."""
-    codes = scratch.once(_new_codes)._replace(row_of=np.zeros((len(members), 2), np.int64))
-    rows: dict[tuple[str, bytes], int] = {}
-    for column, kind in enumerate(("dc", "ac")):
-        for member, described in zip(members, described_codes(headers, kind, members), strict=True):
-            row = rows.setdefault((kind, described), len(rows))
+def _codes(headers: Headers, members: list[int], scratch: KeptArrays) -> Codes:
+    """Read the Huffman tables of a scan, whose members are all components, or take them from before.
+
+    Most photographs have those of the standard.
+    """
+    kept: dict[Any, Codes] = scratch.once(dict)
+    tables = [described_codes(headers, kind, members) for kind in ("dc", "ac")]
+    key = (*tables[0], *tables[1])
+    found = kept.get(key)
+    if found is None:
+        spare = kept.pop(next(iter(kept))) if len(kept) >= _KEPT_CODES else _new_codes()
+        found = kept[key] = _read_tables(tables, spare)
+    return found
+
+
+def _read_tables(tables: list[list[bytes]], codes: Codes) -> Codes:
+    """Read the tables of DC and AC, each once, into rows of `codes`."""
+    codes = codes._replace(row_of=np.zeros((len(tables[0]), 2), np.int64))
+    rows: dict[tuple[int, bytes], int] = {}
+    for column, of_members in enumerate(tables):
+        for member, described in enumerate(of_members):
+            row = rows.setdefault((column, described), len(rows))
             codes.raw[row, : len(described)] = np.frombuffer(described, np.uint8)
-            codes.is_dc[row] = kind == "dc"
+            codes.is_dc[row] = column == 0
             codes.row_of[member, column] = row
-    return codes, len(rows)
+    read_codes(codes, len(rows))
+    return codes
 
 
 def tokens_for(num_blocks: int, most: int, scratch: KeptArrays) -> Tokens:

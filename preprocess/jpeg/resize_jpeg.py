@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -58,9 +58,7 @@ def resize_jpeg(opened: Opened, output: Output) -> Tiled | None:
     size = (headers.width, headers.height)
     halved = (int(scan.factors[0, 0]) == 2, verticals[0] == 2)
     axes, capacities = _plan(size, (output.width, output.height), halved, verticals)
-    ring, target = _room(output, capacities)
-    said = _tokens(output, len(verticals))
-    sums = sums_for(output.width, _SCRATCH)
+    ring, target, said, sums = _room(output, capacities)
     file = np.frombuffer(opened.data, np.uint8)
     if resize_scan(file, scan, codes, blocks, axes, ring, target, said, sums) < 0:
         return None
@@ -73,9 +71,7 @@ def encode_rgb(pixels: np.ndarray, output: Output) -> Tiled:
     axes, capacities = _plan(
         (width, height), (output.width, output.height), (False, False), (1, 1, 1)
     )
-    ring, target = _room(output, capacities)
-    said = _tokens(output, 3)
-    sums = sums_for(output.width, _SCRATCH)
+    ring, target, said, sums = _room(output, capacities)
     strip = _SCRATCH.array("strip", 3 * width * LANES, np.float32)
     resize_pixels(np.ascontiguousarray(pixels), strip, axes, ring, target, said, sums)
     return _file(output, False, said, sums)
@@ -131,8 +127,15 @@ def _layout(width: int, capacities: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     return ends - panels * strides, strides, panels, group_ends - sizes, floats
 
 
-def _room(output: Output, capacities: tuple[int, ...]) -> tuple[SourceRows, Target]:
-    """Make a ring of `capacities` rows of each component, and room for a group of the result."""
+def _room(output: Output, capacities: tuple[int, ...]) -> tuple[SourceRows, Target, Tokens, Sums]:
+    """Make a ring of `capacities` rows of each component, and room for the result."""
+    key = (output.width, output.height, output.quality, capacities)
+    return _SCRATCH.group(key, partial(_make_room, output, capacities))
+
+
+def _make_room(
+    output: Output, capacities: tuple[int, ...]
+) -> tuple[SourceRows, Target, Tokens, Sums]:
     starts, strides, panels, bases, floats = _layout(output.width, capacities)
     ring = SourceRows(
         lines=_SCRATCH.array("lines", int(floats[0]), np.float32),
@@ -149,11 +152,12 @@ def _room(output: Output, capacities: tuple[int, ...]) -> tuple[SourceRows, Targ
         coefficients=_SCRATCH.array("coefficients", int(floats[1]), np.int16),
         bases=bases,
         factors=_tables(output.quality)[1],
+        filled=_SCRATCH.array("filled_lines", int(floats[1]) // LANES, np.uint32),
         square=_SCRATCH.array("square", SQUARE, np.float32),
-        block=_SCRATCH.array("block", 64, np.int16),
         resized=_SCRATCH.array("resized", int(panels[0]) * SQUARE, np.float32),
     )
-    return ring, target
+    said = _tokens(output, len(capacities))
+    return ring, target, said, sums_for(output.width, _SCRATCH)
 
 
 @lru_cache(4)

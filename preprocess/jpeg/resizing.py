@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from preprocess.jpeg.block_tokens import say_block
+from preprocess.jpeg.block_tokens import say_block, zigzag_bits
 from preprocess.jpeg.forward import to_coefficients
 from preprocess.jpeg.intrinsics import add_halved_line, clamp_line, weigh_all
 from preprocess.jpeg.lanczos import Weights
@@ -57,8 +57,8 @@ class Target(NamedTuple):
     coefficients: np.ndarray  # int16
     bases: np.ndarray  # int64 [components], in both
     factors: np.ndarray  # float32 [2, 8 * LANES]: forward.reciprocals of luma and chroma
+    filled: np.ndarray  # uint32 [lines of coefficients]: which of a line are not 0
     square: np.ndarray  # float32 [SQUARE], scratch
-    block: np.ndarray  # int16 [64], scratch
     resized: np.ndarray  # float32 [padded width * LANES], scratch
 
 
@@ -191,7 +191,10 @@ def _transform(target: Any, panels: Any) -> None:
             for below in range(squares):
                 at = base + (panel * squares + below) * SQUARE
                 to = base + (below * panels[component] + panel) * SQUARE
-                to_coefficients(target.planes, at, factors, target.square, target.coefficients, to)
+                to_coefficients(
+                    target.planes, at, factors, target.square, target.coefficients, to,
+                    target.filled,
+                )  # fmt: skip
 
 
 @compiled(**OPTIONS)
@@ -206,9 +209,10 @@ def _say_group(target: Any, panels: Any, group: int, said: Any, block: int, toke
                 across = 2 * mcu + (i & 1) if i < 4 else mcu
                 at = target.bases[component] + (down >> 2) * panels[component] * SQUARE
                 at += across * BLOCK + (down & 3) * 8
-                for k in range(64):
-                    target.block[k] = target.coefficients[np.uint64(at) + PLACES[k]]
-                token = say_block(target.block, 0, component == 0, said, block, token)
+                bits = zigzag_bits(target.filled, at // LANES, (down & 3) * 8)
+                token = say_block(
+                    target.coefficients, at, PLACES, bits, component == 0, said, block, token
+                )
                 block += 1
     return block, token
 
@@ -246,7 +250,7 @@ def resize_scan(
     sums: Any,
 ) -> Any:
     """Resize the image of a scan to tokens, and sum up its pixels: how many; -1 if it is damaged."""
-    position = start_scan(data, scan, codes)
+    position = start_scan(data, scan)
     if position[1] < 0:
         return -1
     _start(ring, said, sums)

@@ -12,10 +12,10 @@ from preprocess.jpeg.intrinsics import leading_zeros, store64
 from preprocess.jpeg.scan_reader import SYMBOL_SHIFT
 from shards.host.compiled import compiled
 from shards.tiles.compile_options import INLINE, OPTIONS
+from shards.tiles.vectors import LANES, copy_run, trailing_zeros
 
 _U = np.uint64
 _LENGTH_SHIFT = 16  # of a code: bits below are the code itself
-_STUFF_BYTES = 16  # copied at once where no FF is among them
 TILE_BYTES = 4  # that the end of a tile may take: bits up to a byte, stuffed, and a marker
 
 
@@ -256,29 +256,25 @@ def _write_empty(codes: Any, raw: Any, state: Any) -> Any:
 
 @compiled(**OPTIONS)
 def _stuff(raw: Any, end: Any, out: Any, to: Any) -> Any:
-    """Copy raw[:end] to out[to:] with a zero after each FF; up to 16 bytes more are changed."""
+    """Copy raw[:end] to out[to:] with a zero after each FF; return where the copy ends."""
     at = np.int64(0)
+    while at + LANES <= end:
+        marked = copy_run(raw, at, out, to)
+        if marked == _U(0):
+            at += LANES
+            to += LANES
+            continue
+        before = trailing_zeros(marked) + 1
+        out[to + before] = 0
+        at += before
+        to += before + 1
     while at < end:
-        if at + _STUFF_BYTES <= end:
-            source = raw[at : at + _STUFF_BYTES]
-            target = out[to : to + _STUFF_BYTES]
-            highest = np.uint8(0)
-            for i in range(len(source)):
-                highest = max(highest, source[i])
-            for i in range(len(target)):
-                target[i] = source[i]
-            if highest != 0xFF:
-                at += _STUFF_BYTES
-                to += _STUFF_BYTES
-                continue
-        stop = min(at + _STUFF_BYTES, end)
-        while at < stop:
-            out[to] = raw[at]
+        out[to] = raw[at]
+        to += 1
+        if raw[at] == 0xFF:
+            out[to] = 0
             to += 1
-            if raw[at] == 0xFF:
-                out[to] = 0
-                to += 1
-            at += 1
+        at += 1
     return to
 
 
@@ -290,7 +286,7 @@ def write_tiles(
     """Write what `plan_tiles` planned, with restart markers: how many bytes of `out` it takes.
 
     lengths int64 [tiles] becomes the bytes of each; `raw` is scratch for the bytes of one. `out`
-    needs room for each byte to be stuffed, for TILE_BYTES a tile, and 16 more.
+    needs room for each byte to be stuffed, for TILE_BYTES a tile, and LANES more.
     """
     per_mcu = len(components)
     token = np.int64(0)

@@ -24,11 +24,17 @@ MAX_LEVEL = 1023  # of a DC coefficient of 8-bit samples, from -1024 on
 _MAX_SIZE_DC = 11  # of a value of 8-bit baseline (F.1.2), in bits
 _MAX_SIZE_AC = 10
 _EMPTY = 2048  # a value of 0
+SYMBOL_SHIFT = 12  # of a token
+# An entry of the lookup has its symbol in bits 0 to 7, then the bits of the code, the step (run + 1,
+# of an end of block 65) and the bits of code and value together. It does not hold the value: then
+# each code that fits is found at once, however long its value is.
+_LENGTH_SHIFT = 8
+_LENGTH_MASK = 31
+_STEP_SHIFT = 13
+_BITS_SHIFT = 20
 _RARE = 127  # as a step: leads past a block's end, where `_further` finds the code
-_BAD = 1 << 12 | _RARE << 20  # a coefficient past the end of its block
-SYMBOL_SHIFT = 12  # of a token, and of an entry of the lookup
-_STEP_SHIFT = 20  # of an entry: run + 1, of an end of block 65
-_BITS_SHIFT = 27  # of an entry: bits of the code and its value
+_LONG = _RARE << _STEP_SHIFT  # of a code that is longer than the lookup
+_BAD = 1 | _RARE << _STEP_SHIFT  # a coefficient past the end of its block
 # Bit arithmetic is in uint64, which numba neither mixes with signed numbers nor wraps around.
 _U = np.uint64
 _F = np.float32
@@ -45,7 +51,7 @@ class Codes(NamedTuple):
     raw: np.ndarray  # uint8 [rows, 272]: 16 counts, then symbols, as in DHT
     is_dc: np.ndarray  # bool [rows]
     row_of: np.ndarray
-    lookups: np.ndarray  # uint32 [rows, 2**LOOK]: by the next bits, a token with step and bits
+    lookups: np.ndarray  # uint32 [rows, 2**LOOK]: entries by the next bits
     longest: np.ndarray  # int64 [rows, 17, 2]: the last code of a length, and from code to symbol
     symbols: np.ndarray  # uint8 [rows, 256]
 
@@ -76,21 +82,14 @@ class Blocks(NamedTuple):
     step: np.ndarray
 
 
-@compiled(**OPTIONS)
-def _enter(lookup: Any, code: int, length: int, symbol: int, dc: bool) -> None:
-    """Fill the entries of a code, with each value that may follow if both fit into the lookup."""
+@compiled(**INLINE)
+def _entry(symbol: int, length: int, dc: bool) -> Any:
+    """Make an entry; without a step and bits where no photograph has the symbol."""
     size = symbol if dc else symbol & 15
-    spare = LOOK - length - size
-    if spare < 0 or not _is_valid(symbol, size, dc):
-        return
+    if not _is_valid(symbol, size, dc):
+        return np.int64(_BAD)
     step = np.int64(65) if symbol == 0 and not dc else (symbol >> 4) + 1
-    first = code << (LOOK - length)
-    for raw in range(1 << size):
-        value = raw if raw >= (1 << size) >> 1 else raw - (1 << size) + 1
-        entry = _EMPTY + value | symbol << SYMBOL_SHIFT | step << _STEP_SHIFT
-        entry |= (length + size) << _BITS_SHIFT
-        for i in range(first + (raw << spare), first + ((raw + 1) << spare)):
-            lookup[i] = entry
+    return symbol | length << _LENGTH_SHIFT | step << _STEP_SHIFT | (length + size) << _BITS_SHIFT
 
 
 @compiled(**INLINE)
@@ -105,7 +104,8 @@ def read_codes(codes: Any, num_rows: int) -> None:
     """Read the tables in codes.raw[:num_rows], which have to be prefix codes."""
     for row in range(num_rows):
         raw = codes.raw[row]
-        codes.lookups[row, :] = _RARE << _STEP_SHIFT
+        lookup = codes.lookups[row]
+        lookup[:] = _LONG
         code = np.int64(0)
         number = np.int64(0)
         for length in range(1, 17):
@@ -116,30 +116,36 @@ def read_codes(codes: Any, num_rows: int) -> None:
                 symbol = np.int64(raw[16 + number])
                 codes.symbols[row, number] = symbol
                 if length <= LOOK:
-                    _enter(codes.lookups[row], code, length, symbol, codes.is_dc[row])
+                    first = code << (LOOK - length)
+                    lookup[first : first + (1 << (LOOK - length))] = _entry(
+                        symbol, length, codes.is_dc[row]
+                    )
                 code += 1
                 number += 1
             code <<= 1
 
 
 @compiled(**OPTIONS)
-def _further(buffer: Any, dc: bool, longest: Any, symbols: Any) -> Any:
-    """Decode a symbol that is not in the lookup: entry, bits to consume; _BAD where damaged."""
-    length = np.int64(1)
+def _further(buffer: Any, entry: Any, dc: bool, longest: Any, symbols: Any) -> Any:
+    """Find the entry of a code that is not in the lookup; _BAD where damaged."""
+    if entry != _LONG:
+        return np.int64(_BAD)
+    length = np.int64(LOOK + 1)
     while length <= 16 and np.int64(buffer >> _U(64 - length)) > longest[length, 0]:
         length += 1
     if length > 16:
-        return np.int64(_BAD), np.int64(0)
+        return np.int64(_BAD)
     code = np.int64(buffer >> _U(64 - length))
-    symbol = np.int64(symbols[(code + longest[length, 1]) & 255])
-    size = symbol if dc else symbol & 15
-    if not _is_valid(symbol, size, dc):
-        return np.int64(_BAD), np.int64(0)
-    value = np.int64((buffer << _U(length)) >> _U(1) >> _U(63 - size))
-    half = (np.int64(1) << size) >> 1
-    value += ((value - half) >> 63) & (1 - (np.int64(1) << size))  # no branch to be mispredicted
-    step = np.int64(65) if symbol == 0 and not dc else (symbol >> 4) + 1
-    return (_EMPTY + value) | symbol << SYMBOL_SHIFT | step << _STEP_SHIFT, length + size
+    return _entry(np.int64(symbols[(code + longest[length, 1]) & 255]), length, dc)
+
+
+@compiled(**INLINE)
+def _value(buffer: Any, entry: Any, size: Any) -> Any:
+    """Read the value behind a code (F.2.2.1), without a branch that would be mispredicted."""
+    ahead = buffer << _U((entry >> _LENGTH_SHIFT) & _LENGTH_MASK)
+    is_negative = ~(np.int64(ahead) >> 63)  # all ones or 0
+    value = np.int64((ahead >> _U(1)) >> _U(63 - size))
+    return value + (is_negative & (1 - (np.int64(1) << size)))
 
 
 @compiled(**INLINE)
@@ -154,30 +160,31 @@ def _refill(bits: Any, buffer: Any, valid: Any, p: Any) -> Any:
 
 @compiled(**INLINE)
 def _next_ac(codes: Any, row: Any, buffer: Any, valid: Any, k: Any) -> Any:
-    """Decode an AC symbol with its value: entry, buffer, valid, k, which is past 63 at the end."""
+    """Decode an AC symbol with its value: (symbol, value), buffer, valid, k, past 63 at the end."""
     entry = np.int64(codes.lookups[row, buffer >> _PEEK])
     num_bits = _U(entry >> _BITS_SHIFT)
     k += (entry >> _STEP_SHIFT) & 127
     if k >= 63 and num_bits == 0:
-        entry, more = _further(buffer, False, codes.longest[row], codes.symbols[row])
-        num_bits = _U(more)
+        entry = _further(buffer, entry, False, codes.longest[row], codes.symbols[row])
+        num_bits = _U(entry >> _BITS_SHIFT)
         k += ((entry >> _STEP_SHIFT) & 127) - _RARE
-    return entry, buffer << num_bits, valid - num_bits, k
+    found = (entry & _SYMBOL_BITS, _value(buffer, entry, entry & 15))
+    return found, buffer << num_bits, valid - num_bits, k
 
 
 @compiled(**INLINE)
-def _say(said: Any, token: Any, count: Any, entry: Any) -> Any:
+def _say(said: Any, token: Any, count: Any, found: Any) -> Any:
     """Note a token and count its symbol; return the next token's number."""
     if said is not None:
-        said.tokens[token] = entry
-        said.frequencies[count + _U((entry >> SYMBOL_SHIFT) & _SYMBOL_BITS)] += 1
+        said.tokens[token] = (_EMPTY + found[1]) | found[0] << SYMBOL_SHIFT
+        said.frequencies[count + _U(found[0])] += 1
         token += 1
     return token
 
 
 @compiled(**INLINE)
-def _place(coefs: Any, at: Any, k: Any, entry: Any, quants: Any) -> None:
-    coefs[at + PLACES[_U(k)]] = _F((entry & 4095) - _EMPTY) * quants[_U(k)]
+def _place(coefs: Any, at: Any, k: Any, found: Any, quants: Any) -> None:
+    coefs[at + PLACES[_U(k)]] = _F(found[1]) * quants[_U(k)]
 
 
 @compiled(**OPTIONS)
@@ -206,13 +213,13 @@ def read_mcus(
             entry = np.int64(codes.lookups[row, buffer >> _PEEK])
             num_bits = _U(entry >> _BITS_SHIFT)
             if num_bits == 0:
-                entry, more = _further(buffer, True, codes.longest[row], codes.symbols[row])
-                num_bits = _U(more)
+                entry = _further(buffer, entry, True, codes.longest[row], codes.symbols[row])
+                num_bits = _U(entry >> _BITS_SHIFT)
                 if num_bits == 0:
                     return (buffer, valid, p), np.int64(-1)
+            level = dc[component] + _value(buffer, entry, entry & 15)
             buffer <<= num_bits
             valid -= num_bits
-            level = dc[component] + (entry & 4095) - _EMPTY
             if level < -1 - MAX_LEVEL or level > MAX_LEVEL:
                 return (buffer, valid, p), np.int64(-1)
             dc[component] = level
@@ -225,21 +232,21 @@ def read_mcus(
             while True:
                 if not is_second:
                     buffer, valid, p = _refill(bits, buffer, valid, p)
-                    entry, buffer, valid, k = _next_ac(codes, row, buffer, valid, k)
-                    token = _say(said, token, count, entry)
+                    found, buffer, valid, k = _next_ac(codes, row, buffer, valid, k)
+                    token = _say(said, token, count, found)
                     if k >= 63:
                         break
-                    _place(blocks.coefs, at, k, entry, quants)
+                    _place(blocks.coefs, at, k, found, quants)
                 is_second = False
-                entry, buffer, valid, k = _next_ac(codes, row, buffer, valid, k)
-                token = _say(said, token, count, entry)
+                found, buffer, valid, k = _next_ac(codes, row, buffer, valid, k)
+                token = _say(said, token, count, found)
                 if k >= 63:
                     break
-                _place(blocks.coefs, at, k, entry, quants)
-            if (entry >> SYMBOL_SHIFT) & _SYMBOL_BITS != 0:  # no end of block
+                _place(blocks.coefs, at, k, found, quants)
+            if found[0] != 0:  # no end of block
                 if k > 63:
                     return (buffer, valid, p), np.int64(-1)
-                _place(blocks.coefs, at, k, entry, quants)
+                _place(blocks.coefs, at, k, found, quants)
             if said is not None:
                 said.levels[block] = level
                 said.counts[block] = token - first

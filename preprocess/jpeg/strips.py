@@ -4,12 +4,13 @@ A strip's coefficients are float32 [blocks of 8 frequencies across, LANES], comp
 component, of each as many groups of four block rows as it has block rows in an MCU.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from preprocess.jpeg.pixel_sums import add_strip, add_up
-from preprocess.jpeg.scan_reader import is_used_up, read_codes, read_mcus, unstuff_scan
+from preprocess.jpeg.scan_reader import is_used_up, read_mcus, unstuff_scan
 from shards.host.compiled import compiled
 from shards.tiles.compile_options import OPTIONS
 from shards.tiles.transform import inverse_dct
@@ -30,15 +31,14 @@ class OneScan(NamedTuple):
     width: int  # in pixels, as the height
     height: int
     factors: np.ndarray  # int64 [components, 2]: horizontal and vertical sampling
-    num_codes: int  # Huffman tables
     bits: np.ndarray  # uint8: scratch for the file's bytes and SLACK more
     ends: np.ndarray  # uint64 [restart segments + 1]: scratch
     dc: np.ndarray  # int64 [components]: scratch
 
 
-def strip_size(mcus_across: int, factors: np.ndarray) -> int:
+def strip_size(mcus_across: int, sampling: Iterable[tuple[int, int]]) -> int:
     """Count the floats of a strip."""
-    return int(mcus_across * (factors[:, 0] * factors[:, 1]).sum() * BLOCK)
+    return mcus_across * sum(horizontal * vertical for horizontal, vertical in sampling) * BLOCK
 
 
 @compiled(**OPTIONS)
@@ -59,9 +59,8 @@ def _lay_out(scan: Any, row: int, blocks: Any) -> None:
 
 
 @compiled(**OPTIONS)
-def start_scan(data: Any, scan: Any, codes: Any) -> Any:
-    """Read the tables and fetch the bits: where reading starts; a segment of -1 where damaged."""
-    read_codes(codes, scan.num_codes)
+def start_scan(data: Any, scan: Any) -> Any:
+    """Fetch the bits: where reading starts; a segment of -1 where damaged."""
     found = unstuff_scan(data, scan.start, scan.bits, scan.ends)
     scan.dc[:] = 0
     return (_U(0), _U(0), _U(0)), np.int64(0 if found else -1), np.int64(scan.interval)
@@ -115,7 +114,7 @@ def read_tokens(
 
     Sums can be had of grey, and of chroma that has a block in an MCU, luma one, two or four.
     """
-    position = start_scan(data, scan, codes)
+    position = start_scan(data, scan)
     if position[1] < 0:
         return -1
     said.frequencies[:] = 0

@@ -12,6 +12,7 @@ from shards.disk.format import MAX_TILES, TILES_MARKER, TILES_NAME
 from shards.scans.headers import Component, Headers
 
 _JFIF = bytes.fromhex("ffe0 0010 4a46494600 0101 00 0001 0001 0000")
+_MOST = 0xFFFF  # bytes of a tile that the list has room for
 _CLASSES = (0x00, 0x10, 0x01, 0x11)  # of Huffman tables: luma DC, luma AC, chroma DC, chroma AC
 
 
@@ -44,8 +45,10 @@ def tile_file(
     out = scratch.array("out", 2 * most + TILE_BYTES * len(lengths), np.uint8)
     size = write_tiles(said, components, num_mcus, interval, grey, coding.codes, raw, out, lengths)
     tables = [coding.described[row, :end].tobytes() for row, end in enumerate(sizes) if end]
-    start = _headers(headers, tables, interval, lengths)
-    return start + out[:size].tobytes() + b"\xff\xd9"
+    listed = len(lengths) <= MAX_TILES and (size <= _MOST or int(lengths.max()) <= _MOST)
+    tiles = lengths.astype(">u2").tobytes() if listed else None
+    start = _headers(headers, tables, interval, tiles)
+    return b"".join([start, out[:size].data, b"\xff\xd9"])
 
 
 def new_coding() -> Coding:
@@ -65,8 +68,11 @@ def _segment(marker: int, payload: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
-def _headers(headers: Headers, tables: list[bytes], interval: int, lengths: np.ndarray) -> bytes:
-    """Return all up to the scan; `tables` are the Huffman tables without their class bytes."""
+def _headers(headers: Headers, tables: list[bytes], interval: int, tiles: bytes | None) -> bytes:
+    """Return all up to the scan; `tables` are the Huffman tables without their class bytes.
+
+    Without a list of `tiles` a reader decodes the whole image.
+    """
     components = [
         Component(i, c.horizontal, c.vertical, c.quantisation)
         for i, c in enumerate(headers.components, 1)
@@ -80,14 +86,11 @@ def _headers(headers: Headers, tables: list[bytes], interval: int, lengths: np.n
     scan = b"".join(
         bytes([c.identifier, 0x00 if i == 0 else 0x11]) for i, c in enumerate(components)
     )
-    # Without a list a reader decodes the whole image.
-    listed = len(lengths) <= MAX_TILES and lengths.max() <= 0xFFFF
-    tiles = TILES_NAME + lengths.astype(">u2").tobytes()
     return b"".join(
         [
             b"\xff\xd8",
             _JFIF,
-            _segment(TILES_MARKER, tiles) if listed else b"",
+            b"" if tiles is None else _segment(TILES_MARKER, TILES_NAME + tiles),
             *(_segment(0xDB, headers.quantisation[number]) for number in used),
             _segment(0xC1 if wide else 0xC0, frame),
             *(

@@ -1,17 +1,34 @@
 """Pack a split in the way that the command line asks for, and say what was done."""
 
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from preprocess.packing.local_engine import LocalEngine
-from preprocess.packing.pack import Engine, Packing, TaskReport, finalize, pack_split, pack_task
+from preprocess.packing.pack import (
+    Engine,
+    Packing,
+    Proof,
+    TaskReport,
+    finalize,
+    pack_split,
+    pack_task,
+)
 from preprocess.packing.packing_plan import Job
 from preprocess.packing.pool import Pool
+from preprocess.packing.resume import is_intact, is_of
+from shards.disk.format import REJECTED_NAME
+from shards.errors import DataError
+from shards.remote.address import Address
+
+if TYPE_CHECKING:
+    from preprocess.packing.split_by_address import SplitByAddress
 
 EngineKind = Literal["local", "ray"]
+Task = tuple[int, int]  # its index, and the number of tasks
 
 
 @contextmanager
@@ -29,20 +46,70 @@ def open_engine(kind: EngineKind, address: str, pool: Pool) -> Iterator[Engine]:
         engine.close()
 
 
+@contextmanager
+def packing_folder(where: Path | Address, split: str) -> Iterator[Path]:
+    """Lend the folder of a split of dataset `where`; of an address one that stands for it here."""
+    if isinstance(where, Path):
+        yield where / split
+        return
+    with tempfile.TemporaryDirectory(prefix="tarmac-pack-") as folder:
+        root = Path(folder, split)
+        root.mkdir()
+        yield root
+
+
 def pack_as_asked(
-    job: Job, root: Path, pool: Pool, engine: Engine, task: tuple[int, int] | None, finish: bool
+    job: Job,
+    where: Path | Address,
+    root: Path,
+    pool: Pool,
+    engine: Engine,
+    task: Task | None,
+    finish: bool,
 ) -> str:
-    """Pack a whole split, or the shards of a task (index, number of tasks), or finish what tasks
-    have packed; return a line about it.
+    """Pack a whole split of dataset `where`, or the shards of a task, or finish what tasks have
+    packed; return a line about it. `root` is its `packing_folder`.
     """
+    if isinstance(where, Path):
+        return _packed_line(job, root, root, pool, engine, task, finish, is_intact)
+    from preprocess.packing.split_by_address import SendingEngine, SplitByAddress
+
+    split = SplitByAddress(where / job.split, root)
+    try:
+        split.bring(with_rows=task is None)
+        sending = SendingEngine(engine, split)
+        line = _packed_line(job, root, split.address, pool, sending, task, finish, is_of)
+        split.finish()
+    except DataError as error:
+        _send_rejects(split)
+        raise DataError(str(error).replace(str(root), str(split.address))) from error
+    return line
+
+
+def _send_rejects(split: "SplitByAddress") -> None:
+    """Put the list that a message names where it says."""
+    if (split.root / REJECTED_NAME).exists():
+        split.send_lists()
+
+
+def _packed_line(
+    job: Job,
+    root: Path,
+    shown: Path | Address,
+    pool: Pool,
+    engine: Engine,
+    task: Task | None,
+    finish: bool,
+    proof: Proof,
+) -> str:
     started = time.perf_counter()
     if task is not None:
-        return _task_line(root, pack_task(job, root, pool, *task, engine), *task)
-    packing = finalize(job, root, pool) if finish else pack_split(job, root, pool, engine)
-    return _packing_line(root, packing, time.perf_counter() - started)
+        return _task_line(shown, pack_task(job, root, pool, *task, engine, proof), *task)
+    packed = finalize(job, root, pool) if finish else pack_split(job, root, pool, engine, proof)
+    return _packing_line(shown, packed, time.perf_counter() - started)
 
 
-def _task_line(root: Path, report: TaskReport, index: int, num_tasks: int) -> str:
+def _task_line(root: Path | Address, report: TaskReport, index: int, num_tasks: int) -> str:
     written = report.num_shards - report.num_kept
     rejected = f", {report.num_rejected} images rejected" if report.num_rejected else ""
     if report.num_there == report.num_planned:
@@ -55,7 +122,7 @@ def _task_line(root: Path, report: TaskReport, index: int, num_tasks: int) -> st
     )
 
 
-def _packing_line(root: Path, packing: Packing, seconds: float) -> str:
+def _packing_line(root: Path | Address, packing: Packing, seconds: float) -> str:
     written = packing.num_shards - packing.num_kept
     rate = ""
     if written == packing.num_shards:

@@ -32,8 +32,12 @@ from preprocess.packing.packing_plan import (
 from preprocess.packing.pool import Pool
 from preprocess.packing.resume import Entry, is_intact, is_there, remove_surplus
 from preprocess.packing.shard_file import PackSettings
+from preprocess.record import Record
 from shards.disk.format import INDEX_NAME, shard_name
 from shards.errors import DataError
+
+# Tells whether the shard of an entry is there and need not be made again of these records.
+Proof = Callable[[Path, Entry, Sequence[Record]], bool]
 
 
 class Engine(Protocol):
@@ -69,8 +73,10 @@ class TaskReport:
     num_planned: int
 
 
-def pack_split(job: Job, root: Path, pool: Pool, engine: Engine | None = None) -> Packing:
-    """Pack a split into folder `root`.
+def pack_split(
+    job: Job, root: Path, pool: Pool, engine: Engine | None = None, proof: Proof = is_intact
+) -> Packing:
+    """Pack a split into folder `root`; `proof` tells which of its finished shards are kept.
 
     Raises DataError past `max_rejects`, where `root` holds something else, and where another
     process packs into it.
@@ -87,7 +93,7 @@ def pack_split(job: Job, root: Path, pool: Pool, engine: Engine | None = None) -
             from preprocess.packing.in_place import link_shards
 
             link_shards(job.split, plan.records, root)
-        kept = _verified(job, plan, state, root, plan.numbers, pool)
+        kept = _verified(job, plan, state, root, plan.numbers, pool, proof)
         made = dict(kept)
         if not (plan.place < state.num_indexed and len(kept) == len(plan.numbers)):
             _begin(plan, state, root, kept)
@@ -97,11 +103,17 @@ def pack_split(job: Job, root: Path, pool: Pool, engine: Engine | None = None) -
         finish_split(job, plan, state, root, entries)
         others = len(entries) - len(plan.numbers)
         packing = _summed_up(entries, others + sum(made[n] == entry for n, entry in kept.items()))
-        return replace(packing, is_verified=not others)
+        return replace(packing, is_verified=not others and proof is is_intact)
 
 
 def pack_task(
-    job: Job, root: Path, pool: Pool, index: int, num_tasks: int, engine: Engine | None = None
+    job: Job,
+    root: Path,
+    pool: Pool,
+    index: int,
+    num_tasks: int,
+    engine: Engine | None = None,
+    proof: Proof = is_intact,
 ) -> TaskReport:
     """Make the shards of task `index` of `num_tasks`, which may run at any time on any machine.
 
@@ -114,7 +126,7 @@ def pack_task(
         if plan is None:
             return TaskReport(0, 0, 0, 0, 0)
         numbers = [number for number in plan.numbers if number % num_tasks == index]
-        kept = _verified(job, plan, state, root, numbers, pool)
+        kept = _verified(job, plan, state, root, numbers, pool, proof)
         made = dict(kept)
         if plan.place >= state.num_indexed:
             if plan.part not in state.parts:
@@ -202,6 +214,7 @@ def _verified(
     root: Path,
     numbers: Sequence[int],
     pool: Pool,
+    proof: Proof,
 ) -> dict[int, Entry]:
     """Map the numbers of shards that are finished and whole to their entries.
 
@@ -218,7 +231,7 @@ def _verified(
             return None
         if entry.rejected and plan.place >= state.num_indexed:
             return None
-        return entry if is_intact(root, entry, plan.task(number).records) else None
+        return entry if proof(root, entry, plan.task(number).records) else None
 
     with ThreadPoolExecutor(pool.workers) as threads:  # hashing and reading hold no lock
         checked = tqdm(

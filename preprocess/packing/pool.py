@@ -20,7 +20,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -50,7 +49,7 @@ class Worker:
         context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
         try:
             if os.name == "posix":
-                _start_server(context, [*PRELOADED, *preloaded])
+                _start_server(preloaded)
             self._pipe, theirs = context.Pipe()
             self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)  # type: ignore[attr-defined]
             self.process.start()
@@ -167,13 +166,20 @@ def open_pool(workers: int, preloaded: Sequence[str] = ()) -> Iterator[Pool]:
         pool.close()
 
 
-def _start_server(context: BaseContext, preloaded: Sequence[str]) -> None:
+def start_early(workers: int, preloaded: Sequence[str]) -> None:
+    """Start what workers are forked from: it imports its modules while this process goes on."""
+    if os.name == "posix" and (workers or num_cores()) > 1:
+        with suppress(OSError):  # the first worker will say what is wrong
+            _start_server(preloaded)
+
+
+def _start_server(preloaded: Sequence[str]) -> None:
     """Start the fork server, once, on modules of this process's path.
 
     By itself it would look in the working folder first, where a user may have a shards.py.
     """
     with _STARTING:
-        context.set_forkserver_preload(list(preloaded))
+        multiprocessing.set_forkserver_preload([*PRELOADED, *preloaded])
         before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
         os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         os.environ["PYTHONSAFEPATH"] = "1"

@@ -111,14 +111,21 @@ def why_no_sequence(split: str, entries: Sequence[Entry]) -> str | None:
     return None if any(entry.num_samples for entry in entries) else "its shards hold no sample"
 
 
-def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
-    """Tell whether a shard of these records is there to the last byte, its inputs still the same."""
-    path = root / entry.name
+def is_of(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
+    """Tell whether a shard of these records is there, its inputs still the same."""
     return (
         entry.num_records == len(records)
         and is_there(root, entry)
         and inputs(records) == entry.inputs
-        and not _was_replaced(records, path)
+        and not _was_replaced(records, root / entry.name)
+    )
+
+
+def is_intact(root: Path, entry: Entry, records: Sequence[Record]) -> bool:
+    """Tell whether a shard of these records is there to the last byte, its inputs still the same."""
+    path = root / entry.name
+    return (
+        is_of(root, entry, records)
         and file_sha256(path) == entry.sha256
         and holds(path.with_suffix(".idx"), dali_index(path))
     )

@@ -5,6 +5,7 @@ all that the device has to know. Each operation then sees its own samples alone,
 The arithmetic is whole numbers of 32 bits, of 64 where sums need them.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,13 +35,13 @@ from shards.augment.torch_ops import erased
 class Round:
     """The samples of one round that change, sorted by operation.
 
-    parts   what the device is sent: samples int64 [S], amounts int64 [S], and the tables of the
-            first samples, uint8 [P, 256] seen as int64
+    arrays  what the device is sent: samples int64 [S], amounts int64 [S], and the tables of the
+            first samples, uint8 [P, 256]
     starts  by operation, where its samples start; the next one's start ends them
     is_all  whether the whole batch takes one operation, and stays in its order
     """
 
-    parts: tuple[np.ndarray, np.ndarray, np.ndarray]
+    arrays: dict[str, np.ndarray]
     starts: list[int]
     is_all: bool
 
@@ -54,55 +55,51 @@ class Round:
         tables = np.empty((starts[LAST_PLAIN_TABLE + 1], 256), np.uint8)
         plain_tables(tables, ordered, amounts[order])
         is_all = len(order) > 0 and bool((codes == ordered[0]).all())
-        return cls((order, amounts[order], tables.view(np.int64).reshape(-1)), starts, is_all)
+        arrays = {"samples": order, "amounts": amounts[order], "tables": tables}
+        return cls(arrays, starts, is_all)
 
 
 class DeviceChanges:
-    """What happens to a batch, in the form that a device works on."""
+    """What happens to a batch, in the form that a device works on: `arrays` are to be sent to it."""
 
     def __init__(self, changes: Changes, colour: np.ndarray, height: int, width: int) -> None:
         """`colour`, uint8 [C], is what erased boxes are filled with."""
         still = np.array([UNIT, 0, 0, 0, UNIT, 0])
         moved = np.flatnonzero((changes.maps != still).any(1))
-        maps = changes.maps[moved]
-        maps[:, [2, 5]] += UNIT // 2  # what is cut to whole pixels is then rounded
+        maps = changes.maps[moved].reshape(-1, 2, 3)
+        maps[:, :, 2] += UNIT // 2  # what is cut to whole pixels is then rounded
         self._moves_all = 0 < len(moved) == len(changes.maps)
         self._rounds = [
             Round.of(*each) for each in zip(changes.codes, changes.amounts, strict=True)
         ]
-        self._parts = [
-            np.array(GREY),
-            moved,
-            moved * (height * width),
-            maps,
-            changes.boxes,
-            colour.astype(np.int64),
-            *(part for each in self._rounds for part in each.parts),
-        ]
+        self.arrays = {
+            "grey": np.array(GREY, np.int32),
+            "moved": moved,
+            "first": moved * (height * width),
+            "maps": maps,
+            "boxes": changes.boxes,
+            "colour": colour,
+        }
+        for number, each in enumerate(self._rounds):
+            self.arrays |= {f"{name} {number}": part for name, part in each.arrays.items()}
 
-    def packed(self) -> np.ndarray:
-        """Return int64 [L]: all that the device has to be sent."""
-        return np.concatenate([part.reshape(-1) for part in self._parts])
-
-    def apply(self, images: Tensor, block: Tensor) -> Tensor:
-        """Change images uint8 [B, H, W, C], contiguous and perhaps in place; `block` is what
-        `packed` gave, on their device.
+    def apply(self, images: Tensor, there: Mapping[str, Tensor]) -> Tensor:
+        """Change images uint8 [B, H, W, C], contiguous and perhaps in place; `there` are the
+        arrays on their device.
         """
-        parts = block.split([part.size for part in self._parts])
-        weights, moved, first, maps, boxes, colour = parts[:6]
-        if len(moved):
-            new = moved_pixels(images, first, maps.view(-1, 2, 3))
-            images = new if self._moves_all else images.index_copy_(0, moved, new)
+        if len(there["moved"]):
+            new = moved_pixels(images, there["first"], there["maps"])
+            images = new if self._moves_all else images.index_copy_(0, there["moved"], new)
         for number, each in enumerate(self._rounds):
             if each.starts[-1]:
-                sent = parts[6 + 3 * number : 9 + 3 * number]
-                images = _in_round(images, each, sent, weights.int())
-        if len(boxes):
-            images = erased(images, boxes.view(-1, 4), colour.to(torch.uint8))
+                sent = [there[f"{name} {number}"] for name in each.arrays]
+                images = _in_round(images, each, sent, there["grey"])
+        if len(there["boxes"]):
+            images = erased(images, there["boxes"], there["colour"])
         return images
 
 
-def _in_round(images: Tensor, each: Round, sent: tuple[Tensor, ...], weights: Tensor) -> Tensor:
+def _in_round(images: Tensor, each: Round, sent: Sequence[Tensor], weights: Tensor) -> Tensor:
     """Give the samples of a round what they have drawn; `weights` are those of grey."""
     samples, amounts, plain = sent
     some = images if each.is_all else images.index_select(0, samples)
@@ -114,8 +111,7 @@ def _in_round(images: Tensor, each: Round, sent: tuple[Tensor, ...], weights: Te
 
     tables: list[Tensor] = []
     if len(plain):
-        known = plain.view(torch.uint8).view(-1, 1, 256)
-        tables.append(known.expand(-1, images.shape[3], -1))
+        tables.append(plain[:, None].expand(-1, images.shape[3], -1))
     if len(of(CONTRAST)[0]):
         tables.append(_contrast(*of(CONTRAST), weights))
     if len(of(AUTOCONTRAST)[0]):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shards.disk.early_sync import EarlySync
 from shards.disk.format import BLOCK, sync_folder, write_atomically
 from shards.errors import FormatError, one_line
 
@@ -113,6 +114,7 @@ class ShardWriter:
         self.rows: list[SampleRow] = []
         self._temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
         self._file = open(self._temporary, "wb")  # noqa: SIM115
+        self._early = EarlySync(self._file)
         self._hash = hashlib.sha256()
         self._position = 0
         self._dali: list[str] = []
@@ -141,6 +143,7 @@ class ShardWriter:
         """Finish the shard and its `.idx`; return the tar's SHA-256 in hex."""
         self._write(bytes(self.num_bytes - self._position))
         with self._named():
+            self._early.end()
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -151,6 +154,7 @@ class ShardWriter:
 
     def abort(self) -> None:
         """Drop the unfinished file."""
+        self._early.stop()
         try:
             self._file.close()
         except OSError:  # what is still buffered does not fit on a full disk either
@@ -161,6 +165,7 @@ class ShardWriter:
     def _write(self, data: bytes) -> None:
         with self._named():
             self._file.write(data)
+            self._early.written(len(data))
         self._hash.update(data)
         self._position += len(data)
 

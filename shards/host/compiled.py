@@ -40,7 +40,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = numba.njit(**options)(function)
         if dispatcher is not function:  # NUMBA_DISABLE_JIT gives back the function itself
-            dispatcher._cache = _Kept(function)
+            dispatcher._cache = _Kept(function, options.get("_nrt", True))
         return dispatcher
 
     return decorate
@@ -53,7 +53,8 @@ class _Kept(Cache):
     compiled again.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], allocates: bool) -> None:
+        self._allocates = allocates
         self._name = f"{function.__module__}.{function.__qualname__}"
         # Now, not at the first call: an update in between would give its name to this code.
         self._sources = _sources(function.__module__)
@@ -64,7 +65,10 @@ class _Kept(Cache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Give the code of these argument types, or None."""
-        target_context.refresh()
+        # 0.3 s: numba's runtime and registries, and the SciPy that these look for. Code without
+        # reference counts calls nothing of them; whatever is compiled later loads them then.
+        if self._allocates:
+            target_context.refresh()
         name = self._file_name(sig, target_context.codegen())
         for folder in filter(None, _places()):
             with contextlib.suppress(OSError):

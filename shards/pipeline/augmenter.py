@@ -10,7 +10,8 @@ from shards.augment.pixel_ops import change_pixels
 from shards.augment.sample_changes import BatchAugmentation, Changes, draw_changes
 from shards.augment.tensor_ops import DeviceChanges
 from shards.index import DatasetIndex
-from shards.pipeline.batch import Batch, copied
+from shards.pipeline.batch import Batch
+from shards.pipeline.block import copied_together
 from shards.sampler import Plan
 
 
@@ -46,7 +47,7 @@ class Augmenter:
             change_on_cpu(pixels.numpy(), changes, colour)
         else:
             there = DeviceChanges(changes, colour, height, width)
-            pixels = there.apply(pixels, _sent(torch.from_numpy(there.packed()), pixels.device))
+            pixels = there.apply(pixels, copied_together(there.arrays, pixels.device))
         return pixels.permute(0, 3, 1, 2)
 
 
@@ -54,8 +55,3 @@ def change_on_cpu(pixels: np.ndarray, changes: Changes, colour: np.ndarray) -> N
     """Change images uint8 [B, H, W, C] in place; boxes are filled with a colour uint8 [C]."""
     change_pixels(pixels, changes.maps, changes.codes, changes.amounts)
     erase_boxes(pixels, changes.boxes, colour)
-
-
-def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy what was drawn to a device; to CUDA from pinned memory, as the host would wait."""
-    return copied(values.pin_memory() if device.type == "cuda" else values, device)

@@ -2,7 +2,8 @@
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, Watch, restoring
 from shards.pipeline.batch import Batch
 from shards.pipeline.block import num_room_bytes
-from shards.pipeline.buffers import PinnedRing, Ring
+from shards.pipeline.buffers import PinnedRing, Ring, front_of
 from shards.pipeline.decoded_cache import Resident, bounded
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
@@ -31,6 +32,8 @@ class BatchMaker:
     there.
 
     `pinned` is for batches that a GPU fetches: such memory costs the process a CUDA context.
+    `size_at` says the size of an epoch where it is not the view's, and never a larger one: threads
+    may make batches of two epochs at the same time.
     """
 
     decoder_class = Decoder
@@ -44,10 +47,12 @@ class BatchMaker:
         resident: Resident | None = None,
         on_bad_sample: OnBadSample = "stop",
         pinned: bool = False,
+        size_at: Callable[[int], int] | None = None,
     ) -> None:
         self.index = index
         self.plan = plan
         self.view = view
+        self._size_at = size_at
         self.resident = resident
         self.on_bad_sample = on_bad_sample
         self.num_members = index.num_members(view.bands)
@@ -70,6 +75,18 @@ class BatchMaker:
         ids = self._padded(0, 0)[0][:2]
         with contextlib.suppress(SampleError):  # a bad sample is reported when its turn comes
             BatchMaker(self.index, SamePlan.of(ids), self.view).make(0, 0)
+
+    def view_at(self, epoch: int) -> View:
+        """Say what is seen of each image in an epoch."""
+        if self._size_at is None:
+            return self.view
+        view = replace(self.view, size=self._size_at(epoch))
+        if view.size > self.view.size:
+            raise DataError(
+                f"size_at says {view.size} pixels in epoch {epoch}: give a view of the largest "
+                f"size, not of {self.view.size}"
+            )
+        return view
 
     def prepare(self, epoch: int = 0, step: int = 0) -> None:
         """Do what has to be done once before the first batch, which is `step` of `epoch`."""
@@ -154,7 +171,8 @@ class BatchMaker:
         self._local.early = self._early_images(ids, epoch, step)
         slot = self.ring.take()
         try:
-            pixels = slot.numpy()
+            images = front_of(slot, self.view_at(epoch).size)
+            pixels = images.numpy()
             bad = self._fill(pixels, ids, epoch)
             if bad:
                 self._fill_in(pixels, np.isin(ids, list(bad)), epoch, step)
@@ -165,7 +183,7 @@ class BatchMaker:
         known = self.index.known(ids)
         known[~valid] = False
         return Batch(
-            images=self.ring.lend(slot),
+            images=self.ring.lend(slot, images),
             labels=torch.from_numpy(self.index.labels(ids).astype(np.float32)),
             known=torch.from_numpy(known),
             valid=torch.from_numpy(valid),
@@ -173,7 +191,7 @@ class BatchMaker:
             num_known=num_known,
             skipped=skipped,
             num_known_is_local=self._counts_own,
-            block=self.ring.block(slot),
+            block=self.ring.block(images),
         )
 
     def watch(self) -> Watch:
@@ -253,7 +271,6 @@ class BatchMaker:
         decoder = self._decoder()
         rows = self.index.samples[ids]
         view = self.view
-        seed = self.plan.seed
         if self.resident is not None:
             for number in self.resident.missing(ids).tolist():
                 with watch.over(number, self.index.samples[number]):
@@ -270,7 +287,7 @@ class BatchMaker:
         if view.train and view.cutout:
             cut_out(
                 slot,
-                draw_holes(ids, view.size, view.cutout, seed, epoch),
+                draw_holes(ids, slot.shape[1], view.cutout, self.plan.seed, epoch),
                 view.cutout,
                 self._colour,
             )
@@ -315,7 +332,7 @@ class BatchMaker:
         if self.resident is not None:
             pad_crop_into(slot, self.resident.stack(), ids, windows)
             return
-        if not hasattr(self._local, "whole"):
+        if getattr(self._local, "whole", slot[:0]).shape != slot.shape:
             self._local.whole = np.empty_like(slot)
         self._fill_views(self._local.whole, decoder, ids, rows)
         pad_crop_into(slot, self._local.whole, np.arange(len(ids)), windows)
@@ -327,7 +344,7 @@ class BatchMaker:
         if self.resident is not None:
             views[:] = self.resident.stack()[ids].reshape(views.shape)
             return
-        boxes = centre_crops(rows["width"], rows["height"], self.view.size, self.view.share_seen)
+        boxes = centre_crops(rows["width"], rows["height"], slot.shape[1], self.view.share_seen)
         watch = self.watch()
         for out, number, row, box in zip(views, ids.tolist(), rows, boxes, strict=True):
             with watch.over(number, row):

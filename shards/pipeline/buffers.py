@@ -18,7 +18,8 @@ class _Lease(np.ndarray):
 
 
 class Ring:
-    """Slots for `images` uint8 [B, H, W, C].
+    """Slots for `images` uint8 [B, H, W, C] of at most `shape`: smaller ones take the front of a
+    slot, so that batches of any size share the same memory.
 
     Invariant: a slot is either free, or being filled by the thread that took it, or lent out; a
     lent slot becomes free when the last tensor over it is gone, so a kept batch is never
@@ -44,16 +45,16 @@ class Ring:
         """Return a slot that was never lent."""
         self._free.append(slot)
 
-    def lend(self, slot: torch.Tensor) -> torch.Tensor:
-        """Make the slot's tensor, uint8 [B, C, H, W] in channels_last memory; its end frees the
-        slot.
+    def lend(self, slot: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Make the tensor of the slot's `images`, uint8 [B, C, H, W] in channels_last memory; its
+        end frees the slot.
         """
-        lease = slot.numpy().view(_Lease)
+        lease = images.numpy().view(_Lease)
         weakref.finalize(lease, self._free.append, slot).atexit = False
         return torch.from_numpy(lease).permute(0, 3, 1, 2)
 
-    def block(self, slot: torch.Tensor) -> Block | None:
-        """Give the memory that a slot crosses to a GPU in, with room for what belongs to it."""
+    def block(self, images: torch.Tensor) -> Block | None:
+        """Give the memory that a slot's images cross to a GPU in, with room for what belongs to it."""
         return None
 
 
@@ -82,14 +83,20 @@ class PinnedRing(Ring):
     def give_back(self, slot: torch.Tensor) -> None:
         """Leave the slot to torch, which has it when the last reference is gone."""
 
-    def lend(self, slot: torch.Tensor) -> torch.Tensor:
-        """Turn the slot into uint8 [B, C, H, W] in channels_last memory."""
-        return slot.permute(0, 3, 1, 2)
+    def lend(self, slot: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Turn the slot's `images` into uint8 [B, C, H, W] in channels_last memory."""
+        return images.permute(0, 3, 1, 2)
 
-    def block(self, slot: torch.Tensor) -> Block:
-        """Give all of the memory that a slot is the front of."""
-        storage = slot.untyped_storage()
-        return Block(slot.new_empty(0).set_(storage), slot.numel())
+    def block(self, images: torch.Tensor) -> Block:
+        """Give all of the memory that a slot's images are the front of."""
+        storage = images.untyped_storage()
+        return Block(images.new_empty(0).set_(storage), images.numel())
+
+
+def front_of(slot: torch.Tensor, size: int) -> torch.Tensor:
+    """View the front of a slot as images of `size` pixels: uint8 [B, size, size, C]."""
+    shape = (len(slot), size, size, slot.shape[3])
+    return slot.view(-1)[: math.prod(shape)].view(shape)
 
 
 def _new_memory(

@@ -3,7 +3,7 @@ there.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -62,8 +62,9 @@ class DeviceMaker(BatchMaker):
         side: int,
         num_threads: int,
         on_bad_sample: OnBadSample,
+        size_at: Callable[[int], int] | None = None,
     ) -> None:
-        super().__init__(index, plan, view, on_bad_sample=on_bad_sample)
+        super().__init__(index, plan, view, on_bad_sample=on_bad_sample, size_at=size_at)
         self.device = device
         self._num_threads = num_threads
         self._stream: torch.cuda.Stream | None = None
@@ -100,7 +101,7 @@ class DeviceMaker(BatchMaker):
             numbers = there["ids"]
             is_valid = there["valid"]
             return Batch(
-                images=self._view_of(there).permute(0, 3, 1, 2),
+                images=self._view_of(there, self.view_at(epoch)).permute(0, 3, 1, 2),
                 labels=self._labels[numbers].float(),
                 known=self._known[numbers] & is_valid[:, None],
                 valid=is_valid,
@@ -126,7 +127,7 @@ class DeviceMaker(BatchMaker):
 
     def _drawn(self, ids: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """Draw what training does to each image."""
-        view = self.view
+        view = self.view_at(epoch)
         seed = self.plan.seed
         drawn: dict[str, np.ndarray] = {}
         if not view.train:
@@ -144,9 +145,8 @@ class DeviceMaker(BatchMaker):
             drawn["holes"] = draw_holes(ids, view.size, view.cutout, seed, epoch)
         return drawn
 
-    def _view_of(self, there: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def _view_of(self, there: Mapping[str, torch.Tensor], view: View) -> torch.Tensor:
         """Give uint8 [num_crops * B, size, size, C]; for training augmented."""
-        view = self.view
         numbers = there["seen"]
         if not view.train:
             shape = (len(numbers), view.num_crops, view.size, view.size, -1)

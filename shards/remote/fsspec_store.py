@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from shards.errors import DataError
 from shards.remote import patience
@@ -24,6 +24,7 @@ from shards.remote.patience import (
 
 BLOCK_BYTES = 8 << 20  # of a range: what a slow link may bring within the time that is allowed
 INSTALL = "python -m pip install 'tarmac-vision[remote]'"
+T = TypeVar("T")
 _CODE = re.compile(r"[A-Za-z]{1,40}")
 _REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 
@@ -59,7 +60,7 @@ class FsspecStore:
         where = self.root / name
         while end is None or start < end:
             stop = start + BLOCK_BYTES if end is None else min(start + BLOCK_BYTES, end)
-            block = _in_time(lambda: self._range(path, start, stop), stop - start, where)  # noqa: B023
+            block = in_time(lambda: self._range(path, start, stop), stop - start, where)  # noqa: B023
             if len(block) > stop - start:
                 raise TransferError("the server answers with another range than was asked for")
             if block:
@@ -120,31 +121,32 @@ def _settings(scheme: str) -> dict[str, Any]:
     return {"config_kwargs": {**given, **own}, "use_listings_cache": False}
 
 
-def _in_time(work: Callable[[], bytes], num_bytes: int, where: Address) -> bytes:
-    """Do `work` within the time that a range of `num_bytes` may take."""
+def in_time(work: Callable[[], T], num_bytes: int, where: Address) -> T:
+    """Do `work` within the time that a transfer of `num_bytes` may take."""
     limits = patience.PATIENCE
-    done: list[bytes | Exception] = []
+    done: list[T] = []
+    failed: list[Exception] = []
     ended = threading.Event()
 
     def run() -> None:
         try:
             done.append(work())
         except Exception as error:
-            done.append(error)
+            failed.append(error)
         ended.set()
 
     threading.Thread(target=run, name="tarmac-range", daemon=True).start()
     if not ended.wait(limits.window_s + num_bytes / limits.min_bytes_per_s):
         raise TransferError("the server does not answer in time")
-    result = done[0]
-    if isinstance(result, Exception):
-        _raise_plain(result, where)
-    assert isinstance(result, bytes)
-    return result
+    if failed:
+        _raise_plain(failed[0], where)
+    return done[0]
 
 
 def _raise_plain(error: Exception, where: Address) -> None:
     """Turn what a file system raises into our errors. Its text is not shown: it may hold secrets."""
+    if isinstance(error, TransferError):
+        raise error
     code = _code(error)
     said = f" ({code})" if code else f" ({type(error).__name__})"
     if isinstance(error, FileNotFoundError) or code in ("NoSuchKey", "NoSuchBucket", "404"):

@@ -4,12 +4,14 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 from shards.scans.bits import fill_decoding_table
 from shards.scans.progressive import Scan
 
+_KEPT = 64  # tables: those of the standard are in most photographs
 _BASELINE = (0xC0, 0xC1)  # SOF0, SOF1: sequential Huffman
 _PROGRESSIVE = 0xC2
 AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the first marker that is not RST
@@ -150,14 +152,23 @@ def _read_quantisation(headers: Headers, payload: bytes) -> None:
 
 
 def _read_codes(headers: Headers, payload: bytes) -> None:
+    for kind, described in _codes_of(payload):
+        (headers.ac if kind >> 4 else headers.dc)[kind & 15] = described
+
+
+@lru_cache(_KEPT)
+def _codes_of(payload: bytes) -> list[tuple[int, bytes]]:
+    """Divide a DHT into its tables: class and number, then 16 counts and symbols."""
+    tables = []
     while payload:
         kind = payload[0]
         end = 17 + sum(payload[1:17])
         room = sum(count << (16 - length) for length, count in enumerate(payload[1:17], 1))
         if len(payload) < max(17, end) or end > 17 + 256 or room > 1 << 16:  # or no prefix code
             raise ValueError("DHT")
-        (headers.ac if kind >> 4 else headers.dc)[kind & 15] = payload[1:end]
+        tables.append((kind, payload[1:end]))
         payload = payload[end:]
+    return tables
 
 
 def read_scan(headers: Headers, payload: bytes) -> list[int]:
@@ -181,9 +192,15 @@ def layout(headers: Headers) -> tuple[np.ndarray, int, int]:
         headers.components[0].horizontal = headers.components[0].vertical = 1
     widest = max(c.horizontal for c in headers.components)
     tallest = max(c.vertical for c in headers.components)
-    blocks = [i for i, c in enumerate(headers.components) for _ in range(c.horizontal * c.vertical)]
+    blocks = _blocks_of_mcu(tuple(c.horizontal * c.vertical for c in headers.components))
     per_row = -(-headers.width // (8 * widest))
-    return np.array(blocks, np.int64), per_row, per_row * -(-headers.height // (8 * tallest))
+    return blocks, per_row, per_row * -(-headers.height // (8 * tallest))
+
+
+@lru_cache(_KEPT)
+def _blocks_of_mcu(counts: tuple[int, ...]) -> np.ndarray:
+    """Tell the component of each block of an MCU, where each has so many."""
+    return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
 def tables_of(headers: Headers, kind: str, members: list[int]) -> np.ndarray:

@@ -14,9 +14,9 @@ import numpy as np
 from shards.host.compiled import compiled
 from shards.tiles.compile_options import INLINE, OPTIONS
 from shards.tiles.header import BAD, END_OF_BLOCK, LOOK, RARE, RUN_SHIFT, VALUE_SHIFT
+from shards.tiles.vectors import LANES, copy_run, trailing_zeros
 
 SLACK = 256
-_RUN_BYTES = 32  # copied at once where no FF is among them
 # Bit arithmetic is in uint64, which numba neither mixes with signed numbers nor wraps around as an
 # index.
 _U = np.uint64
@@ -40,28 +40,28 @@ def unstuff(data: Any, at: int, end: int, out: Any, to: int) -> int:
 
 @compiled(**OPTIONS)
 def unstuff_to_marker(data: Any, at: int, end: int, out: Any, to: int) -> Any:
-    """Copy data[at:end] as `unstuff` does, up to the first marker: where it is, the copy's end."""
+    """Copy data[at:end] as `unstuff` does, up to the first marker: where it is, the copy's end.
+
+    What follows the copy in `out` is changed, to `end - at` bytes in all at most.
+    """
+    while at + LANES < end:
+        marked = copy_run(data, at, out, to)
+        if marked == _U(0):
+            at += LANES
+            to += LANES
+            continue
+        before = trailing_zeros(marked)
+        if data[at + before + 1] != 0:
+            return at + before, to + before
+        at += before + 2
+        to += before + 1
     while at < end:
-        if at + _RUN_BYTES <= end:
-            source = data[at : at + _RUN_BYTES]
-            target = out[to : to + _RUN_BYTES]
-            highest = np.uint8(0)
-            for i in range(len(source)):
-                highest = max(highest, source[i])
-            if highest != 0xFF:
-                for i in range(len(target)):
-                    target[i] = source[i]
-                at += _RUN_BYTES
-                to += _RUN_BYTES
-                continue
-        stop = min(at + _RUN_BYTES, end)
-        while at < stop:
-            byte = data[at]
-            if byte == 0xFF and (at + 1 >= end or data[at + 1] != 0):
-                return at, to
-            out[to] = byte
-            at += 2 if byte == 0xFF else 1
-            to += 1
+        byte = data[at]
+        if byte == 0xFF and (at + 1 >= end or data[at + 1] != 0):
+            return at, to
+        out[to] = byte
+        at += 2 if byte == 0xFF else 1
+        to += 1
     return at, to
 
 

@@ -194,3 +194,31 @@ def store_rgb(context: Any, planes: Any, out: Any, to: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(planes, out, types.int64), generate
+
+
+@intrinsic
+def copy_run(context: Any, data: Any, at: Any, out: Any, to: Any) -> Any:
+    """Copy data[at : at + LANES], bytes, to out[to:]; a bit of the result is set for each FF."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target = (
+            builder.gep(array_data(context, builder, signature.args[i], args[i]), [args[i + 1]])
+            for i in (0, 2)
+        )
+        run = builder.load(builder.bitcast(source, _BYTES.as_pointer()), align=1)
+        builder.store(run, builder.bitcast(target, _BYTES.as_pointer()), align=1)
+        highest = ir.Constant(_BYTES, [ir.Constant(_BYTES.element, 0xFF)] * LANES)
+        found = builder.icmp_unsigned("==", run, highest)
+        return builder.zext(builder.bitcast(found, _INT), ir.IntType(64))
+
+    return types.uint64(data, types.int64, out, types.int64), generate
+
+
+@intrinsic
+def trailing_zeros(context: Any, value: Any) -> Any:
+    """Count the zeros below the lowest bit of uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))  # those of 0 have a count
+
+    return types.int64(types.uint64), generate

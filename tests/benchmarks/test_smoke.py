@@ -342,7 +342,8 @@ def test_rules_of_a_cache(run, tmp_path):
 
 def test_every_command_is_run_here():
     """A benchmark without a test is one that nobody notices is broken."""
-    tests = (Path(__file__), Path(__file__).with_name("test_gpu_all.py"))
+    others = ("test_gpu_all.py", "test_carry_wheels.py")
+    tests = (Path(__file__), *map(Path(__file__).with_name, others))
     text = "".join(path.read_text() for path in tests)
     # run by bench_peers, the second in FFCV's environment, by gpu_all, and by bench_remote
     unseen = {"quality", "crop_ffcv", "noise_photographs", "far_reading"}

@@ -44,6 +44,7 @@ class Machine:
             (self.folder / name).mkdir(parents=True)
             (folder / name).mkdir(exist_ok=True)
         hosts = [f"10.77.0.{other + 1} node{other}" for other in range(num_machines)]
+        hosts[number] = f"127.0.1.1 node{number}"  # as Debian has it
         (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *hosts, ""]))
         mounts = [
             f"hostname node{number}",
@@ -152,19 +153,30 @@ class CountingObjects(Objects):
     server: "CountingServer"
 
     def answer(self, name: str, data: bytes) -> None:
+        asked = self.server.ranges if self.headers.get("Range") else self.server.fetched
         with self.server.lock:
-            self.server.fetched[self.client_address[0]].append(name)
+            asked[self.client_address[0]].append(name)
         super().answer(name, data)
 
 
 class CountingServer(ObjectServer):
-    """Serves a folder to the machines; `fetched` lists what each address has asked for."""
+    """Serves a folder to the machines; `fetched` lists the objects that each address has asked for,
+    `ranges` those of which it has asked for some bytes.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, handler=CountingObjects, host=HUB)
         self.fetched: dict[str, list[str]] = defaultdict(list)
+        self.ranges: dict[str, list[str]] = defaultdict(list)
 
     def tars(self, address: str, split: str) -> list[str]:
         """List the shards of a split that an address has asked for."""
-        asked = self.fetched[address]
-        return [name for name in asked if name.startswith(split) and name.endswith(".tar")]
+        return _shards_of(self.fetched[address], split)
+
+    def early(self, address: str, split: str) -> list[str]:
+        """List the shards of which it has asked for images, before they were there."""
+        return _shards_of(self.ranges[address], split)
+
+
+def _shards_of(names: Sequence[str], split: str) -> list[str]:
+    return [name for name in names if name.startswith(split) and name.endswith(".tar")]

@@ -99,6 +99,9 @@ class Nodes:
             all(set(each.values()) == {1} for each in fetched),
             f"{split}: asked more than once: {fetched}",
         )
+        for machine, whole in zip(self.machines.all, fetched, strict=False):
+            early = set(self.server.early(machine.address, split))
+            row.check(early <= whole.keys(), f"{split}: images of another's part: {early}")
         num_shards = len(list((self.server.folder / split).glob("*.tar")))
         together = set().union(*fetched)
         row.check(len(together) == num_shards, f"{split}: {len(together)} of {num_shards} shards")
@@ -127,6 +130,7 @@ def evaluated(nodes: Nodes) -> Row:
     ckpt = ["--ckpt", str(nodes.folder / "one/last"), "--local-batch-size", "3"]
     where = ["--data", nodes.server.url, "--cache-dir", str(nodes.folder / "scratch/eval")]
     nodes.server.fetched.clear()
+    nodes.server.ranges.clear()
     Job(nodes.folder, "eval", *ckpt, "--out", str(nodes.folder / "eval-1")).finish()
     out = ["--out", str(nodes.folder / "eval-2")]
     finish(nodes.machines.launch(2, "eval", *ckpt, *where, *out))

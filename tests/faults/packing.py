@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from preprocess.sources.digits import write_digits
-from shards.errors import DataError
+from shards.dataset import ShardDataset
+from shards.errors import DataError, SampleError
 from shards.index import DatasetIndex
 from tests.conftest import pack, write_photographs
 from tests.faults.crash import dies_before
@@ -29,10 +30,15 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def check(row: Row, root: Path, whole: dict[str, bytes], where: str) -> bool:
-    """Tell whether the split opens; what opens must be whole."""
+    """Tell whether the split can be read, every sample of it; what can must be whole.
+
+    A shard that is gone is met when it is first used.
+    """
     try:
-        DatasetIndex.open(root)
-    except DataError:
+        dataset = ShardDataset(DatasetIndex.open(root))
+        for number in range(len(dataset)):
+            dataset[number]
+    except (DataError, SampleError):
         return False
     found = content(root)
     row.check(

@@ -21,12 +21,12 @@ LOOPS = (*STEPS, "averaged", "augmented", "mixed and clipped")
 LOOP_COPIES = {"mixed and clipped": 2, "augmented": 2}
 # Of the augmentation of a batch, whatever its size.
 AUGMENTATIONS = {
-    "trivial augment": 99,
-    "colour jitter": 34,
-    "colour and hue jitter": 73,
+    "trivial augment": 98,
+    "colour jitter": 31,
+    "colour and hue jitter": 69,
     "dihedral": 17,
-    "erasing": 7,
-    "all": 106,
+    "erasing": 6,
+    "all": 104,
 }
 EPOCH_WAITS = 6  # of training and validation, outside saving
 SAVING_WAITS = 3  # are the weights numbers, fp16's scale, its count

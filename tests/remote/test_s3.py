@@ -1,10 +1,6 @@
 """A bucket, by moto's server on loopback; and file systems of fsspec that misbehave."""
 
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 
 import fsspec
 import numpy as np
@@ -16,43 +12,17 @@ from shards.index import open_split
 from shards.remote import fsspec_store
 from shards.remote.address import Address
 from shards.remote.transfer import open_store
+from tests.remote.conftest import SECRET, empty_bucket
 from tests.remote.test_reading import batches
 from tests.remote.test_transfer import BODY, fetch
 
 pytestmark = pytest.mark.usefixtures("hasty")
-SECRET = "planted-secret-4711"
-
-
-@pytest.fixture(scope="module")
-def bucket_server():
-    """Moto's server in a process of its own."""
-    pytest.importorskip("s3fs", reason="no s3fs: pip install 'tarmac-vision[remote]'")
-    pytest.importorskip("moto.server", reason="no moto[server]: pip install -e '.[dev]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(argv, stdout=quiet, stderr=quiet) as server:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield url
-        server.terminate()
 
 
 @pytest.fixture
 def bucket(bucket_server, dataset, monkeypatch):
     """The dataset in a bucket; credentials are where fsspec looks for them."""
-    settings = {"endpoint_url": bucket_server, "key": "AKIAPLANTED", "secret": SECRET}
-    monkeypatch.setitem(conf, "s3", settings)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    system = fsspec.filesystem("s3", **settings, skip_instance_cache=True)
-    system.mkdir("bucket")
+    system = empty_bucket(bucket_server, monkeypatch)
     system.put(str(dataset / "train"), "bucket/voc/train", recursive=True)
     yield system
     system.rm("bucket", recursive=True)

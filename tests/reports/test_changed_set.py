@@ -12,6 +12,7 @@ from shards.errors import DataError
 from shards.identity import _hash_keys, changes, identity
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
+from tests.described import listed, write_listed
 from tests.train.conftest import pack_here
 from tests.train.here import command_here, train_here
 
@@ -148,10 +149,9 @@ def test_a_checkpoint_of_a_release_before_goes_on_and_is_said(begun, tmp_path, c
 
 def test_other_statistics_are_refused(begun, tmp_path):
     data = write(tmp_path / "data")
-    path = data / "train" / "index.json"
-    described = json.loads(path.read_text())
+    described = listed(data / "train")
     described["statistics"]["mean"][0] += 0.01
-    path.write_text(json.dumps(described))
+    write_listed(data / "train", described)
     before, now = (identity(DatasetIndex.open(root / "train")) for root in (begun / "data", data))
     assert changes(before, now) == ["statistics of the pixels"]
 

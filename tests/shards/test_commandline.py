@@ -224,8 +224,9 @@ NUMERIC = [
     for command, config in COMMANDS.items()
     for field in dataclasses.fields(config)
     if {int, float} & {hint := typing.get_type_hints(config)[field.name], *typing.get_args(hint)}
-    # crop_scale, mean, std: `train.config` checks the pairs
+    # crop_scale, mean, std: `train.config` checks the pairs, and `train.sizes` 128:224
     and typing.get_origin(hint) is not tuple
+    and str not in typing.get_args(hint)
     and (
         config is ShardConfig
         or field.name not in {own.name for own in dataclasses.fields(ShardConfig)}

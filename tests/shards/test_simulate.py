@@ -18,6 +18,7 @@ from shards.measuring.simulated_nodes import (
     split_over_nodes,
 )
 from shards.measuring.throughput import NodeParts, NodeShare, part_limits, slowest
+from shards.order.mixing import mixing_of
 from shards.sampler import Order, World
 
 # 1,000 images of 100 kB in 10 shards
@@ -141,7 +142,11 @@ def test_it_prints_machines_limits_requests_and_mixing(many_shards, capsys):
     assert re.search(r"^requests: 1[67] in the first epoch, 6.\de-06 USD; 0 in each", text, re.M)
     assert re.search(r"^shared: [01] of 16 shards", text, re.M)
     assert "with --shuffle-groups" not in text
-    assert "mixing: the class counts of a batch vary" in text
+    config = BenchConfig(str(many_shards), simulate=2, gpus_per_node=2, shuffle_groups=2)
+    index = open_split(many_shards, "train")
+    of_one, of_ten = mixing_of(index, near_plan(index, config).order)
+    assert f"a batch vary {of_one:.1f} times as much" in text
+    assert f"those of 10 batches {of_ten:.1f} times" in text
 
 
 def test_decoding_is_measured_where_it_is_not_given(many_shards, capsys):

@@ -2,14 +2,13 @@
 of it.
 """
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 from eval.prediction.evaluate import Outputs
 from shards.errors import DataError
+from tests.described import listed, write_listed
 from tests.train.conftest import launch, succeed
 from tests.train.here import evaluate_here, train_here
 from train.optimise.loss import CrossEntropyLoss
@@ -94,10 +93,9 @@ def test_labels_that_are_not_one_a_sample_are_refused(shades, tmp_path):
         (tmp_path / split).mkdir(parents=True)
         for file in (shades / split).iterdir():
             (tmp_path / split / file.name).write_bytes(file.read_bytes())
-    path = tmp_path / "train/index.json"
-    described = json.loads(path.read_text())
+    described = listed(tmp_path / "train")
     described["statistics"]["ignored"][0] = 3
-    path.write_text(json.dumps(described))
+    write_listed(tmp_path / "train", described)
     with pytest.raises(DataError, match="100 samples have 100 labels and 3 ignored ones"):
         train_here(tmp_path, tmp_path / "run")
 

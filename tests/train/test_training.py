@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import safetensors.torch
 import torch
@@ -111,6 +113,29 @@ def test_a_killed_run_resumes_to_the_same_bits(kill, whole_run, train_args, tmp_
         assert [line[name] for line in read_metrics(run)] == [
             line[name] for line in read_metrics(whole_run)
         ]
+
+
+def test_a_signal_to_one_rank_ends_all_with_the_status_that_asks_to_go_on(train_args, tmp_path):
+    """As of a batch system that requeues; torchrun's own status says only that ranks have failed."""
+    run = tmp_path / "run"
+    args = [*train_args, "--out", str(run), "--epochs", "50"]
+    ranks = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        process = start(*ranks, *args)
+    while not checkpoint.exists(run / "last"):
+        time.sleep(0.05)
+        assert process.poll() is None, process.stdout.read()
+    (second,) = (
+        rank for rank in psutil.Process(process.pid).children() if rank.environ().get("RANK") == "1"
+    )
+    second.send_signal(signal.SIGUSR1)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 1
+    assert "go on with the same command and --resume" in output
+    statuses = set(re.findall(r"exitcode *: (-?\d+)", output))
+    assert "75" in statuses
+    assert statuses <= {"75", "-15"}  # torchrun ends who is still leaving when the first has left
 
 
 @pytest.mark.parametrize("cache", ["none", "ram"])

@@ -21,5 +21,5 @@ def member(opened: Checkpoint, size: int, device: torch.device, precision: str) 
     model = rebuild(opened).place(device, memory_format).eval()
     share = CROP_SHARES[opened.config.augment]
     return EnsembleMember(
-        str(opened.path), model, size or opened.config.size, model.num_channels, share
+        str(opened.path), model, size or opened.config.last_size, model.num_channels, share
     )

@@ -8,6 +8,7 @@ from shards.index import DatasetIndex
 from train.config import TrainConfig
 from train.network.build import build_network
 from train.network.filters import RGB
+from train.network.trial import check_smaller
 from train.network.weights import LoadReport, load_weights
 from train.run.checkpoint import Checkpoint
 
@@ -66,6 +67,9 @@ def build_classifier(
     network = _network(
         config, index.num_classes, channels, pretrained=config.pretrained and not empty
     )
+    check_smaller(
+        network, config.model, channels, config.sizes.all_of(config.epochs)[:-1], config.last_size
+    )
     report = (
         load_weights(network, config.weights, config.new_channels)
         if config.weights and not empty
@@ -86,7 +90,7 @@ def _network(config: TrainConfig, num_classes: int, channels: int, pretrained: b
     return build_network(
         config.model,
         num_classes,
-        config.size,
+        config.last_size,
         pretrained,
         config.drop_rate,
         channels=channels,

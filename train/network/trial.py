@@ -1,6 +1,6 @@
 """A first try of a network: refuse in one line what it cannot take, and name a size that it takes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import timm
@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from shards.errors import DataError, one_line
+from train.sizes import STEP
 
-STEP = 32  # most networks halve an image five times, so multiples of it fit them
 USUAL_SIZES = (224, 256)
 MAX_TRIES = 4  # of other sizes: each makes the network again
 
@@ -51,6 +51,24 @@ def made_and_tried(make: Make, name: str, shape: Shape, pretrained: bool) -> nn.
             f"classifier of timm's"
         )
     return network
+
+
+def check_smaller(
+    network: nn.Module, name: str, channels: int, sizes: Sequence[int], last_size: int
+) -> None:
+    """Let a network see black images of the sizes that a run begins with. Raises DataError for what
+    it cannot take.
+    """
+    for size in sizes:
+        try:
+            _logits(network, Shape(0, channels, size))
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise DataError(
+                f"model {name} was made for images of {last_size} pixels and does not take those "
+                f"of {size} pixels ({_reason(error)}): give --size {last_size}, or another --model"
+            ) from error
 
 
 @torch.no_grad()

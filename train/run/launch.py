@@ -134,6 +134,12 @@ def one_line_where_a_rank_is_lost(remedy: str) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, DistError) or "gloo/transport" in str(error):
             reason = re.sub(r"\[/\S+\] ", "", one_line(error)).partition(". ")[0]
+            if "connectFullMesh" in reason:
+                raise DataError(
+                    f"ranks cannot reach each other ({reason}); machines must reach each other on "
+                    f"all ports: name the network interface that does with GLOO_SOCKET_IFNAME, "
+                    f"such as eth0"
+                ) from error
             raise DataError(
                 f"another rank has ended or does not answer ({reason}); {remedy}"
             ) from error

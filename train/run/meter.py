@@ -83,16 +83,18 @@ def forget_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def epoch_line(metrics: dict[str, Any], metric: str, epochs: int, is_best: bool) -> str:
+def epoch_line(
+    metrics: dict[str, Any], metric: str, epochs: int, is_best: bool, size_shown: str = ""
+) -> str:
     """Say on one line what an epoch brought and cost; a star marks the best value so far of what is
-    judged by.
+    judged by. `size_shown` is that of an epoch, where they differ.
     """
     value = math.nan if metrics[metric] is None else metrics[metric]
     by_loss = metrics["best_by"] != metric
     star = "*" if is_best else " "
     loss_star, star = (star, "") if by_loss else ("", star)
     return (
-        f"epoch {metrics['epoch']:>{len(str(epochs))}}/{epochs}  loss {metrics['train_loss']:.4f}  "
+        f"epoch {metrics['epoch']:>{len(str(epochs))}}/{epochs}{size_shown}  loss {metrics['train_loss']:.4f}  "
         f"val loss {metrics['val_loss']:.4f}{loss_star}  {metric.removeprefix('val_')} "
         f"{value:.4f}{star}  "
         f"lr {metrics['lr']:.2g}  {metrics['images_per_second']:.0f} images/s  step "

@@ -27,6 +27,7 @@ from shards.errors import DataError
 from shards.host.machine import machine_name
 from shards.sampler import World
 from train.config import TrainConfig
+from train.run.interfaces import choose_interface
 from train.run.launch import check_world
 from train.run.precision import check_precision, choose_precision
 from train.run.variables import check_variables
@@ -51,6 +52,7 @@ class Ranks:
         where the precision does not work here, or one that says what else the launcher asks for.
         """
         check_variables(precision, accumulate)
+        choose_interface()
         self._accelerator = _open(precision, remedy, log_into)
         self._model: nn.Module | None = None
         self._logs = bool(log_into)
@@ -238,6 +240,7 @@ def said_by_all(value: T) -> list[T]:
 
 
 def _joined() -> PartialState:
+    choose_interface()
     return PartialState(cpu=_on_cpu() or parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 

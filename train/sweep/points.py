@@ -94,7 +94,7 @@ def _number(text: str, name: str, value: str, kind: type[Number]) -> Number:
 def _numeric_options() -> dict[str, type[Number]]:
     hints = typing.get_type_hints(TrainConfig)
     return {
-        field.name: hints[field.name]
+        field.name: float if hints[field.name] is float else int
         for field in dataclasses.fields(TrainConfig)
-        if hints[field.name] in (int, float)
+        if hints[field.name] in (int, float, int | str)
     }

@@ -234,11 +234,11 @@ def test_lines_about_tasks(records, tmp_path):
     root = tmp_path / "train"
     with open_pool(1) as pool:
         engine = LocalEngine(pool)
-        line = pack_as_asked(job(records), root, pool, engine, (1, 2), False)
+        line = pack_as_asked(job(records), root.parent, root, pool, engine, (1, 2), False)
         assert line.endswith("2 shards written, 0 verified and kept; 2 of 5 shards are there")
-        line = pack_as_asked(job(records), root, pool, engine, (0, 2), False)
+        line = pack_as_asked(job(records), root.parent, root, pool, engine, (0, 2), False)
         assert "all shards are there: the same command with --finalize writes the index" in line
-        line = pack_as_asked(job(records), root, pool, engine, None, True)
+        line = pack_as_asked(job(records), root.parent, root, pool, engine, None, True)
         assert "70 samples in 5 shards" in line
         assert "0 written, 5 kept, 0 images" in line
 

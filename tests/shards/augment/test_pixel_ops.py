@@ -27,6 +27,7 @@ from shards.augment.sample_changes import (
     rotation_map,
 )
 from shards.augment.tensor_ops import DeviceChanges
+from shards.pipeline.block import copied_together
 
 SIZES = [(32, 32), (33, 47), (1, 9), (2, 2), (3, 3), (5, 1), (64, 31)]
 STILL = np.array([[UNIT, 0, 0, 0, UNIT, 0]])
@@ -80,8 +81,8 @@ def on_tensors(images, changes, colour=None, where="cpu"):
     pixels = images.permute(0, 2, 3, 1).contiguous().clone().to(where)
     colour = np.zeros(pixels.shape[3], np.uint8) if colour is None else colour
     device = DeviceChanges(changes, colour, *pixels.shape[1:3])
-    sent = torch.from_numpy(device.packed()).to(where)
-    return device.apply(pixels, sent).permute(0, 3, 1, 2).cpu()
+    there = copied_together(device.arrays, torch.device(where))
+    return device.apply(pixels, there).permute(0, 3, 1, 2).cpu()
 
 
 def changed(images, changes, colour=None):

@@ -29,10 +29,10 @@ def _short_wait(monkeypatch):
 def hang_at(loader: Loader, sample: int) -> threading.Event:
     """Let the reading of one sample wait until the event is set."""
     released, member = threading.Event(), loader.maker._reader.member
-    key = loader.index.samples["key"][sample]
+    wanted = loader.index.samples[sample]
 
     def slow(row, number):
-        if row["key"] == key:
+        if row["shard"] == wanted["shard"] and row["offset"][0] == wanted["offset"][0]:
             released.wait()
         return member(row, number)
 
@@ -72,7 +72,7 @@ def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_be
     monkeypatch.setattr(loader.maker, "_padded", slow)
     try:
         with pytest.raises(
-            DataError, match=rf"^{index.root}/samples\.npy: reading it has not ended for 0\.3 s"
+            DataError, match=rf"^{index.root}/rows\.npy: reading it has not ended for 0\.3 s"
         ):
             list(loader)
     finally:

@@ -1,4 +1,6 @@
-"""torch.compile: two graphs a run, the same checkpoints, one line where there is no compiler."""
+"""torch.compile: a graph for each size of training and one for validation, the same checkpoints, one
+line where there is no compiler.
+"""
 
 import pytest
 import torch
@@ -46,6 +48,24 @@ def test_a_run_has_one_graph_for_training_and_one_for_validation(
     train_here(digits, tmp_path / "run", compile=True, epochs=2, **{**ALIKE, **options})
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
+
+
+def test_each_size_of_training_has_a_graph_and_none_is_made_twice(
+    digits, tmp_path, without_inductor
+):
+    """The limit of torch for recompilations of one function does not count sizes either."""
+    counters.clear()
+    with torch._dynamo.config.patch(recompile_limit=1):
+        options = {**ALIKE, "size": "32:96", "ema_decay": 0.9}
+        train_here(digits, tmp_path / "run", compile=True, epochs=4, **options)
+    assert [line["size"] for line in read_metrics(tmp_path / "run")] == [32, 32, 64, 96]
+    assert counters["stats"]["unique_graphs"] == 3 + 1
+    assert not counters["graph_break"]
+    train_here(digits, tmp_path / "plain", epochs=4, **options)
+    losses = (
+        [line["train_loss"] for line in read_metrics(tmp_path / name)] for name in ("run", "plain")
+    )
+    assert next(losses) == pytest.approx(next(losses), rel=1e-3)
 
 
 def test_a_second_run_of_a_process_is_compiled_as_the_first(digits, tmp_path, without_inductor):
