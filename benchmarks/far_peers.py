@@ -207,7 +207,7 @@ def asked(children: Sequence[Child], lines: Sequence[str]) -> list[dict[str, Any
 def speeds(road: Road, link_mb: float) -> list[str]:
     """Measure the first and the second epoch, in images a second."""
     with road.server(link_mb, decodes=True) as (_, place), road.ranks(place, 1) as (child,):
-        out = []
+        out: list[str] = []
         for epoch in range(2):
             (found,) = asked([child], [str(epoch)])
             if "error" in found:
