@@ -103,8 +103,8 @@ def test_processes_that_mpirun_started_are_one_job_or_none(monkeypatch):
     check_world(4)
 
 
-def launch(*flags: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", *LAUNCH, *flags]
+def launch(*flags: str, by: tuple[str, ...] = LAUNCH) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", *by, *flags]
     env = {name: value for name, value in environment().items() if name != "MASTER_PORT"}
     return subprocess.run(argv, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
@@ -128,7 +128,8 @@ def test_fsdp_by_a_config_file_is_refused_on_all_ranks(digits, tmp_path):
     config = tmp_path / "fsdp2.yaml"
     config.write_text(FSDP)
     run = ["--data", str(digits), "--out", str(tmp_path / "run"), "--precision", "no"]
-    done = launch("--config_file", str(config), "-m", "train", *run)
+    # `--cpu` beside the file would launch ranks without FSDP
+    done = launch("--config_file", str(config), "-m", "train", *run, by=LAUNCH[:1])
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert 1 <= len(lines) <= 2
