@@ -19,7 +19,8 @@ from shards.host.machine import cores_per_rank
 from shards.index import DatasetIndex
 from shards.order.mixing import say_mixing
 from shards.pipeline.batch import Batch
-from shards.pipeline.batch_maker import BatchMaker, make_resident
+from shards.pipeline.batch_maker import BatchMaker
+from shards.pipeline.decoded_cache import make_resident
 from shards.pipeline.device_maker import DeviceMaker, device_of
 from shards.pipeline.making import Making
 from shards.pipeline.position import Position

@@ -19,7 +19,7 @@ from shards.pipeline.bad_samples import Skipped, Watch, restoring
 from shards.pipeline.batch import Batch
 from shards.pipeline.block import num_room_bytes
 from shards.pipeline.buffers import PinnedRing, Ring, front_of
-from shards.pipeline.decoded_cache import Resident, bounded
+from shards.pipeline.decoded_cache import Resident
 from shards.pipeline.fetching import Fetching
 from shards.pipeline.reader import ShardReader
 from shards.pipeline.view import View
@@ -313,22 +313,3 @@ class BatchMaker:
                 five_crops_into(part, decoder, data, width, height, self.view.share_seen)
             else:
                 resize_box_into(part[0], decoder, data, width, height, box.tolist())
-
-
-def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:
-    """Make room for decoded images: finished views, or to crop from, of a short side of at most
-    `short_side`.
-    """
-    widths = index.samples["width"]
-    heights = index.samples["height"]
-    if view.is_fixed:
-        widths = np.full(index.num_samples, view.size)
-        heights = view.num_crops * widths
-    else:
-        widths, heights = bounded(widths, heights, short_side)
-    checksums = "".join(shard.sha256 for shard in index.shards)
-    try:
-        channels = 2 + index.num_members(view.bands)
-        return Resident(widths, heights, channels, f"{index.root} {view} {checksums}", num_sharers)
-    except DataError as error:
-        raise DataError(f"{index.root}: {error}") from error

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from shards.errors import DataError
+from shards.index import DatasetIndex
 from shards.pipeline.shared_memory import shared_memory
+from shards.pipeline.view import View
 
 
 class Resident:
@@ -94,3 +96,22 @@ def bounded(widths: np.ndarray, heights: np.ndarray, short_side: int) -> tuple[n
     return tuple(
         np.maximum(1, np.rint(side * factor).astype(np.int64)) for side in (widths, heights)
     )
+
+
+def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers: int) -> Resident:
+    """Make room for decoded images: finished views, or to crop from, of a short side of at most
+    `short_side`.
+    """
+    widths = index.samples["width"]
+    heights = index.samples["height"]
+    if view.is_fixed:
+        widths = np.full(index.num_samples, view.size)
+        heights = view.num_crops * widths
+    else:
+        widths, heights = bounded(widths, heights, short_side)
+    checksums = "".join(shard.sha256 for shard in index.shards)
+    try:
+        channels = 2 + index.num_members(view.bands)
+        return Resident(widths, heights, channels, f"{index.root} {view} {checksums}", num_sharers)
+    except DataError as error:
+        raise DataError(f"{index.root}: {error}") from error
