@@ -196,9 +196,9 @@ def test_it_goes_on_on_two_ranks(digits, tmp_path):
     options = {**GROWING, "model": "test_convnext"}
     train_here(digits, tmp_path / "whole", **options)
     stopped_in(digits, tmp_path / "run", 2, 5, **options)
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    args = [*flags, "--global-batch-size=16", "--precision=no", "--no-tensorboard", "--resume"]
-    succeed(launch(2, "train", "--data", str(digits), "--out", str(tmp_path / "run"), *args))
+    run = tmp_path / "run"
+    args = ["--config", str(run / "config.yaml"), "--out", str(run), "--resume"]
+    assert "on 2 processes" in succeed(launch(2, "train", *args))
     whole, ours = (read_metrics(tmp_path / name) for name in ("whole", "run"))
     for name in EXACT:
         np.testing.assert_allclose(
