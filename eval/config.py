@@ -10,6 +10,7 @@ from eval.results.tail_grid import MAX_STEPS, TailGrid
 from shards.choices import (
     CACHE_DIR,
     CACHE_GB,
+    NUM_THREADS,
     OnBadSample,
     TestTimeName,
     check_location,
@@ -77,7 +78,7 @@ class EvalConfig:
     local_batch_size: int = option(64, "samples per rank and step", ge=1, group="prediction")
     num_threads: int = option(
         0,
-        "loader threads per rank; 0 is one per core, shared out among the ranks of a machine",
+        NUM_THREADS,
         ge=1,
         zero="one per core",
         group="prediction",

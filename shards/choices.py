@@ -24,6 +24,12 @@ CACHE_DIR = (
     "of data by address, such as s3://bucket/voc: the folder that keeps what was fetched, for all "
     "processes of this machine; ~/.cache/tarmac where not given"
 )
+ORDER = (
+    "how training samples are shuffled. global: from anywhere in the split; near: from a few "
+    "shards at a time, on a machine always the same. auto: near for data that come over a "
+    "network, global for a folder; config.yaml keeps what was chosen"
+)
+NUM_THREADS = "loader threads per rank; 0 is one per core, shared out among the ranks of a machine"
 CACHE_GB = (
     "of data by address: how much that folder may hold, in 10^9 bytes; 0 is what the disk has "
     "room for"

@@ -11,6 +11,8 @@ from shards.choices import (
     DIHEDRAL,
     ERASING,
     HUE_JITTER,
+    NUM_THREADS,
+    ORDER,
     TRIVIAL_AUGMENT,
     Augmentation,
     CacheName,
@@ -74,13 +76,7 @@ class TrainConfig(ConfigFile, Sized):
         group="data",
         free_on_resume=True,
     )
-    order: OrderName = option(
-        "auto",
-        "how training samples are shuffled. global: from anywhere in the split; near: from a few "
-        "shards at a time, on a machine always the same. auto: near for data that come over a "
-        "network, global for a folder; config.yaml keeps what was chosen",
-        group="data",
-    )
+    order: OrderName = option("auto", ORDER, group="data")
     shuffle_groups: int = option(
         0,
         "with --order near: groups of shards",
@@ -106,6 +102,13 @@ class TrainConfig(ConfigFile, Sized):
         group="network",
     )
     weights: str = option("", "start from a local .safetensors or .pth state dict", group="network")
+    freeze_layers: int = option(
+        0,
+        "with --pretrained or --weights: keep the first layers as they are, and so save their "
+        "part of the backward pass; the stem is one, then each stage or block",
+        ge=0,
+        group="network",
+    )
     # in this order: as an int, jsonargparse takes 32:48 for 1968
     size: str | int = option(224, SIZE, group="network")
     fusion: Fusion = option(
@@ -313,12 +316,7 @@ class TrainConfig(ConfigFile, Sized):
         free_on_resume=True,
     )
     num_threads: int = option(
-        0,
-        "loader threads per rank; 0 is one per core, shared out among the ranks of a machine",
-        ge=1,
-        zero="one per core",
-        group="speed and memory",
-        free_on_resume=True,
+        0, NUM_THREADS, ge=1, zero="one per core", group="speed and memory", free_on_resume=True
     )
     cache: CacheName = option(
         "none",
@@ -370,7 +368,7 @@ class TrainConfig(ConfigFile, Sized):
         check_bounds(self)
         object.__setattr__(self, "size", self.sizes.given)
         check_location(self.data, self.cache_dir, self.cache_gb)
-        check_start(self.pretrained, self.weights)
+        check_start(self.pretrained, self.weights, self.freeze_layers)
         check_channels(self.new_channels, self.pretrained or self.weights, self.bands, self.fusion)
         check_normalisation(self.normalize, self.mean, self.std)
         check_scale(self.crop_scale)

@@ -14,6 +14,7 @@ from train.network.compiling import (
     compiled_for_validation,
     one_line_where_compiling_fails,
 )
+from train.network.freezing import freeze_layers
 from train.network.memory_format import choose_format
 from train.network.model import build_classifier, head_parameters
 from train.network.recomputing import recompute_activations
@@ -112,6 +113,8 @@ class Session:
         if report is not None:
             self.ranks.say(f"{config.weights}: {report}")
         network = self.classifier.network
+        if config.freeze_layers:
+            self.classifier.frozen = freeze_layers(network, config.model, config.freeze_layers)
         if config.grad_checkpointing:
             recompute_activations(network, config.model)
         if config.sync_bn:

@@ -28,6 +28,7 @@ class Classifier(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
     memory_format: torch.memory_format = torch.contiguous_format
+    frozen: tuple[nn.Module, ...] = ()  # these stay in evaluation mode
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -38,6 +39,13 @@ class Classifier(nn.Module):
     @property
     def num_channels(self) -> int:
         return self.mean.shape[1]
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Change to training, or to evaluation, but for what is frozen."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def place(self, device: torch.device, memory_format: torch.memory_format) -> "Classifier":
         """Move to a device, in this memory format (train.network.memory_format)."""
