@@ -206,6 +206,8 @@ class CacheFolder:
     def _grow(self, num_bytes: int) -> None:
         """Grow beyond the size, as far as the disk has room; say so once."""
         disk = os.statvfs(self._handle)
+        if disk.f_flag & os.ST_RDONLY:  # what is not needed could not be removed
+            raise DataError(f"{self.path}: Read-only file system; choose another --cache-dir")
         if disk.f_bavail * disk.f_frsize < num_bytes:
             raise DataError(
                 f"{self.path}: its disk has no room for {num_bytes / 1e6:.3g} MB more, and "

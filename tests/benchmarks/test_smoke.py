@@ -364,5 +364,5 @@ def test_packers(run, photographs, tmp_path):
 def test_between_epochs(run, data):
     settings = ["--size", 32, "--global-batch-size", 8, "--threads", 1, "--epochs", 1]
     text = run("bench_epochs", data, *settings, "--rounds", 1)
-    assert float(ratios(text, "as they come")[1].split()[0]) > 0
+    assert float(ratios(text, "as they come")[1].split()[0]) >= 0  # ms of a wait, rounded
     assert "4 batches of 8 at 32 pixels" in text

@@ -29,8 +29,9 @@ def run(shades, tmp_path_factory):
 def test_a_run_records_accuracy_and_keeps_the_best_epoch_by_it(run, shades, tmp_path, capsys):
     metrics = read_metrics(run)
     for line in metrics:
-        assert list(line)[:5] == [
+        assert list(line)[:6] == [
             "epoch",
+            "size",
             "train_loss",
             "train_accuracy",
             "val_loss",
