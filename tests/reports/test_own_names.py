@@ -10,6 +10,7 @@ import pytest
 
 from tests.building import ROOT, run
 from tests.conftest import jpeg, photograph, write_imagefolder
+from tests.faults.launching import on_ranks
 
 OWN = 'raise SystemExit("a script of the user was run")\n'
 SOURCE = """
@@ -112,13 +113,11 @@ def test_ranks_find_them_too(tmp_path):
         "--epochs",
         "1",
     ]
-    launch = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = on_ranks(2)[:-1]
     for words in (
         ["tarmac", "pack", *source, "--out", "data", "--workers", "1"],
         [
             *launch,
-            "--mixed_precision",
-            "no",
             "-m",
             "tarmac",
             "train",

@@ -19,6 +19,7 @@ from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from preprocess.sources.digits import write_digits
 from tests.conftest import jpeg
+from tests.faults.launching import on_ranks
 
 ROOT = Path(__file__).parents[2]
 # A network without batch norm and with dropout; one torch thread, so that two ranks and one add up
@@ -59,16 +60,7 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
 
 def launch(num_processes: int, *args: str) -> subprocess.CompletedProcess[str]:
     """Run `accelerate launch --cpu -m ...` on several processes."""
-    flags = [
-        "--cpu",
-        "--num_processes",
-        str(num_processes),
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-    ]
-    return command("accelerate.commands.launch", *flags, "--dynamo_backend", "no", "-m", *args)
+    return command(*on_ranks(num_processes), *args)
 
 
 def succeed(result: subprocess.CompletedProcess[str]) -> str:
