@@ -26,7 +26,6 @@ from shards.index import DatasetIndex, open_split
 from shards.loader import Loader
 from shards.measuring.simulated_nodes import bytes_of_shards, decode_time
 from shards.measuring.throughput import (
-    DOWNLOADS_A_RANK,
     FETCH_S_A_BYTE,
     FETCH_S_A_REQUEST,
     NodeParts,
@@ -34,6 +33,7 @@ from shards.measuring.throughput import (
     part_limits,
     slowest,
 )
+from shards.remote.fetch_ahead import DOWNLOADS
 
 PACKAGES = ("torch", "numpy", "numba")
 SPIN_S = 0.3
@@ -113,7 +113,7 @@ class Cases:
         """Measure what every case needs to know of this machine."""
         config = BenchConfig(data=str(self.args.data), split=self.args.split, size=self.args.size)
         cores = cores_here(self.args.threads)
-        return NodeParts(cores, decode_time(self.near, config), num_downloads=DOWNLOADS_A_RANK)
+        return NodeParts(cores, decode_time(self.near, config), num_downloads=DOWNLOADS)
 
     def decoding(self) -> tuple[NodeParts, NodeShare, float]:
         """Read a folder, as fast as it goes."""

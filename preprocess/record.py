@@ -120,8 +120,13 @@ class Source(ABC):
         return ()
 
     def list_part(self, split: str, part: Any) -> Iterable[Record]:
-        """List the photographs of one part, as `records` would."""
-        raise NotImplementedError
+        """List the photographs of one part, as `records` would. Raises DataError where a source
+        names parts and does not say how to list them.
+        """
+        raise DataError(
+            f"{type(self).__name__}: names parts of {split}, but has no list_part; write it, or "
+            "leave parts out"
+        )
 
     def describe(self) -> Sequence[str]:
         """Say where the labels were read from and how (tables, columns, separators), one fact a

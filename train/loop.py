@@ -114,7 +114,7 @@ class Session:
             self.ranks.say(f"{config.weights}: {report}")
         network = self.classifier.network
         if config.freeze_layers:
-            self.classifier.frozen = freeze_layers(network, config.model, config.freeze_layers)
+            freeze_layers(network, config.model, config.freeze_layers)
         if config.grad_checkpointing:
             recompute_activations(network, config.model)
         if config.sync_bn:

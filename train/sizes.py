@@ -1,4 +1,4 @@
-"""TrainingSizes of images by epoch: one for all, or small ones first (progressive resizing)."""
+"""Sizes of training images by epoch: one for all, or small ones first (progressive resizing)."""
 
 import re
 from dataclasses import dataclass

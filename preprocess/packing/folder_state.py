@@ -241,6 +241,20 @@ def finished_rows(root: Path, entry: Entry) -> np.ndarray | None:
     return rows if len(rows) == entry.num_samples else None
 
 
+def finished_shard(root: Path, identity: str, name: str) -> FinishedShard | None:
+    """Read what was written down of one shard of the part `identity`; None where nothing was."""
+    path = (root / FINISHED_NAME / name).with_suffix(".json")
+    try:
+        described = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if described["identity"] != identity:
+        return None
+    (entry,) = read_entries(name.rpartition("-")[0], [described["entry"]])
+    rows = finished_rows(root, entry)
+    return None if rows is None else FinishedShard(entry, rows)
+
+
 def forget_finished(root: Path, names: Iterable[str]) -> None:
     """Remove what was written down of shards that are to be made again."""
     for name in names:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from preprocess.packing.folder_state import FinishedShard
 from preprocess.packing.local_engine import LocalEngine
 from preprocess.packing.packing_plan import PackTask
-from preprocess.packing.shard_file import PackSettings, pack_shard
+from preprocess.packing.shard_file import PackSettings, pack_shard_once
 from shards.errors import DataError, one_line
 
 RETRIES = 5  # of a task whose process or node has died: it makes the same bytes again
@@ -64,7 +64,7 @@ class RayEngine:
         if len(first) < self._num_cpus():
             yield from LocalEngine(self).pack(settings, first, advance)
             return
-        remote = self._remote(pack_shard)
+        remote = self._remote(pack_shard_once)
         shared = self._ray.put(settings)
         pending: dict[Any, int] = {}
         for task in chain(first, tasks):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preprocess.images.geometry import ImageOptions
-from preprocess.packing.folder_state import FinishedShard, write_finished
+from preprocess.packing.folder_state import FinishedShard, finished_shard, write_finished
 from preprocess.packing.index_tables import packed_rows
 from preprocess.packing.packing_plan import PackTask
 from preprocess.packing.pieces import (
@@ -15,7 +15,7 @@ from preprocess.packing.pieces import (
     cut_records,
     pack_piece,
 )
-from preprocess.packing.resume import Entry, inputs_digest
+from preprocess.packing.resume import Entry, inputs_digest, is_intact
 from preprocess.record import Record
 from shards.disk.writer import ShardWriter
 
@@ -88,6 +88,17 @@ class ShardBuilder:
             rejected=[line for piece in self._pieces for line in piece.rejected],
             accepted=[line for piece in self._pieces for line in piece.accepted],
         )
+
+
+def pack_shard_once(settings: PackSettings, task: PackTask) -> FinishedShard:
+    """Make a shard, or return it where this same task has finished it: a machine may die before its
+    answer arrives. One with rejected or damaged images is made again.
+    """
+    found = finished_shard(settings.root, settings.identity, task.name)
+    if found is None or found.entry.rejected or found.entry.accepted:
+        return pack_shard(settings, task)
+    is_whole = is_intact(settings.root, found.entry, task.records)
+    return found if is_whole else pack_shard(settings, task)
 
 
 def pack_shard(settings: PackSettings, task: PackTask) -> FinishedShard:

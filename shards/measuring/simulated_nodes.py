@@ -19,7 +19,6 @@ from shards.host.machine import num_cores
 from shards.index import DatasetIndex, open_split
 from shards.loader import Order, View, World
 from shards.measuring.throughput import (
-    DOWNLOADS_A_RANK,
     NodeParts,
     NodeShare,
     part_limits,
@@ -29,6 +28,7 @@ from shards.measuring.throughput import (
 from shards.order.mixing import BATCHES, mixing_of
 from shards.pipeline.batch_maker import BatchMaker
 from shards.remote.address import Address
+from shards.remote.fetch_ahead import DOWNLOADS
 from shards.remote.fsspec_store import BLOCK_BYTES
 from shards.remote.future import most_open_bytes
 from shards.sampler import GlobalPlan, NearPlan
@@ -160,7 +160,7 @@ def parts_from(config: BenchConfig, decode_s: float) -> NodeParts:
         disk_bytes_per_s=1e6 * config.disk_mb,
         latency_s=1e-3 * config.latency_ms,
         connection_bytes_per_s=1e6 * config.connection_mb,
-        num_downloads=DOWNLOADS_A_RANK * config.gpus_per_node,
+        num_downloads=DOWNLOADS * config.gpus_per_node,
     )
 
 

@@ -7,7 +7,8 @@ measurements). Nodes train in step, so a cluster is as fast as its slowest node 
 import math
 from dataclasses import dataclass
 
-DOWNLOADS_A_RANK = 4  # shards.remote.fetch_ahead.DOWNLOADS
+from shards.remote.fetch_ahead import DOWNLOADS
+
 # CPU time to receive, hash and write what is fetched (docs/scaling.md): 2 ns a byte, 2.5 ms a request
 FETCH_S_A_BYTE = 2e-9
 FETCH_S_A_REQUEST = 2.5e-3
@@ -24,7 +25,7 @@ class NodeParts:
     disk_bytes_per_s: float = 0.0
     latency_s: float = 0.0  # from asking for bytes until the first of them arrives
     connection_bytes_per_s: float = 0.0
-    num_downloads: int = DOWNLOADS_A_RANK  # at once
+    num_downloads: int = DOWNLOADS  # at once
     fetch_s_a_byte: float = FETCH_S_A_BYTE
     fetch_s_a_request: float = FETCH_S_A_REQUEST
 

@@ -2,14 +2,14 @@
 
 from timm.models import group_parameters
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from shards.errors import DataError
 
 
-def freeze_layers(network: nn.Module, name: str, num: int) -> tuple[nn.Module, ...]:
-    """Freeze the weights of the first `num` layers; return their modules, which must stay in
-    evaluation mode: a batch norm's statistics would move otherwise, and the weights behind it no
-    longer fit them.
+def freeze_layers(network: nn.Module, name: str, num: int) -> None:
+    """Freeze the weights of the first `num` layers. Their batch norms must stay in evaluation mode,
+    see `keep_frozen_norms`.
 
     The first layer is the stem; then comes each stage of a convolutional network, each block of a
     transformer; the classifier is the last and cannot be frozen. Raises DataError where there are
@@ -22,11 +22,18 @@ def freeze_layers(network: nn.Module, name: str, num: int) -> tuple[nn.Module, .
             f"among them: give at most {len(layers) - 1}"
         )
     parameters = dict(network.named_parameters())
-    frozen = [parameter for layer in layers[:num] for parameter in layer]
-    for parameter in frozen:
-        parameters[parameter].requires_grad_(False)
-    owners = dict.fromkeys(parameter.rpartition(".")[0] for parameter in frozen)
-    return tuple(network.get_submodule(owner) for owner in owners if owner)
+    for layer in layers[:num]:
+        for parameter in layer:
+            parameters[parameter].requires_grad_(False)
+
+
+def keep_frozen_norms(network: nn.Module) -> None:
+    """Put batch norms whose weights are frozen into evaluation mode: their statistics would move
+    otherwise, and the frozen weights behind them no longer fit.
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
+            module.eval()
 
 
 def _layers(network: nn.Module, name: str) -> list[list[str]]:

@@ -8,6 +8,7 @@ from shards.index import DatasetIndex
 from train.config import TrainConfig
 from train.network.build import build_network
 from train.network.filters import RGB
+from train.network.freezing import keep_frozen_norms
 from train.network.trial import check_smaller
 from train.network.weights import LoadReport, load_weights
 from train.run.checkpoint import Checkpoint
@@ -28,7 +29,6 @@ class Classifier(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
     memory_format: torch.memory_format = torch.contiguous_format
-    frozen: tuple[nn.Module, ...] = ()  # these stay in evaluation mode
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -41,10 +41,9 @@ class Classifier(nn.Module):
         return self.mean.shape[1]
 
     def train(self, mode: bool = True) -> "Classifier":
-        """Change to training, or to evaluation, but for what is frozen."""
+        """Change to training, or to evaluation; frozen batch norms stay in evaluation."""
         super().train(mode)
-        for module in self.frozen:
-            module.eval()
+        keep_frozen_norms(self.network)
         return self
 
     def place(self, device: torch.device, memory_format: torch.memory_format) -> "Classifier":

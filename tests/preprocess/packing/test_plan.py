@@ -17,8 +17,8 @@ from preprocess.packing.packing_bar import PackingBar
 from preprocess.packing.packing_plan import Job, in_packing_order
 from preprocess.packing.pieces import MOST_RECORDS, PieceLength, PieceTask, pack_piece
 from preprocess.packing.pool import open_pool
-from preprocess.packing.shard_file import pack_shard
-from preprocess.record import Record
+from preprocess.packing.shard_file import PackSettings, pack_shard, pack_shard_once
+from preprocess.record import Record, Source
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import CLASSES, pack
@@ -175,6 +175,35 @@ def test_whoever_makes_a_shard_alone_makes_the_same(records, whole, tmp_path):
     assert content(tmp_path / "train") == content(whole)
 
 
+def test_a_task_that_is_tried_again_keeps_the_shard_that_it_has_finished(records, whole, tmp_path):
+    """Its machine may have died between the finished shard and the answer."""
+    root = tmp_path / "train"
+    root.mkdir()
+    with open_pool(1) as pool:
+        plan = make_plan(job(records), root, FolderState(), pool)
+    work = job(records)
+    settings = PackSettings(
+        root, plan.part.identity, work.image, work.accept_damaged, len(work.class_names)
+    )
+    task = plan.task(plan.numbers[0])
+    path = root / task.name
+    first = pack_shard_once(settings, task)
+    made_at = path.stat().st_mtime_ns
+    again = pack_shard_once(settings, task)
+    assert (again.entry, path.stat().st_mtime_ns) == (first.entry, made_at)
+    np.testing.assert_array_equal(again.rows, first.rows)
+
+    data = path.read_bytes()
+    for damage in (data[:-1], bytes([data[0] ^ 1]) + data[1:], None):
+        path.unlink() if damage is None else path.write_bytes(damage)
+        assert pack_shard_once(settings, task).entry == first.entry
+        assert path.read_bytes() == data == (whole / task.name).read_bytes()
+    other = dataclasses.replace(settings, identity="0" * 64)
+    before = path.stat().st_mtime_ns
+    pack_shard_once(other, task)
+    assert path.stat().st_mtime_ns > before
+
+
 def test_one_shard_is_enough_for_all_workers(records, tmp_path):
     with open_pool(2) as pool:
         packing = pack_split(job(records * 1, shard_samples=70), tmp_path / "train", pool)
@@ -203,6 +232,15 @@ def test_a_small_set_is_one_shard_and_a_larger_one_is_cut_evenly(records, tmp_pa
     assert len(set(counts[:-1])) == 1
     assert sum(counts) == 70
     assert counts[-1] > counts[0] - len(counts)
+
+
+def test_a_source_that_cannot_list_its_parts_is_told(tmp_path):
+    class Unfinished(PartedSource):
+        list_part = Source.list_part
+
+    source = Unfinished.written(tmp_path, 2, 1)
+    with pytest.raises(DataError, match=r"^Unfinished: names parts of train, .*write it"):
+        source.records("train")
 
 
 def test_the_source_order_is_kept_where_asked(records, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import convert_sync_batchnorm
 
 from shards.errors import DataError
 from tests.train.here import train_here
@@ -52,7 +53,7 @@ def test_the_first_layers_keep_weights_and_statistics(digits, weights, tmp_path)
 def test_nothing_of_them_is_differentiated(weights):
     network = timm.create_model("test_resnet", num_classes=5)
     classifier = Classifier(network, RGB, RGB)
-    classifier.frozen = freeze_layers(network, "test_resnet", 2)
+    freeze_layers(network, "test_resnet", 2)
     seen = []
     network.layer1.register_forward_hook(lambda *_: seen.append(_[-1].requires_grad))
     classifier.train()(torch.rand(2, 3, 32, 32)).sum().backward()
@@ -65,7 +66,7 @@ def test_nothing_of_them_is_differentiated(weights):
 def test_norms_stay_as_they_are_however_the_mode_changes(weights):
     network = timm.create_model("test_resnet", num_classes=5)
     classifier = Classifier(network, RGB, RGB)
-    classifier.frozen = freeze_layers(network, "test_resnet", 2)
+    freeze_layers(network, "test_resnet", 2)
     assert classifier.train().network.training
     for model in (classifier, copy.deepcopy(classifier).train()):
         assert not model.network.layer1[0].bn1.training
@@ -73,6 +74,15 @@ def test_norms_stay_as_they_are_however_the_mode_changes(weights):
         assert not model.eval().network.layer2[0].bn1.training
         assert model.train().network.layer2[0].bn1.training
         assert not model.network.bn1.training
+
+
+def test_norms_over_ranks_that_replace_frozen_ones_stay_too():
+    network = timm.create_model("test_resnet", num_classes=5)
+    freeze_layers(network, "test_resnet", 2)
+    model = Classifier(convert_sync_batchnorm(network), RGB, RGB).train()
+    assert isinstance(model.network.layer1[0].bn1, torch.nn.SyncBatchNorm)
+    assert not model.network.layer1[0].bn1.training
+    assert model.network.layer2[0].bn1.training
 
 
 @pytest.mark.parametrize(
