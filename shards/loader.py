@@ -182,14 +182,14 @@ class Loader(DataLoader[Batch]):
     Both order and crops are pure functions of (seed, epoch, sample); neither `world` nor
     `num_threads` changes them, nor the batch size, but for the order near. `world` says which
     rank's part to read: on one of several ranks it has to be given. `num_threads` 0 is one per core
-    of this rank's share of the machine. An epoch that was read to its
-    end moves the loader on to the next one; one that was left starts again, unless
-    `load_state_dict` says where.
+    of this rank's share of the machine. An epoch that was read to its end moves the loader on to
+    the next one; one that was left starts again, unless `load_state_dict` says where.
 
     `view` takes the place of `size`, `train` and `scale` where more is to be chosen of what is seen
     of an image; `images` of five crops are [5 B, C, size, size], first the centres of all samples.
     `size_at` makes training start with smaller images: it says the size of an epoch, counted from
-    0, at most the view's. `order="near"`, short for `order=Order("near")`, trains on few shards at a time.
+    0, at most the view's. `order="near"`, short for `order=Order("near")`, trains on few shards at
+    a time.
     `cache` keeps decoded images; `cache="ram"` is short for `cache=Cache("ram")`. `device` is where
     a cache of the device is; otherwise it only says where batches go: for a GPU, or any where it is
     not given, they are in pinned memory.
