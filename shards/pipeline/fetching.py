@@ -55,10 +55,13 @@ class Fetching:
 
     def early_images(self, ids: np.ndarray, epoch: int, step: int) -> EarlyImages:
         """Read those images of a batch that come before their shards."""
-        if self._index.remote is None:
+        remote = self._index.remote
+        if remote is None:
             return {}
-        at = (epoch, step) if self._is_followed else None
-        return self._index.remote.early_images(self._index.samples[ids], self._num_members, at)
+        place = remote.early_place((epoch, step) if self._is_followed else None)
+        if place is None:
+            return {}
+        return remote.early_images(self._index.samples[ids], self._num_members, place)
 
     def has_room_beside(self, other: "Fetching", num_threads: int) -> bool:
         """Tell whether shards may be read for another maker at the same time: a cache must hold

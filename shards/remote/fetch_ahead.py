@@ -22,6 +22,7 @@ from shards.remote.remote_shards import RemoteShards
 
 DOWNLOADS = 4  # at once, of each process: one connection does not fill a fast link
 NOTE_S = 5.0  # how often the cache is looked at, and when it is needed noted in it
+RELEASE_S = 1.0  # how often shards are closed where the cache has room for all of them
 RETRY_S = 30.0  # what could not be fetched ahead is tried again after so long
 LOOKED_AT = 64  # missing shards at once
 EARLY_STEPS = 4  # of a run: what two threads make before they wait for who takes the batches
@@ -58,6 +59,7 @@ class FollowedShards(RemoteShards):
         self._future: Future | None = None
         self._making: dict[int, int] = {}  # steps that threads are at -> how many threads
         self._needed: set[int] = set()
+        self._released_at = 0.0
         self._room_for = 0  # so many shards, as far as the disk was free when a run began
         self._step_s = 1.0
         self._turned_at = time.monotonic()
@@ -84,19 +86,19 @@ class FollowedShards(RemoteShards):
             self._future = future
         self.start()
 
-    def early_images(
-        self, rows: np.ndarray, num_members: int, at: tuple[int, int] | None
-    ) -> EarlyImages:
-        """Read images whose shards are not here by ranges, for the first batches of a process.
+    def early_place(self, at: tuple[int, int] | None) -> int | None:
+        """Tell the place among the first batches of a process of one that may come early, by ranges;
+        None of all others. `at` is its epoch and step, None before the run is followed.
+        """
+        future = self._future
+        place = 1 if at is None or future is None else future.at(*at) - self._first_step
+        return place if self._ranges is not None and 0 <= place < EARLY_STEPS else None
 
-        `at` is the epoch and the step that they are for, None before the run is followed. What is
-        left out has to be read from its shard.
+    def early_images(self, rows: np.ndarray, num_members: int, place: int) -> EarlyImages:
+        """Read images whose shards are not here by ranges, for the first batch (place 0) or one of
+        the next. What is left out has to be read from its shard.
         """
         with self.changed:
-            future = self._future
-            place = 1 if at is None or future is None else future.at(*at) - self._first_step
-            if self._ranges is None or not 0 <= place < EARLY_STEPS:
-                return {}
             if place:
                 self.changed.wait_for(
                     lambda: not self._first_comes, self._first_until - time.monotonic()
@@ -201,6 +203,8 @@ class FollowedShards(RemoteShards):
                 return False
             self._look_at_cache()
             self._note_removed()
+            if self._here[future.used].all():
+                return False
             next_use = future.next_use()
             now = future.now
             coming = future.coming()
@@ -250,6 +254,10 @@ class FollowedShards(RemoteShards):
             self._step_s += 0.1 * (took - self._step_s)
         if future.now != before:
             self._turned_at = now
+        # with room for all of them other jobs alone can want that they are closed, and wait a while
+        if self._room_for >= len(self.shards) and now - self._released_at < RELEASE_S:
+            return None
+        self._released_at = now
         # what no thread is at any more may go, though an earlier step is still being made
         needed = future.open_at(self._making)
         if needed == self._needed:

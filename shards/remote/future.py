@@ -67,6 +67,7 @@ class Future:
         self._epoch = -1
         self.now = 0  # the earliest step that is still being made
         self._uses = np.empty((0, 3), np.int64)
+        self.used = np.empty(0, np.int64)  # the shards of both epochs
 
     def at(self, epoch: int, step: int) -> int:
         """Count the steps of a run up to a step of an epoch."""
@@ -84,6 +85,7 @@ class Future:
                 parts.append(uses)
             both = np.concatenate(parts)
             self._uses = both[np.lexsort((both[:, 1], both[:, 0]))]
+            self.used = np.unique(both[:, 2])
         self.now = now
 
     def next_use(self) -> np.ndarray:

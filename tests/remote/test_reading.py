@@ -13,9 +13,9 @@ from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import open_split
 from shards.loader import Loader, Order
-from shards.remote import patience
+from shards.remote import fetch_ahead, patience
 from shards.remote.cache_folder import CacheFolder
-from shards.remote.future import Course, uses_of_all
+from shards.remote.future import Course, Future, uses_of_all
 from shards.sampler import World
 from tests.remote.faulty_server import FaultyServer, wait_until
 
@@ -248,6 +248,24 @@ def test_room_is_made_from_what_is_open_but_not_needed(server, dataset, tmp_path
     for number in np.random.default_rng(0).permutation(70)[:30].tolist():
         assert np.array_equal(images[number][0], near[number][0])
     assert sum(path.stat().st_size for path in cache.iterdir()) <= 2.2 * max(sizes) + 60_000
+
+
+@pytest.mark.parametrize("release_s", [0.0, 3600.0])
+def test_an_epoch_from_a_full_cache_opens_and_plans_nothing_again(far, monkeypatch, release_s):
+    monkeypatch.setattr(fetch_ahead, "RELEASE_S", release_s)
+    loader = Loader(far, 16, size=32, num_threads=1, order=NEAR)
+    for _ in loader:
+        pass
+    opened, planned = [], []
+    open_object, coming = CacheFolder.open_object, Future.coming
+    monkeypatch.setattr(
+        CacheFolder, "open_object", lambda *at: opened.append(at) or open_object(*at)
+    )
+    monkeypatch.setattr(Future, "coming", lambda self: planned.append(1) or coming(self))
+    for _ in loader:
+        pass
+    assert bool(opened) == (release_s == 0), "shards that others may want are closed now and then"
+    assert not planned
 
 
 def test_what_others_hold_makes_the_cache_grow_rather_than_wait_for_ever(
