@@ -83,82 +83,125 @@ def render_report(
         thumbnails: takes the pictures of the samples shown; that one cannot be decoded is said on
             stderr and in the record.
     """
-    names = list(predictions.class_names)
-    heads, examples = example_table(metrics.get("examples", ()), names)
-    mistakes = _mistakes(predictions, galleries)
-    thumbnails.fetch(pictured_samples(predictions, galleries, metrics.get("examples", ())))
-    pictures = thumbnails.uris
+    examples = metrics.get("examples", ())
+    thumbnails.fetch(pictured_samples(predictions, galleries, examples))
     grey = unshown([str(predictions.keys[sample]) for sample in sorted(thumbnails.damaged)])
     if grey:
         print(f"grey in the report: {grey}", file=sys.stderr)
-    labels = true_labels(predictions, list(pictures))
-
-    def tiles(class_id: int, shown: Sequence[Shown], expected: bool) -> list[GalleryImage]:
-        return [
-            GalleryImage(
-                sample,
-                str(predictions.keys[sample]),
-                score,
-                [names[label] for label in labels[sample]],
-                (class_id in labels[sample]) != expected,
-                pictures[sample],
-            )
-            for sample, score in shown
-        ]
-
-    script = files("eval.report").joinpath("report.js").read_text(encoding="utf-8")
-    is_single = predictions.task == "multiclass"  # one label a sample
-    rows = best_first(metrics)
-    by = "accuracy" if is_single else "ap"
+    tiles = _Tiles(predictions, thumbnails.uris)
+    heads, rows = example_table(examples, list(predictions.class_names))
     return (
         environment("eval.report")
         .get_template("report.html")
         .render(
-            metrics=metrics,
             run=run,
             grey=grey,
-            answer=metrics["accuracy" if is_single else "mAP"],
-            answer_interval=metrics["accuracy_interval" if is_single else "mAP_interval"],
-            baseline=metrics.get("baseline"),
-            rows=rows,
-            middle=range(NUM_PRINTED // 2, max(0, len(rows) - NUM_PRINTED // 2)),
-            names=names,
-            measured=[row for row in rows if row[1][by] is not None],
-            by=by,
-            is_single=is_single,
             plots=plots,
             training=[plots[name] for name in HISTORY_FIGURES if name in plots],
-            **_pairs(metrics),
             example_heads=heads,
-            examples=examples,
-            mistakes=[
-                GalleryImage(
-                    sample,
-                    str(predictions.keys[sample]),
-                    score,
-                    [f"{names[true]}, taken for {names[guess]}"],
-                    True,
-                    pictures[sample],
-                )
-                for sample, score, true, guess in mistakes
-            ],
-            picture=pictures,
-            class_ids=class_ids,
-            galleries=galleries,
-            shortened=sorted(
-                {len(gallery.highest) for gallery in galleries if gallery.is_shortened}
-            ),
-            tiles=tiles,
-            threshold=CLASSIFICATION_THRESHOLD,
-            counts=_data(_counts(metrics, predictions)),
-            pictures=_data(_on_demand(predictions, galleries, class_ids, pictures, labels)),
-            styles=Markup(stylesheet()),
-            script=Markup(script),
-            policy=content_policy([_hash(script)]),
-            number=number,
-            class_note=class_note,
+            examples=rows,
+            picture=thumbnails.uris,
+            **_measured(metrics, predictions),
+            **_pairs(metrics),
+            **_galleries(predictions, galleries, class_ids, tiles),
+            **_page(),
         )
     )
+
+
+class _Tiles:
+    """The pictures on the page, with what is said of each."""
+
+    def __init__(self, predictions: Predictions, pictures: Mapping[int, str]) -> None:
+        self.pictures = pictures
+        self.labels = true_labels(predictions, list(pictures))
+        self._keys = predictions.keys
+        self._names = list(predictions.class_names)
+
+    def of_gallery(
+        self, class_id: int, shown: Sequence[Shown], expected: bool
+    ) -> list[GalleryImage]:
+        """List pictures of a class of which all, or none, should show it."""
+        return [
+            GalleryImage(
+                sample,
+                str(self._keys[sample]),
+                score,
+                [self._names[label] for label in self.labels[sample]],
+                (class_id in self.labels[sample]) != expected,
+                self.pictures[sample],
+            )
+            for sample, score in shown
+        ]
+
+    def of_mistakes(self, mistakes: Sequence[Mistake]) -> list[GalleryImage]:
+        """List pictures that were taken for another class."""
+        return [
+            GalleryImage(
+                sample,
+                str(self._keys[sample]),
+                score,
+                [f"{self._names[true]}, taken for {self._names[guess]}"],
+                True,
+                self.pictures[sample],
+            )
+            for sample, score, true, guess in mistakes
+        ]
+
+
+def _measured(metrics: Mapping[str, Any], predictions: Predictions) -> dict[str, Any]:
+    """The figures of the page: the answer, and a row for each class."""
+    is_single = predictions.task == "multiclass"  # one label a sample
+    rows = best_first(metrics)
+    by = "accuracy" if is_single else "ap"
+    answer = "accuracy" if is_single else "mAP"
+    return {
+        "metrics": metrics,
+        "answer": metrics[answer],
+        "answer_interval": metrics[f"{answer}_interval"],
+        "baseline": metrics.get("baseline"),
+        "names": list(predictions.class_names),
+        "rows": rows,
+        "middle": range(NUM_PRINTED // 2, max(0, len(rows) - NUM_PRINTED // 2)),
+        "measured": [row for row in rows if row[1][by] is not None],
+        "by": by,
+        "is_single": is_single,
+        "threshold": CLASSIFICATION_THRESHOLD,
+        "counts": _data(_counts(metrics, predictions)),
+    }
+
+
+def _galleries(
+    predictions: Predictions,
+    galleries: Sequence[Gallery],
+    class_ids: Sequence[int],
+    tiles: _Tiles,
+) -> dict[str, Any]:
+    """The galleries of the page, and those that open on demand."""
+    return {
+        "mistakes": tiles.of_mistakes(_mistakes(predictions, galleries)),
+        "class_ids": class_ids,
+        "galleries": galleries,
+        "shortened": sorted(
+            {len(gallery.highest) for gallery in galleries if gallery.is_shortened}
+        ),
+        "tiles": tiles.of_gallery,
+        "pictures": _data(
+            _on_demand(predictions, galleries, class_ids, tiles.pictures, tiles.labels)
+        ),
+    }
+
+
+def _page() -> dict[str, Any]:
+    """What the page is written with: style, script, and how numbers are spelled."""
+    script = files("eval.report").joinpath("report.js").read_text(encoding="utf-8")
+    return {
+        "styles": Markup(stylesheet()),
+        "script": Markup(script),
+        "policy": content_policy([_hash(script)]),
+        "number": number,
+        "class_note": class_note,
+    }
 
 
 def pictured_samples(
