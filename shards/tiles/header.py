@@ -126,6 +126,98 @@ def _read_frame(
 
 
 @compiled(**OPTIONS)
+def _read_quants(data: Any, at: int, end: int, raw: Any) -> Any:
+    """Read the quantisers from `at` to `end` into raw [4, 64]: a bit for each table that is there,
+    or -1.
+    """
+    found = np.int64(0)
+    while at < end:
+        table = np.int64(data[at])
+        if table > 3 or at + 65 > end:  # above 3: also 16-bit quantisers
+            return np.int64(-1)
+        for k in range(64):
+            raw[table, k] = data[at + 1 + k]
+        found |= np.int64(1) << table
+        at += 65
+    return found
+
+
+@compiled(**OPTIONS)
+def _read_tables(data: Any, at: int, end: int, lookups: Any, longest: Any, symbols: Any) -> Any:
+    """Read the Huffman tables from `at` to `end`: a bit for each that is there, or -1."""
+    found = np.int64(0)
+    while at < end:
+        kind = np.int64(data[at])
+        if at + 17 > end or kind & 0xEE != 0:
+            return np.int64(-1)
+        table = 2 * (kind >> 4) + (kind & 1)
+        at = _read_codes(data, at + 1, kind < 16, lookups[table], longest[table], symbols[table])
+        if at < 0 or at > end:
+            return np.int64(-1)
+        found |= np.int64(1) << table
+    return found
+
+
+@compiled(**OPTIONS)
+def _is_jfif(data: Any, at: int, length: int) -> bool:
+    return bool(
+        length >= 16
+        and u16(data, at) == 0x4A46
+        and u16(data, at + 2) == 0x4946
+        and data[at + 4] == 0
+    )
+
+
+@compiled(**OPTIONS)
+def _note_tiles(data: Any, at: int, end: int, frame: Any) -> None:
+    """Note where the lengths of the tiles are, if this segment, with its name first, has them."""
+    start = at + len(_TILES_NAME)
+    if end < start:
+        return
+    for i in range(len(_TILES_NAME)):
+        if data[at + i] != _TILES_NAME[i]:
+            return
+    frame[LIST] = start
+    frame[LISTED] = (end - start) // 2
+
+
+@compiled(**OPTIONS)
+def _is_whole_scan(data: Any, at: int, end: int, num: int, components: Any) -> bool:
+    """Tell whether the scan header at `at` is of all components, with their own Huffman tables, and
+    of all coefficients.
+    """
+    if end != at + 4 + 2 * num or data[at] != num:
+        return False
+    if data[end - 3] != 0 or data[end - 2] != 63 or data[end - 1] != 0:
+        return False
+    for i in range(num):
+        tables = 0x11 if i > 0 else 0
+        if data[at + 1 + 2 * i] != components[i, 0] or data[at + 2 + 2 * i] != tables:
+            return False
+    return True
+
+
+@compiled(**OPTIONS)
+def _may_be_rgb(components: Any, num: int, jfif: bool, adobe: bool) -> bool:
+    by_number = components[0, 0] == 1 and components[1, 0] == 2 and components[2, 0] == 3
+    return bool(num == 3 and not jfif and (adobe or not by_number))
+
+
+@compiled(**OPTIONS)
+def _scale_quants(
+    num: int, components: Any, found: Any, raw: Any, scales: Any, quants: Any
+) -> bool:
+    """Take each component's quantisers, times `scales`; False where a table is not there."""
+    for i in range(num):
+        table = components[i, 1]
+        if found >> table & 1 == 0:
+            return False
+        for k in range(64):
+            quants[i, k] = raw[table, k] * scales[k]
+    return True
+
+
+@compiled(**OPTIONS)
 def read_header(
     data: Any, width: int, height: int, num: int, frame: Any, components: Any, raw: Any, scales: Any, quants: Any,
     lookups: Any, longest: Any, symbols: Any,
@@ -157,83 +249,43 @@ def read_header(
             return False
         at += 4
         if marker == _DQT:
-            while at < end:
-                table = np.int64(data[at])
-                if table > 3 or at + 65 > end:  # above 3: also 16-bit quantisers
-                    return False
-                for k in range(64):
-                    raw[table, k] = data[at + 1 + k]
-                found_quants |= np.int64(1) << table
-                at += 65
-        elif marker == _DHT:
-            while at < end:
-                kind = np.int64(data[at])
-                if at + 17 > end or kind & 0xEE != 0:
-                    return False
-                table = 2 * (kind >> 4) + (kind & 1)
-                at = _read_codes(
-                    data, at + 1, kind < 16, lookups[table], longest[table], symbols[table]
-                )
-                if at < 0 or at > end:
-                    return False
-                found_codes |= np.int64(1) << table
-        elif marker in (_SOF0, _SOF1):
-            if (
-                framed
-                or length != 8 + 3 * num
-                or not _read_frame(data, at, width, height, num, frame, components)
-            ):
+            found_quants |= _read_quants(data, at, end, raw)
+            if found_quants < 0:
                 return False
-            framed = True
+        elif marker == _DHT:
+            found_codes |= _read_tables(data, at, end, lookups, longest, symbols)
+            if found_codes < 0:
+                return False
+        elif marker in (_SOF0, _SOF1):
+            if framed or length != 8 + 3 * num:
+                return False
+            framed = _read_frame(data, at, width, height, num, frame, components)
+            if not framed:
+                return False
         elif marker == _DRI:
             if length != 4:
                 return False
             frame[INTERVAL] = u16(data, at)
         elif marker == _APP0:
-            if (
-                length >= 16
-                and u16(data, at) == 0x4A46
-                and u16(data, at + 2) == 0x4946
-                and data[at + 4] == 0
-            ):
+            if _is_jfif(data, at, length):
                 jfif = True
                 if data[at + 5] != 1:
                     return False
         elif marker == _APP14:
             adobe = True
-        elif marker == TILES_MARKER and length >= 2 + len(_TILES_NAME):
-            named = True
-            for i in range(len(_TILES_NAME)):
-                named = named and data[at + i] == _TILES_NAME[i]
-            if named:
-                frame[LIST] = at + len(_TILES_NAME)
-                frame[LISTED] = (end - frame[LIST]) // 2
+        elif marker == TILES_MARKER:
+            _note_tiles(data, at, end, frame)
         elif marker == _SOS:
             needed = 5 if num == 1 else 15  # DC 0 and AC 0, or all
             if (
                 not framed
-                or length != 6 + 2 * num
-                or data[at] != num
                 or found_codes & needed != needed
+                or not _is_whole_scan(data, at, end, num, components)
+                or _may_be_rgb(components, num, jfif, adobe)
             ):
                 return False
-            if data[end - 3] != 0 or data[end - 2] != 63 or data[end - 1] != 0:
-                return False
-            by_number = components[0, 0] == 1 and components[1, 0] == 2 and components[2, 0] == 3
-            if num == 3 and not jfif and (adobe or not by_number):  # the colours may be RGB
-                return False
-            for i in range(num):
-                table = components[i, 1]
-                if data[at + 1 + 2 * i] != components[i, 0] or data[at + 2 + 2 * i] != (
-                    0x11 if i > 0 else 0
-                ):
-                    return False
-                if found_quants >> table & 1 == 0:
-                    return False
-                for k in range(64):
-                    quants[i, k] = raw[table, k] * scales[k]
             frame[SCAN] = end
-            return True
+            return _scale_quants(num, components, found_quants, raw, scales, quants)
         elif marker != _COM and not _APP0 < marker <= _APP15:
             return False
         at = end
