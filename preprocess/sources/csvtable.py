@@ -304,12 +304,15 @@ class CSV(Source):
         classes = self._class_columns(path, header)
         if classes:
             del names["label"]
-        for flag, name in names.items():
-            if name and header.count(tidy(name)) != 1:
-                found = "has no" if tidy(name) not in header else "has more than one"
+        missing = [flag for flag, name in names.items() if name and tidy(name) not in header]
+        twice = [flag for flag, name in names.items() if name and header.count(tidy(name)) > 1]
+        for found, odd in (("has no", missing), ("has more than one", twice)):
+            if odd:
                 raise DataError(
-                    f"{path} {found} column {name!r}; it has {', '.join(map(repr, header))}: "
-                    f"give one with --{flag}-column{_MORE if flag == 'label' else ''}"
+                    f"{path} {found} column {' or '.join(repr(names[flag]) for flag in odd)}; it "
+                    f"has {', '.join(map(repr, header))}: give one with "
+                    f"{' and '.join(f'--{flag}-column' for flag in odd)}"
+                    f"{_MORE if 'label' in odd else ''}"
                 )
         split = tidy(self.split_column) or ("split" if "split" in header else "")
         if split:

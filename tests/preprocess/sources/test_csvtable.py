@@ -156,6 +156,8 @@ GOOD = "path,labels\nimg/a.jpg,cat dog\nimg/e.jpg,cat\n"
         (GOOD.replace(",", "\t"), {}, "has one column, 'path\\tlabels'; give --separator tab"),
         (GOOD, {"separator": ";"}, "give --separator ','"),
         (GOOD, {"path_column": "file"}, "has no column 'file'; it has 'path', 'labels': give one with --path-column"),
+        ("image,tags\na.jpg,cat\n", {}, "has no column 'path' or 'labels'; it has 'image', 'tags'"),
+        ("image,tags\na.jpg,cat\n", {}, "give one with --path-column and --label-column, or"),
         (GOOD, {"label_column": "tags"}, "has no column 'tags'; it has 'path', 'labels': give one with --label-column"),
         (GOOD, {"split_column": "part"}, "give one with --split-column"),
         ("path,labels,labels\na,b,c\n", {}, "has more than one column 'labels'"),
