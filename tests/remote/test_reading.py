@@ -22,7 +22,6 @@ from tests.remote.faulty_server import FaultyServer, wait_until
 ROWS_BYTES = 90_000  # of index.json and the tables, whose greatest length counts
 TABLES = ("shards.npy", "rows.npy")
 NEAR = Order("near", groups=2, window=2)
-pytestmark = pytest.mark.usefixtures("hasty")
 
 
 def batches(index, epochs=1, follow=False, **options):
@@ -183,6 +182,7 @@ def test_a_damaged_part_is_fetched_again_whole(server, dataset, tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_replaced_object_is_fetched_once_more_then_one_line(server, dataset, tmp_path):
     index = open_split(server.url, "train", str(tmp_path / "cache"))
     name = index.shards[3].name
@@ -197,6 +197,7 @@ def test_a_replaced_object_is_fetched_once_more_then_one_line(server, dataset, t
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_server_that_goes_away_is_one_line(dataset, tmp_path):
     with FaultyServer(dataset) as server:
         index = open_split(server.url, "train", str(tmp_path / "cache"))
@@ -208,6 +209,7 @@ def test_a_server_that_goes_away_is_one_line(dataset, tmp_path):
         assert batches(index) == batches(open_split(dataset, "train"))
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("seed", range(4))
 def test_a_mix_of_faults_gives_the_same_batches_or_one_line(dataset, tmp_path, seed):
     kinds = ("500", "503", "reset", "cut", "unmarked cut", "stretched", "flipped", "garbage")
