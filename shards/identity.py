@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.disk.tables import Shard, ShardTable
+from shards.disk.tables import Rows, Shard, ShardTable
 from shards.index import DatasetIndex
 
 BLOCK = 1 << 20  # rows at once: of 100 million they would take gigabytes
@@ -42,7 +42,7 @@ def identity(index: DatasetIndex) -> Identity:
     }
 
 
-def content_digests(rows: np.ndarray, keys: np.ndarray) -> dict[str, str]:
+def content_digests(rows: Rows, keys: np.ndarray) -> dict[str, str]:
     """Hash the keys of a split, in any order and in theirs, its labels, and its images: of these
     sizes and lengths in bytes, as the bytes themselves are behind the checksums of the shards.
 

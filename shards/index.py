@@ -23,7 +23,7 @@ from shards.disk.format import (
     row_dtype,
     unpack_labels,
 )
-from shards.disk.tables import Keys, Shard, ShardTable, Tables, map_array, open_tables
+from shards.disk.tables import Keys, Rows, Shard, ShardTable, Tables, map_array, open_tables
 from shards.errors import DataError, FormatError
 from shards.remote.address import Address, is_url
 
@@ -38,7 +38,8 @@ Task = Literal["multilabel", "multiclass"]
 @dataclass(frozen=True, eq=False)
 class DatasetIndex:
     """What a split holds, in either version of the format. `samples` is a memory-mapped structured
-    array, one row per sample (shards.disk.format); keys are asked for by `key` and `keys`.
+    array, one row per sample (shards.disk.format), or looks like one: large ones by address fetch
+    what is read of them. Keys are asked for by `key` and `keys`.
     """
 
     root: Path | Address
@@ -46,7 +47,7 @@ class DatasetIndex:
     task: Task
     class_names: tuple[str, ...]
     shards: Sequence[Shard]
-    samples: np.ndarray
+    samples: Rows
     members: tuple[str, ...]
     statistics: dict[str, Any]
     settings: dict[str, Any]
@@ -95,7 +96,7 @@ class DatasetIndex:
         cls,
         root: Path | Address,
         described: dict[str, Any],
-        samples: "np.ndarray | Tables",
+        samples: "Rows | Tables",
         remote: "FollowedShards | None" = None,
     ) -> "DatasetIndex":
         """Make an index of what index.json holds, and of the rows of samples.npy or the tables."""
@@ -157,13 +158,17 @@ class DatasetIndex:
 
     def labels(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Unpack labels of the given samples (all by default) into bool [N, K]."""
-        return unpack_labels(self.samples["labels"][ids], self.num_classes)
+        return unpack_labels(self._rows_with(ids)["labels"][ids], self.num_classes)
 
     def known(self, ids: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Tell which labels count: bool [N, K], False where the annotation says to ignore the
         class.
         """
-        return ~unpack_labels(self.samples["ignored"][ids], self.num_classes)
+        return ~unpack_labels(self._rows_with(ids)["ignored"][ids], self.num_classes)
+
+    def _rows_with(self, ids: np.ndarray | slice) -> np.ndarray:
+        """Return all rows, of which some are to be read."""
+        return self.samples if isinstance(self.samples, np.ndarray) else self.samples.after(ids)
 
     def key(self, sample: int) -> str:
         """Name one sample."""

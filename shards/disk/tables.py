@@ -22,6 +22,7 @@ from shards.disk.format import (
     shard_name,
     sync_folder,
 )
+from shards.disk.rows_in_parts import RowsInParts
 from shards.errors import FormatError, one_line
 
 SPLIT_NAME = re.compile(r"\w[\w.-]*")  # shards are named after it: nothing that leads elsewhere
@@ -67,6 +68,7 @@ class ShardTable(Sequence[Shard]):
 
 
 Keys = np.ndarray | Callable[[], np.ndarray]
+Rows = np.ndarray | RowsInParts
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,7 @@ class Tables:
     """
 
     shards: ShardTable
-    rows: np.ndarray
+    rows: Rows
     stored_keys: Keys
 
     @property

@@ -2,7 +2,8 @@
 
 Everything is done through the folder's own handle, and only to regular files whose name is 64 hex
 digits: `<sha256>`, whole and checked, or `<sha256>-<bytes>.part`, which counts as so many bytes. A
-folder without our marker is not used, so nothing of anybody else's is ever removed.
+table that comes in parts (shards.remote.row_parts) is a file with holes, and counts as what is on
+the disk. A folder without our marker is not used, so nothing of anybody else's is ever removed.
 
 Locks are the system's (flock), which end with their process: a shared one on an object that a
 process reads, which keeps it from being removed; one on the `.part` of who downloads it; one on the
@@ -18,18 +19,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from shards.errors import DataError, remedy
+from shards.remote.marked_folder import MARKER, open_marked
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-MARKER = "tarmac-cache"
-_MARK = b"Tarmac keeps copies of shards here, and removes them. Delete the folder if you like.\n"
 _OBJECT = re.compile(r"([0-9a-f]{64})(?:-([0-9]{1,19})\.part)?")
 SPARE_SHARE = 0.02  # of a disk that is left free where no size of the cache is given
 FORGOTTEN_S = 60.0  # who still needs an object says so more often than that
@@ -86,7 +87,7 @@ class CacheFolder:
         self.gigabytes = gigabytes
         self.removed: deque[str] = deque()  # what made room, until somebody takes note
         self._is_crowded = False
-        self._handle = _open_marked(path)
+        self._handle = open_marked(path)
 
     def __del__(self) -> None:
         if (handle := getattr(self, "_handle", None)) is not None:
@@ -105,15 +106,8 @@ class CacheFolder:
                 return None
             except OSError as error:
                 raise self._named(error, sha256) from None
-            with suppress(OSError):  # a file system without locks: it is not removed in time
-                fcntl.flock(handle, fcntl.LOCK_SH)
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                os.close(handle)
-                raise DataError(f"{self.path / sha256}: is no file; move it away")
-            if found.st_nlink:
+            if self._hold(handle, sha256):
                 return os.fdopen(handle, "rb")
-            os.close(handle)  # removed in between
 
     def has(self, sha256: str) -> bool:
         """Tell whether a whole object is here."""
@@ -122,10 +116,6 @@ class CacheFolder:
         except OSError:
             return False
         return stat.S_ISREG(found.st_mode)
-
-    def object_path(self, sha256: str) -> Path:
-        """Name the file of an object, to map it by."""
-        return self.path / sha256
 
     def begin(
         self, sha256: str, num_bytes: int, wanted: Wanted, before: float, force: bool = False
@@ -160,6 +150,61 @@ class CacheFolder:
                     return part
                 part.drop()
                 part.close()
+
+    def open_holes(self, name: str, num_bytes: int, head: bytes = b"") -> FileIO | None:
+        """Open a file whose parts come one by one; it stays while it, or a map of it, is open. With
+        `head`, its first bytes, it is made of that length, with holes; otherwise None if it is not
+        here. Where the cache cannot be written, it is for reading alone.
+        """
+        while True:
+            if (handle := self._open_holes(name, create=bool(head))) is None:
+                return None
+            if not self._hold(handle, name):
+                continue
+            if os.fstat(handle).st_nlink > 1:  # what it is elsewhere would be changed
+                os.close(handle)
+                raise DataError(f"{self.path / name}: is a link; move it away")
+            try:
+                if head:  # before its length: without a byte it would count as all of it
+                    os.pwrite(handle, head, 0)
+                    os.ftruncate(handle, num_bytes)
+            except OSError as error:
+                os.close(handle)
+                raise self._named(error, name) from None
+            return FileIO(handle, "r+" if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_RDWR else "r")
+
+    def _hold(self, handle: int, name: str) -> bool:
+        """Keep an open file in the cache; close it where it was removed in between, or is no file."""
+        with suppress(OSError):  # a file system without locks: it is not removed in time
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        found = os.fstat(handle)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink:
+            return True
+        os.close(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{self.path / name}: is no file; move it away")
+        return False
+
+    def _open_holes(self, name: str, create: bool) -> int | None:
+        flags = os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            making = os.O_CREAT if create else 0
+            return os.open(name, os.O_RDWR | making | flags, 0o644, dir_fd=self._handle)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if create or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise self._named(error, name) from None
+        try:
+            return os.open(name, os.O_RDONLY | flags, dir_fd=self._handle)
+        except OSError as error:
+            raise self._named(error, name) from None
+
+    def make_room(self, name: str, num_bytes: int) -> None:
+        """Make room for more bytes of a file that is here; if all else is needed, the cache grows."""
+        with self._making_room():
+            if not self._make_room(name, num_bytes, lambda _: None, 0.0):
+                self._grow(num_bytes)
 
     def room(self) -> int:
         """Tell how many bytes may be in the cache: as many as were given, and as the disk holds."""
@@ -294,8 +339,9 @@ class CacheFolder:
                     continue  # removed in between
                 if not stat.S_ISREG(found.st_mode):
                     continue
-                size = max(int(match.group(2) or 0), found.st_size)
-                yield _Entry(each.name, match.group(1), size, found.st_size, found.st_mtime)
+                stored = _on_disk(found)
+                size = max(int(match.group(2) or 0), stored)
+                yield _Entry(each.name, match.group(1), size, stored, found.st_mtime)
 
     def _open_part(self, name: str, create: bool) -> int | None:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
@@ -337,6 +383,12 @@ class CacheFolder:
         )
 
 
+def _on_disk(found: os.stat_result) -> int:
+    """Count the bytes of a file that take space: holes do not. Where nothing is known blocks are 0."""
+    blocks = 512 * found.st_blocks
+    return min(found.st_size, blocks) if blocks else found.st_size
+
+
 def _needed_in(entry: _Entry, wanted: Wanted, now: float) -> float:
     """Tell in how many seconds somebody needs an object: by our own plan, or by what others noted.
 
@@ -347,54 +399,3 @@ def _needed_in(entry: _Entry, wanted: Wanted, now: float) -> float:
         return own
     left = entry.needed_at - now
     return NEVER_S - left if left < -FORGOTTEN_S else max(left, 0.0)
-
-
-def _open_marked(path: Path) -> int:
-    """Open a cache folder that has our marker, or make it of a new or empty one. Raises DataError."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be the cache ({error.strerror}); {remedy(error)}, or choose another "
-            f"--cache-dir"
-        ) from None
-    try:
-        if not _is_marked(handle):
-            # another process may have made it a cache meanwhile: the marker comes first
-            if os.listdir(handle) and not _is_marked(handle):
-                raise DataError(
-                    f"{path}: is not empty and no cache of Tarmac's, and a cache removes files: "
-                    f"give --cache-dir a new or empty folder"
-                )
-            _mark(handle)
-        return handle
-    except OSError as error:
-        os.close(handle)
-        raise DataError(
-            f"{path}: cannot be the cache ({error.strerror}); {remedy(error)}, or choose another "
-            f"--cache-dir"
-        ) from None
-    except BaseException:
-        os.close(handle)
-        raise
-
-
-def _is_marked(handle: int) -> bool:
-    try:
-        found = os.stat(MARKER, dir_fd=handle, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(found.st_mode)
-
-
-def _mark(handle: int) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(MARKER, flags, 0o644, dir_fd=handle), "wb") as file:
-        file.write(_MARK)
-
-
-def default_folder() -> Path:
-    """Name the cache folder where none is given: ~/.cache/tarmac."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "tarmac"

@@ -1,8 +1,6 @@
 """The tables of a split by address: fetched, checked, and kept in the cache while they are mapped."""
 
 import errno
-import hashlib
-import re
 import threading
 import time
 import zlib
@@ -12,16 +10,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from shards.disk.format import (
-    INDEX_NAME,
-    KEYS_NAME,
-    ROWS_NAME,
-    SHARD_DTYPE,
-    SHARDS_NAME,
-    holds_together,
-    lean_row_dtype,
-)
-from shards.disk.tables import MAX_KEY_BYTES, Tables, mapped_keys, mapped_table, open_tables
+from shards.disk.format import INDEX_NAME, KEYS_NAME
+from shards.disk.tables import mapped_keys
 from shards.errors import DataError, FormatError, remedy
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder, Part
@@ -30,9 +20,7 @@ from shards.remote.transfer import Transfer
 
 AGAIN = "upload the set again as it was packed"
 NPY_HEADER_BYTES = 1 << 16
-MAX_ROWS = 1 << 40
 MAX_SHARD_BYTES = 1 << 42
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class CachedTable(ABC):
@@ -66,11 +54,7 @@ class CachedTable(ABC):
 
     def _fetch(self) -> None:
         if self._limit > self._folder.room():
-            raise DataError(
-                f"{self.where}: may be {self._limit / 1e9:.3g} GB, as {INDEX_NAME} says, and the "
-                f"cache {self._folder.path} has room for {self._folder.room() / 1e9:.3g} GB; give "
-                f"a greater --cache-gb or a larger disk"
-            )
+            raise DataError(no_room_for(self.where, self._limit, self._folder))
         part = self._folder.begin(self._name, self._limit, lambda _: None, 0.0)
         if part == "full":
             raise DataError(
@@ -85,15 +69,10 @@ class CachedTable(ABC):
                 part.finish()
                 return
             part.drop()
-            raise DataError(
-                f"{self.where}: its bytes are not those that were packed, or others each time it "
-                f"is read; check the server and the network, or {AGAIN}"
-            )
+            raise DataError(not_as_packed(self.where))
         except ObjectChangedError:
             part.drop()
-            raise FormatError(
-                f"{self.where}: is longer than the rows that {INDEX_NAME} lists, or shorter; {AGAIN}"
-            ) from None
+            raise FormatError(length_differs(self.where)) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 part.drop()
@@ -184,78 +163,23 @@ class LateKeys:
             return self._keys
 
 
-def fetch_tables(
-    address: Address,
-    described: dict[str, Any],
-    index_sha256: str,
-    store: ObjectStore,
-    folder: CacheFolder,
-) -> tuple[Tables, dict[str, Path], list[BinaryIO]]:
-    """Bring the tables of version 2, and map them; they stay in the cache while the files are open.
-    That of the keys comes when it is asked for.
-
-    Raises FormatError where they are not those of index.json, whose own checksum is right.
-    """
-    _check_counts(described, address / INDEX_NAME)
-    tables = described["tables"]
-    of_shards = HashedTable(
-        address / SHARDS_NAME,
-        tables[SHARDS_NAME]["sha256"],
-        tables[SHARDS_NAME]["bytes"],
-        store,
-        folder,
+def not_as_packed(where: Address) -> str:
+    """Say that a table is another."""
+    return (
+        f"{where}: its bytes are not those that were packed, or others each time it is read; check "
+        f"the server and the network, or {AGAIN}"
     )
-    held = [of_shards.hold()]
-    stored: dict[str, Path] = {SHARDS_NAME: of_shards.path}
-    counted = described["num_shards"]
-    table = mapped_table(address, described, SHARDS_NAME, SHARD_DTYPE, counted, stored)
-    _check_shards(table, address / SHARDS_NAME)
-    summed = {}
-    for name, crcs in ((ROWS_NAME, "rows_crc"), (KEYS_NAME, "keys_crc")):
-        own = hashlib.sha256(f"{name} of {index_sha256}".encode()).hexdigest()
-        part_bytes = table["num_samples"].astype(np.int64) * _row_bytes(described, name)
-        of_table = (address / name, own, tables[name]["bytes"], store, folder)
-        summed[name] = SummedTable(part_bytes, table[crcs], *of_table)
-    held.append(summed[ROWS_NAME].hold())
-    stored[ROWS_NAME] = summed[ROWS_NAME].path
-    keys = LateKeys(described, summed[KEYS_NAME], held, stored)
-    return open_tables(address, described, stored, keys), stored, held
 
 
-def _row_bytes(described: dict[str, Any], name: str) -> int:
-    if name == SHARDS_NAME:
-        return SHARD_DTYPE.itemsize
-    if name == KEYS_NAME:
-        return int(described["key_bytes"])
-    num_members = len(described["image"]["members"])
-    return lean_row_dtype(len(described["class_names"]), num_members).itemsize
+def length_differs(where: Address) -> str:
+    """Say that a table has another length."""
+    return f"{where}: is longer than the rows that {INDEX_NAME} lists, or shorter; {AGAIN}"
 
 
-def _check_counts(described: dict[str, Any], where: Address) -> None:
-    """Check what an index says of its tables before anything is fetched or written for it."""
-    if not holds_together(described):
-        raise FormatError(f"{where}: its checksum is wrong: it is not what was packed; {AGAIN}")
-    counts = {
-        "num_samples": (described["num_samples"], MAX_ROWS),
-        "num_shards": (described["num_shards"], MAX_ROWS),
-        "key_bytes": (described["key_bytes"], MAX_KEY_BYTES),
-    }
-    for what, (value, most) in counts.items():
-        if type(value) is not int or not 0 <= value <= most:
-            raise FormatError(f"{where}: {what} is {value!r:.40}; {AGAIN}")
-    for name in (SHARDS_NAME, ROWS_NAME, KEYS_NAME):
-        value = described["tables"][name]["bytes"]
-        num = described["num_shards" if name == SHARDS_NAME else "num_samples"]
-        most = num * _row_bytes(described, name) + NPY_HEADER_BYTES
-        if type(value) is not int or not 0 <= value <= most:
-            raise FormatError(f"{where}: bytes of {name} is {value!r:.40}; {AGAIN}")
-    if not _SHA256.fullmatch(str(described["tables"][SHARDS_NAME]["sha256"])):
-        raise FormatError(f"{where}: the checksum of {SHARDS_NAME} is no SHA-256; {AGAIN}")
-
-
-def _check_shards(table: np.ndarray, where: Address) -> None:
-    """Refuse counts that no shard has: a sample has a header of 512 bytes at least."""
-    if (table["bytes"] > MAX_SHARD_BYTES).any() or (
-        table["num_samples"] > table["bytes"] // 512
-    ).any():
-        raise FormatError(f"{where}: has a shard with counts that none has; {AGAIN}")
+def no_room_for(where: Address, num_bytes: int, folder: CacheFolder) -> str:
+    """Say that the cache cannot hold a table."""
+    return (
+        f"{where}: may be {num_bytes / 1e9:.3g} GB, as {INDEX_NAME} says, and the cache "
+        f"{folder.path} has room for {folder.room() / 1e9:.3g} GB; give a greater --cache-gb or a "
+        f"larger disk"
+    )

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -19,6 +19,7 @@ from shards.remote.early_images import EarlyImages, RangeReader, worth_reading
 from shards.remote.future import Course, Future, most_open_bytes
 from shards.remote.patience import ObjectStore
 from shards.remote.remote_shards import RemoteShards
+from shards.remote.row_parts import RowParts
 
 DOWNLOADS = 4  # at once, of each process: one connection does not fill a fast link
 NOTE_S = 5.0  # how often the cache is looked at, and when it is needed noted in it
@@ -35,7 +36,8 @@ class FollowedShards(RemoteShards):
     """Shards of a split, fetched in the order of a run once `follow` has said what that is.
 
     Without it they are fetched when asked for. `has_crcs` says that rows have the CRC-32 of each
-    image: those of the first batches are then read by ranges, before their shards are here.
+    image: those of the first batches are then read by ranges, before their shards are here. `rows`
+    are those that come part by part: a shard's with it.
     """
 
     def __init__(
@@ -45,8 +47,12 @@ class FollowedShards(RemoteShards):
         folder: CacheFolder,
         shards: Sequence[Shard],
         has_crcs: bool = False,
+        rows: RowParts | None = None,
     ) -> None:
         super().__init__(root, store, folder, shards)
+        self._rows = rows
+        if rows is not None:
+            rows.note = _noting(weakref.ref(self))
         self._ranges = RangeReader(store, folder, shards) if has_crcs else None
         self._ranges_turn = threading.Lock()
         self._num_early = 0  # bytes that were read by ranges
@@ -212,6 +218,9 @@ class FollowedShards(RemoteShards):
             # those in front are enough: the rest are looked at when these are here
             places = np.flatnonzero(~self._here[coming])[:LOOKED_AT].tolist()
             missing = [place for place in places if self._may_try(int(coming[place]))]
+            soon = self._rows_soon(coming[: missing[0] + 1] if missing else coming[:LOOKED_AT])
+        if len(soon) and self._rows is not None and self._rows.ahead(soon):
+            return True
         # half of what is not open at most, or all of a small cache would only be looked ahead with
         spare = (self._room_for - num_open) // 2
         near = num_open + max(1, min(max(DOWNLOADS, num_open // 2), spare))
@@ -233,6 +242,13 @@ class FollowedShards(RemoteShards):
             if outcome != "busy":
                 return outcome != "full"
         return False
+
+    def _rows_soon(self, numbers: np.ndarray) -> np.ndarray:
+        """Name those of some shards whose rows are not here and may be fetched ahead."""
+        if self._rows is None:
+            return numbers[:0]
+        missing = numbers[~self._rows.here[numbers]]
+        return np.array([number for number in missing.tolist() if self._may_fetch(number)], int)
 
     def _may_try(self, number: int) -> bool:
         return (
@@ -311,6 +327,16 @@ class FollowedShards(RemoteShards):
                 f"would be smooth",
                 file=sys.stderr,
             )
+
+
+def _noting(owner: "weakref.ref[FollowedShards]") -> Callable[[int], None]:
+    """Make what counts bytes for shards, which nothing else holds on to."""
+
+    def note(num_bytes: int) -> None:
+        if (shards := owner()) is not None:
+            shards.num_received += num_bytes
+
+    return note
 
 
 def _run(owner: "weakref.ref[FollowedShards]") -> None:

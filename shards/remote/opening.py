@@ -26,16 +26,17 @@ from shards.errors import DataError, FormatError
 from shards.index import DatasetIndex, map_samples, members_of, parse_description
 from shards.remote import patience
 from shards.remote.address import Address
-from shards.remote.cache_folder import CacheFolder, Part, default_folder
+from shards.remote.cache_folder import CacheFolder, Part
 from shards.remote.cached_tables import (
     AGAIN,
     MAX_SHARD_BYTES,
     NPY_HEADER_BYTES,
     ReadTwice,
-    fetch_tables,
 )
 from shards.remote.fetch_ahead import FollowedShards
+from shards.remote.marked_folder import default_folder
 from shards.remote.patience import MissingError, ObjectChangedError, ObjectStore, UnreachableError
+from shards.remote.split_tables import fetch_tables
 from shards.remote.transfer import Transfer, open_store
 
 MAX_INDEX_BYTES = 1 << 28  # 10^6 shards are 250 MB of JSON
@@ -62,8 +63,8 @@ def open_remote(
     try:
         members_of(described, address)
         if described["version"] == TABLES_VERSION:
-            tables, stored, held = fetch_tables(address, described, sha256, store, folder)
-            remote = FollowedShards(address, store, folder, tables.shards, has_crcs=True)
+            tables, stored, held, parts = fetch_tables(address, described, sha256, store, folder)
+            remote = FollowedShards(address, store, folder, tables.shards, True, parts)
         else:
             remote = FollowedShards(address, store, folder, check_shards(described, where))
             tables, stored, held = _fetch_samples(address, described, sha256, store, folder)

@@ -26,6 +26,35 @@ def open_store(root: Address) -> ObjectStore:
     return HttpStore(root) if root.scheme in ("http", "https") else FsspecStore(root)
 
 
+def keep_trying(
+    where: Address,
+    attempt: Callable[[], None],
+    is_over: Callable[[], bool],
+    have: Callable[[], int],
+) -> None:
+    """Try to bring an object until `is_over`; `have` counts the bytes that are here for good.
+
+    Raises UnreachableError where too many attempts, one after the other, brought too little.
+    """
+    limits = patience.PATIENCE
+    failures = 0
+    counted_from = have()
+    while not is_over():
+        try:
+            attempt()
+        except TransferError as error:
+            if have() - counted_from >= limits.progress_bytes:
+                failures = 0
+                counted_from = have()
+            failures += 1
+            if failures >= limits.attempts:
+                raise UnreachableError(
+                    f"{where}: {one_line(error)}, {failures} times one after the other; "
+                    f"check the server and the network, then run the same command again"
+                ) from None
+            time.sleep(limits.pause(failures, error.retry_after_s))
+
+
 class Transfer:
     """The bytes of one object that have arrived in a file, and their hash.
 
@@ -75,23 +104,7 @@ class Transfer:
         Raises UnreachableError where its server gives it up, or we do, and ObjectChangedError where
         it has another length.
         """
-        limits = patience.PATIENCE
-        failures = 0
-        counted_from = self._have
-        while not self._is_over():
-            try:
-                self._attempt()
-            except TransferError as error:
-                if self._have - counted_from >= limits.progress_bytes:
-                    failures = 0
-                    counted_from = self._have
-                failures += 1
-                if failures >= limits.attempts:
-                    raise UnreachableError(
-                        f"{self._where}: {one_line(error)}, {failures} times one after the other; "
-                        f"check the server and the network, then run the same command again"
-                    ) from None
-                time.sleep(limits.pause(failures, error.retry_after_s))
+        keep_trying(self._where, self._attempt, self._is_over, lambda: self._have)
         return self._hash.hexdigest()
 
     def _is_over(self) -> bool:

@@ -1,0 +1,61 @@
+"""The marker of a cache folder: without it a folder is not used, so nobody else's files are removed."""
+
+import os
+import stat
+from pathlib import Path
+
+from shards.errors import DataError, remedy
+
+MARKER = "tarmac-cache"
+_MARK = b"Tarmac keeps copies of shards here, and removes them. Delete the folder if you like.\n"
+
+
+def open_marked(path: Path) -> int:
+    """Open a cache folder that has our marker, or make it of a new or empty one. Raises DataError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be the cache ({error.strerror}); {remedy(error)}, or choose another "
+            f"--cache-dir"
+        ) from None
+    try:
+        if not _is_marked(handle):
+            # another process may have made it a cache meanwhile: the marker comes first
+            if os.listdir(handle) and not _is_marked(handle):
+                raise DataError(
+                    f"{path}: is not empty and no cache of Tarmac's, and a cache removes files: "
+                    f"give --cache-dir a new or empty folder"
+                )
+            _mark(handle)
+        return handle
+    except OSError as error:
+        os.close(handle)
+        raise DataError(
+            f"{path}: cannot be the cache ({error.strerror}); {remedy(error)}, or choose another "
+            f"--cache-dir"
+        ) from None
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _is_marked(handle: int) -> bool:
+    try:
+        found = os.stat(MARKER, dir_fd=handle, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode)
+
+
+def _mark(handle: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(MARKER, flags, 0o644, dir_fd=handle), "wb") as file:
+        file.write(_MARK)
+
+
+def default_folder() -> Path:
+    """Name the cache folder where none is given: ~/.cache/tarmac."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "tarmac"
