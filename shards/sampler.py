@@ -262,6 +262,11 @@ class PartsPlan(Plan):
         """Name the order as options do."""
         return "near"
 
+    @property
+    def reads_all(self) -> bool:
+        """Tell whether every rank reads of all shards: each reads its part."""
+        return False
+
     def identity(self) -> dict[str, int | str]:
         """Name what decides which sample comes when: the number of ranks does, too."""
         return {**super().identity(), "num_ranks": self.world.num_ranks}

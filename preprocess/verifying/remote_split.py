@@ -68,7 +68,7 @@ class _Arriving:
         data = fetch_small(self._store, address / INDEX_NAME, MAX_INDEX_BYTES)
         (folder / INDEX_NAME).write_bytes(data)
         _ = index.key_bytes  # fetched now: they are checked, too
-        for name, path in self._remote.stored.items():
+        for name, path in self._remote.all_tables().items():
             (folder / name).symlink_to(path.resolve())
         self._bring(ENTRIES_NAME)
         for name, lines in lists_of(read_written(folder).entries).items():

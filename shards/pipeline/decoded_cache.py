@@ -102,13 +102,12 @@ def make_resident(index: DatasetIndex, view: View, short_side: int, num_sharers:
     """Make room for decoded images: finished views, or to crop from, of a short side of at most
     `short_side`.
     """
-    widths = index.samples["width"]
-    heights = index.samples["height"]
     if view.is_fixed:
         widths = np.full(index.num_samples, view.size)
         heights = view.num_crops * widths
     else:
-        widths, heights = bounded(widths, heights, short_side)
+        rows = index.samples
+        widths, heights = bounded(rows["width"], rows["height"], short_side)
     checksums = "".join(shard.sha256 for shard in index.shards)
     try:
         channels = 2 + index.num_members(view.bands)

@@ -7,9 +7,11 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 
+from shards.disk.format import ROWS_NAME
 from shards.disk.tables import Shard
 from shards.errors import DataError
 from shards.remote import patience
@@ -181,6 +183,13 @@ class FollowedShards(RemoteShards):
             if future is not None:
                 return self._outlook(future.next_use(), future.now)
         return super().outlook()
+
+    def all_tables(self) -> dict[str, Path]:
+        """Name the files of the split's tables, when all rows are here."""
+        if self._rows is None:
+            return self.stored
+        self._rows.bring(np.arange(len(self.shards)))
+        return {**self.stored, ROWS_NAME: self._rows.path}
 
     def arrived(self, number: int) -> None:
         """Note that a shard is in the cache."""

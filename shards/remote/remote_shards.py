@@ -48,7 +48,7 @@ class RemoteShards:
         self.shards = shards
         self.num_received = 0  # bytes: who waits for a shard can tell that something arrives
         self.changed = threading.Condition()
-        self.stored: dict[str, Path] = {}  # where its tables are
+        self.stored: dict[str, Path] = {}  # where its tables are, once all of one is here
         self.held: list[BinaryIO] = []  # the split's tables, which stay in the cache
         self.reopening: tuple[str, float, str] = ("", 0.0, "")  # for another process
         self._store = store
