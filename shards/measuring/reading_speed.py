@@ -14,13 +14,14 @@ from tqdm import tqdm
 from shards.bench import BenchConfig
 from shards.choices import CROP_SHARE
 from shards.host.machine import num_cores
-from shards.index import open_split
+from shards.index import DatasetIndex, open_split
 from shards.loader import Cache, Loader, View
 from shards.measuring.stages import STAGES, stage_times
 from shards.pipeline.decoded_cache import bounded
 
 MB = 1e6
 GB = 1e9
+ROWS_SEEN = 1000  # of a large set by address
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,17 @@ def memory() -> tuple[float, float]:
     return info.rss - mapped, mapped
 
 
+def seen_rows(index: DatasetIndex) -> np.ndarray:
+    """Return all rows, or the first of those that come part by part, which are fetched."""
+    rows = index.samples
+    return rows if isinstance(rows, np.ndarray) else rows[:ROWS_SEEN]
+
+
 def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, float]) -> str:
     """Say in one sentence what limits and what to change."""
     threads = loader.num_threads
     cores = num_cores()
-    samples = loader.index.samples
+    samples = seen_rows(loader.index)
     busy = warm.cpu_seconds / (warm.seconds * min(threads, cores))
     if threads < cores and busy > 0.8:
         return f"The loader's threads are busy, and only {threads} of {cores} cores are used: raise --num-threads."
@@ -97,7 +104,8 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
     widths, heights = bounded(samples["width"], samples["height"], short_side)
     if config.augment == "pad":
         widths = heights = np.full(len(samples), config.size)
-    num_bytes = loader.index.num_channels * float((widths * heights).sum())
+    pixels = float((widths * heights).mean()) * loader.index.num_samples
+    num_bytes = loader.index.num_channels * pixels
     needed = num_bytes / GB
     available = psutil.virtual_memory().available / GB
     smaller = ""
@@ -130,7 +138,7 @@ def measure_reading(config: BenchConfig) -> None:
     own, mapped = memory()
     stages = stage_times(loader, min(cold.steps, 16))
     print(
-        f"{index.root}: {index.num_samples} images, {index.samples['length'].mean() / 1e3:.0f} kB "
+        f"{index.root}: {index.num_samples} images, {seen_rows(index)['length'].mean() / 1e3:.0f} kB "
         f"each on average"
     )
     print(

@@ -31,6 +31,8 @@ from shards.remote.address import Address
 from shards.remote.fetch_ahead import DOWNLOADS
 from shards.remote.fsspec_store import BLOCK_BYTES
 from shards.remote.future import most_open_bytes
+from shards.remote.row_parts import CONNECTIONS
+from shards.remote.split_tables import come_in_parts
 from shards.sampler import GlobalPlan, NearPlan
 
 GB = 1e9
@@ -55,6 +57,8 @@ class Simulated:
     shards: np.ndarray
     open_bytes: int
     share: NodeShare
+    num_first: int  # shards that its first batch needs
+    first_rows_bytes: float  # of these, where rows come part by part
     num_shared: int = 0
 
 
@@ -64,7 +68,8 @@ def simulate_nodes(config: BenchConfig) -> None:
     index = open_split(config.data, config.split, config.cache_dir, config.cache_gb)
     plan = near_plan(index, config)
     sizes = bytes_of_shards(index)
-    nodes = split_over_nodes(plan, sizes, config.simulate, is_by_blocks(index))
+    rows = bytes_of_rows(index)
+    nodes = split_over_nodes(plan, sizes, config.simulate, is_by_blocks(index), rows)
     _check_cache(config, nodes)
     decode_s = 1e-6 * config.decode_us or decode_time(index, config)
     parts = parts_from(config, decode_s)
@@ -98,6 +103,15 @@ def bytes_of_shards(index: DatasetIndex) -> np.ndarray:
     return np.array([shard.num_bytes for shard in index.shards], np.int64)
 
 
+def bytes_of_rows(index: DatasetIndex) -> np.ndarray:
+    """List how long the rows are that come with each shard: int64 [S]; zeros where the table comes
+    whole, before the first batch.
+    """
+    found = index.shard_sizes * index.samples.dtype.itemsize
+    in_parts = index.stored_keys is not None and come_in_parts(found)
+    return found if in_parts else np.zeros_like(found)
+
+
 def is_by_blocks(index: DatasetIndex) -> bool:
     """Tell whether a shard takes a request for each block, as in a bucket, where a folder would be
     put; from a plain server it is one request.
@@ -106,9 +120,11 @@ def is_by_blocks(index: DatasetIndex) -> bool:
 
 
 def split_over_nodes(
-    plan: NearPlan, sizes: np.ndarray, num_nodes: int, by_blocks: bool
+    plan: NearPlan, sizes: np.ndarray, num_nodes: int, by_blocks: bool, rows: np.ndarray
 ) -> list[Simulated]:
-    """Give each machine the shards that its ranks read: the same ones in every epoch."""
+    """Give each machine the shards that its ranks read: the same ones in every epoch. `rows` are
+    the bytes of rows that come with each.
+    """
     requests = -(-sizes // BLOCK_BYTES) if by_blocks else np.ones_like(sizes)
     num_ranks = plan.world.num_ranks
     num_local = plan.world.num_local
@@ -126,8 +142,14 @@ def split_over_nodes(
             images=plan.num_samples * part,
             num_bytes=float(sizes[shards].sum()),
             requests=float(requests[shards].sum()),
+            rows_bytes=float(rows[shards].sum()),
+            rows_requests=float((rows[shards] > 0).sum()),
         )
-        nodes.append(Simulated(shards, most_open_bytes(uses, sizes), share))
+        first = np.unique(uses[uses[:, 0] == 0, 2])
+        first_bytes = float(rows[first].sum())
+        nodes.append(
+            Simulated(shards, most_open_bytes(uses, sizes), share, len(first), first_bytes)
+        )
     return [
         dataclasses.replace(node, num_shared=int((readers[node.shards] > 1).sum()))
         for node in nodes
@@ -169,7 +191,7 @@ def _later(config: BenchConfig, node: Simulated) -> NodeShare:
     cached = 1.0
     if config.node_cache_gb and node.share.num_bytes:
         cached = min(1.0, GB * config.node_cache_gb / node.share.num_bytes)
-    return dataclasses.replace(node.share, fetched=1.0 - cached)
+    return dataclasses.replace(node.share, fetched=1.0 - cached, rows_bytes=0.0, rows_requests=0.0)
 
 
 def _check_cache(config: BenchConfig, nodes: list[Simulated]) -> None:
@@ -267,11 +289,11 @@ def _closing_lines(
     nodes: list[Simulated],
 ) -> list[str]:
     """Say what requests cost, what machines read twice, and how labels mix."""
-    requests = sum(node.share.requests for node in nodes)
+    requests = sum(node.share.requests + node.share.rows_requests for node in nodes)
     later = sum(node.share.requests * _later(config, node).fetched for node in nodes)
     of_one, of_more = mixing_of(index, plan.order)
     return [
-        _start_line(index, parts),
+        _start_line(index, parts, nodes),
         f"requests: {requests:,.0f} in the first epoch, {1e-6 * requests * config.request_usd:,.4g} "
         f"USD; {later:,.0f} in each later one, {1e-6 * later * config.request_usd:,.4g} USD",
         _shared_line(plan, bytes_of_shards(index), nodes),
@@ -280,17 +302,28 @@ def _closing_lines(
     ]
 
 
-def _start_line(index: DatasetIndex, parts: NodeParts) -> str:
-    """Say what comes before a machine's first batch: tables, one after the other (docs/remote.md)."""
-    tables = [index.samples, index.samples]  # of version 1 two readings must agree
-    if index.stored_keys is not None:  # keys come when they are asked for, which training does not
-        tables = [index.samples]
-    num_bytes = [table.nbytes for table in tables]
-    blocks = [-(-each // BLOCK_BYTES) if is_by_blocks(index) else 1 for each in num_bytes]
-    seconds = serial_time(parts, sum(num_bytes), sum(blocks))
+def _start_line(index: DatasetIndex, parts: NodeParts, nodes: list[Simulated]) -> str:
+    """Say what comes before a machine's first batch (docs/remote.md)."""
+    node = max(nodes, key=lambda each: each.first_rows_bytes)
+    if node.first_rows_bytes:
+        connections = min(CONNECTIONS, node.num_first)
+        rate = connections * parts.connection_bytes_per_s
+        at_once = dataclasses.replace(parts, connection_bytes_per_s=rate)
+        waits = 1 + math.ceil(node.num_first / connections)  # the table is opened first
+        return (
+            f"start: {_gigabytes(node.first_rows_bytes)} GB of rows come to each machine before "
+            f"its first batch, in {_duration(serial_time(at_once, node.first_rows_bytes, waits))}, "
+            f"{_gigabytes(node.share.rows_bytes)} GB with its shards, once, of "
+            f"{_gigabytes(index.samples.nbytes)} GB"
+        )
+    # of version 1 two readings must agree; of version 2 keys come when they are asked for
+    num_tables = 1 if index.stored_keys is not None else 2
+    num_bytes = index.samples.nbytes
+    blocks = -(-num_bytes // BLOCK_BYTES) if is_by_blocks(index) else 1
+    seconds = serial_time(parts, num_tables * num_bytes, num_tables * blocks)
     return (
-        f"start: {_gigabytes(sum(num_bytes))} GB of tables come to each machine before its first batch, "
-        f"once, in {_duration(seconds)}"
+        f"start: {_gigabytes(num_tables * num_bytes)} GB of tables come to each machine before its "
+        f"first batch, once, in {_duration(seconds)}"
     )
 
 

@@ -33,19 +33,21 @@ class NodeParts:
 @dataclass(frozen=True)
 class NodeShare:
     """What one machine takes in an epoch: `fetched` is the share of the bytes that are not in its
-    cache.
+    cache. `rows_bytes` of a table come besides, in `rows_requests`, where the epoch is the first.
     """
 
     images: float
     num_bytes: float  # of its shards
     requests: float  # where all of them are fetched
     fetched: float = 1.0
+    rows_bytes: float = 0.0
+    rows_requests: float = 0.0
 
 
 def part_limits(parts: NodeParts, share: NodeShare) -> dict[str, float]:
     """List the images/s that each part of a machine allows; infinite where it has nothing to do."""
-    fetched_bytes = share.fetched * share.num_bytes
-    requests = share.fetched * share.requests
+    fetched_bytes = share.fetched * share.num_bytes + share.rows_bytes
+    requests = share.fetched * share.requests + share.rows_requests
     fetching = fetched_bytes * parts.fetch_s_a_byte + requests * parts.fetch_s_a_request
     decoding = share.images * parts.decode_s + fetching
     # what is fetched is written, and everything is read

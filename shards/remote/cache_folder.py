@@ -385,8 +385,7 @@ class CacheFolder:
 
 def _on_disk(found: os.stat_result) -> int:
     """Count the bytes of a file that take space: holes do not. Where nothing is known blocks are 0."""
-    blocks = 512 * found.st_blocks
-    return min(found.st_size, blocks) if blocks else found.st_size
+    return min(found.st_size, 512 * found.st_blocks or found.st_size)
 
 
 def _needed_in(entry: _Entry, wanted: Wanted, now: float) -> float:

@@ -62,20 +62,17 @@ class PartFile:
             left = left[written:]
 
     @contextmanager
-    def locked(self, start: int, stop: int) -> Iterator[bool]:
-        """Lock some bytes, so that another process does not fetch them too; tell whether one had
-        them.
+    def locked(self, start: int, stop: int) -> Iterator[None]:
+        """Lock some bytes, so that another process does not fetch them too.
 
         The lock ends with its process. One that is stopped, or hangs, is not waited for for ever:
         who fetches the same bytes writes the same bytes.
         """
         until = time.monotonic() + SILENT_WINDOWS * patience.PATIENCE.window_s
-        waited = False
         while not self._lock(fcntl.F_WRLCK, start, stop) and time.monotonic() < until:
-            waited = True
             time.sleep(LOOK_S)
         try:
-            yield waited
+            yield
         finally:
             self._lock(fcntl.F_UNLCK, start, stop)
 

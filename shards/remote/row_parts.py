@@ -210,8 +210,8 @@ class RowParts:
                 f"another --cache-dir"
             )
         try:
-            with self._file.locked(*self._bounds(run[0], run[-1])) as waited:
-                self._fetch_run(self._missing(run) if waited else run)
+            with self._file.locked(*self._bounds(run[0], run[-1])):
+                self._fetch_run(self._missing(run))  # another process may have been first
         except WholeAnswerError:
             self._has_ranges = False
             self._fetch_whole(run)
@@ -223,7 +223,7 @@ class RowParts:
 
     def _fetch_run(self, run: list[int]) -> None:
         """Fetch parts by ranges, those that are wrong once more."""
-        if not self._has_ranges:
+        if run and not self._has_ranges:
             raise WholeAnswerError
         self._make_room(run)
         for is_last in (False, True):
@@ -271,7 +271,8 @@ class RowParts:
         )
 
     def _make_room(self, numbers: list[int]) -> None:
-        self._folder.make_room(self._name, sum(self._length(each, each) for each in numbers))
+        if num_bytes := sum(self._length(each, each) for each in numbers):
+            self._folder.make_room(self._name, num_bytes)
 
     def _check(self, numbers: list[int]) -> None:
         if not self.here[numbers].all():

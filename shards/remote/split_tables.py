@@ -63,38 +63,44 @@ def fetch_tables(
     Raises FormatError where they are not those of index.json, whose own checksum is right.
     """
     _check_counts(described, address / INDEX_NAME)
-    tables = described["tables"]
-    of_shards = HashedTable(
-        address / SHARDS_NAME,
-        tables[SHARDS_NAME]["sha256"],
-        tables[SHARDS_NAME]["bytes"],
-        store,
-        folder,
-    )
-    held = [of_shards.hold()]
+    of_shards = _shards_table(address, described, store, folder)
+    held: list[BinaryIO] = [of_shards.hold()]
     stored: dict[str, Path] = {SHARDS_NAME: of_shards.path}
     counted = described["num_shards"]
     table = mapped_table(address, described, SHARDS_NAME, SHARD_DTYPE, counted, stored)
     _check_shards(table, address / SHARDS_NAME)
-    summed = {}
-    for name, crcs in ((ROWS_NAME, "rows_crc"), (KEYS_NAME, "keys_crc")):
+
+    def summed(name: str, crcs: str) -> SummedTable:
         own = _own_name(name, index_sha256)
-        part_bytes = table["num_samples"].astype(np.int64) * _row_bytes(described, name)
-        of_table = (address / name, own, tables[name]["bytes"], store, folder)
-        summed[name] = SummedTable(part_bytes, table[crcs], *of_table)
-    keys = LateKeys(described, summed[KEYS_NAME], held, stored)
-    if _comes_in_parts(described, table) and not folder.has(summed[ROWS_NAME].path.name):
-        name = _own_name(f"parts of {ROWS_NAME}", index_sha256)
-        starts = tables[ROWS_NAME]["bytes"] - _rest_bytes(described, table)
-        parts = RowParts(address / ROWS_NAME, name, starts, table["rows_crc"], store, folder)
-        held.append(parts.hold(header_check(_row_dtype(described), described["num_samples"])))
-        found = open_tables(address, described, {**stored, ROWS_NAME: parts.path}, keys)
-        assert isinstance(found.rows, np.ndarray)
-        rows = RowsInParts(found.rows, found.shards.sizes, parts.bring)
-        return FetchedTables(replace(found, rows=rows), stored, held, parts)
-    held.append(summed[ROWS_NAME].hold())
-    stored[ROWS_NAME] = summed[ROWS_NAME].path
-    return FetchedTables(open_tables(address, described, stored, keys), stored, held)
+        of_table = (address / name, own, described["tables"][name]["bytes"], store, folder)
+        return SummedTable(_part_bytes(described, name, table), table[crcs], *of_table)
+
+    keys = LateKeys(described, summed(KEYS_NAME, "keys_crc"), held, stored)
+    whole = summed(ROWS_NAME, "rows_crc")
+    starts = _starts_of_parts(described, _part_bytes(described, ROWS_NAME, table))
+    if starts is None or folder.has(whole.path.name):
+        held.append(whole.hold())
+        stored[ROWS_NAME] = whole.path
+        return FetchedTables(open_tables(address, described, stored, keys), stored, held)
+    name = _own_name(f"parts of {ROWS_NAME}", index_sha256)
+    parts = RowParts(address / ROWS_NAME, name, starts, table["rows_crc"], store, folder)
+    held.append(parts.hold(header_check(_row_dtype(described), described["num_samples"])))
+    found = open_tables(address, described, {**stored, ROWS_NAME: parts.path}, keys)
+    assert isinstance(found.rows, np.ndarray)
+    rows = RowsInParts(found.rows, found.shards.sizes, parts.bring)
+    return FetchedTables(replace(found, rows=rows), stored, held, parts)
+
+
+def _shards_table(
+    address: Address, described: dict[str, Any], store: ObjectStore, folder: CacheFolder
+) -> HashedTable:
+    told = described["tables"][SHARDS_NAME]
+    return HashedTable(address / SHARDS_NAME, told["sha256"], told["bytes"], store, folder)
+
+
+def _part_bytes(described: dict[str, Any], name: str, table: np.ndarray) -> np.ndarray:
+    """Count the bytes of each shard's part of a table: int64 [S]."""
+    return table["num_samples"].astype(np.int64) * _row_bytes(described, name)
 
 
 def _own_name(what: str, index_sha256: str) -> str:
@@ -102,26 +108,24 @@ def _own_name(what: str, index_sha256: str) -> str:
     return hashlib.sha256(f"{what} of {index_sha256}".encode()).hexdigest()
 
 
-def _comes_in_parts(described: dict[str, Any], table: np.ndarray) -> bool:
-    """Tell whether rows are fetched as they are needed. A small table is sooner here in one request;
-    parts have to fit into memory.
+def come_in_parts(part_bytes: np.ndarray) -> bool:
+    """Tell whether rows are fetched as they are needed, by the bytes of each shard's. A small table
+    is here sooner in one request; a part has to fit into memory.
+    """
+    longest = int(part_bytes.max(initial=0))
+    return int(part_bytes.sum()) > WHOLE_BYTES and longest <= MAX_PART_BYTES
+
+
+def _starts_of_parts(described: dict[str, Any], part_bytes: np.ndarray) -> np.ndarray | None:
+    """Tell where each shard's rows begin in rows.npy, and where the last ones end: int64 [S + 1];
+    None where it comes whole, or is none that has such rows.
     """
     num_bytes = described["tables"][ROWS_NAME]["bytes"]
-    rest = _rest_bytes(described, table)
-    head_bytes = num_bytes - int(rest[0])
-    longest = int(-np.diff(rest).min(initial=0))
-    return (
-        num_bytes > WHOLE_BYTES
-        and longest <= MAX_PART_BYTES
-        and 0 < head_bytes <= NPY_HEADER_BYTES
-        and int(table["num_samples"].sum()) == described["num_samples"]
-    )
-
-
-def _rest_bytes(described: dict[str, Any], table: np.ndarray) -> np.ndarray:
-    """Count the bytes of rows.npy from each shard's rows on: int64 [S + 1], the last one 0."""
-    ends = np.cumsum(table["num_samples"].astype(np.int64)) * _row_bytes(described, ROWS_NAME)
-    return ends[-1:].sum() - np.concatenate([[0], ends])
+    total = int(part_bytes.sum())
+    is_told = total == described["num_samples"] * _row_bytes(described, ROWS_NAME)
+    if not (is_told and come_in_parts(part_bytes) and 0 < num_bytes - total <= NPY_HEADER_BYTES):
+        return None
+    return num_bytes - total + np.concatenate([[0], np.cumsum(part_bytes)])
 
 
 def _row_bytes(described: dict[str, Any], name: str) -> int:

