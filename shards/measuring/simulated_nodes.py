@@ -125,7 +125,8 @@ def split_over_nodes(
     """Give each machine the shards that its ranks read: the same ones in every epoch. `rows` are
     the bytes of rows that come with each.
     """
-    requests = -(-sizes // BLOCK_BYTES) if by_blocks else np.ones_like(sizes)
+    requests = _num_requests(sizes, by_blocks)
+    rows_requests = _num_requests(rows, by_blocks)
     num_ranks = plan.world.num_ranks
     num_local = plan.world.num_local
     borders = np.arange(num_nodes + 1) * num_local * plan.local_batch_size
@@ -143,7 +144,7 @@ def split_over_nodes(
             num_bytes=float(sizes[shards].sum()),
             requests=float(requests[shards].sum()),
             rows_bytes=float(rows[shards].sum()),
-            rows_requests=float((rows[shards] > 0).sum()),
+            rows_requests=float(rows_requests[shards].sum()),
         )
         first = np.unique(uses[uses[:, 0] == 0, 2])
         first_bytes = float(rows[first].sum())
@@ -154,6 +155,11 @@ def split_over_nodes(
         dataclasses.replace(node, num_shared=int((readers[node.shards] > 1).sum()))
         for node in nodes
     ]
+
+
+def _num_requests(num_bytes: np.ndarray, by_blocks: bool) -> np.ndarray:
+    """Count the requests that bring objects, or parts of one."""
+    return -(-num_bytes // BLOCK_BYTES) if by_blocks else np.minimum(num_bytes, 1)
 
 
 def decode_time(index: DatasetIndex, config: BenchConfig) -> float:

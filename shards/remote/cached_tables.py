@@ -179,7 +179,7 @@ def length_differs(where: Address) -> str:
 def no_room_for(where: Address, num_bytes: int, folder: CacheFolder) -> str:
     """Say that the cache cannot hold a table."""
     return (
-        f"{where}: may be {num_bytes / 1e9:.3g} GB, as {INDEX_NAME} says, and the cache "
+        f"{where}: {num_bytes / 1e9:.3g} GB of it may come, as {INDEX_NAME} says, and the cache "
         f"{folder.path} has room for {folder.room() / 1e9:.3g} GB; give a greater --cache-gb or a "
         f"larger disk"
     )

@@ -319,21 +319,24 @@ class FollowedShards(RemoteShards):
                     self.folder.stamp(sha256, needed_in)
 
     def _check_room(self, course: Course, is_first: bool) -> None:
-        room = self.folder.room()
+        uses = course.uses_of(0)
+        rows = 0 if self._rows is None else self._rows.num_bytes(np.unique(uses[:, 2]))
+        room = max(0, self.folder.room() - rows)  # beside the rows, which stay
         self._room_for = int(room / max(1.0, float(self._sizes.mean())))
-        needed = most_open_bytes(course.uses_of(0), self._sizes)
+        needed = most_open_bytes(uses, self._sizes)
         smooth = min(2 * needed, int(self._sizes.sum()))
+        wanted = f"--cache-gb {(smooth + rows) / GB + 0.001:.3g}"
+        beside = f" beside {rows / GB:.3g} GB of rows" if rows else ""
         sizes = (
             f"{self.root}: {needed / GB:.3g} GB of its shards are needed at once, of "
             f"{self._sizes.sum() / GB:.3g} GB in all, and the cache {self.folder.path} has room for "
-            f"{room / GB:.3g} GB"
+            f"{room / GB:.3g} GB{beside}"
         )
         if needed > room:
-            raise DataError(f"{sizes}: give --cache-gb {smooth / GB + 0.001:.3g} or a larger disk")
+            raise DataError(f"{sizes}: give {wanted} or a larger disk")
         if smooth > room and is_first and self._future is None:
             print(
-                f"{sizes}: batches will wait for shards; --cache-gb {smooth / GB + 0.001:.3g} "
-                f"would be smooth",
+                f"{sizes}: batches will wait for shards; {wanted} would be smooth",
                 file=sys.stderr,
             )
 

@@ -68,7 +68,7 @@ class RowParts:
 
     def hold(self, is_header: Callable[[bytes], bool]) -> BinaryIO:
         """Open the file, which stays in the cache while it is open; what is not here of the header
-        is fetched. Raises DataError where that is no such table, or there is no room for all of it.
+        is fetched. Raises DataError where that is no such table.
         """
         head_bytes = int(self._starts[0])
         file = self._folder.open_holes(self._name, self._num_bytes)
@@ -78,17 +78,25 @@ class RowParts:
                 file.close()
                 file = None
         if file is None:
-            if self._num_bytes > self._folder.room():
-                raise DataError(no_room_for(self.where, self._num_bytes, self._folder))
             head = self._header(head_bytes, is_header)
             file = self._folder.open_holes(self._name, self._num_bytes, head)
             assert file is not None
         self._file = PartFile(file)
         return file
 
+    def num_bytes(self, numbers: np.ndarray) -> int:
+        """Count the bytes of some parts."""
+        return int((self._starts[numbers + 1] - self._starts[numbers]).sum())
+
     def bring(self, numbers: np.ndarray) -> None:
-        """Fetch those of some parts that are not here. Raises DataError with the object's address."""
+        """Fetch those of some parts that are not here. Raises DataError with the object's address,
+        at once where the cache can never hold them.
+        """
+        if self.here[numbers].all():
+            return
         missing = np.unique(numbers[~self.here[numbers]])
+        if (num_bytes := self.num_bytes(missing)) > self._folder.room():
+            raise DataError(no_room_for(self.where, num_bytes, self._folder))
         while len(missing):
             mine = self._claim(missing.tolist())
             if mine:
@@ -271,7 +279,7 @@ class RowParts:
         )
 
     def _make_room(self, numbers: list[int]) -> None:
-        if num_bytes := sum(self._length(each, each) for each in numbers):
+        if num_bytes := self.num_bytes(np.array(numbers, np.int64)):
             self._folder.make_room(self._name, num_bytes)
 
     def _check(self, numbers: list[int]) -> None:

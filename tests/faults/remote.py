@@ -14,11 +14,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.object_server import ObjectServer
+from shards.disk.format import ROWS_NAME
 from shards.disk.tables import Shard
 from shards.errors import DataError
 from shards.index import DatasetIndex, open_split
-from shards.remote import patience, remote_shards
+from shards.remote import patience, remote_shards, split_tables
 from shards.remote.address import Address
 from shards.remote.cache_folder import MARKER, CacheFolder
 from shards.remote.remote_shards import RemoteShards
@@ -101,6 +104,65 @@ def _outcome(remote: RemoteShards, number: int, row: Row) -> str:
     except Exception as error:
         row.check(False, f"{type(error).__name__}: {error}")
         return "traceback"
+
+
+def row_faults(options: Options, data: Path) -> Row:
+    """Read rows again and again from a server that draws what it does wrong, over a file of
+    rubbish.
+    """
+    wanted = options.moments(10_000, 300)
+    row = Row("every fault of a server, rows by parts")
+    rates = {kind: 0.002 if kind in SLOW else 0.06 for kind in FAULTS}
+    outcomes: list[str] = []
+    with FaultyServer(data, rates, options.seed) as server:
+        server.only = "of no object"
+
+        def read(reader: int) -> None:
+            right = np.asarray(open_split(data, "train").samples)
+            index = open_split(server.url, "train", str(options.folder / f"rows-{reader}"))
+            rng = random.Random(options.seed + reader)
+            server.only = ROWS_NAME
+            while sum(server.done.values()) - server.done[""] < wanted:
+                ids = np.array(rng.sample(range(len(right)), 3))
+                outcomes.append(_rows_outcome(index, ids, right, row))
+                _forget_rows(index)
+
+        threads = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        num_faults = sum(server.done.values()) - server.done[""]
+    lines = len(outcomes) - outcomes.count("right")
+    row.tried = f"{num_faults} faults: {outcomes.count('right')} times right rows, {lines} lines"
+    row.check(outcomes.count("right") > 0, "no rows were ever right")
+    return row
+
+
+def _rows_outcome(index: DatasetIndex, ids: np.ndarray, right: np.ndarray, row: Row) -> str:
+    try:
+        row.check(index.samples[ids].tobytes() == right[ids].tobytes(), "wrong rows")
+        return "right"
+    except DataError as error:
+        text = str(error)
+        row.check(text.startswith(f"{index.root / ROWS_NAME}: "), f"no object in {text!r}")
+        row.check("\n" not in text and "secret" not in text, f"odd line {text!r}")
+        return "line"
+    except Exception as error:
+        row.check(False, f"{type(error).__name__}: {error}")
+        return "traceback"
+
+
+def _forget_rows(index: DatasetIndex) -> None:
+    """Make what is here of the rows rubbish, and forget it."""
+    parts = index.remote._rows  # type: ignore[union-attr]
+    assert parts is not None
+    parts.here[:] = False
+    parts._has_ranges = True
+    start = int(parts._starts[0])
+    with parts.path.open("r+b") as file:
+        file.seek(start)
+        file.write(random.randbytes(parts._num_bytes - start))
 
 
 def _read_all(url: str, cache: str, gigabytes: float, results: object = None) -> None:
@@ -251,6 +313,8 @@ def experiments(options: Options) -> Iterator[Row]:
     remote_shards.REPLACED_S = 0.0
     yield faults(options)
     data = pack_digits(options.folder / "digits", 200, 20)
+    split_tables.WHOLE_BYTES = 0  # rows of small sets come by parts, too
+    yield row_faults(options, data)
     yield kills(options, data)
     yield two_jobs(options, data)
     yield disks(options, data)

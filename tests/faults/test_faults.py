@@ -70,8 +70,9 @@ def test_every_damage_is_named_and_mended_to_the_same_bytes():
 
 def test_shards_from_a_server_are_right_or_one_line_says_why():
     rows = quick("remote")
-    assert len(rows) == 4
-    assert "300 faults" in rows[0][1] or int(rows[0][1].split()[0]) >= 300
+    assert len(rows) == 5
+    for row in rows[:2]:
+        assert int(row[1].split()[0]) >= 300
 
 
 @pytest.mark.timeout(1200)  # 25 processes that import torch

@@ -542,10 +542,27 @@ def test_holes_take_no_room_from_the_shards(tmp_path):
 
 def test_a_table_that_the_cache_can_never_hold_is_one_line(made, tmp_path):
     with Noting(made) as server:
-        says = rf"^{server.url}/{ROWS}: may be .* GB, .* has room for .*; give a greater --cache-gb"
-        with pytest.raises(DataError, match=says):
-            open_split(server.url, "train", str(tmp_path / "cache"), 1e-6)
-        assert ROWS not in server.asked
+        index = open_split(server.url, "train", str(tmp_path / "cache"), 1e-6)
+        asked = len(server.ranges())
+        says = r"GB of it may come, .* has room for .*; give a greater --cache-gb"
+        with pytest.raises(DataError, match=rf"^{server.url}/{ROWS}: \S+ {says}"):
+            index.labels()
+        assert len(server.ranges()) == asked
+
+
+def test_a_run_whose_rows_have_no_room_beside_its_shards_is_refused_at_its_start(made, tmp_path):
+    sizes = [shard.num_bytes for shard in open_split(made, "train").shards]
+    size = (made / ROWS).stat().st_size
+    with Noting(made) as server:
+        gigabytes = (max(sizes) + size // 2) / 1e9
+        index = open_split(server.url, "train", str(tmp_path / "cache"), gigabytes)
+        asked = server.asked.total()
+        with pytest.raises(DataError, match=r"needed at once.* beside .* GB of rows: give --cache"):
+            read(index, order=Order("near", groups=1))
+        assert server.asked.total() == asked
+        # a machine that needs half of them has
+        half = read(index, order=NEAR, world=World(1, 2))
+        assert half == read(open_split(made, "train"), order=NEAR, world=World(1, 2))
 
 
 def test_a_full_disk_is_one_line_and_goes_on_with_room(made, tmp_path):
