@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def write_set(root: Path, num_shards: int, num_classes: int) -> None:
         command += ["--shard-samples", str(PER_SHARD)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         index = open_split(f"{made}/set", "train")
-        tar = index.shard_path(0).read_bytes()
+        tar = Path(str(index.shard_path(0))).read_bytes()
         old = np.asarray(index.samples)
     folder = root / "train"
     folder.mkdir(parents=True)
@@ -67,7 +68,7 @@ def write_set(root: Path, num_shards: int, num_classes: int) -> None:
     shards["num_samples"] = PER_SHARD
     rng = np.random.default_rng(0)
 
-    def parts():
+    def parts() -> Iterator[np.ndarray]:
         for number in range(num_shards):
             rows["shard"] = number
             rows["labels"][:, :-1] = rng.integers(0, 256, rows["labels"][:, :-1].shape)
@@ -130,7 +131,7 @@ def main() -> None:
         write_set(data, args.shards, args.classes)
         size = (data / "train" / ROWS_NAME).stat().st_size
         measured(data, 0.0, True)  # loads compiled code
-        results = {name: [] for name in ways}
+        results: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
         for _ in range(args.rounds):
             for name, in_parts in ways.items():
                 results[name].append(measured(data, args.link_mb, in_parts))

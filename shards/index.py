@@ -23,6 +23,7 @@ from shards.disk.format import (
     row_dtype,
     unpack_labels,
 )
+from shards.disk.rows_in_parts import RowsInParts
 from shards.disk.tables import Keys, Rows, Shard, ShardTable, Tables, map_array, open_tables
 from shards.errors import DataError, FormatError
 from shards.remote.address import Address, is_url
@@ -96,19 +97,23 @@ class DatasetIndex:
         cls,
         root: Path | Address,
         described: dict[str, Any],
-        samples: "Rows | Tables",
+        samples: "np.ndarray | Tables",
         remote: "FollowedShards | None" = None,
+        rows: RowsInParts | None = None,
     ) -> "DatasetIndex":
-        """Make an index of what index.json holds, and of the rows of samples.npy or the tables."""
+        """Make an index of what index.json holds, and of the rows of samples.npy or the tables;
+        `rows` are those of the tables that may not be here yet.
+        """
         members = members_of(described, root)
         tables = samples if isinstance(samples, Tables) else None
+        mapped = samples.rows if isinstance(samples, Tables) else samples
         return cls(
             root=root,
             split=described["split"],
             task=described["task"],
             class_names=tuple(described["class_names"]),
             shards=tables.shards if tables else listed_shards(described),
-            samples=samples.rows if isinstance(samples, Tables) else samples,
+            samples=mapped if rows is None else rows,
             members=members,
             statistics=described["statistics"],
             settings=described["image"],

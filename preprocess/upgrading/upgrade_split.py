@@ -41,12 +41,13 @@ def upgrade_split(root: Path, num_threads: int = 0) -> str:
                 f"; {SAMPLES_NAME} of version 1 is removed" if removed else ""
             )
         entries = _entries(root, described, index.split)
+        samples = np.asarray(index.samples)
         try:
             write_tables(
                 root,
                 described,
-                index.samples,
-                _checked_crcs(root, entries, index.samples, num_threads or os.cpu_count() or 1),
+                samples,
+                _checked_crcs(root, entries, samples, num_threads or os.cpu_count() or 1),
                 entries,
             )
         except BaseException:

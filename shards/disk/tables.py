@@ -78,7 +78,7 @@ class Tables:
     """
 
     shards: ShardTable
-    rows: Rows
+    rows: np.ndarray
     stored_keys: Keys
 
     @property

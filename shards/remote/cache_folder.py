@@ -206,17 +206,17 @@ class CacheFolder:
             if not self._make_room(name, num_bytes, lambda _: None, 0.0):
                 self._grow(num_bytes)
 
-    def room(self) -> int:
+    def room(self, spare: float = SPARE_SHARE) -> int:
         """Tell how many bytes may be in the cache: as many as were given, and as the disk holds."""
-        return self._room(list(self._entries()))
+        return self._room(list(self._entries()), spare)
 
-    def _room(self, entries: list[_Entry]) -> int:
+    def _room(self, entries: list[_Entry], spare: float = SPARE_SHARE) -> int:
         disk = os.statvfs(self._handle)
         stored = sum(entry.stored_bytes for entry in entries)
         room = stored + disk.f_bavail * disk.f_frsize
         if self.gigabytes:
             return int(min(room, self.gigabytes * 1e9))
-        return room - int(SPARE_SHARE * disk.f_blocks * disk.f_frsize)
+        return room - int(spare * disk.f_blocks * disk.f_frsize)
 
     def listed(self) -> set[str]:
         """Name the whole objects that are here."""

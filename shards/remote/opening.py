@@ -21,6 +21,7 @@ from shards.disk.format import (
     holds_together,
     row_dtype,
 )
+from shards.disk.rows_in_parts import RowsInParts
 from shards.disk.tables import Shard, Tables
 from shards.errors import DataError, FormatError
 from shards.index import DatasetIndex, map_samples, members_of, parse_description
@@ -60,15 +61,20 @@ def open_remote(
     described = parse_description(data, where)
     sha256 = hashlib.sha256(data).hexdigest()
     tables: Tables | np.ndarray
+    rows: RowsInParts | None = None
     try:
         members_of(described, address)
         if described["version"] == TABLES_VERSION:
-            tables, stored, held, parts = fetch_tables(address, described, sha256, store, folder)
-            remote = FollowedShards(address, store, folder, tables.shards, True, parts)
+            fetched = fetch_tables(address, described, sha256, store, folder)
+            tables = fetched.tables
+            stored = fetched.stored
+            held = fetched.held
+            rows = fetched.rows
+            remote = FollowedShards(address, store, folder, tables.shards, True, fetched.parts)
         else:
             remote = FollowedShards(address, store, folder, check_shards(described, where))
             tables, stored, held = _fetch_samples(address, described, sha256, store, folder)
-        index = DatasetIndex.from_description(address, described, tables, remote)
+        index = DatasetIndex.from_description(address, described, tables, remote, rows)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise FormatError(f"{where}: no valid {error} entry; {AGAIN}") from None
     remote.reopening = (cache_dir, cache_gb, sha256)

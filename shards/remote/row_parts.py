@@ -28,7 +28,7 @@ from shards.remote.patience import ObjectChangedError, ObjectStore
 from shards.remote.spans import Span, SpansTransfer, WholeAnswerError
 
 RUN_BYTES = 8 << 20  # of a request for neighbouring parts
-CONNECTIONS = 16  # at once, where many parts are asked for
+CONNECTIONS = 16  # at once, of a process
 MEMORY_BYTES = 256 << 20  # of parts that are on their way
 RETRY_S = 30.0  # what could not be fetched ahead is tried again after so long
 
@@ -95,7 +95,7 @@ class RowParts:
         if self.here[numbers].all():
             return
         missing = np.unique(numbers[~self.here[numbers]])
-        if (num_bytes := self.num_bytes(missing)) > self._folder.room():
+        if (num_bytes := self.num_bytes(missing)) > self._folder.room(spare=0.0):
             raise DataError(no_room_for(self.where, num_bytes, self._folder))
         while len(missing):
             mine = self._claim(missing.tolist())
@@ -132,6 +132,7 @@ class RowParts:
             self._changed = threading.Condition()
             self._whole_turn = threading.Lock()
             self._fetching: set[int] = set()  # what threads here are at
+            self._connections = threading.BoundedSemaphore(self._num_connections)
 
     def _claim(self, numbers: list[int]) -> list[int]:
         """Take those parts that no thread here is fetching."""
@@ -179,7 +180,8 @@ class RowParts:
                 with suppress(IndexError):  # another thread took the last
                     run = left.popleft()
                     try:
-                        self._fetch(run)
+                        with self._connections:
+                            self._fetch(run)
                     except Exception as error:
                         failed.append(error)
 

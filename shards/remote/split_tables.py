@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -41,12 +40,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 class FetchedTables(NamedTuple):
     """What is mapped; where its files are, those of the keys and of all rows once they are here; the
-    open files, which keep these in the cache; and what fetches rows, if they come in parts.
+    open files, which keep these in the cache. If rows come in parts: the rows for readers, who must
+    not have those of `tables`, and what fetches them.
     """
 
     tables: Tables
     stored: dict[str, Path]
     held: list[BinaryIO]
+    rows: RowsInParts | None = None
     parts: RowParts | None = None
 
 
@@ -86,9 +87,8 @@ def fetch_tables(
     parts = RowParts(address / ROWS_NAME, name, starts, table["rows_crc"], store, folder)
     held.append(parts.hold(header_check(_row_dtype(described), described["num_samples"])))
     found = open_tables(address, described, {**stored, ROWS_NAME: parts.path}, keys)
-    assert isinstance(found.rows, np.ndarray)
     rows = RowsInParts(found.rows, found.shards.sizes, parts.bring)
-    return FetchedTables(replace(found, rows=rows), stored, held, parts)
+    return FetchedTables(found, stored, held, rows, parts)
 
 
 def _shards_table(
