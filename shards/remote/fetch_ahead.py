@@ -218,7 +218,8 @@ class FollowedShards(RemoteShards):
                 return False
             self._look_at_cache()
             self._note_removed()
-            if self._here[future.used].all():
+            has_rows = self._rows is None or self._rows.here[future.used].all()
+            if self._here[future.used].all() and has_rows:
                 return False
             next_use = future.next_use()
             now = future.now
