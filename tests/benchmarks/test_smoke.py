@@ -196,6 +196,14 @@ def test_scale(run, tmp_path):
     assert list(tmp_path.iterdir()) == [plot]
 
 
+def test_rows(run, tmp_path):
+    where = ["--out", tmp_path / "note.md"]
+    text = run("bench_rows", "--shards", 4, "--classes", 5_000, "--rounds", 1, *where)
+    in_parts, before = ratios(text, "by then, MB (1)")
+    assert float(in_parts.split()[0]) < float(before.split()[0])
+    assert "4 shards of 1,000 rows, 5,000 classes: 5 MB of rows" in text
+
+
 def test_small_images(run, tmp_path):
     settings = [
         "--num-images",
