@@ -32,6 +32,7 @@ from train.combinations import (
 )
 from train.config_file import ConfigFile
 from train.sizes import SIZE, Sized
+from train.validated_epochs import VALIDATE_EVERY, Validated
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -41,7 +42,7 @@ MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 
 @dataclass(frozen=True)
-class TrainConfig(ConfigFile, Sized):
+class TrainConfig(ConfigFile, Sized, Validated):
     """A training run. The same names are the flags (with dashes) and the keys of a recipe."""
 
     data: str = option(
@@ -343,6 +344,7 @@ class TrainConfig(ConfigFile, Sized):
     resume: bool = option(
         False, "go on from the last checkpoint, if there is one", group="run", free_on_resume=True
     )
+    validate_every: int = option(1, VALIDATE_EVERY, ge=1, group="run", free_on_resume=True)
     save_every_steps: int = option(
         0,
         "also write the checkpoint last every so many steps; 0 writes it once an epoch",

@@ -4,6 +4,7 @@ batches.
 
 import dataclasses
 import math
+from typing import Any
 
 from eval.prediction.evaluate import Forward, predict_own
 from shards.commandline import folder
@@ -99,7 +100,6 @@ class Session:
         set_up_device(self.device, config.tf32)
         forget_peak_memory(self.device)
         self.train_loader, self.val_loader = open_loaders(config, self.ranks.world, self.device)
-        self.train_loader.then(self.val_loader)
         config = dataclasses.replace(config, order=self.train_loader.plan.name)
         self.config = config
         self.train_index = self.train_loader.index
@@ -151,6 +151,8 @@ class Session:
         """
         config = self.config
         num_steps = len(self.train_loader)
+        validates = config.validates_after(progress.epoch)
+        self.train_loader.then(self.val_loader if validates else self.train_loader)
         step = progress.step
         first_of_epoch = progress.epoch * num_steps
         self.model.train()
@@ -196,23 +198,17 @@ class Session:
         return measure_validation(own, self.loss, self.val_index.num_samples, self.ranks.sum)
 
     def finish_epoch(self, progress: Progress, cost: dict[str, float]) -> Progress:
-        """Validate, record and save; return where the next epoch starts."""
-        trained = progress.means(self.train_index.task)
-        is_last = progress.epoch + 1 >= self.config.epochs
-        self.val_loader.then(None if is_last else self.train_loader)
-        validated = self.validate()
-        # Where the last steps diverged, `last` stays as it was before.
-        check_finite(progress.epoch + 1, "validation loss", validated["val_loss"])
+        """Validate if it is this epoch's turn, record and save; return where the next one starts."""
+        validates = self.config.validates_after(progress.epoch)
         metrics = {
             "epoch": progress.epoch + 1,
             "size": self.config.size_at(progress.epoch),
-            **trained,
-            **{name: value if math.isfinite(value) else None for name, value in validated.items()},
-            "best_by": self.metric if math.isfinite(validated[self.metric]) else LOSS,
+            **progress.means(self.train_index.task),
+            **(self._validated(progress.epoch) if validates else {}),
             "lr": max(group["lr"] for group in self.optimizer.param_groups),
             **cost,
         }
-        best = better(progress.best, judged(metrics, self.metric))
+        best = better(progress.best, judged(metrics, self.metric)) if validates else progress.best
         is_best = best != progress.best
         done = Progress(epoch=progress.epoch + 1, best=best)
         if self.ranks.is_first:
@@ -226,6 +222,18 @@ class Session:
         self.ranks.say(epoch_line(metrics, self.metric, self.config.epochs, is_best, shown))
         self.train_loader.set_epoch(done.epoch)
         return done
+
+    def _validated(self, epoch: int) -> dict[str, Any]:
+        """Validate after an epoch: its numbers as metrics.jsonl has them, and what judges it."""
+        is_last = epoch + 1 >= self.config.epochs
+        self.val_loader.then(None if is_last else self.train_loader)
+        validated = self.validate()
+        # Where the last steps diverged, `last` stays as it was before.
+        check_finite(epoch + 1, "validation loss", validated["val_loss"])
+        return {
+            **{name: value if math.isfinite(value) else None for name, value in validated.items()},
+            "best_by": self.metric if math.isfinite(validated[self.metric]) else LOSS,
+        }
 
     def _parts(self) -> Parts:
         return Parts(

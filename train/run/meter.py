@@ -89,15 +89,24 @@ def epoch_line(
     """Say on one line what an epoch brought and cost; a star marks the best value so far of what is
     judged by. `size_shown` is that of an epoch, where they differ.
     """
+    return (
+        f"epoch {metrics['epoch']:>{len(str(epochs))}}/{epochs}{size_shown}  "
+        f"loss {metrics['train_loss']:.4f}  {_validated_shown(metrics, metric, is_best)}"
+        f"lr {metrics['lr']:.2g}  {metrics['images_per_second']:.0f} images/s  step "
+        f"{metrics['step_ms']:.0f} ms  "
+        f"data wait {metrics['data_wait']:.1%}  memory {metrics['peak_memory_mb']:.0f} MB"
+    )
+
+
+def _validated_shown(metrics: dict[str, Any], metric: str, is_best: bool) -> str:
+    """Say what validation found; nothing of an epoch that was not validated."""
+    if metric not in metrics:
+        return ""
     value = math.nan if metrics[metric] is None else metrics[metric]
     by_loss = metrics["best_by"] != metric
     star = "*" if is_best else " "
     loss_star, star = (star, "") if by_loss else ("", star)
     return (
-        f"epoch {metrics['epoch']:>{len(str(epochs))}}/{epochs}{size_shown}  loss {metrics['train_loss']:.4f}  "
         f"val loss {metrics['val_loss']:.4f}{loss_star}  {metric.removeprefix('val_')} "
         f"{value:.4f}{star}  "
-        f"lr {metrics['lr']:.2g}  {metrics['images_per_second']:.0f} images/s  step "
-        f"{metrics['step_ms']:.0f} ms  "
-        f"data wait {metrics['data_wait']:.1%}  memory {metrics['peak_memory_mb']:.0f} MB"
     )
