@@ -23,6 +23,7 @@ from shards.choices import (
     check_scale,
 )
 from shards.options import check_bounds, free_on_resume, idle, option
+from train.by_epoch import SIZE, VALIDATE_EVERY, ByEpoch
 from train.combinations import (
     check_batch_changes,
     check_cache,
@@ -31,8 +32,6 @@ from train.combinations import (
     check_start,
 )
 from train.config_file import ConfigFile
-from train.sizes import SIZE, Sized
-from train.validated_epochs import VALIDATE_EVERY, Validated
 
 Bands = Literal["all", "rgb"]
 Fusion = Literal["early", "late"]
@@ -42,7 +41,7 @@ MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 
 @dataclass(frozen=True)
-class TrainConfig(ConfigFile, Sized, Validated):
+class TrainConfig(ConfigFile, ByEpoch):
     """A training run. The same names are the flags (with dashes) and the keys of a recipe."""
 
     data: str = option(

@@ -224,7 +224,7 @@ NUMERIC = [
     for command, config in COMMANDS.items()
     for field in dataclasses.fields(config)
     if {int, float} & {hint := typing.get_type_hints(config)[field.name], *typing.get_args(hint)}
-    # crop_scale, mean, std: `train.config` checks the pairs, and `train.sizes` 128:224
+    # crop_scale, mean, std: `train.config` checks the pairs, and `train.by_epoch` 128:224
     and typing.get_origin(hint) is not tuple
     and str not in typing.get_args(hint)
     and (

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from shards.errors import DataError
 from tests.train.conftest import launch, succeed
 from tests.train.here import command_here, cpu, evaluate_here, train_here
+from train.by_epoch import STEP, TrainingSizes
 from train.checks import check_new
 from train.config import TrainConfig
 from train.export import ExportConfig
@@ -19,7 +20,6 @@ from train.exporting import export
 from train.loop import Session
 from train.run import checkpoint
 from train.run.folder import read_metrics
-from train.sizes import STEP, TrainingSizes
 
 GROWING = {"model": "test_resnet", "size": "32:80", "epochs": 4, "lr": 0.01}
 EXPECTED = [32, 48 // STEP * STEP, 64, 80]  # 48 is between two multiples

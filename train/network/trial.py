@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from shards.errors import DataError, one_line
-from train.sizes import STEP
+from train.by_epoch import STEP
 
 USUAL_SIZES = (224, 256)
 MAX_TRIES = 4  # of other sizes: each makes the network again

@@ -1,4 +1,6 @@
-"""Sizes of training images by epoch: one for all, or small ones first (progressive resizing)."""
+"""What the number of an epoch decides: the size of its training images, which is one for all or small
+at first (progressive resizing), and whether it is validated.
+"""
 
 import re
 from dataclasses import dataclass
@@ -8,6 +10,9 @@ from shards.errors import DataError
 SIZE = (
     "side of the network's input in pixels; 128:224 trains on small images first, in multiples of "
     "32 that grow over three quarters of the epochs; all but training sees the last size"
+)
+VALIDATE_EVERY = (
+    "validate after every so many epochs, and after the last one; the best epoch is one of these"
 )
 STEP = 32  # most networks halve an image five times, so multiples of it fit them
 
@@ -62,11 +67,12 @@ class TrainingSizes:
         return sorted({self.at(epoch, epochs) for epoch in range(epochs)})
 
 
-class Sized:
-    """The sizes of a configuration, a dataclass that has these two options."""
+class ByEpoch:
+    """What a configuration, a dataclass that has these options, says of an epoch."""
 
     size: str | int
     epochs: int
+    validate_every: int
 
     @property
     def sizes(self) -> TrainingSizes:
@@ -81,3 +87,10 @@ class Sized:
     def size_at(self, epoch: int) -> int:
         """Say the size of training images in an epoch, counted from 0."""
         return self.sizes.at(epoch, self.epochs)
+
+    def validates_after(self, epoch: int) -> bool:
+        """Tell whether an epoch, counted from 0, is validated: a function of it and the options, so
+        that a run that was stopped validates the same ones.
+        """
+        done = epoch + 1
+        return done % self.validate_every == 0 or done >= self.epochs
