@@ -38,7 +38,12 @@ def test_config_survives_yaml(tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    ["recipes/digits.yaml", "recipes/voc-resnet18.yaml", "recipes/voc-mobilenet.yaml"],
+    [
+        "recipes/digits.yaml",
+        "recipes/voc-resnet18.yaml",
+        "recipes/voc-mobilenet.yaml",
+        "recipes/voc-fast.yaml",
+    ],
 )
 def test_recipes_hold_known_options_only(path):
     values = yaml.safe_load((ROOT / path).read_text())
