@@ -37,3 +37,18 @@ def test_the_collector_rests_while_torch_is_imported(before, module, says):
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == says
+
+
+@pytest.mark.slow
+def test_boto3_waits_until_somebody_asks_for_it():
+    """Accelerate would import it with itself: half a second of every start."""
+    pytest.importorskip("boto3")
+    script = (
+        "import sys; from shards.host.importing import slow_imports\n"
+        "with slow_imports(): import accelerate\n"
+        "print('boto3' in sys.modules); import boto3; print(boto3.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "boto3"]
