@@ -13,8 +13,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from tests.faults.launching import SMALL, on_ranks, pack_digits
-from tests.faults.processes import Job
+from tests.faults.launching import SMALL, pack_digits, run_on_ranks
 from tests.faults.report import Options, Row, run
 from train.run.folder import read_metrics
 
@@ -53,23 +52,16 @@ class Runs:
                 str(BATCH),
             ]
             args += ["--out", str(self.folder / name), "--resume", *flags]
-            job = Job(
-                self.folder,
-                *on_ranks(num_ranks),
-                "tests.faults.recorded",
-                str(record),
-                str(stop),
-                *args,
-            )
-            if not stop:
-                job.finish()
-            elif (
-                job.process.wait() == 0
-                or "go on with the same command and --resume" not in job.output
+            done = run_on_ranks(num_ranks, "tests.faults.recorded", str(record), str(stop), *args)
+            told = done.stdout + done.stderr
+            if not stop and done.returncode:
+                raise RuntimeError(f"status {done.returncode}:\n{told}")
+            if stop and (
+                done.returncode == 0 or "go on with the same command and --resume" not in told
             ):
-                raise RuntimeError(f"did not stop after {stop} steps:\n{job.output}")
-            if f"on {num_ranks} process" not in job.output:
-                raise RuntimeError(f"not on {num_ranks} ranks:\n{job.output}")
+                raise RuntimeError(f"did not stop after {stop} steps:\n{told}")
+            if f"on {num_ranks} process" not in told:
+                raise RuntimeError(f"not on {num_ranks} ranks:\n{told}")
             losses += global_losses(record, num_ranks)
         return np.array(losses)
 
@@ -84,7 +76,9 @@ class Runs:
             "--local-batch-size",
             "4",
         ]
-        Job(self.folder, *on_ranks(num_ranks), *args).finish()
+        done = run_on_ranks(num_ranks, *args)
+        if done.returncode:
+            raise RuntimeError(f"status {done.returncode}:\n{done.stdout}{done.stderr}")
         return [
             (self.folder / out / file).read_bytes() for file in ("predictions.npz", "per_class.csv")
         ]

@@ -2,11 +2,14 @@
 asked for.
 """
 
+import os
 import socket
+import subprocess
 from pathlib import Path
 
 from preprocess.sources.digits import write_digits
-from tests.faults.processes import Job
+from tests import warm
+from tests.faults.processes import ROOT, Job
 
 # A network without batch norm: what a rank's own part of a batch looks like as a whole then changes
 # no sample's loss.
@@ -62,3 +65,17 @@ def on_ranks(num_ranks: int, port: int | None = None) -> list[str]:
     ]
     flags += ["--dynamo_backend", "no", "--main_process_port", str(port or free_port()), "-m"]
     return ["accelerate.commands.launch", *flags]
+
+
+def run_on_ranks(num_ranks: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m WORDS` on so many ranks of the CPU, without a launcher: each is a process that
+    finds its place in its variables.
+    """
+    alike = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    if num_ranks == 1:
+        return warm.run_ranks(words, [{**os.environ, **alike}])
+    alike |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    alike |= {"WORLD_SIZE": str(num_ranks), "LOCAL_WORLD_SIZE": str(num_ranks)}
+    alike |= {"ACCELERATE_USE_CPU": "true"}
+    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(num_ranks)]
+    return warm.run_ranks(words, [{**os.environ, **alike, **place} for place in places])

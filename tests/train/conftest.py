@@ -19,7 +19,7 @@ from preprocess.packing.pool import Pool
 from preprocess.record import Record
 from preprocess.sources.digits import write_digits
 from tests.conftest import jpeg
-from tests.faults.launching import on_ranks
+from tests.faults.launching import on_ranks, run_on_ranks
 
 ROOT = Path(__file__).parents[2]
 # A network without batch norm and with dropout; one torch thread, so that two ranks and one add up
@@ -47,7 +47,17 @@ def environment() -> dict[str, str]:
 
 
 def command(*args: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m ...` to its end."""
+    """Run `python -m train` or `python -m eval` to its end, in a process with torch imported."""
+    return run_on_ranks(1, *args)
+
+
+def ranks(num_ranks: int, *args: str) -> subprocess.CompletedProcess[str]:
+    """The same on several ranks, as a cluster's launcher would start them."""
+    return run_on_ranks(num_ranks, *args)
+
+
+def fresh(*args: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ...` to its end, from its very start."""
     return subprocess.run(
         [sys.executable, "-m", *args],
         env=environment(),
@@ -60,7 +70,7 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
 
 def launch(num_processes: int, *args: str) -> subprocess.CompletedProcess[str]:
     """Run `accelerate launch --cpu -m ...` on several processes."""
-    return command(*on_ranks(num_processes), *args)
+    return fresh(*on_ranks(num_processes), *args)
 
 
 def succeed(result: subprocess.CompletedProcess[str]) -> str:
@@ -83,7 +93,7 @@ def digits(tmp_path_factory) -> Path:
         "--workers",
         "1",
     ]
-    succeed(command("preprocess.shard", *args, "--shard-samples", "64"))
+    succeed(fresh("preprocess.shard", *args, "--shard-samples", "64"))
     return folder / "data"
 
 
@@ -97,7 +107,7 @@ def train_args(digits) -> Sequence[str]:
 def whole_run(train_args, tmp_path_factory) -> Path:
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    succeed(command(*train_args, "--out", str(out)))
+    succeed(fresh(*train_args, "--out", str(out)))
     return out
 
 

@@ -8,7 +8,7 @@ import pytest
 from shards.errors import DataError
 from shards.remote import patience
 from tests.remote.faulty_server import HASTY, FaultyServer
-from tests.train.conftest import SMALL, command, launch, succeed
+from tests.train.conftest import SMALL, command, launch, ranks, succeed
 from tests.train.here import evaluate_here, train_here
 from train.run import checkpoint
 from train.run.folder import read_metrics
@@ -103,7 +103,7 @@ def test_two_ranks_by_address_share_what_is_fetched(digits, tmp_path):
     succeed(command("train", *one, "--epochs", "2"))
     with FaultyServer(digits) as server:
         words = ["--data", server.url, "--cache-dir", str(tmp_path / "cache"), *SMALL_RUN]
-        succeed(launch(2, "train", *words, "--epochs", "2", "--out", str(tmp_path / "run")))
+        succeed(ranks(2, "train", *words, "--epochs", "2", "--out", str(tmp_path / "run")))
         tars = {name: num for name, num in server.wholes.items() if name.endswith(".tar")}
     assert len(tars) > 4
     assert set(tars.values()) == {1}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.conftest import command, succeed
+from tests.train.conftest import fresh, succeed
 from tests.train.here import cpu
 from train.config import TrainConfig
 from train.loop import train
@@ -27,7 +27,7 @@ def test_the_demo_mirrors_no_digit_cuts_none_off_and_stays_small():
 @pytest.mark.slow
 @pytest.mark.timeout(3600)  # two minutes of CPU time
 def test_the_demo_reaches_its_map(tmp_path):
-    succeed(command("preprocess.shard", "--out", str(tmp_path / "digits")))
+    succeed(fresh("preprocess.shard", "--out", str(tmp_path / "digits")))
     data, out = str(tmp_path / "digits"), str(tmp_path / "run")
     config = replace(TrainConfig.from_yaml(RECIPE), data=data, out=out, seed=1, tensorboard=False)
     with cpu():

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from shards.errors import DataError
-from tests.train.conftest import SMALL, command, succeed
+from tests.train.conftest import SMALL, fresh, succeed
 from tests.train.here import train_here
 from train.config import TrainConfig
 from train.loop import Session
@@ -110,7 +110,7 @@ def test_no_thread_of_the_ranks_outlives_their_work(digits, tmp_path):
         script.write_text(THREADS.format(module=module))
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ACCELERATE_USE_CPU", "true")
-            result = command(*launch, str(script), *args)
+            result = fresh(*launch, str(script), *args)
         succeed(result)
         assert [line for line in result.stderr.splitlines() if line.startswith("left:")] == [
             "left:"

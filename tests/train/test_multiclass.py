@@ -9,7 +9,7 @@ import torch
 from eval.prediction.evaluate import Outputs
 from shards.errors import DataError
 from tests.described import listed, write_listed
-from tests.train.conftest import launch, succeed
+from tests.train.conftest import ranks, succeed
 from tests.train.here import evaluate_here, train_here
 from train.optimise.loss import CrossEntropyLoss
 from train.optimise.step import right_answers
@@ -114,7 +114,7 @@ def test_two_ranks_give_the_same_losses_and_accuracies_with_mixed_images_too(sha
     train_here(shades, tmp_path / "one", **options)
     config = str(tmp_path / "one/config.yaml")
     succeed(
-        launch(2, "train", "--config", config, "--accumulate", "3", "--out", str(tmp_path / "two"))
+        ranks(2, "train", "--config", config, "--accumulate", "3", "--out", str(tmp_path / "two"))
     )
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     for name in ("train_loss", "val_loss"):

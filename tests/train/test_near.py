@@ -6,7 +6,7 @@ import yaml
 
 from shards.errors import DataError
 from tests.conftest import CLASSES, pack, write_photographs
-from tests.train.conftest import SMALL, command, launch, pack_here, succeed
+from tests.train.conftest import SMALL, command, pack_here, ranks, succeed
 from tests.train.here import command_here, train_here
 from train.config import TrainConfig
 from train.loop import train
@@ -32,7 +32,7 @@ def test_ranks_add_up_the_known_labels_of_a_batch(with_ignored, tmp_path):
     args += ["--global-batch-size", "8", "--mixup", "0.4"]
     for name, value in NEAR.items():
         args += [f"--{name.replace('_', '-')}", str(value)]
-    succeed(launch(2, *args, "--out", str(tmp_path / "two")))
+    succeed(ranks(2, *args, "--out", str(tmp_path / "two")))
     succeed(command(*args, "--out", str(tmp_path / "one")))
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     for name in ("train_loss", "val_loss"):

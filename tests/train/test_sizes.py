@@ -10,7 +10,7 @@ import yaml
 from tqdm import tqdm
 
 from shards.errors import DataError
-from tests.train.conftest import launch, succeed
+from tests.train.conftest import ranks, succeed
 from tests.train.here import command_here, cpu, evaluate_here, train_here
 from train.by_epoch import STEP, TrainingSizes
 from train.checks import check_new
@@ -198,7 +198,7 @@ def test_it_goes_on_on_two_ranks(digits, tmp_path):
     stopped_in(digits, tmp_path / "run", 2, 5, **options)
     run = tmp_path / "run"
     args = ["--config", str(run / "config.yaml"), "--out", str(run), "--resume"]
-    assert "on 2 processes" in succeed(launch(2, "train", *args))
+    assert "on 2 processes" in succeed(ranks(2, "train", *args))
     whole, ours = (read_metrics(tmp_path / name) for name in ("whole", "run"))
     for name in EXACT:
         np.testing.assert_allclose(

@@ -16,7 +16,15 @@ import safetensors.torch
 import torch
 import yaml
 
-from tests.train.conftest import ROOT, command, environment, launch, succeed
+from tests.train.conftest import (
+    ROOT,
+    command,
+    environment,
+    fresh,
+    launch,
+    ranks,
+    succeed,
+)
 from tests.train.here import command_here
 from train.run import checkpoint
 from train.run.folder import read_metrics
@@ -119,10 +127,10 @@ def test_a_signal_to_one_rank_ends_all_with_the_status_that_asks_to_go_on(train_
     """As of a batch system that requeues; torchrun's own status says only that ranks have failed."""
     run = tmp_path / "run"
     args = [*train_args, "--out", str(run), "--epochs", "50"]
-    ranks = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACCELERATE_USE_CPU", "true")
-        process = start(*ranks, *args)
+        process = start(*torchrun, *args)
     while not checkpoint.exists(run / "last"):
         time.sleep(0.05)
         assert process.poll() is None, process.stdout.read()
@@ -144,7 +152,8 @@ def test_two_processes_see_the_same_batches_and_losses(whole_run, train_args, ca
     # computation.
     args = [*train_args, "--drop-rate", "0", "--cache", cache]
     succeed(command(*args, "--out", str(tmp_path / "one")))
-    output = succeed(launch(2, *args, "--out", str(tmp_path / "two")))
+    started = launch if cache == "none" else ranks  # as a user does, and without the launcher
+    output = succeed(started(2, *args, "--out", str(tmp_path / "two")))
     assert "on 2 processes" in output
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     assert len(one) == len(two) == 3
@@ -154,7 +163,7 @@ def test_two_processes_see_the_same_batches_and_losses(whole_run, train_args, ca
 
 def test_evaluation_finds_what_training_reported(whole_run, tmp_path):
     output = succeed(
-        command(
+        fresh(
             "eval", "--ckpt", str(whole_run / "best"), "--out", str(tmp_path), "--classes", "dark-1"
         )
     )
@@ -247,7 +256,7 @@ def test_a_mistake_gets_one_line(extra, says, train_args, tmp_path, capsys):
 
 
 def test_a_mistake_ends_the_process_without_a_traceback(train_args, tmp_path):
-    result = command(*train_args, "--out", str(tmp_path / "run"), "--lr", "-1")
+    result = fresh(*train_args, "--out", str(tmp_path / "run"), "--lr", "-1")
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == "error: lr is -1.0: give a number above 0"
     assert "Traceback" not in result.stderr

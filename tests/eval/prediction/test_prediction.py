@@ -17,7 +17,7 @@ from shards.commandline import joined
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import pack, write_photographs
-from tests.train.conftest import command, launch, succeed
+from tests.train.conftest import command, ranks, succeed
 from train.config import TrainConfig
 from train.network.build import build_network
 from train.run import checkpoint
@@ -194,7 +194,7 @@ def test_two_processes_predict_the_same_bytes_with_views_and_checkpoints(runs, t
         "16",
     ]
     succeed(command(*args, "--out", str(tmp_path / "one")))
-    succeed(launch(2, *args, "--out", str(tmp_path / "two")))
+    succeed(ranks(2, *args, "--out", str(tmp_path / "two")))
     one, two = ((tmp_path / name / "predictions.npz").read_bytes() for name in ("one", "two"))
     assert one == two
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shards.index import DatasetIndex
-from tests.train.conftest import SMALL, command, launch, succeed
+from tests.train.conftest import SMALL, command, launch, ranks, succeed
 from train.run.folder import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def test_a_run_skips_alike_on_one_rank_and_on_two(harmed, tmp_path):
 
     output = succeed(command(*arguments(data, tmp_path / "one", "--on-bad-sample", "skip")))
     assert output.count("skipped ") == 3
-    succeed(launch(2, *arguments(data, tmp_path / "two", "--on-bad-sample", "skip")))
+    succeed(ranks(2, *arguments(data, tmp_path / "two", "--on-bad-sample", "skip")))
     one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two")
     for name in ("train_loss", "val_loss", "val_mAP"):
         np.testing.assert_allclose([x[name] for x in one], [x[name] for x in two], rtol=1e-3)

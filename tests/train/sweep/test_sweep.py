@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shards.errors import DataError
-from tests.train.conftest import command, launch, succeed
+from tests.train.conftest import command, fresh, ranks, succeed
 from tests.train.here import cpu
 from tests.train.test_training import interrupt_in_the_middle, same, start, weights
 from train.config import TrainConfig
@@ -70,14 +70,14 @@ def test_what_cannot_be_swept_is_refused_at_once(text, says):
 
 
 def test_a_refused_sweep_trains_nothing(tmp_path):
-    result = command("train", "--sweep", "lr=0.1,-1", "--out", str(tmp_path / "sweep"))
+    result = fresh("train", "--sweep", "lr=0.1,-1", "--out", str(tmp_path / "sweep"))
     assert result.returncode == 2
     assert (
         result.stderr.splitlines()[-1]
         == "error: sweep is lr=0.1,-1: lr is -1.0: give a number above 0"
     )
     # of a recipe with adamw
-    result = command("train", "--sweep", "momentum=0,0.9", "--out", str(tmp_path / "sweep"))
+    result = fresh("train", "--sweep", "momentum=0,0.9", "--out", str(tmp_path / "sweep"))
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1] == (
         "error: sweep is momentum=0,0.9: momentum is 0.9, but optimizer is adamw: leave it out "
@@ -225,7 +225,7 @@ def test_only_the_same_sweep_is_gone_on_with(tmp_path):
 def test_two_processes_sweep_as_one_does(sweep_args, tmp_path):
     args = [*sweep_args, "--drop-rate", "0", "--epochs", "1", "--cache", "ram"]
     succeed(command(*args, "--out", str(tmp_path / "one")))
-    printed = succeed(launch(2, *args, "--out", str(tmp_path / "two")))
+    printed = succeed(ranks(2, *args, "--out", str(tmp_path / "two")))
     assert printed.count("on 2 processes") == 3
     for name in RUNS:
         one, two = (read_metrics(tmp_path / number / name) for number in ("one", "two"))
