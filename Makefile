@@ -21,9 +21,11 @@ $(VENV)/.ready: pyproject.toml setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-$(VENV)/.tests: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@
+# All at once: a second pip would look through the first one's packages again.
+$(VENV)/.tests: pyproject.toml setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --editable '.[dev]'
+	touch $(VENV)/.ready $@
 
 demo: setup
 	@echo "demo, 1 of 3: packs 5,000 pictures of digits into data/digits; some 20 seconds, the first time"
