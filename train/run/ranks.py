@@ -27,6 +27,7 @@ from shards.errors import DataError
 from shards.host.machine import machine_name
 from shards.sampler import World
 from train.config import TrainConfig
+from train.run.host_memory import keep_freed_memory
 from train.run.interfaces import choose_interface
 from train.run.launch import check_world
 from train.run.precision import check_precision, choose_precision
@@ -57,6 +58,7 @@ class Ranks:
         self._model: nn.Module | None = None
         self._logs = bool(log_into)
         self.device: torch.device = self._accelerator.device
+        keep_freed_memory(self.device)
         self.is_first: bool = self._accelerator.is_main_process
         check_precision(precision, self.device, remedy)
         check_world(self._accelerator.num_processes)
