@@ -77,8 +77,9 @@ def test_launches_and_copies_of_an_augmentation(augmentation, way):
     assert found["to_device"] == 1
 
 
-def test_an_average_costs_two_launches(loop):
-    assert loop["averaged"]["launches"] == loop["bf16"]["launches"] + 2
+def test_an_average_costs_three_launches_at_most(loop):
+    """Two with torch 2.14, three with 2.11, which cuts lists of tensors elsewhere."""
+    assert 0 < loop["averaged"]["launches"] - loop["bf16"]["launches"] <= 3
 
 
 def test_waits_of_an_epoch_and_of_saving(pretended, digits, tmp_path):
