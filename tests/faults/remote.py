@@ -11,7 +11,8 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,14 +73,11 @@ def faults(options: Options) -> Row:
             remote = RemoteShards(root, open_store(root), cache, shards)
             while sum(server.done.values()) - server.done[""] < wanted:
                 number = rng.randrange(NUM_OBJECTS)
-                outcomes.append(_outcome(remote, number, row))
+                where = root / shards[number].name
+                outcomes.append(_outcome(partial(_is_whole, remote, number), where, row))
                 cache.remove(shards[number].sha256)
 
-        threads = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        _in_threads(read)
         num_faults = sum(server.done.values()) - server.done[""]
     for kind in FAULTS:
         row.check(server.done[kind] > 0 or options.quick, f"{kind} was not tried")
@@ -89,21 +87,33 @@ def faults(options: Options) -> Row:
     return row
 
 
-def _outcome(remote: RemoteShards, number: int, row: Row) -> str:
-    shard = remote.shards[number]
+def _in_threads(read: Callable[[int], None]) -> None:
+    """Let several readers, each by its number, read at the same time."""
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _outcome(is_right: Callable[[], bool], where: Address, row: Row) -> str:
+    """Tell what came of a reading of the object `where`: right bytes, or one line that names it."""
     try:
-        with remote.open(number) as file:
-            data = file.read()
-        row.check(hashlib.sha256(data).hexdigest() == shard.sha256, "wrong bytes")
+        row.check(is_right(), "wrong bytes")
         return "right"
     except DataError as error:
         text = str(error)
-        row.check(text.startswith(f"{remote.root / shard.name}: "), f"no object in {text!r}")
+        row.check(text.startswith(f"{where}: "), f"no object in {text!r}")
         row.check("\n" not in text and "secret" not in text, f"odd line {text!r}")
         return "line"
     except Exception as error:
         row.check(False, f"{type(error).__name__}: {error}")
         return "traceback"
+
+
+def _is_whole(remote: RemoteShards, number: int) -> bool:
+    with remote.open(number) as file:
+        return hashlib.sha256(file.read()).hexdigest() == remote.shards[number].sha256
 
 
 def row_faults(options: Options, data: Path) -> Row:
@@ -124,14 +134,11 @@ def row_faults(options: Options, data: Path) -> Row:
             server.only = ROWS_NAME
             while sum(server.done.values()) - server.done[""] < wanted:
                 ids = np.array(rng.sample(range(len(right)), 3))
-                outcomes.append(_rows_outcome(index, ids, right, row))
+                is_right = partial(_are_rows, index, ids, right[ids])
+                outcomes.append(_outcome(is_right, index.root / ROWS_NAME, row))
                 _forget_rows(index)
 
-        threads = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        _in_threads(read)
         num_faults = sum(server.done.values()) - server.done[""]
     lines = len(outcomes) - outcomes.count("right")
     row.tried = f"{num_faults} faults: {outcomes.count('right')} times right rows, {lines} lines"
@@ -139,18 +146,8 @@ def row_faults(options: Options, data: Path) -> Row:
     return row
 
 
-def _rows_outcome(index: DatasetIndex, ids: np.ndarray, right: np.ndarray, row: Row) -> str:
-    try:
-        row.check(index.samples[ids].tobytes() == right[ids].tobytes(), "wrong rows")
-        return "right"
-    except DataError as error:
-        text = str(error)
-        row.check(text.startswith(f"{index.root / ROWS_NAME}: "), f"no object in {text!r}")
-        row.check("\n" not in text and "secret" not in text, f"odd line {text!r}")
-        return "line"
-    except Exception as error:
-        row.check(False, f"{type(error).__name__}: {error}")
-        return "traceback"
+def _are_rows(index: DatasetIndex, ids: np.ndarray, right: np.ndarray) -> bool:
+    return bool(index.samples[ids].tobytes() == right.tobytes())
 
 
 def _forget_rows(index: DatasetIndex) -> None:
