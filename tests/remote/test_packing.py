@@ -123,7 +123,7 @@ def test_a_killed_packing_goes_on_in_the_bucket(records, packed, bucket, sent, t
     with pytest.raises(FormatError, match="no split 'train' here"):
         open_split(str(bucket), "train", str(tmp_path / "cache"))
     before = [name for name in sent if name.endswith(".tar")]
-    assert before == ["train/train-000000.tar", "train/train-000001.tar"]
+    assert sorted(before) == ["train/train-000000.tar", "train/train-000001.tar"]  # two go at once
     line = pack_to(bucket, job(records))
     assert "3 written, 2 kept" in line
     after = [name for name in sent if name.endswith(".tar")]
