@@ -1,11 +1,8 @@
-"""A dataset of small photographs, packed, behind a server on loopback; and short deadlines."""
+"""A dataset of small photographs, packed, behind a server on loopback; and short pauses."""
 
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from typing import Any
 
 import fsspec
@@ -17,6 +14,15 @@ from shards.remote import patience
 from tests.remote.faulty_server import HASTY
 
 SECRET = "planted-secret-4711"
+# The port is that of a socket that is bound: one that was only free a moment ago may be another's.
+MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ def server(dataset):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """Deadlines of hundredths of seconds."""
+    """Pauses of hundredths of seconds between tries."""
     monkeypatch.setattr(patience, "PATIENCE", HASTY)
     return HASTY
 
@@ -45,20 +51,11 @@ def bucket_server():
     """Moto's server in a process of its own."""
     pytest.importorskip("s3fs", reason="no s3fs: pip install 'tarmac-vision[remote]'")
     pytest.importorskip("moto.server", reason="no moto[server]: pip install -e '.[dev]'")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(argv, stdout=quiet, stderr=quiet) as server:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{url}/moto-api/", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield url
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", MOTO], **pipes) as server:
+        port = server.stdout.readline().decode().strip()
+        assert port, "moto's server has ended"
+        yield f"http://127.0.0.1:{port}"
         server.terminate()
 
 
