@@ -13,6 +13,7 @@ from shards.remote import fsspec_store
 from shards.remote.address import Address
 from shards.remote.transfer import open_store
 from tests.remote.conftest import SECRET, empty_bucket
+from tests.remote.faulty_server import HASTY, IMPATIENT
 from tests.remote.test_reading import batches
 from tests.remote.test_transfer import BODY, fetch
 
@@ -108,17 +109,17 @@ def _many(limits):
 @pytest.mark.slow
 @pytest.mark.usefixtures("misbehaving")
 @pytest.mark.parametrize(
-    ("kind", "says"),
+    ("kind", "limits", "says"),
     [
-        ("hangs", "the server does not answer in time, 5 times"),
-        ("secret", r"the request failed \(OSError\), 5 times"),
-        ("whole", "another range"),
-        ("denied", "access is refused"),
-        ("folder", "is a folder, not an object"),
+        ("hangs", IMPATIENT, "the server does not answer in time, 5 times"),
+        ("secret", HASTY, r"the request failed \(OSError\), 5 times"),
+        ("whole", HASTY, "another range"),
+        ("denied", HASTY, "access is refused"),
+        ("folder", HASTY, "is a folder, not an object"),
     ],
 )
-def test_what_stays_is_one_line_without_secrets(kind, says, monkeypatch):
-    limits = fsspec_store.patience.PATIENCE._replace(min_bytes_per_s=10**6)
+def test_what_stays_is_one_line_without_secrets(kind, limits, says, monkeypatch):
+    limits = limits._replace(min_bytes_per_s=10**6)
     monkeypatch.setattr(fsspec_store.patience, "PATIENCE", limits)
     with pytest.raises(DataError, match=rf"^misbehaving://{kind}/a.tar: .*{says}") as caught:
         fetch(f"misbehaving://{kind}")

@@ -7,17 +7,16 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 
 import pytest
 
 from benchmarks.object_server import ObjectServer
 from shards.errors import DataError
-from shards.remote import http_store
+from shards.remote import http_store, patience
 from shards.remote.address import Address
 from shards.remote.patience import MissingError, ObjectChangedError, UnreachableError
 from shards.remote.transfer import Transfer, open_store
-from tests.remote.faulty_server import FaultyServer
+from tests.remote.faulty_server import HASTY, IMPATIENT, FaultyServer, wait_until
 
 BODY = hashlib.shake_256(b"body").digest(300_000)
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -31,6 +30,8 @@ def folder(tmp_path):
 
 
 NUM_BYTES = len(BODY)
+# so long that a server on a busy machine still sends its head, and a byte now and then
+SLOW = HASTY._replace(attempts=2, window_s=2.0)
 
 
 def fetch(url, name="a.tar", num_bytes=NUM_BYTES, have=b""):
@@ -73,20 +74,21 @@ def test_what_passes_is_tried_again(folder, fault):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "limits", "says"),
     [
-        ("500", "the server answers 500, 5 times one after the other"),
-        ("503", "the server answers 503, 5 times"),
-        ("reset", "the connection failed"),
-        ("trickle", "slowly"),
-        ("header trickle", "times one after the other"),
-        ("silence", "times one after the other"),
-        ("wrong range", "another range"),
-        ("gzip", "compressed"),
-        ("garbage", "the connection failed: BadStatusLine"),
+        ("500", HASTY, "the server answers 500, 5 times one after the other"),
+        ("503", HASTY, "the server answers 503, 5 times"),
+        ("reset", HASTY, "the connection failed"),
+        ("trickle", SLOW, "slowly"),
+        ("header trickle", IMPATIENT, "5 times one after the other"),
+        ("silence", IMPATIENT, "5 times one after the other"),
+        ("wrong range", HASTY, "another range"),
+        ("gzip", HASTY, "compressed"),
+        ("garbage", HASTY, "the connection failed: BadStatusLine"),
     ],
 )
-def test_what_stays_is_one_line_with_the_object(folder, fault, says):
+def test_what_stays_is_one_line_with_the_object(folder, monkeypatch, fault, limits, says):
+    monkeypatch.setattr(patience, "PATIENCE", limits)
     with FaultyServer(folder, always=fault) as server:
         with pytest.raises(UnreachableError) as caught:
             fetch(server.url)
@@ -179,7 +181,8 @@ def test_endless_redirects_end(folder, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_not_there_or_never_answers_is_one_line():
+def test_a_server_that_is_not_there_or_never_answers_is_one_line(monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE", IMPATIENT)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -225,8 +228,9 @@ def test_https_is_read_where_its_certificate_is_trusted(folder, certificate, mon
     key, path = certificate
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path, key)
-    with ObjectServer(folder) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+    server = ObjectServer(folder)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with server:
         url = server.url.replace("http:", "https:")
         http_store._context.cache_clear()
         with pytest.raises(UnreachableError, match="certificate is not trusted"):
@@ -244,22 +248,22 @@ def test_a_trickle_over_https_is_cut(folder, certificate, monkeypatch):
     context.load_cert_chain(path, key)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     http_store._context.cache_clear()
-    with FaultyServer(folder, always="trickle") as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+    monkeypatch.setattr(patience, "PATIENCE", IMPATIENT)
+    server = FaultyServer(folder, always="trickle")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    with server:
         with pytest.raises(UnreachableError, match="5 times one after the other"):
             fetch(server.url.replace("http:", "https:"))
     http_store._context.cache_clear()
 
 
 def test_threads_of_transfers_end(folder):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with ObjectServer(folder) as server:
         fetch(server.url)
-    for _ in range(100):
-        if threading.active_count() <= before:
-            return
-        time.sleep(0.02)
-    raise AssertionError([thread.name for thread in threading.enumerate()])
+        own = set(threading.enumerate()) - before
+        assert own  # the server's at least
+    assert wait_until(lambda: not any(thread.is_alive() for thread in own)), own
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
