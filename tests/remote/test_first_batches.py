@@ -20,7 +20,7 @@ from shards.remote.early_images import CONNECTIONS, RangeReader, join_ranges, wo
 from shards.remote.transfer import open_store
 from shards.sampler import World
 from tests.conftest import pack, write_photographs
-from tests.remote.faulty_server import HASTY, FaultyObjects, FaultyServer, wait_until
+from tests.remote.faulty_server import HASTY, IMPATIENT, FaultyObjects, FaultyServer, wait_until
 from tests.shards.pipeline.test_bands import BANDS, pack_tiffs
 from tests.version_1 import as_version_1
 
@@ -112,10 +112,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Sets of tests are small: no gap is read, and no batch is too much of the set. A machine that
-    is busy is no silent server.
-    """
-    monkeypatch.setattr(patience, "PATIENCE", HASTY._replace(window_s=10.0))
+    """Sets of tests are small: no gap is read, and no batch is too much of the set."""
+    monkeypatch.setattr(patience, "PATIENCE", HASTY)
     monkeypatch.setattr(early_images, "GAP_BYTES", 3000)
     monkeypatch.setattr(fetch_ahead, "EARLY_SHARE", 1.0)
 
@@ -195,8 +193,8 @@ SLOW = ("silence", "trickle", "header trickle")
 def test_whatever_is_wrong_with_ranges_the_shards_are_read(
     made, tmp_path, fault, order, monkeypatch
 ):
-    if fault in SLOW:
-        monkeypatch.setattr(patience, "PATIENCE", HASTY)
+    if fault in SLOW:  # of a range two attempts are made; the shards are to come in the end
+        monkeypatch.setattr(patience, "PATIENCE", IMPATIENT._replace(attempts=100))
     near = read(open_split(made, "train"), order=order)
     with Withholding(made, fault) as server:
         server.shards_come.set()
@@ -342,6 +340,7 @@ def test_the_first_batch_has_the_link_for_itself(made, tmp_path):
 
         index.remote._store.get = watched
         read(index, 1, order=SCATTERED)
+        assert wait_until(lambda: 2 in seen)
         num = seen.index(2)  # the first request for a whole
         assert num >= 2
         assert server.asked.total() > before
