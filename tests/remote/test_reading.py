@@ -3,6 +3,7 @@
 import os
 import pickle
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import open_split
 from shards.loader import Loader, Order
-from shards.remote import fetch_ahead, patience
+from shards.remote import fetch_ahead, patience, remote_shards
 from shards.remote.cache_folder import CacheFolder
 from shards.remote.future import Course, Future, uses_of_all
 from shards.sampler import World
@@ -31,11 +32,17 @@ def batches(index, epochs=1, follow=False, **options):
     options = {"order": "global", **options}
     loader = Loader(index, 16, size=32, num_threads=2, **options)
     loader.then(loader if follow else None)
-    return [
-        (batch.ids.tolist(), batch.images.numpy().tobytes(), batch.labels.numpy().tobytes())
-        for _ in range(epochs)
-        for batch in loader
-    ]
+    return [bits(batch) for _ in range(epochs) for batch in loader]
+
+
+def bits(batch) -> tuple:
+    return batch.ids.tolist(), batch.images.numpy().tobytes(), batch.labels.numpy().tobytes()
+
+
+@pytest.fixture
+def _never_crowded(monkeypatch):
+    """A cache that waits for room does not grow meanwhile, however long a busy machine takes."""
+    monkeypatch.setattr(remote_shards, "CROWDED_S", 120.0)
 
 
 @pytest.fixture
@@ -111,6 +118,7 @@ def test_a_cache_that_is_too_small_is_one_line_with_the_sizes(server, tmp_path):
         batches(index)
 
 
+@pytest.mark.usefixtures("_never_crowded")
 def test_validation_reads_through_a_small_cache(server, dataset, tmp_path, capfd):
     index = open_split(dataset, "train")
     largest = max(shard.num_bytes for shard in index.shards)
@@ -122,6 +130,7 @@ def test_validation_reads_through_a_small_cache(server, dataset, tmp_path, capfd
     assert held <= gigabytes * 1e9
 
 
+@pytest.mark.usefixtures("_never_crowded")
 @pytest.mark.parametrize("follow", [False, True])
 def test_training_in_the_near_order_reads_through_a_small_cache(
     server, dataset, tmp_path, capfd, follow
@@ -194,7 +203,8 @@ def test_a_replaced_object_is_fetched_once_more_then_one_line(server, dataset, t
         batches(index)
     assert str(caught.value).startswith(f"{server.url}/train/{name}: is not the object that index")
     assert server.wholes[f"train/{name}"] == 2
-    assert not list((tmp_path / "cache").glob("*.part"))
+    # others may still be on their way
+    assert wait_until(lambda: not list((tmp_path / "cache").glob("*.part")))
 
 
 @pytest.mark.usefixtures("hasty")
@@ -220,7 +230,7 @@ def test_a_mix_of_faults_gives_the_same_batches_or_one_line(dataset, tmp_path, s
             found = None
             said = f"{server.url}/train/"
             try:
-                index = open_split(server.url, "train", str(tmp_path / f"cache{attempt % 2}"))
+                index = open_split(server.url, "train", str(tmp_path / f"cache{attempt % 5}"))
                 found = batches(index, train=False)
             except DataError as error:
                 said = str(error)
@@ -240,6 +250,7 @@ def test_threads_that_fetch_end_with_their_shards(server, tmp_path):
     assert wait_until(lambda: not any(thread.is_alive() for thread in own))
 
 
+@pytest.mark.usefixtures("_never_crowded")
 def test_room_is_made_from_what_is_open_but_not_needed(server, dataset, tmp_path):
     index = open_split(dataset, "train")
     sizes = [shard.num_bytes for shard in index.shards]
@@ -260,21 +271,21 @@ def test_an_epoch_from_a_full_cache_opens_and_plans_nothing_again(far, monkeypat
         pass
     opened, planned = [], []
     open_object, coming = CacheFolder.open_object, Future.coming
+    # of whatever tests before this one have left behind as well
     monkeypatch.setattr(
-        CacheFolder, "open_object", lambda *at: opened.append(at) or open_object(*at)
+        CacheFolder, "open_object", lambda *at: opened.append(at[0]) or open_object(*at)
     )
-    monkeypatch.setattr(Future, "coming", lambda self: planned.append(1) or coming(self))
+    monkeypatch.setattr(Future, "coming", lambda self: planned.append(self) or coming(self))
     for _ in loader:
         pass
-    assert bool(opened) == (release_s == 0), "shards that others may want are closed now and then"
-    assert not planned
+    is_opened = far.remote.folder in opened
+    assert is_opened == (release_s == 0), "shards that others may want are closed now and then"
+    assert far.remote._future not in planned
 
 
 def test_what_others_hold_makes_the_cache_grow_rather_than_wait_for_ever(
     server, dataset, tmp_path, monkeypatch, capfd
 ):
-    from shards.remote import remote_shards
-
     monkeypatch.setattr(remote_shards, "CROWDED_S", 0.2)
     cache = str(tmp_path / "cache")
     size = max(shard.num_bytes for shard in open_split(dataset, "train").shards)
@@ -302,6 +313,8 @@ def test_no_secret_is_in_what_is_pickled_or_shown(server, tmp_path, monkeypatch)
     for thing in (index, ShardDataset(index)):
         assert b"planted-secret" not in pickle.dumps(thing)
         assert "planted-secret" not in repr(thing)
+    cache = index.remote.folder  # where parts get their names meanwhile
+    assert wait_until(lambda: all(cache.has(shard.sha256) for shard in index.shards))
     stored = b"".join(path.read_bytes() for path in (tmp_path / "cache").iterdir())
     assert b"planted-secret" not in stored
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == "planted-secret"
@@ -309,18 +322,35 @@ def test_no_secret_is_in_what_is_pickled_or_shown(server, tmp_path, monkeypatch)
 
 @pytest.mark.slow
 def test_a_slow_link_is_no_file_system_that_hangs(dataset, tmp_path, monkeypatch, hasty):
-    monkeypatch.setattr(patience, "PATIENCE", hasty._replace(window_s=10.0))
+    """The first batch needs three times its timeout, and some of it comes all the while."""
+    monkeypatch.setattr(patience, "PATIENCE", hasty._replace(window_s=60.0, min_bytes_per_s=1))
     near = batches(open_split(dataset, "train"), train=False)
-    with ObjectServer(dataset, bytes_per_s=200_000) as server:
+    with ObjectServer(dataset) as server:
         index = open_split(server.url, "train", str(tmp_path / "cache"))
-        assert batches(index, train=False, read_timeout_s=0.5) == near
+        server.link.bytes_per_s = index.shards[0].num_bytes / 4.5
+        found = []
+        for batch in Loader(index, 16, size=32, num_threads=2, train=False, read_timeout_s=1.5):
+            server.link.bytes_per_s = 0.0
+            found.append(bits(batch))
+        assert found == near
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="reads /proc")
 def test_the_folder_of_a_cache_is_closed_with_it(tmp_path):
+    path = str(tmp_path / "cache")
     folder = CacheFolder(tmp_path / "cache")
-    before = len(os.listdir("/proc/self/fd"))
+    assert path in open_paths()
     del folder
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert path not in open_paths()
+
+
+def open_paths() -> list[str]:
+    """Name what this process has open; other threads may close theirs meanwhile."""
+    paths = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            paths.append(os.readlink(f"/proc/self/fd/{number}"))
+    return paths
 
 
 def test_a_server_is_asked_for_nothing_but_what_the_index_lists(server, far):
