@@ -7,6 +7,9 @@ from typing import NamedTuple, Protocol
 
 from shards.errors import DataError
 
+# of the system: the state of `random` is the run's, which is restored where it goes on
+_SYSTEM = random.SystemRandom()
+
 
 class Patience(NamedTuple):
     """Bounds of one object's transfer. An attempt that brings `progress` more bytes starts the count
@@ -28,7 +31,7 @@ class Patience(NamedTuple):
         longest = min(self.longest_pause_s, self.first_pause_s * 2 ** (num_failures - 1))
         if asked is not None:
             return min(max(asked, 0.0), self.longest_pause_s)
-        return longest * random.uniform(0.5, 1.0)
+        return longest * _SYSTEM.uniform(0.5, 1.0)
 
 
 PATIENCE = Patience()

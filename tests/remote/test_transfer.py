@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 import shutil
 import socket
 import ssl
@@ -70,6 +71,20 @@ def test_what_passes_is_tried_again(folder, fault):
 
     with Flaky(folder) as server:
         assert fetch(server.url) == BODY
+
+
+def test_tries_leave_the_randomness_of_the_run_alone(folder):
+    """How often a server fails is chance: what a user draws from `random` must not depend on it."""
+
+    class Flaky(FaultyServer):
+        def draw(self, name):
+            return "500" if self.asked[name] < 4 else ""
+
+    before = random.getstate()
+    with Flaky(folder) as server:
+        assert fetch(server.url) == BODY
+    assert server.asked["a.tar"] == 4
+    assert random.getstate() == before
 
 
 @pytest.mark.slow
@@ -251,9 +266,8 @@ def test_a_trickle_over_https_is_cut(folder, certificate, monkeypatch):
     monkeypatch.setattr(patience, "PATIENCE", IMPATIENT)
     server = FaultyServer(folder, always="trickle")
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    with server:
-        with pytest.raises(UnreachableError, match="5 times one after the other"):
-            fetch(server.url.replace("http:", "https:"))
+    with server, pytest.raises(UnreachableError, match="5 times one after the other"):
+        fetch(server.url.replace("http:", "https:"))
     http_store._context.cache_clear()
 
 
