@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -26,26 +28,51 @@ def _short_wait(monkeypatch):
     monkeypatch.setattr("shards.pipeline.making.JOIN_TIMEOUT_S", 0.5)
 
 
-def hang_at(loader: Loader, sample: int) -> threading.Event:
-    """Let the reading of one sample wait until the event is set."""
-    released, member = threading.Event(), loader.maker._reader.member
+class Hang(NamedTuple):
+    """A read that does not end: whether it has begun, and what lets it go on."""
+
+    reached: threading.Event
+    released: threading.Event
+
+
+def hang_at(loader: Loader, sample: int) -> Hang:
+    """Let the reading of one sample wait until it is released."""
+    hang, member = Hang(threading.Event(), threading.Event()), loader.maker._reader.member
     wanted = loader.index.samples[sample]
 
     def slow(row, number):
         if row["shard"] == wanted["shard"] and row["offset"][0] == wanted["offset"][0]:
-            released.wait()
+            hang.reached.set()
+            hang.released.wait()
         return member(row, number)
 
     loader.maker._reader.member = slow
-    return released
+    return hang
+
+
+def let_time_pass(monkeypatch, expires: Callable[[], bool]) -> None:
+    """Let the timeout of a read expire whenever `expires` says so, however fast the machine is."""
+
+    class Watched(threading.Condition):
+        def wait_for(self, predicate, timeout=None):
+            if timeout is None:
+                return super().wait_for(predicate)
+            while not predicate():
+                if expires():
+                    return False
+                self.wait(0.005)
+            return True
+
+    monkeypatch.setattr("threading.Condition", Watched)
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
-def test_a_read_that_hangs_ends_with_shard_and_key(index, num_threads):
+def test_a_read_that_hangs_ends_with_shard_and_key(index, monkeypatch, num_threads):
     loader = Loader(index, 8, 32, train=False, num_threads=num_threads, read_timeout_s=0.3)
     loader.warm_up()
-    released = hang_at(loader, 37)
+    hang = hang_at(loader, 37)
     seen = []
+    let_time_pass(monkeypatch, lambda: hang.reached.is_set() and len(seen) == 4)
     try:
         with pytest.raises(
             DataError,
@@ -53,8 +80,19 @@ def test_a_read_that_hangs_ends_with_shard_and_key(index, num_threads):
         ):
             seen.extend(batch.ids[0].item() for batch in loader)
     finally:
-        released.set()
+        hang.released.set()
     assert seen == [0, 8, 16, 24]  # what came before was handed out
+
+
+def test_the_timeout_is_one_of_the_clock(index):
+    loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)
+    loader.warm_up()
+    hang = hang_at(loader, 0)
+    try:
+        with pytest.raises(DataError, match=r"reading it has not ended for 0\.3 s"):
+            next(iter(loader))
+    finally:
+        hang.released.set()
 
 
 def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_before(
@@ -62,39 +100,43 @@ def test_a_hang_before_the_first_sample_of_a_batch_names_no_sample_of_the_one_be
 ):
     loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.3)
     loader.warm_up()
-    released, share = threading.Event(), loader.maker._padded
+    hang, share = Hang(threading.Event(), threading.Event()), loader.maker._padded
 
     def slow(epoch, step):
         if step == 1:
-            released.wait()
+            hang.reached.set()
+            hang.released.wait()
         return share(epoch, step)
 
     monkeypatch.setattr(loader.maker, "_padded", slow)
+    seen = []
+    let_time_pass(monkeypatch, lambda: hang.reached.is_set() and len(seen) == 1)
     try:
         with pytest.raises(
             DataError, match=rf"^{index.root}/rows\.npy: reading it has not ended for 0\.3 s"
         ):
-            list(loader)
+            seen.extend(batch.num_known for batch in loader)
     finally:
-        released.set()
+        hang.released.set()
 
 
 def test_a_slow_batch_is_no_hang(index, monkeypatch):
     """Three of its samples take longer than the timeout each: it expires at each, then the next one
     is being read.
     """
-    expired, next_one, num_expired = threading.Event(), threading.Event(), 0
+    begun, expired, next_one = (threading.Event() for _ in range(3))
+    num_expired = 0
 
-    class Watched(threading.Condition):
-        def wait_for(self, predicate, timeout=None):
-            nonlocal num_expired
-            done = super().wait_for(predicate, timeout)
-            if timeout is not None and not done:
-                num_expired += 1
-                expired.set()
-                next_one.wait()
-                next_one.clear()
-            return done
+    def expires():
+        nonlocal num_expired
+        if begun.is_set():
+            begun.clear()
+            num_expired += 1
+            expired.set()
+            next_one.wait()
+            next_one.clear()
+            return True
+        return False
 
     loader = Loader(index, 8, 32, train=False, num_threads=1, read_timeout_s=0.05)
     loader.warm_up()
@@ -103,16 +145,16 @@ def test_a_slow_batch_is_no_hang(index, monkeypatch):
     def slow(row, number):
         nonlocal num_read
         num_read += 1
+        if num_read in (4, 5, 6):
+            next_one.set()
         if num_read in (3, 4, 5):
-            next_one.set() if num_read > 3 else None
+            begun.set()
             expired.wait()
             expired.clear()
-        elif num_read == 6:
-            next_one.set()
         return member(row, number)
 
     loader.maker._reader.member = slow
-    monkeypatch.setattr("threading.Condition", Watched)
+    let_time_pass(monkeypatch, expires)
     batch = next(iter(loader))
     assert batch.valid.all()
     assert num_expired == 3
