@@ -85,7 +85,7 @@ def test_threads_may_make_batches_of_two_epochs_at_the_same_time(index):
 
 
 def test_all_sizes_share_the_same_memory(index):
-    ours = growing(index, global_batch_size=2)
+    ours = growing(index, global_batch_size=2, num_threads=2)
     for _ in range(4):
         for batch in ours:
             del batch
