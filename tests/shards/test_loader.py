@@ -325,7 +325,7 @@ def test_an_iteration_that_its_own_thread_collects_does_not_wait_for_itself(inde
     thread = threading.Thread(target=stop_from_inside)
     making._threads.append(thread)
     thread.start()
-    assert ended.wait(5)
+    assert ended.wait(60)
     iterator.close()
 
 

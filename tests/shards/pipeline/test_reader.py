@@ -21,7 +21,7 @@ def test_shards_are_opened_side_by_side_and_kept_once(index, monkeypatch):
     all_inside = threading.Barrier(4)
 
     def slow(self, file, number):
-        all_inside.wait(10)  # under the reader's lock they would never meet
+        all_inside.wait(60)  # under the reader's lock they would never meet
         check(self, file, number)
 
     monkeypatch.setattr(ShardReader, "_check", slow)
