@@ -201,6 +201,18 @@ def browser():
         browser.close()
 
 
+def pytest_configure(config):
+    """Let Hypothesis try the same cases in every run, however slow the machine: a case that fails
+    is found where it was written, not by chance. `--hypothesis-profile=default` draws others.
+    """
+    from hypothesis import HealthCheck, settings  # commands that import this module need none
+
+    same = {"derandomize": True, "deadline": None, "database": None}
+    settings.register_profile("same", **same, suppress_health_check=[HealthCheck.too_slow])
+    if not config.getoption("--hypothesis-profile", None):
+        settings.load_profile("same")
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items):
     """Mark as slow whatever needs a fixture that is; the rest is marked by hand."""
