@@ -1,7 +1,8 @@
 """Read shards from a server that fails in every way, in processes that are killed, over small disks.
 
 Right bytes, or one line that names the object; whatever is in the cache under its name is whole; the
-same batches afterwards. Deadlines are hundredths of what they are in earnest.
+same batches afterwards. Where a server is silent, deadlines are hundredths of what they are in
+earnest.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ from shards.remote.transfer import open_store
 from tests.faults.disk import NOT_TRIED, small_disk
 from tests.faults.launching import pack_digits
 from tests.faults.report import Options, Row, run
-from tests.remote.faulty_server import FAULTS, HASTY, FaultyServer
+from tests.remote.faulty_server import FAULTS, HASTY, IMPATIENT, FaultyServer
 
 SLOW = ("trickle", "header trickle", "silence")  # each costs a deadline
 NUM_OBJECTS = 8
@@ -88,12 +89,16 @@ def faults(options: Options) -> Row:
 
 
 def _in_threads(read: Callable[[int], None]) -> None:
-    """Let several readers, each by its number, read at the same time."""
+    """Let several readers, each by its number, read at the same time, from servers that are silent
+    now and then.
+    """
+    patience.PATIENCE = IMPATIENT
     threads = [threading.Thread(target=read, args=(number,)) for number in range(READERS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    patience.PATIENCE = HASTY
 
 
 def _outcome(is_right: Callable[[], bool], where: Address, row: Row) -> str:
@@ -124,14 +129,16 @@ def row_faults(options: Options, data: Path) -> Row:
     row = Row("every fault of a server, rows by parts")
     rates = {kind: 0.002 if kind in SLOW else 0.06 for kind in FAULTS}
     outcomes: list[str] = []
+    right = np.asarray(open_split(data, "train").samples)
     with FaultyServer(data, rates, options.seed) as server:
         server.only = "of no object"
+        caches = [str(options.folder / f"rows-{reader}") for reader in range(READERS)]
+        indexes = [open_split(server.url, "train", cache) for cache in caches]
+        server.only = ROWS_NAME
 
         def read(reader: int) -> None:
-            right = np.asarray(open_split(data, "train").samples)
-            index = open_split(server.url, "train", str(options.folder / f"rows-{reader}"))
+            index = indexes[reader]
             rng = random.Random(options.seed + reader)
-            server.only = ROWS_NAME
             while sum(server.done.values()) - server.done[""] < wanted:
                 ids = np.array(rng.sample(range(len(right)), 3))
                 is_right = partial(_are_rows, index, ids, right[ids])
