@@ -3,8 +3,10 @@ asked for.
 """
 
 import os
+import random
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from preprocess.sources.digits import write_digits
@@ -44,10 +46,14 @@ def pack_digits(folder: Path, num_train: int, num_val: int, per_shard: int = 10)
 
 
 def free_port() -> int:
-    """Find a port that is free now."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+    """Find a port that is free now, and stays so until it is used: the system gives the ports that
+    nobody names from 32,768 on.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 29_000)
+        with socket.socket() as listening, suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return port
 
 
 def on_ranks(num_ranks: int, port: int | None = None) -> list[str]:
