@@ -86,7 +86,7 @@ class Job:
                 return []
             time.sleep(0.05)
         left = self.members()
-        names = [" ".join(process.cmdline()[:6]) for process in left]
+        names = [_command_of(process) for process in left]
         self.kill(left)
         self.process.wait()
         return [f"still running: {name}" for name in names]
@@ -108,6 +108,13 @@ class Job:
         return True
 
 
+def _command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline()[:6])
+    except psutil.Error:
+        return f"process {process.pid}, which has ended by now"
+
+
 def _environment(process: psutil.Process) -> dict[str, str]:
     try:
         return {} if process.status() == psutil.STATUS_ZOMBIE else process.environ()
@@ -115,16 +122,31 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
+def parent_of(process: psutil.Process) -> int | None:
+    """Give the number of a process's parent; None of one that has ended meanwhile."""
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
+
+
 def unowned_shared_memory(before: set[str]) -> list[str]:
-    """List what is in /dev/shm now, was not before, and is mapped by no process, looked at twice."""
-    for _ in range(2):
-        new = set(os.listdir("/dev/shm")) - before if os.path.isdir("/dev/shm") else set()
-        owned = "\n".join(_maps(process.pid) for process in psutil.process_iter()) if new else ""
-        left = [name for name in new if name not in owned]
+    """List what is in /dev/shm now, was not before, and is mapped by no process each time that it
+    is looked at: what is being made, by other programs too, is mapped soon.
+    """
+    left = _unowned(before)
+    for _ in range(3):
         if not left:
             return []
         time.sleep(1)
-    return [f"/dev/shm/{name}" for name in left]
+        left &= _unowned(before)
+    return [f"/dev/shm/{name}" for name in sorted(left)]
+
+
+def _unowned(before: set[str]) -> set[str]:
+    new = set(os.listdir("/dev/shm")) - before if os.path.isdir("/dev/shm") else set()
+    owned = "\n".join(_maps(process.pid) for process in psutil.process_iter()) if new else ""
+    return {name for name in new if name not in owned}
 
 
 def _maps(pid: int) -> str:

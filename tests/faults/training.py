@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from tests.faults.launching import SMALL, free_port, on_ranks, pack_digits
-from tests.faults.processes import Job, leftovers
+from tests.faults.processes import Job, leftovers, parent_of
 from tests.faults.report import Options, Row, run
 from train.run import checkpoint
 from train.run.folder import read_metrics
@@ -85,7 +85,7 @@ def victims(job: Job, name: str) -> list[psutil.Process]:
     members = job.members()
     launcher = [process for process in members if process.pid == job.process.pid]
     if name == "agent":
-        return [process for process in members if process.ppid() == job.process.pid]
+        return [process for process in members if parent_of(process) == job.process.pid]
     return launcher if name == "launcher" else members
 
 
