@@ -197,7 +197,9 @@ def test_scale(run, tmp_path):
 
 
 def test_rows(run, tmp_path):
-    where = ["--out", tmp_path / "note.md"]
+    # a slow link: parts that no batch has asked for must not be here by the first batch, even where
+    # that is looked at late
+    where = ["--out", tmp_path / "note.md", "--link-mb", 2]
     text = run("bench_rows", "--shards", 4, "--classes", 5_000, "--rounds", 1, *where)
     in_parts, before = ratios(text, "by then, MB (1)")
     assert float(in_parts.split()[0]) < float(before.split()[0])
