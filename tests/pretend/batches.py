@@ -125,13 +125,16 @@ def kept(index: DatasetIndex, truth: list[torch.Tensor]) -> int:
 
 
 def reserved(index: DatasetIndex, num_passes: int) -> list[int]:
-    """Tell what torch keeps of the device's memory after each pass over a split."""
+    """Tell what torch keeps of the device's memory after each pass over a split.
+
+    The device is done with each batch before the next: how far a host runs ahead of it is chance.
+    """
     found = []
     for _ in range(num_passes):
         for batch in OnDevice(loader(index), HERE):
             batch.images.float().sum()
             del batch
-        torch.cuda.synchronize(HERE)
+            torch.cuda.synchronize(HERE)
         found.append(torch.cuda.memory_reserved(HERE))
     return found
 

@@ -42,7 +42,7 @@ def test_reserved_memory_is_flat_after_two_passes(found):
 
 def test_pinned_memory_is_that_of_the_batches_in_flight(found):
     most = NUM_THREADS + BATCHES_AHEAD + 2  # being made, ahead; in the loop's hands, and on its way
-    # one may be waiting for torch to see that its copy is done
+    # one may be waiting for torch to see that its copy is done: it looks when a block is asked for
     assert found["pinned_blocks"] <= most + 1
 
 
