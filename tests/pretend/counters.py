@@ -38,6 +38,13 @@ def counting() -> Iterator[dict[str, int]]:
     risen.update({name: value - before[name] for name, value in counts().items()})
 
 
+def keep_up() -> None:
+    """Let the device do all that it is asked for at once, in the thread that asks: what the host
+    waits for depends on its own code then, not on when a thread of the device has its turn.
+    """
+    _library.pretended_at_once()
+
+
 @contextmanager
 def slow_kernels(ms: float) -> Iterator[None]:
     """Let each kernel take so much of the device's time."""

@@ -66,6 +66,7 @@ class Stream {
   void run();
   void perform(Work& work);
 
+  std::mutex turn_;  // of who does the work at once
   std::mutex mutex_;
   std::condition_variable work_, idle_;
   std::deque<Work> queue_;
