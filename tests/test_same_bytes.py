@@ -47,6 +47,7 @@ def outputs(folder: Path, source: Path, hash_seed: str) -> dict[str, bytes]:
 
 
 @pytest.mark.slow  # eight processes, six of which import torch
+@pytest.mark.timeout(1800)
 def test_every_command_writes_the_same_bytes_under_another_hash_seed(tmp_path):
     write_digits(tmp_path / "source", num_train=48, num_val=24, size=40)
     first, second = (outputs(tmp_path / seed, tmp_path / "source", seed) for seed in ("1", "2"))

@@ -55,6 +55,7 @@ def test_nothing_of_the_repository_is_imported(installed, tmp_path):
 
 # 5,000 images are drawn and packed, machine code is compiled, the network is trained
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_bare_commands_run_from_an_empty_folder(installed, tmp_path):
     commands = [
         ["python", "-m", "preprocess.shard"],

@@ -19,7 +19,7 @@ from tests.faults.processes import Job
 
 INSIDE = "TARMAC_FAULTS_NAMESPACE"
 HUB = "10.77.0.254"
-READY_S = 30
+READY_S = 120
 PORT = "29400"
 
 
