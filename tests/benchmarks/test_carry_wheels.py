@@ -22,7 +22,10 @@ def wheels(tmp_path_factory) -> Path:
     """Downloaded for this Python; skipped without a network."""
     folder = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, SCRIPT, str(folder), "--python", HERE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        pytest.skip("no registry answers in time")
     if done.returncode:
         pytest.skip(f"no registry can be reached: {done.stderr.strip()[-300:]}")
     return folder
