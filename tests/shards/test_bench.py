@@ -16,8 +16,8 @@ from shards.pipeline.batch_maker import BatchMaker
 
 
 def bench(*args) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "shards.bench", *args], capture_output=True, text=True, timeout=120
+    return subprocess.run(  # the first may compile the decoder
+        [sys.executable, "-m", "shards.bench", *args], capture_output=True, text=True, timeout=500
     )
 
 

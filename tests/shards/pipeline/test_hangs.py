@@ -19,7 +19,7 @@ from shards.loader import Loader
 from tests.shards.left_behind import still_running
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)  # the first may compile the decoder
 
 
 @pytest.fixture(autouse=True)
