@@ -165,7 +165,7 @@ print("kept")
 """
     env = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": "."}
     result = subprocess.run(
-        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=500
     )
     assert result.stdout.strip() == "kept", result.stderr[-2000:]
 
