@@ -223,7 +223,9 @@ def test_a_proxy_of_the_environment_is_asked(folder, monkeypatch):
         monkeypatch.setenv("http_proxy", f"http://me:planted-secret@{host}")
         monkeypatch.setenv("no_proxy", "")
         assert fetch("http://shards.invalid", "a.tar") == BODY
-    assert seen == [("http://shards.invalid/a.tar", "Basic bWU6cGxhbnRlZC1zZWNyZXQ=")]
+    # threads that other tests have left may ask it too
+    ours = [each for each in seen if each[0].startswith("http://shards.invalid/")]
+    assert ours == [("http://shards.invalid/a.tar", "Basic bWU6cGxhbnRlZC1zZWNyZXQ=")]
 
 
 @pytest.fixture
