@@ -16,7 +16,7 @@ from tests.benchmarks.test_smoke import benchmark, run  # noqa: F401 fixtures
 from tests.train.here import cpu
 from train.__main__ import main as train_command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # minutes, on a busy machine more
 COMMANDS = {"preprocess.shard": pack_command, "train": train_command, "eval": evaluate_command}
 
 
