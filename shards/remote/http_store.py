@@ -29,6 +29,7 @@ from shards.remote.slow_server import Watchdog
 
 CHUNK_BYTES = 1 << 20
 MAX_REDIRECTS = 5
+TOO_SLOW = "the server sends too slowly"
 TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 REDIRECTS = {301, 302, 303, 307, 308}
 _ABSENT = {404, 410}
@@ -81,8 +82,9 @@ class HttpStore:
             with closing(connection):
                 connection.connect()
                 with Watchdog(connection.sock, patience.PATIENCE) as watchdog:
-                    connection.request("GET", target, headers={**headers, **more})
-                    response = connection.getresponse()
+                    with _plain_errors(asked, watchdog):
+                        connection.request("GET", target, headers={**headers, **more})
+                        response = connection.getresponse()
                     if response.status not in REDIRECTS:
                         _check_status(response, asked)
                         yield response, watchdog
@@ -197,10 +199,10 @@ def _chunks(
     response: http.client.HTTPResponse, watchdog: Watchdog, where: Address
 ) -> Iterator[bytes]:
     while True:
-        with _plain_errors(where):
+        with _plain_errors(where, watchdog):
             chunk = response.read1(CHUNK_BYTES)
         if watchdog.has_bitten:
-            raise TransferError("the server sends too slowly")
+            raise TransferError(TOO_SLOW)
         if not chunk:
             return
         watchdog.count(len(chunk))
@@ -208,8 +210,10 @@ def _chunks(
 
 
 @contextmanager
-def _plain_errors(where: Address) -> Iterator[None]:
-    """Turn what the library raises into our errors, without the addresses in its texts."""
+def _plain_errors(where: Address | str, watchdog: Watchdog | None = None) -> Iterator[None]:
+    """Turn what the library raises into our errors, without the addresses in its texts. After the
+    watchdog has ended a connection, what fails in it fails for that reason.
+    """
     try:
         yield
     except (TransferError, ObjectChangedError, UnreachableError):
@@ -221,7 +225,8 @@ def _plain_errors(where: Address) -> Iterator[None]:
         ) from None
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
         # the last two: of a connection that was shut down
-        raise TransferError(_said(error)) from None
+        is_ours = watchdog is not None and watchdog.has_bitten
+        raise TransferError(TOO_SLOW if is_ours else _said(error)) from None
 
 
 def _said(error: Exception) -> str:

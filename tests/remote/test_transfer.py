@@ -15,9 +15,20 @@ from benchmarks.object_server import ObjectServer
 from shards.errors import DataError
 from shards.remote import http_store, patience
 from shards.remote.address import Address
-from shards.remote.patience import MissingError, ObjectChangedError, UnreachableError
+from shards.remote.patience import (
+    MissingError,
+    ObjectChangedError,
+    TransferError,
+    UnreachableError,
+)
 from shards.remote.transfer import Transfer, open_store
-from tests.remote.faulty_server import HASTY, IMPATIENT, FaultyServer, wait_until
+from tests.remote.faulty_server import (
+    HASTY,
+    IMPATIENT,
+    FaultyObjects,
+    FaultyServer,
+    wait_until,
+)
 
 BODY = hashlib.shake_256(b"body").digest(300_000)
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -110,6 +121,42 @@ def test_what_stays_is_one_line_with_the_object(folder, monkeypatch, fault, limi
         assert str(caught.value).startswith(f"{server.url}/a.tar: ")
         assert says in str(caught.value)
         assert "secret" not in str(caught.value)
+
+
+def test_what_arrives_after_we_gave_up_is_no_failed_connection(folder, monkeypatch):
+    """The system then says that the server has reset it; what the matter was is that it was slow."""
+    go_on = threading.Event()
+    sent = threading.Event()
+
+    class Pausing(FaultyServer):
+        def draw(self, name):
+            return "pause"
+
+    def pause(self, name, data):
+        self._head(len(data))
+        self.wfile.write(data[:100])
+        self.wfile.flush()
+        go_on.wait(60)
+        self.connection.sendall(data[100:200])
+        sent.set()
+
+    monkeypatch.setattr(FaultyObjects, "_pause", pause, raising=False)
+    monkeypatch.setattr(patience, "PATIENCE", IMPATIENT)
+    before = set(threading.enumerate())
+    with Pausing(folder) as server:
+        root = Address.parse(server.url)
+        with open_store(root).get("a.tar", 0, NUM_BYTES) as reply:
+            assert len(next(reply.chunks)) == 100
+            dogs = [
+                thread
+                for thread in set(threading.enumerate()) - before
+                if thread.name == "tarmac-watchdog"
+            ]
+            assert wait_until(lambda: not any(thread.is_alive() for thread in dogs))
+            go_on.set()
+            assert sent.wait(60)
+            with pytest.raises(TransferError, match=r"^the server sends too slowly$"):
+                next(reply.chunks)
 
 
 @pytest.mark.parametrize("num_bytes", [len(BODY) - 1, len(BODY) + 1])
