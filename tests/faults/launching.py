@@ -3,10 +3,9 @@ asked for.
 """
 
 import os
-import random
 import socket
 import subprocess
-from contextlib import suppress
+import sys
 from pathlib import Path
 
 from preprocess.sources.digits import write_digits
@@ -45,15 +44,22 @@ def pack_digits(folder: Path, num_train: int, num_val: int, per_shard: int = 10)
     return folder / "data"
 
 
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """Find a port that is free now, and stays so until it is used: the system gives the ports that
-    nobody names from 32,768 on.
+    """Find a port, and on Linux keep it: while this process lives, the system chooses it for nobody
+    else. Whoever names it may listen there, as SO_REUSEADDR is set here and by every server.
     """
-    while True:
-        port = random.SystemRandom().randrange(20_000, 29_000)
-        with socket.socket() as listening, suppress(OSError):
-            listening.bind(("127.0.0.1", port))
-            return port
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("", 0))
+    port = int(kept.getsockname()[1])
+    if sys.platform == "linux":  # elsewhere the address would be in use
+        _reserved.append(kept)
+    else:
+        kept.close()
+    return port
 
 
 def on_ranks(num_ranks: int, port: int | None = None) -> list[str]:

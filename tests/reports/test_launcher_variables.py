@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 
 from shards.errors import DataError
+from tests.faults.launching import free_port
 from tests.train.conftest import ROOT, environment, succeed
 from tests.train.here import command_here, evaluate_here, train_here
 from train.run.launch import check_world
@@ -129,7 +130,8 @@ def test_fsdp_by_a_config_file_is_refused_on_all_ranks(digits, tmp_path):
     config.write_text(FSDP)
     run = ["--data", str(digits), "--out", str(tmp_path / "run"), "--precision", "no"]
     # `--cpu` beside the file would launch ranks without FSDP
-    done = launch("--config_file", str(config), "-m", "train", *run, by=LAUNCH[:1])
+    flags = ["--config_file", str(config), "--main_process_port", str(free_port())]
+    done = launch(*flags, "-m", "train", *run, by=LAUNCH[:1])
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert 1 <= len(lines) <= 2

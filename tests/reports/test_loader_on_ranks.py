@@ -3,7 +3,6 @@ shows.
 """
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader
 from shards.errors import DataError
 from shards.loader import Loader
 from shards.sampler import World
+from tests.faults.launching import free_port
 
 PREPARED = """
 import sys
@@ -34,14 +34,11 @@ print("own:", sum(int(batch.valid.sum()) for batch in loader))
 
 def on_two_ranks(*args: str) -> list[str]:
     """Run Python twice, as a launcher does; return what each rank printed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     given = {
         **os.environ,
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
+        "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1",
     }
     ranks = [
