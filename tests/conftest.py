@@ -4,7 +4,9 @@ are.
 
 import io
 import os
+import random
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -211,6 +213,15 @@ def pytest_configure(config):
     settings.register_profile("same", **same, suppress_health_check=[HealthCheck.too_slow])
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile("same")
+
+
+@pytest.hookimpl(tryfirst=True)  # before any fixture
+def pytest_runtest_setup():
+    """Begin each test with the same random numbers, whatever this process has run before."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
