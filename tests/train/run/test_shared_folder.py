@@ -1,8 +1,7 @@
 """Whether ranks see one run folder; tests/faults/nodes.py has two machines that do not."""
 
 import os
-import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,18 +35,20 @@ def test_what_cannot_be_written_is_left_to_who_begins_the_run(tmp_path):
     assert _missed_by(tmp_path / "file" / "run", token.name) == ""
 
 
-def test_a_file_that_appears_late_is_seen(tmp_path):
+def test_a_file_that_appears_late_is_seen(tmp_path, monkeypatch):
     run = tmp_path / "run"
+    waits = []
 
-    def appear() -> None:
-        time.sleep(0.3)
-        run.mkdir()
-        (run / "token").touch()
+    def appear(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            run.mkdir()
+            (run / "token").touch()
 
-    late = threading.Thread(target=appear)
-    late.start()
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=appear)
+    monkeypatch.setattr(shared_folder, "time", clock)
     assert _missed_by(run, "token") == ""
-    late.join()
+    assert waits == [shared_folder.LOOK_AGAIN_S] * 2
 
 
 def test_one_that_never_appears_is_told_with_rank_and_host(tmp_path, monkeypatch):
