@@ -202,7 +202,7 @@ def test_out_is_the_folder_one_is_in(source, tmp_path, monkeypatch, capsys):
 
 def test_sources_that_do_not_fit_together(source, tmp_path, monkeypatch, capsys):
     root = Path(shutil.copytree(source, tmp_path / "source"))
-    image = next((root / "JPEGImages").iterdir())
+    image = min((root / "JPEGImages").iterdir())
     kept = image.read_bytes()
     image.unlink()
     status, _, errors = command(
