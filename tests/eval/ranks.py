@@ -84,7 +84,7 @@ def run(place, folder, world=4):
     torch.set_num_threads(1)
     store = f"file://{folder}/store"
     dist.init_process_group(
-        "gloo", init_method=store, rank=place, world_size=world, timeout=timedelta(seconds=60)
+        "gloo", init_method=store, rank=place, world_size=world, timeout=timedelta(minutes=9)
     )
     for num_ranks in NUM_RANKS:
         group = dist.new_group(list(range(num_ranks)))

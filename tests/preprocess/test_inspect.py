@@ -196,7 +196,7 @@ def test_a_reader_that_goes_away_leaves_no_traceback(packed, tmp_path):
     ]
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
     os.close(writer)
     assert done.returncode == 141
     assert done.stderr == ""

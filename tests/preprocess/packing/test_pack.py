@@ -30,7 +30,7 @@ def content(root: Path) -> dict[str, bytes]:
 
 def command(*args: str, **options) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "preprocess.shard", *args]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
 
 
 def test_webdataset_reads_the_same_samples(packed, index):

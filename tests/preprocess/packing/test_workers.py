@@ -25,7 +25,7 @@ def as_a(kind: type[Record], record: Record, **more: Any) -> Record:
     )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_killed_worker_is_told_and_the_rest_is_kept(records, tmp_path):
     changed = [*records[:40], as_a(Killing, records[40], after=tmp_path / "train"), *records[41:]]
     with pytest.raises(DataError, match=r"a worker process was killed.*run the same command again"):
@@ -35,18 +35,18 @@ def test_a_killed_worker_is_told_and_the_rest_is_kept(records, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_read_that_hangs_ends_with_the_name_of_the_image(records, workers):
-    pool = Pool(workers, read_timeout_s=0.5)
+    pool = Pool(workers, read_timeout_s=3)
     try:
-        with pytest.raises(DataError, match=r"photo 003\.jpg: reading it has not ended for 0\.5 s"):
+        with pytest.raises(DataError, match=r"photo 003\.jpg: reading it has not ended for 3 s"):
             list(pack_images(pool, [*records[:3], as_a(Hanging, records[3])]))
     finally:
         pool.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("error", "raised", "says"),

@@ -37,7 +37,7 @@ def chosen(tmp_path, hosts: str, *more: str, **environment: str) -> str:
     script = " && ".join([*steps, 'exec "$@"'])
     inside = ["unshare", "-rnmu", "sh", "-c", script, "sh"]
     argv = [*inside, "env", *given, sys.executable, "-c", ASK]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
