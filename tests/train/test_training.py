@@ -45,29 +45,17 @@ def start(*args: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-m", *args], env=environment(), cwd=ROOT, **pipes)
 
 
-def interrupt_in_the_middle(process: subprocess.Popen[str], run: Path, kill: signal.Signals) -> str:
-    """Send a signal inside the second epoch of three; return what the run printed.
-
-    The run is halted while its checkpoint is looked at: it cannot come to its end in between.
+def interrupted_in_the_middle(run: Path, kill: signal.Signals, *args: str) -> tuple[int, str]:
+    """Start a command that trains into `run`, and send a signal inside the second epoch of three:
+    (status, what it printed).
     """
-    while not is_in_the_middle(run):
-        process.send_signal(signal.SIGCONT)
-        time.sleep(0.05)
-        assert process.poll() is None, f"ended too early: {process.stdout.read()}"
-        process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    process = start("tests.train.halting", str(run), *args)
+    met = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert met.si_code == os.CLD_STOPPED, f"ended too early: {process.stdout.read()}"
     process.send_signal(kill)
     process.send_signal(signal.SIGCONT)
-    return process.communicate(timeout=300)[0]
-
-
-def is_in_the_middle(run: Path) -> bool:
-    """Tell whether the newest checkpoint was saved inside the second of three epochs."""
-    try:
-        progress = checkpoint.read(run / "last").meta.progress
-    except (OSError, ValueError):  # not there yet, or halted while it is exchanged
-        return False
-    return progress.epoch == 1 and progress.step > 0
+    printed = process.communicate(timeout=300)[0]
+    return process.returncode, printed
 
 
 def test_a_run_folder_holds_what_repeats_the_run(whole_run):
@@ -107,13 +95,14 @@ def test_the_resolved_config_repeats_the_run_bit_for_bit(whole_run, tmp_path):
 def test_a_killed_run_resumes_to_the_same_bits(kill, whole_run, train_args, tmp_path):
     run = tmp_path / "killed"
     args = [*train_args, "--out", str(run), "--save-every-steps", "2"]
-    process = start(*args)
-    output = interrupt_in_the_middle(process, run, kill)
-    if kill != signal.SIGKILL:
-        assert process.returncode == (75 if kill == signal.SIGUSR1 else 130)
+    status, output = interrupted_in_the_middle(run, kill, *args)
+    if kill == signal.SIGKILL:
+        assert status == -signal.SIGKILL
+    else:
+        assert status == (75 if kill == signal.SIGUSR1 else 130)
         assert "--resume" in output
         assert "Traceback" not in output
-    assert checkpoint.read(run / "last").meta.progress.epoch < 3
+    assert checkpoint.read(run / "last").meta.progress.epoch == 1
     output = succeed(command(*args, "--resume"))
     assert "resuming" in output
     assert same(weights(whole_run), weights(run))
@@ -202,8 +191,8 @@ def test_a_killed_bf16_run_with_averaged_weights_resumes_to_the_same_bits(train_
     ]
     succeed(command(*args, "--out", str(tmp_path / "whole")))
     run = tmp_path / "killed"
-    process = start(*args, "--out", str(run), "--save-every-steps", "2")
-    interrupt_in_the_middle(process, run, signal.SIGKILL)
+    more = ["--out", str(run), "--save-every-steps", "2"]
+    interrupted_in_the_middle(run, signal.SIGKILL, *args, *more)
     succeed(command(*args, "--out", str(run), "--resume"))
     assert same(weights(run), weights(tmp_path / "whole"))
     averages = [

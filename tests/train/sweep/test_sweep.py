@@ -12,7 +12,7 @@ import torch
 from shards.errors import DataError
 from tests.train.conftest import command, fresh, ranks, succeed
 from tests.train.here import cpu
-from tests.train.test_training import interrupt_in_the_middle, same, start, weights
+from tests.train.test_training import interrupted_in_the_middle, same, weights
 from train.config import TrainConfig
 from train.loop import train
 from train.run import checkpoint
@@ -178,11 +178,11 @@ def test_a_killed_sweep_resumes_to_the_same_bits(kill, whole_sweep, sweep_args, 
     args = [*sweep_args, "--out", str(out), "--save-every-steps", "2"]
     # what is resumed may have further values
     fewer = ["--sweep", "lr=0.03,0.006"] if kill == signal.SIGINT else []
-    process = start(*[arg for arg in args if not fewer or arg not in SWEEP], *fewer)
-    output = interrupt_in_the_middle(process, out / RUNS[1], kill)
+    begun = [*(arg for arg in args if not fewer or arg not in SWEEP), *fewer]
+    status, output = interrupted_in_the_middle(out / RUNS[1], kill, *begun)
     assert not (out / "best").exists()
     if kill == signal.SIGINT:
-        assert process.returncode == 130
+        assert status == 130
         assert "go on with the same command and --resume" in output
         assert "Traceback" not in output
         runs = json.loads((out / "sweep.json").read_text())["runs"]
