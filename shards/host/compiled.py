@@ -216,9 +216,17 @@ def _can_be_written(folder: Path) -> bool:
 
 def _remove_oldest(folder: Path, name: str) -> None:
     """Keep the MAX_KEPT newest files of a function: earlier releases leave theirs."""
-    files = sorted(folder.glob(f"{name}-*.code"), key=os.path.getmtime)
+    files = sorted(folder.glob(f"{name}-*.code"), key=_kept_since)
     for file in files[:-MAX_KEPT]:
         file.unlink(missing_ok=True)
+
+
+def _kept_since(file: Path) -> float:
+    """Tell when a file was made; one that another process has removed meanwhile is the oldest."""
+    try:
+        return os.path.getmtime(file)
+    except FileNotFoundError:
+        return 0.0
 
 
 @cache

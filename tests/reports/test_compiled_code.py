@@ -116,3 +116,19 @@ def test_files_of_earlier_releases_are_bounded(tmp_path):
     left = sorted(kept(tmp_path))
     assert left[0] == "a.f-24.code"
     assert len(left) == compiled.MAX_KEPT + 1
+
+
+def test_another_process_may_remove_them_at_the_same_time(tmp_path, monkeypatch):
+    """What it removes between the listing and the look at its time is no reason to complain."""
+    for number in range(compiled.MAX_KEPT + 4):
+        (tmp_path / f"a.f-{number:02d}.code").write_bytes(b"")
+    look = os.path.getmtime
+
+    def removed_before(path: Path) -> float:
+        if path.name == "a.f-07.code":
+            path.unlink()
+        return look(path)
+
+    monkeypatch.setattr(os.path, "getmtime", removed_before)
+    compiled._remove_oldest(tmp_path, "a.f")
+    assert len(list(tmp_path.iterdir())) == compiled.MAX_KEPT
