@@ -22,6 +22,7 @@ INSTRUCTIONS = {  # as /proc/cpuinfo and torch.cpu spell them
 }
 Precision = Literal["no", "bf16", "fp16"]
 
+MEASUREMENTS = 3  # at most, of which one has to look like instructions
 EMULATED = 2.5  # times as slow as fp32; measured: emulation 3 to 8, the slowest instructions 1.6
 
 
@@ -85,14 +86,14 @@ def bf16_instructions() -> str:
 
     Flags of the processor are not enough: a limit such as ONEDNN_MAX_CPU_ISA, or a torch built
     without oneDNN, leaves them as they are. So torch is asked, and a small measurement must not
-    look like emulation.
+    look like emulation; where it does, two more may show that other processes were in its way.
     """
     named = [name for flag, name in INSTRUCTIONS.items() if flag in _flags()]
     if not named or not torch.backends.mkldnn.is_available():
         return ""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return ""
-    return named[0] if bf16_slowdown() < EMULATED else ""
+    return named[0] if any(bf16_slowdown() < EMULATED for _ in range(MEASUREMENTS)) else ""
 
 
 def bf16_slowdown() -> float:

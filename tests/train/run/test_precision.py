@@ -15,6 +15,7 @@ from tests.conftest import jpeg, photograph
 from tests.train.conftest import ROOT, command, environment, succeed
 from tests.train.here import command_here, cpu, train_here
 from train.config import TrainConfig
+from train.run import precision
 from train.run.precision import (
     Chosen,
     bf16_instructions,
@@ -76,6 +77,23 @@ def test_a_cpu_takes_bf16_only_if_it_names_its_instructions():
     assert (HERE.precision == "bf16") == bool(bf16_instructions())
     if Path("/proc/cpuinfo").exists() and "bf16" not in Path("/proc/cpuinfo").read_text():
         assert HERE.precision == "no"
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [([1.6], "AVX512_BF16"), ([7.0, 4.0, 1.6], "AVX512_BF16"), ([7.0, 4.0, 3.0], "")],
+)
+def test_other_processes_do_not_make_instructions_look_like_emulation(
+    measured, expected, monkeypatch
+):
+    """Three tries of a millisecond each may all be interrupted on a busy machine."""
+    left = iter(measured)
+    monkeypatch.setattr(precision, "_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(precision, "bf16_slowdown", lambda: next(left))
+    assert bf16_instructions() == expected
+    assert not [*left]
 
 
 def test_a_gpu_without_bf16_computes_in_fp16(monkeypatch):
