@@ -207,8 +207,10 @@ def pytest_configure(config):
     """Let Hypothesis try the same cases in every run, however slow the machine: a case that fails
     is found where it was written, not by chance. `--hypothesis-profile=default` draws others.
     """
-    from hypothesis import HealthCheck, settings  # commands that import this module need none
-
+    try:
+        from hypothesis import HealthCheck, settings
+    except ImportError:  # tests on a GPU need none
+        return
     same = {"derandomize": True, "deadline": None, "database": None}
     settings.register_profile("same", **same, suppress_health_check=[HealthCheck.too_slow])
     if not config.getoption("--hypothesis-profile", None):
