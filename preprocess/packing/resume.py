@@ -158,9 +158,17 @@ def _was_replaced(records: Sequence[Record], shard: Path) -> bool:
     """
     made = shard.stat().st_mtime_ns
     return any(
-        path.stat().st_mtime_ns > made
+        _mtime_ns(path) > made
         for path in {record.path for record in records if record.data is None}
     )
+
+
+def _mtime_ns(path: Path) -> int:
+    """Tell when a file was changed last; -1 where it is not there, as when the shard was made."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def holds(path: Path, content: bytes) -> bool:

@@ -156,6 +156,16 @@ def test_rejects_are_listed_and_counted(tmp_path):
     assert pack(records, root, max_rejects=2).num_kept == 3
 
 
+def test_a_photograph_that_was_missing_from_the_start_may_stay_away(tmp_path):
+    records = write_photographs(tmp_path / "photos", 40)
+    records[3].path.unlink()
+    root = tmp_path / "train"
+    assert pack(records, root, max_rejects=1).num_rejected == 1
+    before = content(root)
+    assert pack(records, root, max_rejects=1).num_kept == 3
+    assert content(root) == before
+
+
 def test_two_photographs_with_one_key(records, tmp_path):
     with pytest.raises(DataError, match="would both have the key"):
         pack([records[0], records[0]], tmp_path / "train")
