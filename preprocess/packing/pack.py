@@ -94,6 +94,7 @@ def pack_split(
 
             link_shards(job.split, plan.records, root)
         kept = _verified(job, plan, state, root, plan.numbers, pool, proof)
+        _refuse_lost(job, plan, state, root, plan.numbers, kept)
         made = dict(kept)
         if not (plan.place < state.num_indexed and len(kept) == len(plan.numbers)):
             _begin(plan, state, root, kept)
@@ -127,6 +128,7 @@ def pack_task(
             return TaskReport(0, 0, 0, 0, 0)
         numbers = [number for number in plan.numbers if number % num_tasks == index]
         kept = _verified(job, plan, state, root, numbers, pool, proof)
+        _refuse_lost(job, plan, state, root, numbers, kept)
         made = dict(kept)
         if plan.place >= state.num_indexed:
             if plan.part not in state.parts:
@@ -239,6 +241,35 @@ def _verified(
         )
         pairs = zip(listed, checked, strict=True)
         return {number: entry for number, entry in pairs if entry is not None}
+
+
+def _refuse_lost(
+    job: Job,
+    plan: PackingPlan,
+    state: FolderState,
+    root: Path,
+    numbers: Sequence[int],
+    kept: Mapping[int, Entry],
+) -> None:
+    """Raise DataError where shards would be made again without images that they hold, more than may
+    be rejected: their files are gone, and nothing else may have them.
+    """
+    rejected = sum(len(entry.rejected) for entry in kept.values())
+    lost: list[Record] = []
+    for number in numbers:
+        entry = _entry_of(plan, state, number)
+        if number in kept or entry is None or not is_there(root, entry):
+            continue
+        known = {line["source"] for line in entry.rejected}
+        missing = [record for record in plan.task(number).records if record.num_bytes() < 0]
+        rejected += len(missing)
+        lost += [record for record in missing if record.source not in known]
+    if lost and rejected > job.max_rejects:
+        raise DataError(
+            f"{root}: {len(lost)} of its images are not in the source any more, such as "
+            f"{lost[0].path}; restore them, or leave them out of the set with --max-rejects "
+            f"{rejected}"
+        )
 
 
 def _is_as_asked(job: Job, entry: Entry) -> bool:

@@ -166,6 +166,25 @@ def test_a_photograph_that_was_missing_from_the_start_may_stay_away(tmp_path):
     assert content(root) == before
 
 
+def test_a_finished_set_is_left_alone_where_its_source_has_lost_photographs(tmp_path):
+    records = write_photographs(tmp_path / "photos", 40)
+    records[3].path.unlink()
+    root = tmp_path / "train"
+    pack(records, root, max_rejects=1)
+    before = content(root)
+    for number in (20, 21):
+        records[number].path.unlink()
+    with pytest.raises(DataError) as caught:
+        pack(records, root, max_rejects=2)
+    assert str(caught.value) == (
+        f"{root}: 2 of its images are not in the source any more, such as "
+        f"{records[20].path}; restore them, or leave them out of the set with --max-rejects 3"
+    )
+    assert content(root) == before
+    packing = pack(records, root, max_rejects=3)
+    assert (packing.num_samples, packing.num_rejected) == (37, 3)
+
+
 def test_two_photographs_with_one_key(records, tmp_path):
     with pytest.raises(DataError, match="would both have the key"):
         pack([records[0], records[0]], tmp_path / "train")
