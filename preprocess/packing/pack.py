@@ -130,11 +130,13 @@ def pack_task(
         kept = _verified(job, plan, state, root, numbers, pool, proof)
         _refuse_lost(job, plan, state, root, numbers, kept)
         made = dict(kept)
+        missing = [number for number in numbers if number not in kept]
         if plan.place >= state.num_indexed:
             if plan.part not in state.parts:
                 write_progress(root, plan.parts, _others(plan, state).values())
-            missing = [number for number in numbers if number not in kept]
             made |= _packed(job, plan, root, missing, engine or LocalEngine(pool))
+        elif missing:
+            raise _finished_but_damaged(plan, root, missing)
         there = read_state(root, job.split).entries.keys()
         return TaskReport(
             len(numbers),
@@ -166,6 +168,8 @@ def finalize(job: Job, root: Path, pool: Pool) -> Packing:
             if entry is not None and is_there(root, entry) and _is_as_asked(job, entry)
         }
         missing = [number for number in plan.numbers if number not in made]
+        if missing and plan.place < state.num_indexed:
+            raise _finished_but_damaged(plan, root, missing)
         if missing:
             names = ", ".join(shard_name(job.split, number) for number in missing[:3])
             raise DataError(
@@ -176,6 +180,15 @@ def finalize(job: Job, root: Path, pool: Pool) -> Packing:
         entries = all_entries(plan, state, [made[number] for number in plan.numbers], root)
         finish_split(job, plan, state, root, entries)
         return replace(_summed_up(entries, len(entries)), is_verified=False)
+
+
+def _finished_but_damaged(plan: PackingPlan, root: Path, missing: Sequence[int]) -> DataError:
+    """Say who makes shards of a finished set again: not tasks, for its index has to go first."""
+    return DataError(
+        f"{root}: is finished, but {len(missing)} of its shards, such as "
+        f"{shard_name(plan.split, missing[0])}, is damaged, missing or of other images: run the "
+        "same command without --num-tasks, --task-index and --finalize"
+    )
 
 
 def _make_folder(job: Job, root: Path) -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import random
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,24 @@ def test_a_task_that_runs_again_keeps_what_is_whole(records, whole, tmp_path):
         assert kept == [True, False, True]
         # A whole packing goes on from there, too, and makes only what is missing.
         assert pack_split(job(records), root, pool).num_kept == 3
+        assert pack_task(job(records), root, pool, 0, 2).num_kept == 3
+    assert content(root) == content(whole)
+
+
+def test_a_task_says_that_it_makes_nothing_of_a_finished_set(records, whole, tmp_path):
+    root = Path(shutil.copytree(whole, tmp_path / "train"))
+    (root / "train-000002.tar").unlink()
+    says = (
+        "is finished, but 1 of its shards, such as train-000002.tar, is damaged, missing or of "
+        "other images: run the same command without --num-tasks, --task-index and --finalize"
+    )
+    with open_pool(1) as pool:
+        assert pack_task(job(records), root, pool, 1, 2).num_kept == 2
+        with pytest.raises(DataError, match=re.escape(says)):
+            pack_task(job(records), root, pool, 0, 2)
+        with pytest.raises(DataError, match=re.escape(says)):
+            finalize(job(records), root, pool)
+        pack_split(job(records), root, pool)
         assert pack_task(job(records), root, pool, 0, 2).num_kept == 3
     assert content(root) == content(whole)
 
