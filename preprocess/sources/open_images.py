@@ -131,8 +131,9 @@ class OpenImages(Source):
                 some = ", ".join(self._files[split][image] for image in more[:_NAMED])
                 lines.append(f"left out: {len(more):,} images that no table of {split} has: {some}")
             if found.contradicted:
+                num = sum(map(len, found.contradicted.values()))
                 lines.append(
-                    f"split {split}: {found.contradicted:,} labels are 1 in one row and 0 in another; "
+                    f"split {split}: {num:,} labels are 1 in one row and 0 in another; "
                     "they are ignored"
                 )
         nameless = sum(label not in self._names for label in self._ids)
@@ -145,7 +146,8 @@ class OpenImages(Source):
         labels = {self._number[label] for label in found.positive[image]}
         negative = {self._number[label] for label in found.negative.get(image, ())}
         known = labels | negative
-        ignored: Sequence[int] = ()
+        unsure = found.contradicted.get(image, set()) & self._number.keys()
+        ignored: Sequence[int] = sorted(self._number[label] for label in unsure)
         if self.absent == "ignored":
             ignored = [number for number in self._number.values() if number not in known]
         file = self._files[split][image]

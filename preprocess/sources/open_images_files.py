@@ -18,14 +18,14 @@ _SHOWN = 60
 class Verified:
     """What the tables of a split say of its images, by image id: label ids, positive and negative.
 
-    `absent` are the images in the tables that have no file, `contradicted` the labels that one row
-    says are shown and another says are not.
+    `contradicted` are those that one row says are shown and another says are not, `absent` the
+    images in the tables that have no file.
     """
 
     positive: dict[str, set[str]] = field(default_factory=dict)
     negative: dict[str, set[str]] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
-    contradicted: int = 0
+    contradicted: dict[str, set[str]] = field(default_factory=dict)
 
     def add_table(self, path: Path, there: Container[str], wanted: Container[str] | None) -> None:
         """Read a table; of images that are not `there`, and of classes not `wanted`, no label."""
@@ -38,11 +38,11 @@ class Verified:
                 (self.positive if shown else self.negative).setdefault(image, set()).add(label)
 
     def settle(self) -> None:
-        """Make unknown what rows contradict each other about, and count it."""
+        """Make unknown what rows contradict each other about."""
         for image, labels in self.positive.items():
             both = labels & self.negative.get(image, set())
             if both:
-                self.contradicted += len(both)
+                self.contradicted[image] = both
                 labels -= both
                 self.negative[image] -= both
 

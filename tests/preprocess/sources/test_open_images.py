@@ -98,6 +98,15 @@ def test_rows_that_contradict_each_other_are_unknown(tmp_path):
     assert says in source.describe()
 
 
+def test_rows_that_contradict_each_other_are_ignored_where_absent_is_negative(tmp_path):
+    rows = ROWS + "0a,verification,/m/cat,0\n0b,x,/m/new,1\n0b,x,/m/new,0\n"
+    source = OpenImages(write(tmp_path, rows), absent="negative")
+    assert source.class_names == ("Bat", "Cat", "Dog, big")  # nobody knows where /m/new is
+    assert labels_of(source) == {"0a": ([], [1]), "0b": ([2], []), "0c": ([], [])}
+    says = "split train: 2 labels are 1 in one row and 0 in another; they are ignored"
+    assert says in source.describe()
+
+
 def test_the_layout_of_fiftyone_and_folders_in_parts(tmp_path):
     write(tmp_path / "a", folder="train/data")
     (tmp_path / "a/train/labels").mkdir()
