@@ -12,6 +12,8 @@ from preprocess.reading.separators import are_numbers
 from shards.errors import DataError
 
 MAX_CLASSES = 100_000
+OWN_FIELD = "labels"  # of our own shards, beside which are the classes that nobody knows
+IGNORED_FIELD = "ignored"
 # suffixes of what other tools write as arrays or pickles; a pickle can run code
 ARRAYS = frozenset(
     (
@@ -51,13 +53,16 @@ def of_text(content: bytes, where: str) -> Label:
     return int(name) if re.fullmatch(r"[+-]?\d{1,18}", name) else _name(name, where)
 
 
-def of_json(content: bytes, field: str, where: str) -> Label | list[Label]:
-    """Read the class or the list of classes under a key of a JSON member. Raises DataError."""
+def of_json(content: bytes, field: str, where: str) -> tuple[Label | list[Label], tuple[int, ...]]:
+    """Read the class or the list of classes under a key of a JSON member, and the classes that it
+    ignores. Raises DataError.
+    """
     try:
         parsed = json.loads(content, object_pairs_hook=each_key_once)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON ({error}); correct it") from None
     value = parsed
+    ignored: tuple[int, ...] = ()
     if isinstance(parsed, dict):
         if field not in parsed:
             keys = ", ".join(map(repr, parsed))[:500]
@@ -65,9 +70,21 @@ def of_json(content: bytes, field: str, where: str) -> Label | list[Label]:
                 f"{where} has no key {field!r}, it has {keys}; give one with --label-field"
             )
         value = parsed[field]
+        if field == OWN_FIELD and _are_class_numbers(value):
+            ignored = _ignored(parsed)
     if isinstance(value, list):
-        return _several(value, where)
-    return _one(value, where)
+        return _several(value, where), ignored
+    return _one(value, where), ignored
+
+
+def _ignored(parsed: dict[str, Any]) -> tuple[int, ...]:
+    """Return the classes that a sample of our own shards lists as ignored; of others none."""
+    given = parsed.get(IGNORED_FIELD)
+    return tuple(given) if _are_class_numbers(given) else ()
+
+
+def _are_class_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int for number in value)
 
 
 def _several(values: list[Any], where: str) -> list[Label]:

@@ -9,6 +9,8 @@ from tqdm import tqdm
 from preprocess.reading.class_names import tidy
 from preprocess.reading.memberlabels import (
     ARRAYS,
+    IGNORED_FIELD,
+    OWN_FIELD,
     Label,
     check_number,
     of_json,
@@ -36,6 +38,7 @@ class _Found:
     shard: Path
     image: TarMember
     labels: tuple[Label, ...]
+    ignored: tuple[int, ...] = ()
 
 
 @dataclass
@@ -47,7 +50,8 @@ class WebDataset(Source):
     another member of
     text: one class, a number or a name; the task is multiclass) or `json` with one label
     (multiclass) or a list of them (multilabel). Numbers are positions in the class list, names are
-    classes. Raises DataError with shard and member for what does not fit.
+    classes. Of shards that were packed here, ignored classes stay ignored. Raises DataError with
+    shard and member for what does not fit.
     """
 
     root_holds = "the folder that holds the tar shards"
@@ -81,7 +85,9 @@ class WebDataset(Source):
             for split, paths in self._shards().items()
         }
         everything = [sample for found in self._found.values() for sample in found]
-        kinds = {type(label) for sample in everything for label in sample.labels}
+        kinds = {
+            type(label) for sample in everything for label in (*sample.labels, *sample.ignored)
+        }
         if len(kinds) > 1:
             raise DataError(
                 f"{self.root}: some labels are numbers, others names; write all of them in one way"
@@ -112,11 +118,13 @@ class WebDataset(Source):
             # Some writers number the samples of every shard from 0: then the shard is part of the
             # name.
             name = sample.key if times[sample.key] == 1 else f"{shard}/{sample.key}"
-            labels = tuple(sorted({self._number(label, sample) for label in sample.labels}))
-            span = (sample.image.offset, sample.image.length)
-            records.append(
-                Record(name, sample.shard, f"{shard}/{sample.image.name}", labels, (), span)
+            labels, ignored = (
+                tuple(sorted({self._number(label, sample) for label in part}))
+                for part in (sample.labels, sample.ignored)
             )
+            span = (sample.image.offset, sample.image.length)
+            source = f"{shard}/{sample.image.name}"
+            records.append(Record(name, sample.shard, source, labels, ignored, span))
         return records
 
     # shards
@@ -183,7 +191,7 @@ class WebDataset(Source):
                 sample.key,
                 path,
                 image,
-                self._labels(sample.texts[suffix], suffix, f"{where}.{suffix}"),
+                *self._labels(sample.texts[suffix], suffix, f"{where}.{suffix}"),
             )
 
     def _image(self, sample: ForeignSample, where: str) -> TarMember:
@@ -197,9 +205,11 @@ class WebDataset(Source):
             )
         return sample.members[there[0]]
 
-    def _labels(self, text: bytes, suffix: str, where: str) -> tuple[Label, ...]:
-        """Read the labels of one sample and see that all samples have the same task, in the same
-        member.
+    def _labels(
+        self, text: bytes, suffix: str, where: str
+    ) -> tuple[tuple[Label, ...], tuple[int, ...]]:
+        """Read the labels and the ignored ones of one sample, and see that all samples have the
+        same task, in the same member.
         """
         if suffix != (self._member or suffix):
             raise DataError(
@@ -207,8 +217,9 @@ class WebDataset(Source):
                 "or say with --label-member which one counts"
             )
         self._member = suffix
+        ignored: tuple[int, ...] = ()
         if suffix.rpartition(".")[2] == "json":
-            value = of_json(text, self.label_field or "labels", where)
+            value, ignored = of_json(text, self.label_field or OWN_FIELD, where)
         elif self.label_field:
             raise DataError(
                 f"{where}: --label-field is of JSON members; leave it out, or give --label-member "
@@ -224,9 +235,9 @@ class WebDataset(Source):
                 f"lists, for all"
             )
         labels = tuple(value) if isinstance(value, list) else (value,)
-        for label in labels:
+        for label in (*labels, *ignored):
             check_number(label, where)
-        return labels
+        return labels, ignored
 
     # classes
 
@@ -235,7 +246,9 @@ class WebDataset(Source):
         they seem.
         """
         first = {
-            label: self._where(sample) for sample in reversed(found) for label in sample.labels
+            label: self._where(sample)
+            for sample in reversed(found)
+            for label in (*sample.labels, *sample.ignored)
         }
         refuse_joined({label: where for label, where in first.items() if isinstance(label, str)})
         numbers = {label for label in first if isinstance(label, int)}
@@ -266,9 +279,13 @@ class WebDataset(Source):
 
     def describe(self) -> list[str]:
         """Say from which members labels are, and what names the classes."""
-        key = f", key {self.label_field or 'labels'!r}" if self._member.endswith("json") else ""
+        key = f", key {self.label_field or OWN_FIELD!r}" if self._member.endswith("json") else ""
         number = "a list of classes" if self.task == "multilabel" else "one class"
-        return [f"labels: members .{self._member}{key}, {number} each", f"classes: {self._how}"]
+        lines = [f"labels: members .{self._member}{key}, {number} each", f"classes: {self._how}"]
+        if any(sample.ignored for found in self._found.values() for sample in found):
+            of = f"members .{self._member}, key {IGNORED_FIELD!r}, a list of classes each"
+            lines.append(f"ignored: {of}")
+        return lines
 
     def _number(self, label: Label, sample: _Found) -> int:
         if isinstance(label, int) and label < len(self.class_names):

@@ -56,6 +56,60 @@ def test_cls_reads_as_the_package_reads_it(tmp_path, suffix):
     assert [record.labels for record in records] == [(int(item["cls"]),) for item in theirs]
 
 
+def test_own_shards_keep_their_ignored_labels(tmp_path, monkeypatch, capsys):
+    """Packed shards are tars of other samples to this source, such as for packing them smaller."""
+    said = [([2, 0], [3]), ([], [1, 3]), ([1], []), ([0, 2], [])]
+    members = [
+        {"__key__": f"{n}", "jpg": sample(n)["jpg"], "json": {"labels": shown, "ignored": unsure}}
+        for n, (shown, unsure) in enumerate(said)
+    ]
+    write_shard(tmp_path / "in/train-000000.tar", members)
+    (tmp_path / "in/classes.txt").write_text("\n".join((*NAMES, "elk")))
+    source = WebDataset(tmp_path / "in", class_list="classes.txt")
+    found = [(list(record.labels), list(record.ignored)) for record in source.records("train")]
+    assert found == [(sorted(shown), unsure) for shown, unsure in said]
+    assert "ignored: members .json, key 'ignored', a list of classes each" in source.describe()
+    out = tmp_path / "out"
+    args = ["--source", "webdataset", "--root", str(tmp_path / "in"), "--class-list", "classes.txt"]
+    status, _, errors = shard(monkeypatch, capsys, *args, "--out", str(out), "--order", "source")
+    assert status == 0, errors
+    known = DatasetIndex.open(out / "train").known()
+    assert [np.flatnonzero(~row).tolist() for row in known] == [unsure for _, unsure in said]
+    beyond = {"__key__": "x", "jpg": sample(1)["jpg"], "json": {"labels": [0], "ignored": [4]}}
+    write_shard(tmp_path / "in/train-000001.tar", [beyond])
+    source = WebDataset(tmp_path / "in", class_list="classes.txt")
+    with pytest.raises(DataError, match="4 is not one of the 4 classes"):
+        source.records("train")
+
+
+def test_ignored_numbers_beside_names_are_refused(tmp_path):
+    said = [(["cat"], []), ([], [0])]
+    members = [
+        {"__key__": f"{n}", "jpg": sample(n)["jpg"], "json": {"labels": shown, "ignored": unsure}}
+        for n, (shown, unsure) in enumerate(said)
+    ]
+    write_shard(tmp_path / "train-000000.tar", members)
+    with pytest.raises(DataError, match="some labels are numbers, others names"):
+        WebDataset(tmp_path)
+
+
+def test_what_others_call_ignored_is_left_alone(tmp_path):
+    values = [["cat"], [True], 3, None, [0.5], "yes"]
+    members = [
+        {"__key__": f"{n}", "jpg": sample(n)["jpg"], "json": {"labels": [n % 2], "ignored": value}}
+        for n, value in enumerate(values)
+    ]
+    write_shard(tmp_path / "train-000000.tar", members)
+    source = WebDataset(tmp_path)
+    assert {record.ignored for record in source.records("train")} == {()}
+    assert not any(line.startswith("ignored") for line in source.describe())
+    for item in members:
+        item["json"] = {"tags": ["cat", "dog"], "ignored": [1]}
+    write_shard(tmp_path / "train-000000.tar", members)
+    source = WebDataset(tmp_path, label_field="tags")
+    assert {record.ignored for record in source.records("train")} == {()}
+
+
 def add_by_hand(path: Path, samples: list[dict], **header) -> Path:
     """Write any members in any order, with a header of one's own."""
     path.parent.mkdir(parents=True, exist_ok=True)
