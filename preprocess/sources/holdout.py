@@ -2,6 +2,7 @@
 stratified.
 """
 
+import heapq
 import math
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -160,10 +161,13 @@ def stratified_holdout(
     wanted[everything] = num_val
     dealt = np.zeros(num_samples, bool)
     held_out = np.zeros(num_samples, bool)
-    while left[everything]:
-        rarest = min(
-            (label for label in range(num_classes + 1) if left[label]), key=left.__getitem__
-        )
+    waiting = [(num, label) for label, num in enumerate(left) if num]
+    heapq.heapify(waiting)
+    while waiting:
+        num, rarest = heapq.heappop(waiting)
+        if num != left[rarest]:
+            continue  # it has a later entry
+        changed: set[int] = set()
         for sample in holders[rarest]:
             if dealt[sample]:
                 continue
@@ -182,4 +186,8 @@ def stratified_holdout(
             for label in shown[sample]:
                 left[label] -= 1
                 wanted[label] -= is_val
+            changed.update(shown[sample])
+        for label in changed:
+            if left[label]:
+                heapq.heappush(waiting, (left[label], label))
     return held_out

@@ -2,6 +2,7 @@
 scikit-learn's own draw.
 """
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from preprocess.record import Record, Source
+from preprocess.record import MAX_CLASSES, Record, Source
 from preprocess.sources.holdout import Holdout, random_holdout, stratified_holdout
 from shards.errors import DataError
 from shards.index import DatasetIndex
@@ -101,6 +102,21 @@ def test_one_label_each_gives_the_usual_stratified_split():
     ] == [10, 6, 4]
 
 
+def test_a_draw_never_changes():
+    """A set is packed again into the same bytes, and a set that grows knows its val again."""
+    held_out = b"".join(
+        stratified_holdout(indices(drawn(300, 12, seed)), 12, 0.2, seed).tobytes()
+        for seed in range(8)
+    )
+    assert hashlib.sha256(held_out).hexdigest()[:16] == "0d8e4d0199b9b92a"
+
+
+def test_as_many_classes_as_there_may_be():
+    """Looking for the rarest of 100,000 classes 100,000 times took minutes."""
+    labels = [[number] for number in range(MAX_CLASSES)]
+    assert stratified_holdout(labels, MAX_CLASSES, 0.2, 0).sum() == MAX_CLASSES // 5
+
+
 def test_seeds_differ_and_nothing_of_the_order_is_special():
     labels = indices(drawn(2000, 20, 1))
     draws = [stratified_holdout(labels, 20, 0.2, seed) for seed in range(3)]
@@ -151,7 +167,7 @@ def test_one_image_is_too_few():
 
 
 LISTED = """
-from preprocess.record import Record, Source
+from preprocess.record import MAX_CLASSES, Record, Source
 
 class Listed(Source):
     class_names = ("even", "odd")
