@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,15 @@ class Written:
 
     def is_surplus(self, name: str) -> bool:
         """Tell whether a file is a shard, or a shard's index, that is not listed."""
-        stems = {Path(entry.name).stem for entry in self.entries}
         return (
-            self.is_ours(name) and name.endswith((".tar", ".idx")) and Path(name).stem not in stems
+            self.is_ours(name)
+            and name.endswith((".tar", ".idx"))
+            and Path(name).stem not in self._stems
         )
+
+    @cached_property
+    def _stems(self) -> frozenset[str]:
+        return frozenset(Path(entry.name).stem for entry in self.entries)
 
     def with_statistics(self, samples: np.ndarray, keys: np.ndarray | None) -> dict[str, Any]:
         """Describe the split again, with counts and statistics computed from samples and shards.

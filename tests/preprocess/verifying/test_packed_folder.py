@@ -3,13 +3,16 @@ where it cannot.
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from preprocess.packing.pool import Pool
+from preprocess.verifying.packed_folder import Written, read_written
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import verify_split
+from shards.disk.format import shard_name
 from shards.index import DatasetIndex
 from tests.described import listed, make_unfinished, write_listed
 from tests.preprocess.verifying.test_repair import digests
@@ -79,3 +82,15 @@ def test_an_index_without_shards_is_a_finding(packed, tmp_path, pool):
     write_listed(root, {**listed(root), "shards": [], "num_samples": 0})
     (finding, *_) = verify_split(root, pool).findings
     assert "index.json: cannot be read (its shards hold no sample)" in finding.line()
+
+
+def test_the_folder_of_ten_thousand_shards(packed):
+    """Each of its files is looked up among the shards: as a list this took minutes."""
+    entry = read_written(packed).entries[0]
+    names = [shard_name("train", number) for number in range(10_000)]
+    written = Written("train", entries=tuple(replace(entry, name=name) for name in names))
+    files = [file for name in names for file in (name, name.replace(".tar", ".idx"))]
+    assert not any(map(written.is_surplus, files))
+    assert written.is_surplus("train-010000.tar")
+    assert written.is_surplus("train-010000.idx")
+    assert not written.is_surplus("val-010000.tar")
