@@ -257,7 +257,7 @@ class CSV(Source):
                     "another one with --separator"
                 )
             refuse_swallowed(cells, separator, where, (columns.path, columns.split))
-            name = cells[columns.path].strip() + self.suffix
+            name = self._path_of(path, cells[columns.path].strip() + self.suffix)
             folder = self._folder_of(path, name) if folder is None else folder
             named = split if columns.split is None else _split(cells[columns.split], where)
             yield TableRow(where, folder, name, self._cell(cells, columns, where), named)
@@ -275,6 +275,13 @@ class CSV(Source):
                 f"multiclass exactly one is 1"
             )
         return labels, ignored
+
+    def _path_of(self, table: Path, given: str) -> str:
+        """Write a path of Windows, train\\1.jpg, with slashes, unless a file has that very name."""
+        if "\\" not in given or "\0" in given:
+            return given
+        there = any((folder / given).is_file() for folder in (self._folder, table.parent))
+        return given if there else given.replace("\\", "/")
 
     def _folder_of(self, table: Path, name: str) -> str:
         """Return the folder in which a table's paths count: its own, such as train/, if only there

@@ -247,3 +247,26 @@ def test_voc_told_of_a_table(photos):
         DataError, match="got 'a,1'; correct the line, or read a table by --source csv"
     ):
         VOC(photos).records("train")
+
+
+def test_paths_as_windows_writes_them(photos):
+    (photos / "img/sub").mkdir()
+    for name in (r"e\f.jpg", "sub/h.jpg"):
+        (photos / "img" / name).write_bytes((photos / "img/a.jpg").read_bytes())
+    rows = [r"img\a.jpg", r".\img\sub\h.jpg", r"img/e\f.jpg", r"img\none.jpg"]
+    write(photos, "path,labels\n" + "".join(f"{path},cat\n" for path in rows))
+    source = CSV(photos)
+    assert [record.source for record in source.records("all")] == [
+        "img/a.jpg",
+        "img/sub/h.jpg",
+        r"img/e\f.jpg",  # a file of that very name is there
+        "img/none.jpg",
+    ]
+    assert [record.name for record in source.records("all")][0] == "img/a"
+    assert read(photos, suffix="") == {"all": {r.source: ["cat"] for r in source.records("all")}}
+    write(photos, "path,labels\nimg\\a.jpg,cat\nimg/a.jpg,dog\n")
+    with pytest.raises(DataError, match="is at .*csv:2 already"):
+        CSV(photos)
+    write(photos, "path,labels\n..\\a.jpg,cat\n")
+    with pytest.raises(DataError, match="is no path inside"):
+        CSV(photos)
