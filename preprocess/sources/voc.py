@@ -12,7 +12,7 @@ from preprocess.record import Record, Source
 from preprocess.sources.voc_annotation import read_annotation, read_bytes
 from shards.commandline import option
 from shards.errors import DataError
-from shards.host.picture_files import is_junk
+from shards.host.picture_files import is_image, is_junk
 
 Difficult = Literal["ignore", "positive", "negative"]
 
@@ -80,6 +80,7 @@ class VOC(Source):
             )
         self.class_names = self._find_class_names()
         self._images: frozenset[str] | None = None
+        self._others: dict[str, str] = {}  # images by id, also of rarer suffixes such as .Jpg
 
     def splits(self) -> tuple[str, ...]:
         """Return ("train", "val") where both are there, otherwise all there are, official names
@@ -123,9 +124,13 @@ class VOC(Source):
         if self._images is None:  # one listing instead of a stat per image
             with os.scandir(folder) as entries:
                 self._images = frozenset(entry.name for entry in entries)
+            for name in sorted(filter(is_image, self._images)):
+                self._others.setdefault(name.rpartition(".")[0], name)
         for suffix in _IMAGE_SUFFIXES:
             if image_id + suffix in self._images:
                 return image_id + suffix
+        if image_id in self._others:
+            return self._others[image_id]
         raise DataError(
             f"{folder / image_id}.jpg is missing, but split {split!r} lists {image_id!r}; "
             "restore the image or remove the id from the lists"

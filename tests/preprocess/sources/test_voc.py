@@ -104,6 +104,9 @@ def test_other_image_suffixes(tmp_path):
     root = make_voc(tmp_path, images=("a.jpg", "a.png", "b.JPG", "c.png", "d.jpeg"))
     sources = [record.source for record in VOC(root).records("train")]
     assert sources == ["JPEGImages/a.jpg", "JPEGImages/b.JPG", "JPEGImages/c.png"]
+    root = make_voc(tmp_path / "more", images=("a.Jpg", "a.bmp", "b.tiff", "c.gif", "c.xml", "a.b"))
+    sources = [record.source for record in VOC(root).records("train")]
+    assert sources == ["JPEGImages/a.Jpg", "JPEGImages/b.tiff", "JPEGImages/c.gif"]
 
 
 @pytest.mark.parametrize(
