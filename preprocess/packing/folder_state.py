@@ -72,9 +72,15 @@ def read_state(root: Path, split: str) -> FolderState:
     If index.json fails its checksum, or entries.json its hash, nothing is listed: a wrong pixel sum
     cannot be detected from the shards, and a new checksum would hide it for good.
     """
-    if not any((root / name).exists() for name in (INDEX_NAME, PROGRESS_NAME)):
-        _refuse_foreign(root)
-        return FolderState()
+    if not _is_begun(root):
+        foreign = _foreign(root)
+        if not _is_begun(root):  # another task may have begun it while its files were listed
+            if foreign:
+                raise DataError(
+                    f"{root}: holds files that are no dataset, such as {min(foreign)}; choose "
+                    "another --out"
+                )
+            return FolderState()
     path = root / INDEX_NAME
     try:
         index = _read(path)
@@ -104,18 +110,20 @@ def read_state(root: Path, split: str) -> FolderState:
         ) from error
 
 
-def _refuse_foreign(root: Path) -> None:
-    # packing.json is written before the first shard: a tar beside none of the two is not ours.
-    foreign = [
+def _is_begun(root: Path) -> bool:
+    return any((root / name).exists() for name in (INDEX_NAME, PROGRESS_NAME))
+
+
+def _foreign(root: Path) -> list[str]:
+    """Name the files that are not ours where neither index.json nor packing.json is: packing.json is
+    written before the first shard.
+    """
+    return [
         child.name
         for child in root.iterdir()
         if child.name not in (DAMAGED_NAME, FINISHED_NAME)
         and finished_name(child.name) != PROGRESS_NAME
     ]
-    if foreign:
-        raise DataError(
-            f"{root}: holds files that are no dataset, such as {min(foreign)}; choose another --out"
-        )
 
 
 def _refuse_grown(path: Path, index: dict[str, Any]) -> None:

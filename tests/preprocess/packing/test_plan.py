@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,24 @@ def test_a_task_says_that_it_makes_nothing_of_a_finished_set(records, whole, tmp
             finalize(job(records), root, pool)
         pack_split(job(records), root, pool)
         assert pack_task(job(records), root, pool, 0, 2).num_kept == 3
+    assert content(root) == content(whole)
+
+
+def test_a_task_that_starts_while_another_one_begins(records, whole, tmp_path, monkeypatch):
+    """The other one writes its first files between two looks at the folder."""
+    root = tmp_path / "train"
+    listed = Path.iterdir
+
+    def late(folder: Path) -> Iterator[Path]:
+        if folder == root:
+            monkeypatch.undo()
+            pack_task(job(records), root, pool, 1, 2)
+        return listed(folder)
+
+    with open_pool(1) as pool:
+        monkeypatch.setattr(Path, "iterdir", late)
+        assert pack_task(job(records), root, pool, 0, 2).num_there == 5
+        finalize(job(records), root, pool)
     assert content(root) == content(whole)
 
 

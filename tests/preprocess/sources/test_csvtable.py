@@ -262,10 +262,10 @@ def test_paths_as_windows_writes_them(photos):
         r"img/e\f.jpg",  # a file of that very name is there
         "img/none.jpg",
     ]
-    assert [record.name for record in source.records("all")][0] == "img/a"
+    assert next(record.name for record in source.records("all")) == "img/a"
     assert read(photos, suffix="") == {"all": {r.source: ["cat"] for r in source.records("all")}}
     write(photos, "path,labels\nimg\\a.jpg,cat\nimg/a.jpg,dog\n")
-    with pytest.raises(DataError, match="is at .*csv:2 already"):
+    with pytest.raises(DataError, match=r"is at .*csv:2 already"):
         CSV(photos)
     write(photos, "path,labels\n..\\a.jpg,cat\n")
     with pytest.raises(DataError, match="is no path inside"):
