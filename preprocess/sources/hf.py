@@ -14,7 +14,7 @@ from preprocess.reading.split_names import in_split_order
 from preprocess.record import MAX_CLASSES, Record, Source
 from preprocess.sources.hf_features import feature_at, find_features, is_image_feature, label_names
 from preprocess.sources.hf_files import SUFFIXES, find_files
-from preprocess.sources.hf_labels import Label, inner_value, read_value_of
+from preprocess.sources.hf_labels import Label, NoLabelError, inner_value, read_value_of
 from preprocess.sources.hf_tables import ArrowTable, HfRow, ParquetTable, image_kind, open_table
 from shards.commandline import option
 from shards.errors import DataError
@@ -174,19 +174,27 @@ class HF(Source):
             if self._columns[0] not in table.schema.names:
                 value = inner_value(value, self._columns[0].split(".")[1:])
             if value is None and self.task == "multilabel":
-                raise DataError(f"{where} has null for its list of labels; write an empty list")
+                raise NoLabelError(
+                    f"{where} has null for its list of labels; write an empty list, or leave the "
+                    "split out with --splits if it has no labels"
+                )
             if not isinstance(value, list) and self.task == "multilabel":
                 value = [value]
             yield row, read_value_of(value, self._names, f"{where}, {self._columns[0]}"), (), path
 
     def _occurring(self) -> tuple[str, ...]:
-        """Name the classes that occur, in all splits."""
+        """Name the classes that occur, in all splits; one without labels is refused by `records`."""
+        unlabelled: list[NoLabelError] = []
+        for split in self.splits():
+            try:
+                self._rows[split] = self._read(split)
+            except NoLabelError as error:
+                unlabelled.append(error)
         found = {
-            label
-            for split in self.splits()
-            for _, labels, _, _ in self._read(split)
-            for label in labels
+            label for rows in self._rows.values() for _, labels, _, _ in rows for label in labels
         }
+        if not found and unlabelled:
+            raise unlabelled[0]
         if not found:
             raise DataError(
                 f"{self.root}: column {self._columns[0]!r} holds no label; give --label-column"
@@ -285,15 +293,18 @@ class HF(Source):
 
     def _check_columns(self, table: ParquetTable | ArrowTable) -> None:
         """Raise DataError where a later file lacks a column, or describes other classes."""
-        for kind, column in (("image", self._image), *(("label", name) for name in self._columns)):
-            if (
-                column not in table.schema.names
-                and column.partition(".")[0] not in table.schema.names
-            ):
-                self._refuse_column(kind, column, table)
+        names = table.schema.names
+        if self._image not in names:
+            self._refuse_column("image", self._image, table)
+        for column in self._columns:
+            if column not in names and column.partition(".")[0] not in names:
+                raise NoLabelError(
+                    f"{table.path} has no column {column!r}, {self._first.name} has; leave its "
+                    "split out with --splits if it has no labels"
+                )
         features = find_features(table.schema.metadata, self.root, self._files.config)
-        names = label_names(feature_at(features, self._columns[0]), str(table.path))
-        if not self.label_columns and names != self._names:
+        classes = label_names(feature_at(features, self._columns[0]), str(table.path))
+        if not self.label_columns and classes != self._names:
             raise DataError(
                 f"{table.path} names other classes than {self._first}; take files of one dataset"
             )

@@ -12,6 +12,10 @@ _SHOWN = 60
 Label = int | str
 
 
+class NoLabelError(DataError):
+    """A row has no label, as all of a split may have none whose labels are kept secret."""
+
+
 def read_value_of(values: Any, names: Sequence[str] | None, where: str) -> tuple[Label, ...]:
     """Return the labels of one cell: a single one, or a list. Raises DataError with the place.
 
@@ -42,7 +46,7 @@ def inner_value(value: Any, parts: Sequence[str]) -> Any:
 
 def _label(value: Any, names: Sequence[str] | None, where: str) -> Label:
     if value is None:
-        raise DataError(
+        raise NoLabelError(
             f"{where} has no label (null); write an empty list if the image shows no class, or leave "
             "the split out with --splits if it has no labels"
         )
@@ -65,7 +69,7 @@ def _label(value: Any, names: Sequence[str] | None, where: str) -> Label:
 
 def _number(value: int, names: Sequence[str] | None, where: str) -> Label:
     if value == -1:
-        raise DataError(
+        raise NoLabelError(
             f"{where} has label -1, as splits without labels have; leave this split out with --splits"
         )
     most = MAX_CLASSES if names is None else len(names)

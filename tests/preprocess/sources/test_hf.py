@@ -12,6 +12,7 @@ import pytest
 
 from preprocess.sources.hf import HF
 from preprocess.sources.hf_tables import ParquetImage
+from shards.errors import DataError
 from shards.index import DatasetIndex
 from tests.conftest import jpeg, photograph
 from tests.preprocess.commands import shard
@@ -360,6 +361,41 @@ def test_wrong_labels(tmp_path, column, values, feature, says):
     write(tmp_path / "train.parquet", values, column, feature)
     said = refused(tmp_path)
     assert re.search(says, said), said
+
+
+@pytest.mark.parametrize(
+    ("labels", "without", "says"),
+    [
+        ([0, 1, 1], [-1, -1], "row 0, label has label -1, as splits without labels have; leave"),
+        (["b", "a"], pa.array([None, None], pa.string()), "row 0, label has no label .null."),
+        ([["a"], ["a", "b"]], pa.array([[], None], pa.list_(pa.string())), "row 1 has null for"),
+    ],
+)
+def test_a_split_without_labels_may_be_left_out(tmp_path, labels, without, says):
+    write(tmp_path / "train.parquet", labels, feature=None)
+    path = write(tmp_path / "test.parquet", without, feature=None)
+    source = HF(tmp_path)
+    assert len(source.class_names) == 2
+    assert len(source.records("train")) == len(labels)
+    with pytest.raises(DataError, match=f"test.parquet: {says}"):
+        source.records("test")
+    write(path, without, column="other", feature=None)
+    with pytest.raises(DataError, match=r"no column 'label', train\.parquet has; leave its split"):
+        HF(tmp_path).records("test")
+    write(path, without, feature=None)
+    (tmp_path / "train.parquet").unlink()
+    path.rename(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=f"train.parquet: {says}"):
+        HF(tmp_path)
+
+
+def test_labels_are_read_once(tmp_path, monkeypatch):
+    write(tmp_path / "train.parquet", ["b", "a"], feature=None)
+    read = []
+    of_file = HF._of_file
+    monkeypatch.setattr(HF, "_of_file", lambda *args: read.append(args[1]) or of_file(*args))
+    assert labels_of(HF(tmp_path)) == [(1,), (0,)]
+    assert read == [tmp_path / "train.parquet"]
 
 
 def test_wrong_columns_and_flags(tmp_path):
