@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from preprocess.reading.class_names import tidy
 from preprocess.reading.json_objects import each_key_once
@@ -83,7 +83,7 @@ def _ignored(parsed: dict[str, Any]) -> tuple[int, ...]:
     return tuple(given) if _are_class_numbers(given) else ()
 
 
-def _are_class_numbers(value: Any) -> bool:
+def _are_class_numbers(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(number) is int for number in value)
 
 
