@@ -30,6 +30,12 @@ def short_names(sources: Sequence[str]) -> list[str]:
     """Name records after their paths without suffix; where two would be the same, with it."""
     stems = [source.rpartition(".")[0] or source for source in sources]
     count = Counter(stems)
+    whole = {source for stem, source in zip(stems, sources, strict=True) if count[stem] > 1}
+    added = whole
+    while added:  # beside x.jpg and x.png the name x.jpg is no longer free for x.jpg.png
+        pairs = zip(stems, sources, strict=True)
+        added = {source for stem, source in pairs if stem in added} - whole
+        whole |= added
     return [
-        stem if count[stem] == 1 else source for stem, source in zip(stems, sources, strict=True)
+        source if source in whole else stem for stem, source in zip(stems, sources, strict=True)
     ]
