@@ -243,3 +243,17 @@ def test_real_photographs_match_their_lists(voc2012_root):
             )
             assert sum(index in record.labels for record in records) == listed.count("1")
             assert sum(index in record.ignored for record in records) == listed.count("0")
+
+
+def test_a_split_without_annotations_may_be_left_out(tmp_path):
+    annotated = {
+        "a": "<annotation><object><name>gnu</name></object></annotation>",
+        "b": "<annotation/>",
+    }
+    source = VOC(make_voc(tmp_path, {"train": "a\nb\n", "test": "c\nd\n"}, annotated))
+    assert source.class_names == ("gnu",)
+    assert labels(source) == [("a", (0,), ()), ("b", (), ())]
+    says = message(lambda: source.records("test"))
+    assert says.endswith("c.xml cannot be read (No such file or directory); restore it")
+    empty = make_voc(tmp_path / "empty", {"train": "a\nb\n", "test": "c\nd\n"})
+    assert "a.xml cannot be read" in message(lambda: VOC(empty))
