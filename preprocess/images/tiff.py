@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_VALUES = 200_000_000  # of all bands together: 400 MB of 16 bits
 _ORIENTATION = 274  # a tag
+_TRANSPOSED = (5, 6, 7, 8)  # its values; what they then mirror, up and down and left and right
+_MIRRORED = ((3, 4, 7, 8), (2, 3, 6, 7))
 _PREMULTIPLIED = 1  # this and the next: values of ExtraSamples
 _ALPHA = 2
 # Compressions. tifffile reads others, such as LZW, only with a library more.
@@ -34,11 +36,16 @@ def is_tiff(data: bytes) -> bool:
 
 
 def read_tiff(data: bytes) -> np.ndarray:
-    """Decode the first image of a TIFF: uint8 or uint16 [height, width, bands].
+    """Decode the first image of a TIFF, upright: uint8 or uint16 [height, width, bands].
 
     Sizes are checked before anything is allocated or unpacked. Raises BadImage with the reason.
     """
-    return _read(data)[0]
+    pixels, page = _read(data)
+    by = _orientation(page)
+    if by in _TRANSPOSED:
+        pixels = pixels.swapaxes(0, 1)
+    down, across = (-1 if by in mirrored else 1 for mirrored in _MIRRORED)
+    return pixels[::down, ::across]
 
 
 def read_photograph(data: bytes) -> tuple[np.ndarray, int]:
@@ -65,9 +72,13 @@ def read_photograph(data: bytes) -> tuple[np.ndarray, int]:
             colours, pixels[..., num_colours], page.extrasamples[0] == _PREMULTIPLIED
         )
     rgb = (colours >> (8 * pixels.itemsize - 8)).astype(np.uint8)
+    rgb = np.broadcast_to(rgb, (*rgb.shape[:2], 3))
+    return np.ascontiguousarray(rgb), _orientation(page)
+
+
+def _orientation(page: "TiffPage") -> int:
     tag = page.tags.get(_ORIENTATION)
-    by = tag.value if tag is not None and isinstance(tag.value, int) else 1
-    return np.ascontiguousarray(np.broadcast_to(rgb, (*rgb.shape[:2], 3))), int(by)
+    return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
 
 
 def _on_white(colours: np.ndarray, alpha: np.ndarray, premultiplied: bool) -> np.ndarray:

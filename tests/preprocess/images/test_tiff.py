@@ -3,12 +3,14 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from preprocess.images.geometry import Band, ImageOptions
 from preprocess.images.image import pack_image
@@ -57,6 +59,24 @@ def test_every_value_is_read(options, dtype, byteorder):
     np.testing.assert_array_equal(
         read_tiff(written(pixels, byteorder=byteorder, **options)), pixels
     )
+
+
+@pytest.mark.parametrize("by", range(10))
+def test_bands_are_turned_as_any_photograph(by):
+    pixels = values(dtype=np.uint8)
+    tag = (274, "H", 1, by, True)
+    grey = Image.open(io.BytesIO(written(pixels[..., 0], planarconfig=None, extratags=[tag])))
+    expected = np.asarray(ImageOps.exif_transpose(grey))
+    found = read_tiff(written(pixels, extratags=[tag]))
+    np.testing.assert_array_equal(found[..., 0], expected)
+    assert found.shape == (*expected.shape, 4)
+    packed = pack_image(
+        written(pixels, extratags=[tag]),
+        ImageOptions(encoding="png", bands=tuple(replace(band, high=255) for band in BANDS)),
+    )
+    assert (packed.height, packed.width) == expected.shape
+    nir = np.asarray(Image.open(io.BytesIO(packed.images["nir.png"])))
+    np.testing.assert_array_equal(nir, found[..., 3])
 
 
 def test_planes_and_a_single_band_have_bands_last():
