@@ -270,10 +270,10 @@ def _refuse_lost(
     rejected = sum(len(entry.rejected) for entry in kept.values())
     lost: list[Record] = []
     for number in numbers:
-        entry = _entry_of(plan, state, number)
-        if number in kept or entry is None or not is_there(root, entry):
+        if number in kept or not (root / shard_name(plan.split, number)).is_file():
             continue
-        known = {line["source"] for line in entry.rejected}
+        entry = _entry_of(plan, state, number)
+        known = {line["source"] for line in entry.rejected} if entry else set()
         missing = [record for record in plan.task(number).records if record.num_bytes() < 0]
         rejected += len(missing)
         lost += [record for record in missing if record.source not in known]

@@ -181,6 +181,10 @@ def test_a_finished_set_is_left_alone_where_its_source_has_lost_photographs(tmp_
         f"{records[20].path}; restore them, or leave them out of the set with --max-rejects 3"
     )
     assert content(root) == before
+    (root / "entries.json").write_text("damaged")  # what is listed of the shards is lost too
+    with pytest.raises(DataError, match=r"3 of its images are not in the source any more"):
+        pack(records, root, max_rejects=2)
+    assert content(root) == {**before, "entries.json": b"damaged"}
     packing = pack(records, root, max_rejects=3)
     assert (packing.num_samples, packing.num_rejected) == (37, 3)
 
