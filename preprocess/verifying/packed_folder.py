@@ -86,8 +86,11 @@ class Written:
         return {entry.sha256: entry.name for entry in self.entries}
 
     def bare(self) -> "Written":
-        """Leave out what need not go to every worker."""
-        return replace(self, samples=None, wrong=())
+        """Leave out what need not go to a worker with every shard: what there is of all shards."""
+        described = self.described
+        if described and not self.has_tables:
+            described = {name: value for name, value in described.items() if name != "shards"}
+        return replace(self, described=described, entries=(), samples=None, wrong=())
 
     def is_ours(self, name: str) -> bool:
         """Tell whether a file belongs to a packed split."""

@@ -267,7 +267,7 @@ def _bytes_wrong(path: Path, task: ShardTask) -> Iterator[str]:
         return
     checksum = file_sha256(path)
     if checksum != entry.sha256:
-        twin = task.written.checksums.get(checksum)
+        twin = read_written(task.root).checksums.get(checksum)  # only of a damaged shard
         yield "its checksum is wrong" + (f": it holds the bytes of {twin}" if twin else "")
 
 

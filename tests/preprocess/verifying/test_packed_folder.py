@@ -2,6 +2,7 @@
 where it cannot.
 """
 
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from preprocess.packing.pool import Pool
+from preprocess.packing.resume import entries_as_json
 from preprocess.verifying.packed_folder import Written, read_written
 from preprocess.verifying.repair import repair_split
 from preprocess.verifying.verification import verify_split
@@ -94,3 +96,7 @@ def test_the_folder_of_ten_thousand_shards(packed):
     assert written.is_surplus("train-010000.tar")
     assert written.is_surplus("train-010000.idx")
     assert not written.is_surplus("val-010000.tar")
+    # one is sent to a worker with each shard: it does not hold all of them
+    shards = entries_as_json(written.entries)
+    listing = replace(written, described={"class_names": ["cat"], "shards": shards})
+    assert len(pickle.dumps(listing.bare())) < 1000
