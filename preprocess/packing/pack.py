@@ -265,7 +265,7 @@ def _refuse_lost(
     kept: Mapping[int, Entry],
 ) -> None:
     """Raise DataError where shards would be made again without images that they hold, more than may
-    be rejected: their files are gone, and nothing else may have them.
+    be rejected: their files are gone or empty, and nothing else may have them.
     """
     rejected = sum(len(entry.rejected) for entry in kept.values())
     lost: list[Record] = []
@@ -274,12 +274,12 @@ def _refuse_lost(
             continue
         entry = _entry_of(plan, state, number)
         known = {line["source"] for line in entry.rejected} if entry else set()
-        missing = [record for record in plan.task(number).records if record.num_bytes() < 0]
+        missing = [record for record in plan.task(number).records if record.num_bytes() <= 0]
         rejected += len(missing)
         lost += [record for record in missing if record.source not in known]
     if lost and rejected > job.max_rejects:
         raise DataError(
-            f"{root}: {len(lost)} of its images are not in the source any more, such as "
+            f"{root}: {len(lost)} of its images are now missing or empty in the source, such as "
             f"{lost[0].path}; restore them, or leave them out of the set with --max-rejects "
             f"{rejected}"
         )

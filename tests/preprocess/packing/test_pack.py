@@ -174,15 +174,16 @@ def test_a_finished_set_is_left_alone_where_its_source_has_lost_photographs(tmp_
     before = content(root)
     for number in (20, 21):
         records[number].path.unlink()
+    records[21].path.touch()  # a copy that failed
     with pytest.raises(DataError) as caught:
         pack(records, root, max_rejects=2)
     assert str(caught.value) == (
-        f"{root}: 2 of its images are not in the source any more, such as "
+        f"{root}: 2 of its images are now missing or empty in the source, such as "
         f"{records[20].path}; restore them, or leave them out of the set with --max-rejects 3"
     )
     assert content(root) == before
     (root / "entries.json").write_text("damaged")  # what is listed of the shards is lost too
-    with pytest.raises(DataError, match=r"3 of its images are not in the source any more"):
+    with pytest.raises(DataError, match=r"3 of its images are now missing or empty in the source"):
         pack(records, root, max_rejects=2)
     assert content(root) == {**before, "entries.json": b"damaged"}
     packing = pack(records, root, max_rejects=3)
