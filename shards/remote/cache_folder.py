@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from shards.errors import DataError, remedy
-from shards.remote.marked_folder import MARKER, open_marked
+from shards.remote.marked_folder import MARKER, names_in, open_marked
 
 try:
     import fcntl
@@ -328,20 +328,19 @@ class CacheFolder:
 
     def _entries(self) -> Iterator[_Entry]:
         """List our files; links, folders and everything else are not ours."""
-        with os.scandir(self._handle) as listed:
-            for each in listed:
-                match = _OBJECT.fullmatch(each.name)
-                if match is None:
-                    continue
-                try:
-                    found = os.stat(each.name, dir_fd=self._handle, follow_symlinks=False)
-                except OSError:
-                    continue  # removed in between
-                if not stat.S_ISREG(found.st_mode):
-                    continue
-                stored = _on_disk(found)
-                size = max(int(match.group(2) or 0), stored)
-                yield _Entry(each.name, match.group(1), size, stored, found.st_mtime)
+        for name in names_in(self._handle):
+            match = _OBJECT.fullmatch(name)
+            if match is None:
+                continue
+            try:
+                found = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+            except OSError:
+                continue  # removed in between
+            if not stat.S_ISREG(found.st_mode):
+                continue
+            stored = _on_disk(found)
+            size = max(int(match.group(2) or 0), stored)
+            yield _Entry(name, match.group(1), size, stored, found.st_mtime)
 
     def _open_part(self, name: str, create: bool) -> int | None:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)

@@ -55,6 +55,22 @@ def _mark(handle: int) -> None:
         file.write(_MARK)
 
 
+def names_in(handle: int) -> list[str]:
+    """List an open folder, through a handle of this call's own; one that was removed has nothing.
+
+    Copies of a handle share its position: a thread that lists at the same time, or a process that
+    was forked, would see what is left of the list, or nothing.
+    """
+    try:
+        own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+    except FileNotFoundError:
+        return []
+    try:
+        return os.listdir(own)
+    finally:
+        os.close(own)
+
+
 def default_folder() -> Path:
     """Name the cache folder where none is given: ~/.cache/tarmac."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

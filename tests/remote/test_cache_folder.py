@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,22 @@ def test_a_folder_that_cannot_be_written_serves_what_it_has(tmp_path):
     assert folder.open_object(name_of(1)) is not None
     with pytest.raises(DataError, match="Permission denied"):
         put(folder, 2)
+
+
+def test_threads_that_list_the_folder_at_once_all_see_all_of_it(tmp_path):
+    """A listing through the folder's own handle would share its position: others see the rest."""
+    folder = CacheFolder(tmp_path / "cache")
+    for number in range(40):
+        put(folder, number)
+    seen = set()
+
+    def look():
+        for _ in range(1000):
+            seen.add(len(folder.listed()))
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {40}
