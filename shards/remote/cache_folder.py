@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from shards.errors import DataError, remedy
-from shards.remote.marked_folder import MARKER, names_in, open_marked
+from shards.remote.marked_folder import MARKER, bytes_on_disk, names_in, open_marked, unlock
 
 try:
     import fcntl
@@ -71,6 +71,9 @@ class Part:
     def close(self) -> None:
         """Let others continue it."""
         with suppress(OSError):  # of a full disk: what is not there is fetched again
+            self.file.flush()
+        unlock(self.file.fileno())
+        with suppress(OSError):
             self.file.close()
 
 
@@ -338,7 +341,7 @@ class CacheFolder:
                 continue  # removed in between
             if not stat.S_ISREG(found.st_mode):
                 continue
-            stored = _on_disk(found)
+            stored = bytes_on_disk(found)
             size = max(int(match.group(2) or 0), stored)
             yield _Entry(name, match.group(1), size, stored, found.st_mtime)
 
@@ -372,6 +375,7 @@ class CacheFolder:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
+            unlock(handle)
             os.close(handle)
 
     def _named(self, error: OSError, name: str) -> DataError:
@@ -380,11 +384,6 @@ class CacheFolder:
         return DataError(
             f"{self.path / name}: {error.strerror}; {remedy(error)}, or choose another --cache-dir"
         )
-
-
-def _on_disk(found: os.stat_result) -> int:
-    """Count the bytes of a file that take space: holes do not. Where nothing is known blocks are 0."""
-    return min(found.st_size, 512 * found.st_blocks or found.st_size)
 
 
 def _needed_in(entry: _Entry, wanted: Wanted, now: float) -> float:

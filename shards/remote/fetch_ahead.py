@@ -56,16 +56,13 @@ class FollowedShards(RemoteShards):
         if rows is not None:
             rows.note = _noting(weakref.ref(self))
         self._ranges = RangeReader(store, folder, shards) if has_crcs else None
-        self._ranges_turn = threading.Lock()
         self._num_early = 0  # bytes that were read by ranges
         self._first_step = 0  # of this process
-        self._first_comes = False  # by ranges: it has the link for itself, but not for ever
         self._first_until = 0.0
         self._first_whole: set[int] = set()  # what it needs as whole shards
         self._sizes = np.array([shard.num_bytes for shard in shards], np.int64)
         self._here = np.zeros(len(shards), bool)  # in the cache, as far as this process knows
         self._future: Future | None = None
-        self._making: dict[int, int] = {}  # steps that threads are at -> how many threads
         self._needed: set[int] = set()
         self._released_at = 0.0
         self._room_for = 0  # so many shards, as far as the disk was free when a run began
@@ -74,6 +71,13 @@ class FollowedShards(RemoteShards):
         self._noted_at = 0.0
         self._failed: dict[int, float] = {}
         self._process = 0
+
+    def begin_process(self) -> None:
+        """Begin without other threads, here and in a process that was forked."""
+        super().begin_process()
+        self._ranges_turn = threading.Lock()
+        self._making: dict[int, int] = {}  # steps that threads are at -> how many threads
+        self._first_comes = False  # by ranges: it has the link for itself, but not for ever
 
     def follow(
         self, course: Course, is_first: bool = True, begins: tuple[int, int] | None = None

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
@@ -47,17 +47,25 @@ class RemoteShards:
         self.folder = folder
         self.shards = shards
         self.num_received = 0  # bytes: who waits for a shard can tell that something arrives
-        self.changed = threading.Condition()
         self.stored: dict[str, Path] = {}  # where its tables are, once all of one is here
         self.held: list[BinaryIO] = []  # the split's tables, which stay in the cache
         self.reopening: tuple[str, float, str] = ("", 0.0, "")  # for another process
         self._store = store
         self.readers: weakref.WeakSet[Reader] = weakref.WeakSet()
         self.numbers = {shard.sha256: number for number, shard in enumerate(shards)}
-        self.num_waiting = 0  # readers that wait for a shard
         self._opened_at: dict[str, float] = {}
-        self._fetching: set[int] = set()
         self._replaced: dict[int, tuple[float, str]] = {}
+        self.begin_process()
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=_beginning(weakref.ref(self)))
+
+    def begin_process(self) -> None:
+        """Begin without other threads, here and in a process that was forked: those of its parent,
+        with their locks and what they were fetching, are not in it.
+        """
+        self.changed = threading.Condition()
+        self.num_waiting = 0  # readers that wait for a shard
+        self._fetching: set[int] = set()
 
     def open(self, number: int) -> BinaryIO:
         """Open a shard, fetched if need be; it stays while the file or a map of it is open.
@@ -209,6 +217,16 @@ class RemoteShards:
 
     def _note(self, num_bytes: int) -> None:
         self.num_received += num_bytes
+
+
+def _beginning(owner: "weakref.ref[RemoteShards]") -> Callable[[], None]:
+    """Make what is called in a process that was forked, which nothing else holds on to."""
+
+    def begin() -> None:
+        if (shards := owner()) is not None:
+            shards.begin_process()
+
+    return begin
 
 
 class _Growth:
