@@ -115,7 +115,7 @@ class _Steps(IterableDataset[Batch]):
             if not self._maker.fetching.has_room_beside(beside.fetching, self._num_threads):
                 return
             if self._current is None:
-                start = (self.position.epoch, self.position.first_step)
+                start = self.position.following()
                 self._maker.prepare(*start)
                 making = self._making(*start)
             else:
@@ -182,8 +182,9 @@ class Loader(DataLoader[Batch]):
     Both order and crops are pure functions of (seed, epoch, sample); neither `world` nor
     `num_threads` changes them, nor the batch size, but for the order near. `world` says which
     rank's part to read: on one of several ranks it has to be given. `num_threads` 0 is one per core
-    of this rank's share of the machine. An epoch that was read to its end moves the loader on to
-    the next one; one that was left starts again, unless `load_state_dict` says where.
+    of this rank's share of the machine. An epoch of which all batches were handed out moves the
+    loader on to the next one; one that was left before starts again, unless `load_state_dict` says
+    where.
 
     `view` takes the place of `size`, `train` and `scale` where more is to be chosen of what is seen
     of an image; `images` of five crops are [5 B, C, size, size], first the centres of all samples.

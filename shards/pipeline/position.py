@@ -20,11 +20,19 @@ class Position:
         self.step = step
         self.first_step = step
 
-    def start(self) -> tuple[int, int]:
-        """Begin an iteration: the epoch and the step of its first batch. One that is left starts
-        the epoch again.
+    def following(self) -> tuple[int, int]:
+        """Tell the epoch and the step of the first batch of the next iteration.
+
+        One that is left starts the epoch again; but whoever counts batches (`islice`, `zip`) has
+        all of them, and never asks for the end.
         """
-        self.step = self.first_step
+        if self.step == self.num_steps:
+            return self.epoch + 1, 0
+        return self.epoch, self.first_step
+
+    def start(self) -> tuple[int, int]:
+        """Begin an iteration: the epoch and the step of its first batch."""
+        self.epoch, self.step = self.following()
         self.first_step = 0
         return self.epoch, self.step
 
