@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from shards.choices import CacheName, OnBadSample, OrderName
 from shards.errors import DataError
@@ -74,7 +74,15 @@ class _Steps(IterableDataset[Batch]):
         weakref.finalize(self, _stop_all, self._ahead)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Iterate for another DataLoader than ours. Raises DataError on one of several ranks."""
+        """Iterate for another DataLoader than ours. Raises DataError on one of several ranks, and
+        in a worker process: each would give every batch, and of the same epoch every time.
+        """
+        if get_worker_info() is not None:
+            raise DataError(
+                "this loader makes its batches in threads: worker processes of another DataLoader "
+                "over it would each give all of them; give that one num_workers=0, or iterate over "
+                "this one itself"
+            )
         num_ranks = _num_ranks()
         if num_ranks > 1:
             raise DataError(

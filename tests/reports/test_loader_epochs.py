@@ -4,7 +4,9 @@ import itertools
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+from shards.errors import DataError
 from shards.loader import Loader
 
 
@@ -50,3 +52,14 @@ def test_an_epoch_that_was_left_begins_again(index):
     loader = Loader(index, 16, 32, num_threads=2)
     first = ids_of(itertools.islice(loader, len(loader) - 1))
     assert ids_of(loader)[: len(first)] == first
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_of_another_dataloader_are_refused(index, num_workers):
+    """Each would deliver every sample."""
+    loader = Loader(index, 16, 32, num_threads=2)
+    other = DataLoader(
+        loader.dataset, None, num_workers=num_workers, multiprocessing_context="fork"
+    )
+    with pytest.raises(DataError, match=r"makes its batches in threads.*num_workers=0"):
+        list(other)
