@@ -1,6 +1,7 @@
 """A bucket, by moto's server on loopback; and file systems of fsspec that misbehave."""
 
 import time
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -62,6 +63,25 @@ def test_a_bucket_that_is_not_there_takes_no_longer_than_our_own_tries(monkeypat
     assert time.monotonic() - started < 60  # s3fs alone: minutes
 
 
+class AnsweredError(OSError):
+    """An error with the answer of a server, as file systems raise them."""
+
+    def __init__(self, text="", **named):
+        super().__init__(text)
+        vars(self).update(named)
+
+
+# A range that starts at an object's end, as it is said for s3 and gs, by aiohttp, for az and for hf.
+BEYOND = {
+    "boto": AnsweredError(response={"Error": {"Code": "InvalidRange"}}),
+    "gcs": AnsweredError(code=416),
+    "aiohttp": AnsweredError(status=416),
+    "azure": AnsweredError(status_code=416),
+    "httpx": AnsweredError(response=SimpleNamespace(status_code=416)),
+    "text": AnsweredError("416 Client Error: Requested Range Not Satisfiable for url: https://h/a"),
+}
+
+
 class Misbehaving(fsspec.AbstractFileSystem):
     """Does one thing wrong, which its address names."""
 
@@ -78,6 +98,12 @@ class Misbehaving(fsspec.AbstractFileSystem):
             raise OSError(f"GET https://host/a?X-Amz-Signature={SECRET} failed")
         if kind == "whole":
             return BODY
+        if kind in BEYOND and start >= len(BODY):
+            raise BEYOND[kind]
+        if kind == "flaky-416" and self.calls % 3:
+            raise OSError(f"connection to {path} was reset")
+        if kind == "missing":
+            raise FileNotFoundError(path)
         if kind == "short":
             return BODY[start:end][:1000]
         if kind == "flaky" and self.calls % 3:
@@ -96,10 +122,28 @@ def misbehaving(monkeypatch):
 
 
 @pytest.mark.usefixtures("misbehaving")
-@pytest.mark.parametrize("kind", ["good", "flaky", "short"])
+@pytest.mark.parametrize("kind", ["good", "flaky", "flaky-416", "short"])
 def test_what_passes_gives_the_right_bytes(kind, monkeypatch):
     monkeypatch.setattr(fsspec_store.patience, "PATIENCE", _many(fsspec_store.patience.PATIENCE))
     assert fetch(f"misbehaving://{kind}") == BODY
+
+
+@pytest.mark.usefixtures("misbehaving")
+@pytest.mark.parametrize("kind", BEYOND)
+def test_an_object_of_unknown_length_ends_where_a_range_is_refused(kind):
+    """Its length is a multiple of the block here: the last range asked for has nothing."""
+    assert fetch(f"misbehaving://{kind}", num_bytes=None) == BODY
+
+
+@pytest.mark.usefixtures("misbehaving")
+@pytest.mark.parametrize("num_bytes", [None, len(BODY)])
+@pytest.mark.parametrize(
+    ("folder", "name"), [("voc", "train-000416.tar"), ("run-416", "index.json")]
+)
+def test_a_name_with_the_number_of_that_answer_is_a_name(folder, name, num_bytes):
+    """It was taken for the answer: the object ended there, at whatever error."""
+    with pytest.raises(DataError, match=f"{folder}/{name}: is not there"):
+        fetch(f"misbehaving://missing/{folder}", name, num_bytes)
 
 
 def _many(limits):
@@ -116,6 +160,7 @@ def _many(limits):
         ("whole", HASTY, "another range"),
         ("denied", HASTY, "access is refused"),
         ("folder", HASTY, "is a folder, not an object"),
+        ("missing", HASTY, "is not there"),
     ],
 )
 def test_what_stays_is_one_line_without_secrets(kind, limits, says, monkeypatch):
