@@ -30,7 +30,7 @@ from shards.scans.headers import (
 from shards.scans.progressive import follows, new_known, read_blocks, what_is_missing
 from shards.scans.sequential import follow_blocks
 
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff])")  # as libjpeg finds it, over whatever is before
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff])")  # as libjpeg finds it, over whatever is before
 _SOS = 0xDA
 _EOI = 0xD9
 _WITHOUT_PAYLOAD = (0x01, *range(0xD0, 0xD9))  # TEM, RST, SOI

@@ -20,7 +20,7 @@ from shards.commandline import run
 from shards.dataset import ShardDataset
 from shards.errors import DamagedError
 from shards.index import DatasetIndex
-from shards.scans.damage import decode_whole
+from shards.scans.damage import clean, decode_whole
 from tests.conftest import jpeg, photograph
 from tests.eval.prediction.test_prediction import make_run
 from tests.preprocess.commands import in_place, shard
@@ -320,6 +320,14 @@ def test_predict_names_the_damaged_and_scores_them_only_where_asked(
     assert (status, len(out)) == (0, 4)
     assert f"half.jpg: predicted, but {DAMAGED}its scan is truncated, after " in err
     assert "2 of 4 pictures are damaged, as named above" in err
+
+
+@pytest.mark.timeout(60)
+def test_a_long_run_of_ff_takes_no_longer_than_other_bytes():
+    """As on a flash disk that lost its pages: it took the square of its length, 40 kB 10 s."""
+    filled = PLAIN[:2] + b"\xff" * 150_000 + b"\0" + PLAIN[2:]
+    assert clean(filled) == clean(PLAIN)
+    np.testing.assert_array_equal(decode_whole(filled, "RGB"), decode_whole(PLAIN, "RGB"))
 
 
 def test_no_real_photograph_is_called_damaged(voc2012_root):
