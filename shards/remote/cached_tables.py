@@ -15,11 +15,13 @@ from shards.disk.tables import mapped_keys
 from shards.errors import DataError, FormatError, remedy
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder, Part
+from shards.remote.growth import Growth
 from shards.remote.patience import ObjectChangedError, ObjectStore
 from shards.remote.transfer import Transfer
 
 AGAIN = "upload the set again as it was packed"
 NPY_HEADER_BYTES = 1 << 16
+LOOK_S = 0.05  # how often another process's download is looked at
 MAX_SHARD_BYTES = 1 << 42
 
 
@@ -42,8 +44,11 @@ class CachedTable(ABC):
 
     def hold(self) -> BinaryIO:
         """Bring it into the cache, where it stays while the file is open."""
+        others = Growth(self._folder, self._name, self._limit)
         while (file := self._folder.open_object(self._name)) is None:
-            self._fetch()
+            if not self._fetch():
+                others.check()
+                time.sleep(LOOK_S)
         return file
 
     def transfer(self, part: Part, num_bytes: int | None) -> Transfer:
@@ -52,7 +57,8 @@ class CachedTable(ABC):
         transfer.start_again()
         return transfer
 
-    def _fetch(self) -> None:
+    def _fetch(self) -> bool:
+        """Fetch it; False where another process does."""
         if self._limit > self._folder.room():
             raise DataError(no_room_for(self.where, self._limit, self._folder))
         part = self._folder.begin(self._name, self._limit, lambda _: None, 0.0)
@@ -62,12 +68,11 @@ class CachedTable(ABC):
                 f"give a greater --cache-gb"
             )
         if not isinstance(part, Part):
-            time.sleep(0.05)  # another process fetches it
-            return
+            return False
         try:
             if self.bring(part):
                 part.finish()
-                return
+                return True
             part.drop()
             raise DataError(not_as_packed(self.where))
         except ObjectChangedError:

@@ -16,15 +16,14 @@ from typing import BinaryIO, Literal, Protocol
 from shards.disk.format import INDEX_NAME
 from shards.disk.tables import Shard
 from shards.errors import DataError, remedy
-from shards.remote import patience
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder, Part, Wanted
+from shards.remote.growth import Growth
 from shards.remote.patience import ObjectChangedError, ObjectStore
 from shards.remote.transfer import Transfer
 
 LOOK_S = 0.05  # how often another process's download is looked at
 CROWDED_S = 2.0  # so long room is waited for before the cache grows beyond its size
-SILENT_WINDOWS = 3  # of PATIENCE, in which another process's download brings nothing
 REPLACED_S = 30.0  # so long an object that was replaced is not asked for again
 
 Fetched = Literal["done", "there", "busy", "full"]
@@ -160,7 +159,8 @@ class RemoteShards:
     def _fetch_now(self, number: int) -> None:
         """Fetch a shard that a reader waits for, or wait for who is fetching it."""
         crowded_at = time.monotonic() + CROWDED_S
-        others = _Growth(self.folder, self.shards[number])
+        shard = self.shards[number]
+        others = Growth(self.folder, shard.sha256, shard.num_bytes)
         while True:
             force = time.monotonic() > crowded_at
             outcome = self.fetch(number, self.outlook(), 0.0, force)
@@ -227,27 +227,3 @@ def _beginning(owner: "weakref.ref[RemoteShards]") -> Callable[[], None]:
             shards.begin_process()
 
     return begin
-
-
-class _Growth:
-    """Whether a download of another process brings anything."""
-
-    def __init__(self, folder: CacheFolder, shard: Shard) -> None:
-        self._folder = folder
-        self._shard = shard
-        self._before = -1
-        self._since = time.monotonic()
-
-    def check(self) -> None:
-        """Raise DataError where nothing has come for long: its process hangs or is stopped."""
-        now = time.monotonic()
-        stored = self._folder.part_bytes(self._shard.sha256, self._shard.num_bytes)
-        if stored != self._before:
-            self._before = stored
-            self._since = now
-        if now - self._since > SILENT_WINDOWS * patience.PATIENCE.window_s:
-            raise DataError(
-                f"{self._folder.path / self._shard.sha256}-{self._shard.num_bytes}.part: another "
-                f"process fetches it and brings nothing: does it hang? end it, then run the same "
-                f"command again"
-            )
