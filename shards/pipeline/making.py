@@ -53,9 +53,13 @@ class Making:
 
     def begin(self) -> None:
         """Let the consumer have the batches: from now on all threads make them."""
-        with self._changed:
-            self._is_ahead = False
-            self._start(self._num_threads)
+        try:
+            with self._changed:
+                self._is_ahead = False
+                self._start(self._num_threads)
+        except BaseException:  # no more threads, or Ctrl-C: those that run would wait for ever
+            self.stop()
+            raise
 
     def make_ahead(self, num_threads: int) -> None:
         """Let some threads make the first batches, as many as a consumer's threads are ahead of
@@ -128,9 +132,9 @@ class Making:
         while self._num_running < num and not self._stopped:
             name = f"tarmac-loader-{len(self._threads)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
+            thread.start()  # it waits for `_changed` first
             self._threads.append(thread)
             self._num_running += 1
-            thread.start()
 
     def _may_claim(self) -> bool:
         return self._claimed < min(self._last_step, self._handed_out + self._limit)
