@@ -8,6 +8,7 @@ per image.
 import os
 import weakref
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any, get_args
 
 import torch
@@ -305,12 +306,21 @@ class Loader(DataLoader[Batch]):
                     f"the saved order has {name} {saved.get(name)}, this loader {value}: "
                     "going on exactly needs the same; start a new run to change it"
                 )
-        epoch = state["epoch"]
-        step = state["step"]
+        epoch, step = (_count(state, name) for name in ("epoch", "step"))
         if step >= self.plan.num_steps:
             epoch = epoch + 1
             step = 0
         self._steps.go_to(epoch, step)
+
+
+def _count(state: dict[str, Any], name: str) -> int:
+    """Read a number of a saved state. Raises DataError for what no loader has saved."""
+    value = state.get(name)
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+        raise DataError(
+            f"the saved state has {name} {value!r}: give one that Loader.state_dict() has returned"
+        )
+    return int(value)
 
 
 def _maker(

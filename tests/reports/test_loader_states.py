@@ -4,7 +4,21 @@ import threading
 
 import pytest
 
+from shards.errors import DataError
 from shards.loader import Loader
+
+
+@pytest.mark.parametrize("name", ["epoch", "step"])
+@pytest.mark.parametrize("value", [-1, 1.0, "1", None, True])
+def test_a_state_that_no_loader_made_is_refused(index, name, value):
+    """With a step below 0 other samples came than the order says, or IndexError."""
+    loader = Loader(index, 16, 32, num_threads=2)
+    with pytest.raises(DataError, match=f"the saved state has {name} {value!r}: give one that"):
+        loader.load_state_dict({**loader.state_dict(), name: value})
+    half = loader.state_dict()
+    del half[name]
+    with pytest.raises(DataError, match=f"the saved state has {name} None: give one that"):
+        loader.load_state_dict(half)
 
 
 def test_a_system_without_threads_gives_its_own_error_and_keeps_none(index, monkeypatch):
