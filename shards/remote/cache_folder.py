@@ -331,7 +331,7 @@ class CacheFolder:
 
     def _entries(self) -> Iterator[_Entry]:
         """List our files; links, folders and everything else are not ours."""
-        for name in names_in(self._handle):
+        for name in names_in(self._handle, self.path):
             match = _OBJECT.fullmatch(name)
             if match is None:
                 continue

@@ -360,7 +360,9 @@ def _run(owner: "weakref.ref[FollowedShards]") -> None:
     """Fetch for as long as anybody has the shards; one thread of several."""
     while (shards := owner()) is not None:
         changed = shards.changed
-        worked = shards.fetch_one()
+        worked = False
+        with suppress(DataError):  # who needs a shard raises it
+            worked = shards.fetch_one()
         del shards
         if not worked:
             with suppress(RuntimeError), changed:

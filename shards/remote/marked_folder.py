@@ -58,20 +58,26 @@ def _mark(handle: int) -> None:
         file.write(_MARK)
 
 
-def names_in(handle: int) -> list[str]:
+def names_in(handle: int, path: Path) -> list[str]:
     """List an open folder, through a handle of this call's own; one that was removed has nothing.
+    Raises DataError.
 
     Copies of a handle share its position: a thread that lists at the same time, or a process that
     was forked, would see what is left of the list, or nothing.
     """
     try:
         own = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+        try:
+            return os.listdir(own)
+        finally:
+            os.close(own)
     except FileNotFoundError:
         return []
-    try:
-        return os.listdir(own)
-    finally:
-        os.close(own)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be listed ({error.strerror}); {remedy(error)}, or choose another "
+            "--cache-dir"
+        ) from None
 
 
 def bytes_on_disk(found: os.stat_result) -> int:

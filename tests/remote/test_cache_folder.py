@@ -1,5 +1,6 @@
 """The cache's folder: only our files, only through its handle, one download, nothing lost."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
+from shards.remote import marked_folder
 from shards.remote.cache_folder import MARKER, NEVER_S, CacheFolder, Part
 
 
@@ -233,3 +235,14 @@ def test_threads_that_list_the_folder_at_once_all_see_all_of_it(tmp_path):
     for thread in threads:
         thread.join()
     assert seen == {40}
+
+
+def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path, monkeypatch):
+    folder = CacheFolder(tmp_path / "cache")
+
+    def no_more(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(marked_folder.os, "listdir", no_more)
+    with pytest.raises(DataError, match=rf"^{tmp_path / 'cache'}: cannot be listed \(Too many"):
+        folder.room()

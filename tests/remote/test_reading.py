@@ -358,3 +358,23 @@ def test_a_server_is_asked_for_nothing_but_what_the_index_lists(server, far):
     names = {f"train/{shard.name}" for shard in far.shards}
     assert set(server.asked) == names | {"train/index.json", *(f"train/{name}" for name in TABLES)}
     assert isinstance(server, ObjectServer)
+
+
+def test_threads_that_fetch_go_on_after_the_cache_could_not_be_looked_at(far, monkeypatch):
+    """Of more open files than are allowed, say: who reads has the error, and they try again."""
+    real = CacheFolder.listed
+    failed = threading.Event()
+
+    def listed(folder):
+        if not failed.is_set():
+            failed.set()
+            raise DataError("cannot be listed")
+        return real(folder)
+
+    monkeypatch.setattr(CacheFolder, "listed", listed)
+    before = set(threading.enumerate())
+    loader = Loader(far, 16, size=32, num_threads=2)
+    assert sum(int(batch.valid.sum()) for batch in loader) == 70
+    assert failed.is_set()
+    fetching = [thread for thread in threading.enumerate() if thread.name == "tarmac-fetch"]
+    assert len(set(fetching) - before) == fetch_ahead.DOWNLOADS
