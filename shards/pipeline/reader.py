@@ -39,7 +39,7 @@ class ShardReader:
         self._max_open = max(MIN_OPEN_SHARDS, open_files(4 * MAX_OPEN_SHARDS) // 4)
         if index.remote is not None:  # a map keeps its shard in the cache
             self._max_open = min(self._max_open, index.remote.num_at_once())
-            index.remote.readers.add(self)
+            index.remote.add_reader(self)
         self._handed_out = 0
         # Shards asked for since pages were let go, and in the round before: a slow thread may touch
         # its view after.

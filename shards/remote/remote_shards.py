@@ -50,7 +50,7 @@ class RemoteShards:
         self.held: list[BinaryIO] = []  # the split's tables, which stay in the cache
         self.reopening: tuple[str, float, str] = ("", 0.0, "")  # for another process
         self._store = store
-        self.readers: weakref.WeakSet[Reader] = weakref.WeakSet()
+        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
         self.numbers = {shard.sha256: number for number, shard in enumerate(shards)}
         self._opened_at: dict[str, float] = {}
         self._replaced: dict[int, tuple[float, str]] = {}
@@ -114,9 +114,16 @@ class RemoteShards:
         """Close the shards that nothing needs just now."""
         self.release(set())
 
+    def add_reader(self, reader: Reader) -> None:
+        """Let a reader be asked to close shards, as long as anybody has it."""
+        with self.changed:
+            self._readers.add(reader)
+
     def release(self, needed: set[int]) -> None:
         """Close what is open and not needed, so that it may go."""
-        for reader in list(self.readers):
+        with self.changed:  # nobody may add one meanwhile
+            readers = list(self._readers)
+        for reader in readers:
             reader.keep_only(needed)
 
     def is_fetching(self, number: int) -> bool:

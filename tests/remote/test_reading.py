@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 import threading
 from contextlib import suppress
 
@@ -378,3 +379,28 @@ def test_threads_that_fetch_go_on_after_the_cache_could_not_be_looked_at(far, mo
     assert failed.is_set()
     fetching = [thread for thread in threading.enumerate() if thread.name == "tarmac-fetch"]
     assert len(set(fetching) - before) == fetch_ahead.DOWNLOADS
+
+
+def test_readers_may_come_while_shards_are_released(far):
+    """A second loader is made while the threads of the first one read."""
+
+    class Nothing:
+        def keep_only(self, needed):
+            pass
+
+    def come_and_go():
+        for _ in range(5000):
+            readers = [Nothing() for _ in range(3)]
+            for reader in readers:
+                far.remote.add_reader(reader)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=come_and_go) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            far.remote.release(set())
+    finally:
+        sys.setswitchinterval(before)
