@@ -22,7 +22,7 @@ def idle():
     jobs = []
 
     def start():
-        jobs.append(FORK.Process(target=ends.wait, args=(60,)))
+        jobs.append(FORK.Process(target=ends.wait, args=(600,)))
         jobs[0].start()
 
     yield start
@@ -35,7 +35,7 @@ def in_time(work) -> list:
     done = []
     thread = threading.Thread(target=lambda: done.append(work()), daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     return done
 
 
@@ -70,13 +70,14 @@ def _sizes(index, results):
 
 def test_a_child_reads_what_a_thread_of_its_parent_was_fetching(server, tmp_path):
     index = open_split(server.url, "train", str(tmp_path / "cache"))
-    server.delay_s = 0.5
+    server.delay_s = 3.0
     threading.Thread(target=index.open_shard, args=(1,), daemon=True).start()
     assert wait_until(lambda: index.remote.is_fetching(1))
     results = FORK.Queue()
     job = FORK.Process(target=_sizes, args=(index, results), daemon=True)
     job.start()
-    assert results.get(timeout=30) == [shard.num_bytes for shard in index.shards]
+    server.delay_s = 0.0
+    assert results.get(timeout=120) == [shard.num_bytes for shard in index.shards]
     job.join()
 
 
@@ -91,10 +92,10 @@ def test_a_child_does_not_wait_for_a_lock_of_a_thread_that_it_lacks(server, tmp_
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert held.wait(5)
+    assert held.wait(60)
     results = FORK.Queue()
     job = FORK.Process(target=_sizes, args=(index, results), daemon=True)
     job.start()
     thread.join()
-    assert results.get(timeout=30) == [shard.num_bytes for shard in index.shards]
+    assert results.get(timeout=120) == [shard.num_bytes for shard in index.shards]
     job.join()

@@ -19,9 +19,10 @@ from shards.disk.format import (
 )
 from shards.errors import DataError, FormatError
 from shards.index import open_split
+from shards.remote import patience
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder
-from tests.remote.faulty_server import FaultyServer
+from tests.remote.faulty_server import IMPATIENT, FaultyServer
 from tests.remote.test_reading import NEAR, batches
 
 pytestmark = pytest.mark.usefixtures("hasty")
@@ -62,13 +63,18 @@ def test_it_opens_again_with_one_request_and_unpickles_with_none(dataset, server
     assert server.asked.total() == asked + 1
 
 
-def test_a_process_that_is_stopped_in_the_middle_of_a_table_is_named(dataset, server, tmp_path):
+def test_a_process_that_is_stopped_in_the_middle_of_a_table_is_named(
+    dataset, server, tmp_path, monkeypatch
+):
     """It keeps the lock: who opened the split waited without end, and said nothing."""
     described = json.loads((dataset / "train" / INDEX_NAME).read_bytes())["tables"][SHARDS_NAME]
     folder = CacheFolder(tmp_path / "cache")
     part = folder.begin(described["sha256"], described["bytes"], lambda _: None, 0.0)
-    with pytest.raises(DataError, match=rf"{described['sha256']}.*fetches it and brings nothing"):
-        open_split(server.url, "train", str(tmp_path / "cache"))
+    with monkeypatch.context() as patched:
+        patched.setattr(patience, "PATIENCE", IMPATIENT)
+        says = rf"{described['sha256']}.*fetches it and brings nothing"
+        with pytest.raises(DataError, match=says):
+            open_split(server.url, "train", str(tmp_path / "cache"))
     part.close()
     assert open_split(server.url, "train", str(tmp_path / "cache")).num_samples == 70
 
