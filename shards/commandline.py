@@ -22,7 +22,8 @@ from jsonargparse import (
     set_loader,
 )
 
-from shards.errors import DataError, remedy
+from shards.errors import DataError, one_line, remedy
+from shards.flags.refused_options import Refused
 from shards.host.streams import leave_stdout, prepare_streams
 from shards.options import Bounds, declared, flag, spelled
 from shards.options import option as option  # a source of one's own imports it from here
@@ -32,6 +33,7 @@ from shards.yaml_files import read_words
 __all__ = ["option"]
 
 T = TypeVar("T")
+PRINT_CONFIG = "--print_config"
 set_loader("words", read_words, (yaml.YAMLError,))
 # Where the system refuses something that is no path -> what to do.
 LIMITS = {
@@ -77,16 +79,19 @@ def parse(
     if config_file:
         _add_config_file(parser)
     _add(parser, config_class)
+    words = _dashed(argv if argv is not None else sys.argv[1:])
+    file = _config_file(words)
     try:
-        values: Namespace = parser.parse_args(_dashed(argv if argv is not None else sys.argv[1:]))
+        values: Namespace = parser.parse_args(words)
     except UnicodeDecodeError as error:  # flags have none: they come decoded
         _leave(
-            f"--config: {_config_file(argv)} is not UTF-8 ({error.reason} at byte {error.start}); "
+            f"--config: {file} is not UTF-8 ({error.reason} at byte {error.start}); "
             f"save it as UTF-8",
             2,
         )
     except ArgumentError as error:
-        _leave(f"{' '.join(str(error).split())}; {prog} --help lists the options", 2)
+        said = Refused(config_class, words, file, prog).explain(one_line(error))
+        _leave(f"{said}{'' if said.endswith('?') else ';'} {prog} --help lists the options", 2)
     given = {field.name: values[field.name] for field in fields}
     return config_class(
         **{
@@ -101,7 +106,7 @@ def _add_config_file(parser: ArgumentParser) -> None:
         "--config", action="config", help="YAML file of these options; flags win over it"
     )
     for action in parser._actions:
-        if "--print_config" in action.option_strings:  # the library's own, and so is its help
+        if PRINT_CONFIG in action.option_strings:  # the library's own, and so is its help
             action.help = "print the configuration that the other flags make, and exit"
             action.metavar = "[=skip_default]"
 
@@ -245,14 +250,13 @@ class _Help(DefaultHelpFormatter):
         return action.help or ""  # the default is already there, see `_about`
 
 
-def _config_file(argv: Sequence[str] | None) -> str:
-    """Find the file that --config names."""
-    words = list(argv if argv is not None else sys.argv[1:])
+def _config_file(words: Sequence[str]) -> str:
+    """Find the file that --config names, or return ""."""
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name == "--config":
             return value if equals else " ".join(words[place + 1 : place + 2])
-    return "the file"
+    return ""
 
 
 def _leave(message: str, status: int) -> typing.NoReturn:
@@ -265,6 +269,9 @@ def _dashed(argv: Sequence[str]) -> list[str]:
 
     def fix(arg: str) -> str:
         name, equals, value = arg.partition("=")
-        return name.replace("_", "-") + equals + value if name.startswith("--") else arg
+        dashed = name.replace("_", "-")
+        if dashed == PRINT_CONFIG.replace("_", "-"):
+            return PRINT_CONFIG + equals + value  # the library's own
+        return dashed + equals + value if name.startswith("--") else arg
 
     return [fix(arg) for arg in argv]

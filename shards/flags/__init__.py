@@ -1,0 +1,1 @@
+"""What a command line says: how its mistakes are put."""
