@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from shards.commandline import joined, parse, run
 from shards.host.importing import slow_imports
@@ -40,6 +41,8 @@ def main() -> None:
     else:
         check_new(config)
     spread("train")
+    if not _names_config(sys.argv[1:]):
+        _tell_defaults(config)
     with slow_imports():  # not before it is clear that this process trains
         if config.sweep:
             from train.sweep.sweep import sweep as train
@@ -54,6 +57,20 @@ def main() -> None:
         leave_ranks()
     if not ending:
         raise SystemExit(ending.value)
+
+
+def _names_config(argv: list[str]) -> bool:
+    return not argv or any(word.partition("=")[0] == "--config" for word in argv)
+
+
+def _tell_defaults(config: TrainConfig) -> None:
+    """Say whose options are in force, once: they are made for digits, not for photographs."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    line = f"no --config: options that are not given are those of recipes/{DEFAULT}.yaml"
+    if Path(config.data) != Path(TrainConfig.data):
+        line += f", made for digits (size {config.size}); --config voc-fast is for photographs"
+    print(line, file=sys.stderr)
 
 
 def config_first(argv: list[str]) -> list[str]:
@@ -72,11 +89,6 @@ def config_first(argv: list[str]) -> list[str]:
                 *argv[:place],
                 *argv[place + 2 :],
             ]
-    if argv and "--help" not in argv and os.environ.get("RANK", "0") == "0":
-        print(
-            f"no --config: options that are not given are those of recipes/{DEFAULT}.yaml",
-            file=sys.stderr,
-        )
     return ["--config", str(FOLDER / f"{DEFAULT}.yaml"), *argv]
 
 
