@@ -15,6 +15,7 @@ from shards.host.picture_files import is_image, is_junk
 
 _TABLES = (".csv", ".tsv")
 _SEPARATORS = (",", ";", "\t", "|", " ")  # what may have been meant
+_SURELY = (";", "\t", "|")  # in no name of a column
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def find_tables(root: Path, given: str) -> list[tuple[Path, str]]:
             hint = f", such as {','.join(below[:3])}" if below and not names else ""
             voc = "; a VOC folder is read by --source voc" if (root / "ImageSets").is_dir() else ""
             raise DataError(f"{root} {found}; name the table with --table{hint}{voc}")
+    _refuse_from_elsewhere(root, names)
     paths = [inside(root, name, "--table") for name in names]
     if len(paths) == 1:
         return [(paths[0], "all")]
@@ -49,6 +51,19 @@ def find_tables(root: Path, given: str) -> list[tuple[Path, str]]:
             f"--table {given}: two of these tables are of one split; give one table per split"
         )
     return [(path, split) for split, path in tables.items()]
+
+
+def _refuse_from_elsewhere(root: Path, names: Sequence[str]) -> None:
+    """Raise DataError for a table below `root` whose path counts from the working folder."""
+    for name in names:
+        given, below = Path(name).absolute(), root.absolute()
+        if "\0" in name or not given.is_file() or not given.is_relative_to(below):
+            continue
+        if Path(name).is_absolute() or not (root / name).is_file():
+            raise DataError(
+                f"--table {name} counts from the working folder; give it relative to --root: --table "
+                f"{given.relative_to(below).as_posix()}"
+            )
 
 
 def _split_of(root: Path, table: Path) -> str:
@@ -74,7 +89,8 @@ def refuse_header(
     line = separator.join(header)
     for char in _SEPARATORS if len(header) == 1 else ():
         parts = line.split(char)
-        if len(parts) > 1 and (path_column in parts or any(map(is_image, parts))):
+        sure = char in _SURELY or path_column in parts or any(map(is_image, parts))
+        if len(parts) > 1 and sure:
             raise DataError(f"{path} has one column, {line!r}; give --separator {as_flag(char)}")
     if any(
         is_image(cell) or (cell and (folder / cell).is_file())
