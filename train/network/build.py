@@ -8,10 +8,11 @@ from typing import Any
 import timm
 from torch import nn
 
-from shards.errors import DataError, one_line
+from shards.errors import DataError
 from train.config import Activation, Fusion, NewChannels
 from train.network.cnn import CNN, WIDTHS
 from train.network.filters import RGB, fit_filters
+from train.network.hub import hub_says_once, reason
 from train.network.trial import Shape, made_and_tried
 from train.network.two_branch import Joined
 
@@ -112,14 +113,15 @@ def _check_name(name: str) -> None:
 
 def _create(name: str, size: int, pretrained: bool = False, **options: Any) -> nn.Module:
     try:
-        return _of_size(name, size, pretrained=pretrained, **options)
+        with hub_says_once():
+            return _of_size(name, size, pretrained=pretrained, **options)
     except Exception as error:
         if not pretrained:
             raise
         _of_size(name, size, **options)  # raises where it is the size that is at fault
         raise DataError(
-            f"no pretrained weights for {name} ({one_line(error)[:300]}): give a local file with "
-            "--weights, or run once where the hub can be reached"
+            f"no pretrained weights for {name} ({reason(error)}): give a local file with "
+            "--no-pretrained --weights FILE, or run once where the hub can be reached"
         ) from error
 
 
