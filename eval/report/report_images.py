@@ -39,6 +39,8 @@ class Thumbnails:
         terminal.
         """
         numbers = sorted(set(samples) - self.uris.keys())
+        if not numbers:
+            return  # tqdm would draw a bar without an end
         with ThreadPoolExecutor(NUM_THREADS) as pool:
             made = pool.map(self._add, numbers)
             for _ in tqdm(

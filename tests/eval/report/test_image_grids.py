@@ -140,3 +140,10 @@ def test_a_picture_that_page_and_paper_show_is_decoded_once():
     both.fetch(range(NUM_SAMPLES))
     grids(predictions, [0, 1], galleries, both)
     assert sorted(asked) == list(range(NUM_SAMPLES))
+
+
+def test_nothing_to_add_draws_no_bar(capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("eval.report.report_images.tqdm", lambda *a, **k: drawn.append(a) or [])
+    Thumbnails(picture, range(NUM_SAMPLES)).fetch([])
+    assert drawn == []
