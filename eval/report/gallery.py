@@ -53,15 +53,11 @@ def choose_classes(
     numbers = {name: index for index, name in enumerate(class_names)}
     unknown = [name for name in names if name not in numbers]
     if unknown:
-        near = (
-            difflib.get_close_matches(unknown[0], class_names, NUM_CLASSES)
-            or class_names[:NUM_CLASSES]
-        )
-        more = ", ..." if len(near) < len(class_names) else ""
-        raise DataError(
-            f"--classes: no class is named {', '.join(map(repr, unknown))}; there are "
-            f"{', '.join(map(plain, near))}{more}"
-        )
+        near = difflib.get_close_matches(unknown[0], class_names, NUM_CLASSES)
+        some = ", ".join(map(plain, class_names[:NUM_CLASSES]))
+        more = ", ..." if len(class_names) > NUM_CLASSES else ""
+        hint = f"did you mean {', '.join(map(plain, near))}?" if near else f"there are {some}{more}"
+        raise DataError(f"--classes: no class is named {', '.join(map(repr, unknown))}; {hint}")
     return [numbers[name] for name in dict.fromkeys(names)]
 
 

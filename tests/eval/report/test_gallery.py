@@ -27,6 +27,8 @@ def test_choose_classes():
     assert choose_classes(names, ["c7", "c2", "c7"], seed=0) == [7, 2]
     with pytest.raises(DataError, match="--classes: no class is named 'dog'; there are c0, c1"):
         choose_classes(names, ["c1", "dog"], seed=0)
+    with pytest.raises(DataError, match=r"named 'cta'; did you mean cat\?$"):
+        choose_classes(["cat", "dog", "cow"], ["cta"], seed=0)
 
 
 def test_the_most_wrong_are_of_the_other_label():
