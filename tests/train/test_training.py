@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 import yaml
 
+from shards.errors import DataError
 from tests.train.conftest import (
     ROOT,
     command,
@@ -257,3 +258,18 @@ def test_resuming_with_other_options_is_refused(whole_run, train_args, capsys):
     assert status == 2
     assert "was trained with lr " in told
     assert ", now 0.5, seed " in told
+    assert f"options, which --config {whole_run / 'config.yaml'} holds, or give" in told
+
+
+def test_resuming_as_another_recipe_is_a_line_that_fits(whole_run, train_args, capsys):
+    args = [*train_args[:3], "--out", str(whole_run), "--resume", "--config", "voc-mobilenet"]
+    status, _, told = command_here(capsys, *args)
+    assert status == 2
+    line = told.splitlines()[-1]
+    assert line.count(", now ") == 4
+    assert " more: resume with the same options" in line
+
+
+def test_a_file_of_a_checkpoint_is_answered_by_its_folder(whole_run):
+    with pytest.raises(DataError, match=r"no checkpoint here; give .*/best$"):
+        checkpoint.read(whole_run / "best" / "model.safetensors")

@@ -31,6 +31,7 @@ from train.config import TrainConfig
 from train.run.progress import Best, Progress
 
 VERSION = 2  # 1 had `best_mAP` and `best_epoch` in place of `best`
+SHOWN = 4  # differences of another run that one line names
 _NEW = ".new"
 _OLD = ".old"
 ANOTHER = "take another checkpoint of the run, or train again with another --out"
@@ -131,8 +132,10 @@ def read(path: Path) -> Checkpoint:
     path = _whole(path)
     described_path = path / "checkpoint.json"
     if not described_path.is_file():
-        example = path / "best" if exists(path / "best") else "a folder such as runs/digits/best"
-        raise DataError(f"{path}: no checkpoint here; give {example}")
+        near = next((folder for folder in (path / "best", path.parent) if exists(folder)), None)
+        raise DataError(
+            f"{path}: no checkpoint here; give {near or 'a folder such as runs/digits/best'}"
+        )
     try:
         described = json.loads(described_path.read_bytes())
         version = described.pop("version")
@@ -159,11 +162,12 @@ def check_continues(path: Path, saved: TrainConfig, given: TrainConfig) -> None:
     `path`.
     """
     if differences := saved.differences(given):
-        told = ", ".join(
-            f"{name} {before!r}, now {now!r}" for name, (before, now) in differences.items()
-        )
+        pairs = [f"{name} {before!r}, now {now!r}" for name, (before, now) in differences.items()]
+        more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+        kept = path if path.suffix == ".yaml" else path.parent / "config.yaml"
         raise DataError(
-            f"{path}: was trained with {told}: resume with the same options, or give another --out"
+            f"{path}: was trained with {', '.join(pairs[:SHOWN])}{more}: resume with the same "
+            f"options, which --config {kept} holds, or give another --out"
         )
 
 
