@@ -17,6 +17,7 @@ from shards.decode.decoder import Decoder, channels_of, resize_box_into
 from shards.decode.five_crop import NUM_CROPS, five_crops_into
 from shards.errors import DamagedError, DataError, SampleError, one_line
 from shards.host.picture_files import IMAGE_SUFFIXES, is_image, is_junk
+from shards.index import list_splits
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
 from shards.pipeline.block import num_room_bytes
@@ -79,6 +80,7 @@ def find_pictures(given: Sequence[str]) -> Found:
             files = sorted(_inside(path, links))
             inside = [file for file in files if is_image(file.name)]
             if not inside:
+                _refuse_packed(path)
                 held = f"; it holds {_listed(files)}" if files else ""
                 raise DataError(
                     f"{path}: holds no picture with one of the suffixes "
@@ -106,6 +108,15 @@ def _inside(folder: Path, links: list[Path]) -> Iterator[Path]:
         folders[:] = [name for name in folders if not is_junk(name)]
         links += [path for name in folders if (path := Path(parent, name)).is_symlink()]
         yield from (Path(parent, name) for name in files if not is_junk(name))
+
+
+def _refuse_packed(path: Path) -> None:
+    """Raise DataError where a folder without pictures is a packed dataset."""
+    if list_splits(path):
+        raise DataError(
+            f"{path}: is a packed dataset, not a folder of pictures; evaluate it with: "
+            f"python -m eval --ckpt RUN/best --data {path}"
+        )
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -11,6 +11,7 @@ from preprocess.record import Record, Source
 from preprocess.sources.folder_layout import find_layout, images_in, subfolders
 from shards.errors import DataError
 from shards.host.picture_files import IMAGE_SUFFIXES, is_image, is_junk
+from shards.index import list_splits
 
 _NAMED = 3  # in a line about many
 
@@ -39,6 +40,7 @@ class ImageFolder(Source):
         self.task = "multiclass"
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
+        _refuse_packed(self.root)
         self._layout = find_layout(self.root)
         self._classes = {split: _classes(folder) for split, folder in self._layout.splits.items()}
         self.class_names = self._find_classes()
@@ -133,6 +135,18 @@ class ImageFolder(Source):
                     f"make {empty}, an empty folder, if no image of it is there"
                 )
         return tuple(classes)
+
+
+def _refuse_packed(root: Path) -> None:
+    """Raise DataError for a packed dataset; one beside the photographs that it was made of is not
+    meant.
+    """
+    packed = list_splits(root)
+    if packed and not any(is_image(path.name) for path in root.rglob("*")):
+        raise DataError(
+            f"{root} is a packed dataset with the splits {', '.join(packed)}, no folder of "
+            f"photographs; train on it with --data {root}, or give the folder it was packed from"
+        )
 
 
 def _classes(folder: Path) -> dict[str, Path]:
