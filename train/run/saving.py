@@ -154,9 +154,11 @@ class Saving:
             ):
                 # the run may have ended between the two
                 checkpoint.copy(last.path, self._folder.best)
-        self._ranks.say(
-            f"resuming {self._folder.path} at epoch {progress.epoch + 1}, step {progress.step}"
-        )
+        if progress.epoch < self._config.epochs:
+            at = f"resuming {self._folder.path} at epoch {progress.epoch + 1}, step {progress.step}"
+        else:
+            at = f"{self._folder.path} has all of its {progress.epoch} epochs: nothing to resume"
+        self._ranks.say(at)
         return progress
 
     def _restore_generators(self, states: list[dict[str, Any]], progress: Progress) -> None:
