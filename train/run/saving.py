@@ -157,7 +157,7 @@ class Saving:
         if progress.epoch < self._config.epochs:
             at = f"resuming {self._folder.path} at epoch {progress.epoch + 1}, step {progress.step}"
         else:
-            at = f"{self._folder.path} has all of its {progress.epoch} epochs: nothing to resume"
+            at = f"resuming {self._folder.path}: all of its {progress.epoch} epochs are done"
         self._ranks.say(at)
         return progress
 
