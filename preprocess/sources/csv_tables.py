@@ -56,7 +56,8 @@ def find_tables(root: Path, given: str) -> list[tuple[Path, str]]:
 def _refuse_from_elsewhere(root: Path, names: Sequence[str]) -> None:
     """Raise DataError for a table below `root` whose path counts from the working folder."""
     for name in names:
-        given, below = Path(name).absolute(), root.absolute()
+        given = Path(name).absolute()
+        below = root.absolute()
         if "\0" in name or not given.is_file() or not given.is_relative_to(below):
             continue
         if Path(name).is_absolute() or not (root / name).is_file():
