@@ -373,6 +373,22 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_again_in_its_place(tmp_pat
     assert RunFolder(tmp_path / "run").begin("lr: 2", resume=True) == tmp_path / "run.1"
 
 
+@pytest.mark.parametrize("kept", ["best", "last"])
+def test_a_run_whose_last_checkpoint_is_gone_is_moved_aside_not_begun_in_its_place(kept, tmp_path):
+    """Someone keeps `best` alone, or `last` came without its checkpoint.json from a copy."""
+    folder = RunFolder(tmp_path / "run")
+    assert folder.begin("lr: 1") is None
+    folder.append_metrics({"epoch": 1})
+    (tmp_path / "run" / kept).mkdir()
+    (tmp_path / "run" / kept / "model.safetensors").write_bytes(b"weights of an hour")
+    folder.unlock()
+    aside = RunFolder(tmp_path / "run").begin("lr: 1", resume=True)
+    assert aside == tmp_path / "run.1"
+    assert read_metrics(aside) == [{"epoch": 1}]
+    assert (aside / kept / "model.safetensors").read_bytes() == b"weights of an hour"
+    assert not (tmp_path / "run" / kept).exists()
+
+
 def test_metrics_file_forgets_and_survives_a_cut_line(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.begin("")

@@ -36,11 +36,12 @@ class RunFolder:
         """Make an empty folder; one that is there already is moved aside, and its new path
         returned.
 
-        With `resume` one of the same configuration is begun again where it is: it never came to a
+        With `resume` one of the same configuration is begun again where it is, if it never came to a
         checkpoint.
         """
         aside = None
-        if resume and self._config() == config_yaml.encode():
+        had_checkpoint = self.last.exists() or self.best.exists()
+        if resume and not had_checkpoint and self._config() == config_yaml.encode():
             self.lock()
             (self.path / METRICS_NAME).unlink(missing_ok=True)
             return None
