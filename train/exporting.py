@@ -57,7 +57,7 @@ def _check_path(path: Path, form: Format) -> None:
 def _classifier(opened: Checkpoint, averaged: bool) -> Classifier:
     classifier = rebuild(opened)
     if opened.has_average and not averaged:
-        classifier.network.load_state_dict(opened.weights())
+        opened.load_into(classifier.network)
     return classifier
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from shards.errors import DataError
 from train.config import TrainConfig
 from train.network.build import build_network
-from train.network.model import Classifier, head_parameters
+from train.network.model import Classifier, head_parameters, rebuild
 from train.network.weights import load_weights
 from train.optimise.optim import build_optimizer
 from train.optimise.schedule import lr_factor, set_lr
@@ -371,6 +371,27 @@ def test_a_run_that_never_came_to_a_checkpoint_begins_again_in_its_place(tmp_pat
         folder._lock.close()
     assert read_metrics(tmp_path / "run") == [{"epoch": 1}]
     assert RunFolder(tmp_path / "run").begin("lr: 2", resume=True) == tmp_path / "run.1"
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "says"),
+    [
+        ("test_resnet", 32, "conv1.0.weight is not in the file"),
+        ("cnn", 32, "conv1.weight is not in the file"),
+        ("test_vit", 160, r"pos_embed is \[1, 101, 64\] in the network, \[1, 5, 64\] in the file"),
+    ],
+)
+def test_weights_that_config_yaml_does_not_describe_are_one_line(model, size, says, tmp_path):
+    """config.yaml was edited, or another release of timm names the network's layers otherwise."""
+    network = build_network("test_vit", 2, 32)
+    meta = Meta(("a", "b"), "multilabel", (0.5,) * 3, (0.5,) * 3, Progress(1), {}, {})
+    written = TrainConfig(model=model, size=size)
+    checkpoint.save(tmp_path / "best", written, meta, network.state_dict(), None, {})
+    opened = checkpoint.read(tmp_path / "best")
+    with pytest.raises(DataError, match=f"best: .*config.yaml.*{says}.*put back") as said:
+        rebuild(opened)
+    assert "\n" not in str(said.value)
+    assert len(str(said.value)) < 500
 
 
 @pytest.mark.parametrize("kept", ["best", "last"])

@@ -89,7 +89,7 @@ def rebuild(opened: Checkpoint) -> Classifier:
     """Make the model of a checkpoint from it alone, with the averaged weights where it has them."""
     meta = opened.meta
     network = _network(opened.config, len(meta.class_names), len(meta.mean), pretrained=False)
-    network.load_state_dict(opened.weights(averaged=opened.has_average))
+    opened.load_into(network, averaged=opened.has_average)
     return Classifier(network, meta.mean, meta.std)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from shards.disk.format import sync_folder
 from shards.errors import DataError, one_line
@@ -68,6 +69,19 @@ class Checkpoint:
     def weights(self, averaged: bool = False) -> dict[str, torch.Tensor]:
         """Read the network's state dict, or its average's."""
         return _read_tensors(self.path / ("ema.safetensors" if averaged else "model.safetensors"))
+
+    def load_into(self, network: nn.Module, averaged: bool = False) -> None:
+        """Give a network made by `config` its weights. Raises DataError where they are of another."""
+        weights = self.weights(averaged)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise DataError(
+                f"{self.path}: its config.yaml, or this release of timm, makes another "
+                f"{self.config.model} than the weights are of "
+                f"({_unlike(network.state_dict(), weights)}); put back the file that training wrote, "
+                "or the timm that it was trained with"
+            ) from error
 
     @property
     def has_average(self) -> bool:
@@ -308,6 +322,18 @@ def _write_trainer(path: Path, trainer: dict[str, Any]) -> None:
                 errno.EIO, f"{path.name}: torch could not write it, as on a full disk", str(path)
             ) from error
         raise
+
+
+def _unlike(own: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> str:
+    """Name the first tensor that a network and a file do not have alike."""
+    for name, value in own.items():
+        if name not in given:
+            return f"{name} is not in the file"
+        if given[name].shape != value.shape:
+            return (
+                f"{name} is {list(value.shape)} in the network, {list(given[name].shape)} in the file"
+            )
+    return f"{next((name for name in given if name not in own), 'a tensor')} is not in the network"
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -136,9 +136,9 @@ class Saving:
         check_fits(last, self._index, len(parts.mean))
         for line in check_same_data(last, self._data, self._config.data):
             self._ranks.say(line)
-        parts.network.load_state_dict(last.weights())
+        last.load_into(parts.network)
         if parts.averaged is not None:
-            parts.averaged.load_state_dict(last.weights(averaged=True))
+            last.load_into(parts.averaged, averaged=True)
         state = last.trainer()
         progress = last.meta.progress
         load_optimizer(parts.optimizer, state["optimizer"])
