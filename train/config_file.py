@@ -34,7 +34,9 @@ class ConfigFile:
                 name: tuple(value) for name, value in values.items() if isinstance(value, list)
             }
             return cls(**values)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+        except DataError as error:
+            raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, IndexError) as error:
             raise DataError(
                 f"{path}: not the configuration of a run ({one_line(error)}); put back the file "
                 f"that training wrote"

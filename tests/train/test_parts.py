@@ -394,6 +394,23 @@ def test_weights_that_config_yaml_does_not_describe_are_one_line(model, size, sa
     assert len(str(said.value)) < 500
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("lr: -1", "lr is -1: give a number above 0"),
+        ("pad: 99\naugment: pad\nsize: 32", "pad is 99"),
+        ("crop_scale: [0.5]", "not the configuration of a run"),
+        ("learning_rate: 0.1", "options that this release does not know: learning_rate;"),
+    ],
+)
+def test_an_edited_configuration_is_named_with_its_file(line, says, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match=f"^{path}: .*{says}") as said:
+        TrainConfig.from_yaml(path)
+    assert "\n" not in str(said.value)
+
+
 @pytest.mark.parametrize("kept", ["best", "last"])
 def test_a_run_whose_last_checkpoint_is_gone_is_moved_aside_not_begun_in_its_place(kept, tmp_path):
     """Someone keeps `best` alone, or `last` came without its checkpoint.json from a copy."""
