@@ -83,6 +83,18 @@ def test_images_reach_the_network_in_its_memory_format(memory_format, channels):
         torch.testing.assert_close(seen[-1], (given[:, :3].float() / 255 - 0.5) / 0.25)
 
 
+def test_a_network_with_a_convolution_over_three_dimensions_trains_in_channels_last():
+    """lambda_resnet26t: torch refuses tensors of five dimensions, on each GPU and in bf16."""
+    network = build_network("lambda_resnet26t", 2, 64)
+    model = Classifier(network, (0.5,) * 3, (0.2,) * 3).place(CPU, torch.channels_last)
+    of_four = next(weight for weight in model.parameters() if weight.shape[2:] == (3, 3))
+    assert of_four.is_contiguous(memory_format=torch.channels_last)
+    assert any(weight.ndim == 5 for weight in model.parameters())
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    model(images).sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
 @pytest.mark.parametrize("memory_format", ["auto", "channels_last"])
 def test_evaluation_computes_as_validation_did(memory_format, shades, tmp_path):  # noqa: F811
     train_here(shades, tmp_path / "run", model="test_resnet", memory_format=memory_format)

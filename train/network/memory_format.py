@@ -1,6 +1,9 @@
 """The memory format of a network. It decides speed, and on some CPUs whether torch crashes."""
 
+import itertools
+
 import torch
+from torch import nn
 
 from train.config import MemoryFormat
 
@@ -19,3 +22,13 @@ def choose_format(asked: MemoryFormat, device: torch.device, precision: str) -> 
         return _FORMATS[asked]
     suits = device.type != "cpu" or precision == "bf16"
     return torch.channels_last if suits else torch.contiguous_format
+
+
+def put_in_format(network: nn.Module, memory_format: torch.memory_format) -> None:
+    """Change the memory format of a network's images, filters and all else that has four
+    dimensions. Torch's own `to` raises where a tensor has five, such as a filter over three
+    dimensions.
+    """
+    for tensor in itertools.chain(network.parameters(), network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=memory_format)

@@ -9,6 +9,7 @@ from train.config import TrainConfig
 from train.network.build import build_network
 from train.network.filters import RGB
 from train.network.freezing import keep_frozen_norms
+from train.network.memory_format import put_in_format
 from train.network.trial import check_smaller
 from train.network.weights import LoadReport, load_weights
 from train.run.checkpoint import Checkpoint
@@ -49,7 +50,8 @@ class Classifier(nn.Module):
     def place(self, device: torch.device, memory_format: torch.memory_format) -> "Classifier":
         """Move to a device, in this memory format (train.network.memory_format)."""
         self.memory_format = memory_format
-        return self.to(device).to(memory_format=memory_format)
+        put_in_format(self.to(device), memory_format)
+        return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         seen = images[:, : self.num_channels]
