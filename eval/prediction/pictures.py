@@ -212,8 +212,9 @@ class PictureBatches:
         except DamagedError as error:
             if not self._accept_damaged:
                 raise
+            pixels = self._decode(data, True)
             self.damaged[number] = one_line(error)
-            return self._decode(data, True)
+            return pixels
 
     def _batch(
         self, first: int, made: Iterable["Future[np.ndarray | None]"], look: Look, pinned: bool

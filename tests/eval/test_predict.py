@@ -2,6 +2,7 @@
 told, not fatal.
 """
 
+import contextlib
 import csv
 import os
 import struct
@@ -17,6 +18,8 @@ from eval.predict import PredictConfig
 from eval.predict_pictures import choose, decoder
 from eval.prediction.pictures import PictureBatches, find_pictures
 from eval.prediction.tta import Look
+from preprocess.images.image import decode_image
+from preprocess.images.outcome import BadImage, DamagedImage
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.loader import Loader, View
@@ -210,6 +213,36 @@ def test_an_object_that_is_no_picture_is_not_fetched_to_its_end(
         status, _, err = predict("--ckpt", ckpt, url)
     assert status == 2
     assert err.startswith(f"{url}: has more than 100 bytes")
+
+
+def damaged_for_good() -> bytes:
+    """Make a JPEG that has lost pixels, and that even --accept-damaged cannot decode."""
+    data = jpeg(photograph(64, 48))
+    random = np.random.default_rng(0)
+    for _ in range(2000):
+        spoilt = np.frombuffer(data, np.uint8).copy()
+        places = random.integers(2, len(data), 5)
+        spoilt[places] = random.integers(0, 256, len(places))
+        with contextlib.suppress(BadImage):
+            try:
+                decode_image(spoilt.tobytes())
+            except DamagedImage:
+                try:
+                    decode_image(spoilt.tobytes(), accept_damaged=True)
+                except BadImage:
+                    return spoilt.tobytes()
+    pytest.fail("none found")
+
+
+def test_a_damaged_picture_that_cannot_be_decoded_is_not_called_predicted(ckpt, predict, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg(photograph(64, 48)))
+    (tmp_path / "b.jpg").write_bytes(damaged_for_good())
+    status, out, err = predict("--ckpt", ckpt, "--accept-damaged", tmp_path)
+    assert (status, len(out.splitlines())) == (2, 1)
+    named, last = err.splitlines()
+    assert named.startswith(f"{tmp_path}/b.jpg: ")
+    assert "predicted" not in err
+    assert last == "error: 1 of 2 pictures cannot be read, as named above"
 
 
 def test_nothing_readable_is_no_traceback(ckpt, predict, tmp_path):
