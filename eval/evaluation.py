@@ -43,6 +43,7 @@ from shards.pipeline.batch import Batch
 from shards.pipeline.copy_ahead import OnDevice
 from train.network.ensemble_member import member
 from train.run.checkpoint import Checkpoint
+from train.run.device_settings import compute_as_run
 from train.run.folder import read_metrics
 from train.run.launch import one_line_where_a_rank_is_lost, one_line_where_memory_ends
 from train.run.precision import Chosen, precision_line, precision_of_run
@@ -222,6 +223,8 @@ def _join_ranks(config: EvalConfig, opened: Sequence[Checkpoint]) -> tuple[Ranks
     else:
         chosen = Chosen(config.precision, "")
     ranks = Ranks(chosen.precision, "give --precision run, bf16 or no")
+    tf32 = config.precision == "run" and opened[0].config.tf32
+    chosen = compute_as_run(chosen, ranks.device, tf32)
     if ranks.is_first:
         for line in (precision_line(chosen, ranks.device), _mirror_line(config, opened)):
             if line:

@@ -35,6 +35,7 @@ from shards.remote.address import Address
 from train.network.ensemble_member import member
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint
+from train.run.device_settings import compute_as_run
 from train.run.launch import one_line_where_memory_ends
 from train.run.precision import Chosen, check_precision, precision_line, precision_of_run
 from train.run.variables import check_variables
@@ -217,6 +218,8 @@ def _precision(config: PredictConfig, opened: Sequence[Checkpoint], device: torc
     else:
         chosen = Chosen(config.precision, "")
         check_precision(config.precision, device, "give --precision run, bf16 or no")
+    tf32 = config.precision == "run" and opened[0].config.tf32
+    chosen = compute_as_run(chosen, device, tf32)
     if line := precision_line(chosen, device):
         print(line, file=sys.stderr)
     return chosen.precision

@@ -329,10 +329,9 @@ def _unlike(own: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> str
     for name, value in own.items():
         if name not in given:
             return f"{name} is not in the file"
-        if given[name].shape != value.shape:
-            return (
-                f"{name} is {list(value.shape)} in the network, {list(given[name].shape)} in the file"
-            )
+        there = given[name].shape
+        if there != value.shape:
+            return f"{name} is {list(value.shape)} in the network, {list(there)} in the file"
     return f"{next((name for name in given if name not in own), 'a tensor')} is not in the network"
 
 

@@ -4,13 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from eval.predict import PredictConfig
+from eval.predict_pictures import predict_pictures
 from shards.errors import DataError
-from tests.train.here import train_here
+from tests.train.here import evaluate_here, train_here
 from train.network.recomputing import recompute_activations
 from train.network.sync_batch_norm import sync_batch_norms
 from train.optimise.recompute import statistics_kept
 from train.run import checkpoint
-from train.run.device_settings import set_up_device
+from train.run.device_settings import compute_as_run, set_up_device
+from train.run.precision import Chosen
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -114,3 +117,35 @@ def test_a_gpu_without_tf32_is_told_so(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(DataError, match="tf32 is set, but this GPU has no TF32: leave out --tf32"):
         set_up_device(CUDA, True)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tf32", "capability", "expected"),
+    [
+        ("no", False, (9, 0), False),
+        ("no", True, (9, 0), True),
+        ("no", True, (7, 5), False),
+        ("bf16", True, (9, 0), False),
+    ],
+)
+def test_evaluation_computes_fp32_as_the_run_did_where_it_can(
+    precision, tf32, capability, expected, flags, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    chosen = compute_as_run(Chosen(precision, ""), CUDA, tf32)
+    assert flags()[:2] == (expected, expected)
+    assert chosen == Chosen(precision, "TF32, as the run" if expected else "")
+
+
+def test_evaluation_and_prediction_compute_fp32_exactly(flags, digits, tmp_path, monkeypatch):
+    """Torch by itself takes TF32 for convolutions: on a GPU scores were others than validation's."""
+    train_here(digits, tmp_path / "run")
+    torch.backends.cudnn.allow_tf32 = True
+    evaluate_here(tmp_path / "run", tmp_path / "results")
+    assert flags()[:2] == (False, False)
+    torch.backends.cudnn.allow_tf32 = True
+    picture = next((digits.parent / "source" / "JPEGImages").glob("*.jpg"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    ckpt = str(tmp_path / "run" / "best")
+    predict_pictures(PredictConfig(pictures=(str(picture),), ckpt=ckpt))
+    assert flags()[:2] == (False, False)
