@@ -27,6 +27,7 @@ from eval.request import Request, open_request
 from eval.results import baseline
 from eval.results.class_curves import ClassCurves, class_curves
 from eval.results.files import (
+    WRITTEN,
     write_metrics,
     write_per_class,
     write_plots,
@@ -51,8 +52,6 @@ from train.run.ranks import Ranks, chosen_by_first, leave_ranks
 from train.run.variables import numeric_variables
 
 SMALLER = "give a smaller --local-batch-size or --size, or --precision bf16"
-# what an evaluation always writes
-WRITTEN = ("report.html", "plots", "metrics.json", "predictions.npz", "per_class.csv")
 EVALUATION_ORDER = Order("near")  # each rank a part in one piece: a machine reads its own shards
 MIRRORING = ("flip", "tencrop")  # of --tta
 PACKAGES = (

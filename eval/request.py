@@ -7,7 +7,7 @@ from pathlib import Path
 from eval.config import EvalConfig, names, results_name
 from eval.report.gallery import choose_classes
 from eval.results import baseline
-from eval.results.files import make_folder
+from eval.results.files import check_others, make_folder
 from eval.results.prediction_files import check_voc_names, export_kinds
 from shards.commandline import folder
 from shards.errors import DataError
@@ -29,7 +29,7 @@ class Request:
     shown: Sequence[int]  # classes whose galleries are on the page
     compared: Path | None  # the metrics.json of --baseline
     chosen: Path | None  # and that of --thresholds
-    out: Path  # there, and empty or of an evaluation
+    out: Path  # there, and without files that an evaluation would replace but its own
 
     @property
     def run_folder(self) -> Path:
@@ -59,6 +59,7 @@ def open_request(config: EvalConfig) -> Request:
     out = Path(config.out)
     if not config.out:
         out = opened[0].path.parent / results_name(config, opened[0].config.data, split)
+    check_others(out)
     make_folder(out)
     return Request(config, opened, data, index, split, kinds, shown, compared, chosen, out)
 

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from eval.prediction.predictions import Predictions
+from eval.results.baseline import METRICS_NAME, PREDICTIONS_NAME, read_baseline
 from shards.disk.format import write_atomically
+from shards.errors import DataError
 
 NUMBER = r"(?:null|[-\d.eE+]+)"
 # strings of JSON hold no newline
@@ -31,6 +33,27 @@ CSV_COLUMNS = (
     "ap_11_points",
     "ap_interpolated",
 )
+
+
+# what an evaluation always writes
+WRITTEN = ("report.html", "plots", METRICS_NAME, PREDICTIONS_NAME, "per_class.csv")
+
+
+def check_others(folder: Path) -> None:
+    """Raise DataError where a folder has files under the names of ours that no evaluation wrote:
+    they would be replaced. An evaluation writes its metrics.json first.
+    """
+    places = [folder / name for name in WRITTEN]
+    found = [path for path in places if path.is_file()] + sorted((folder / "plots").glob("*.png"))
+    if not found:
+        return
+    try:
+        read_baseline(folder / METRICS_NAME)
+    except (DataError, OSError) as error:
+        raise DataError(
+            f"{folder}: holds {found[0].relative_to(folder)}, which no evaluation wrote, and would "
+            "replace it: give another --out, or move it away"
+        ) from error
 
 
 def make_folder(folder: Path) -> None:

@@ -263,6 +263,21 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_predicted
             evaluate("--ckpt", runs[0], "--out", out, out=out)
 
 
+@pytest.mark.parametrize(
+    "name", ["report.html", "per_class.csv", "metrics.json", "plots/top-9.png"]
+)
+def test_files_that_no_evaluation_wrote_are_left_as_they_are(
+    name, evaluate, runs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("eval.evaluation._predict", lambda *_: pytest.fail("predicted"))
+    (tmp_path / "plots").mkdir()
+    (tmp_path / name).write_text('{"loss": 1}')
+    with pytest.raises(DataError, match=f"holds {name}, .*no evaluation.*another --out") as said:
+        evaluate("--ckpt", runs[0], "--out", tmp_path, out=tmp_path)
+    assert "\n" not in str(said.value)
+    assert (tmp_path / name).read_text() == '{"loss": 1}'
+
+
 def test_the_numbers_are_written_before_the_page(evaluate, runs, tmp_path, monkeypatch):
     monkeypatch.setattr("eval.evaluation.render_report", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
