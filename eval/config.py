@@ -159,10 +159,7 @@ class EvalConfig:
     def __post_init__(self) -> None:
         check_bounds(self)
         check_location(self.data, self.cache_dir, self.cache_gb)
-        if not names(self.ckpt):
-            raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
-        if len(set(names(self.ckpt))) < len(names(self.ckpt)):
-            raise DataError(f"ckpt is {self.ckpt}: names a checkpoint twice")
+        check_checkpoints(self.ckpt)
         self.tail_grid()
         if self.voc_competition == "comp1" and "voc" not in names(self.export):
             raise DataError(
@@ -181,6 +178,15 @@ class EvalConfig:
 def names(text: str) -> list[str]:
     """Split a flag's value at its commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def check_checkpoints(ckpt: str) -> None:
+    """Raise DataError where the option names no checkpoint, or one twice, which would count twice."""
+    folders = [folder(name) for name in names(ckpt)]
+    if not folders:
+        raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
+    if len(set(folders)) < len(folders):
+        raise DataError(f"ckpt is {ckpt}: names a checkpoint twice")
 
 
 def results_name(config: EvalConfig, trained_on: str, split: str) -> str:

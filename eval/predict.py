@@ -14,15 +14,16 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.config import MIN_SIZE, names
+from eval.config import EvalConfig, check_checkpoints
 from shards.choices import TestTimeName
 from shards.commandline import joined, parse, run
-from shards.errors import DataError
 from shards.host.importing import slow_imports
-from shards.options import check_bounds, option
+from shards.options import check_bounds, declared, grouped, option
 from shards.remote.address import Address, is_url
 
 EXAMPLES = "example: python -m eval.predict --ckpt runs/voc-resnet18/best --csv scores.csv holiday.jpg albums/2026"
+
+_OF_EVALUATION = {field.name: field for field in declared(EvalConfig)}
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,7 @@ class PredictConfig:
     pictures: tuple[str, ...] = option(
         (), "picture files, folders of them, and addresses of pictures", positional=True
     )
-    ckpt: str = option(
-        "runs/digits/best",
-        "checkpoint folder of a run: best or last. Of several, separated by commas or each with a "
-        "--ckpt of its own, the probabilities are averaged",
-        group="prediction",
-    )
+    ckpt: str = grouped(_OF_EVALUATION["ckpt"], "prediction")
     threshold: float | None = option(
         None,
         "print the labels with at least this probability; where neither this nor top is given: "
@@ -70,19 +66,9 @@ class PredictConfig:
         "averaged",
         group="prediction",
     )
-    size: int = option(
-        0,
-        "side of the network's input in pixels; 0 is the size that the run was trained with",
-        ge=MIN_SIZE,
-        unit="pixels",
-        zero="the size of training",
-        group="prediction",
-    )
-    precision: Literal["run", "no", "bf16", "fp16"] = option(
-        "run",
-        "mixed precision; run is that of the run, the first one of several, where this machine "
-        "has instructions for it",
-        group="prediction",
+    size: int = grouped(_OF_EVALUATION["size"], "prediction")
+    precision: Literal["run", "no", "bf16", "fp16"] = grouped(
+        _OF_EVALUATION["precision"], "prediction"
     )
     local_batch_size: int = option(64, "pictures per step", ge=1, group="prediction")
     num_threads: int = option(
@@ -93,8 +79,7 @@ class PredictConfig:
         check_bounds(self)
         for picture in filter(is_url, self.pictures):
             Address.parse(picture)  # refuses one that holds a secret
-        if not names(self.ckpt):
-            raise DataError("ckpt is empty: give a checkpoint folder such as runs/digits/best")
+        check_checkpoints(self.ckpt)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks.object_server import ObjectServer
+from eval.config import EvalConfig
 from eval.predict import PredictConfig
 from eval.predict_pictures import choose, decoder
 from eval.prediction.pictures import PictureBatches, find_pictures
@@ -243,6 +244,15 @@ def test_a_damaged_picture_that_cannot_be_decoded_is_not_called_predicted(ckpt, 
     assert named.startswith(f"{tmp_path}/b.jpg: ")
     assert "predicted" not in err
     assert last == "error: 1 of 2 pictures cannot be read, as named above"
+
+
+@pytest.mark.parametrize("config_class", [EvalConfig, PredictConfig])
+@pytest.mark.parametrize(
+    "ckpt", ["runs/a/best,runs/a/best", "runs/a/best,runs/b/best,runs/a/best/"]
+)
+def test_a_checkpoint_named_twice_is_refused_everywhere(config_class, ckpt):
+    with pytest.raises(DataError, match="names a checkpoint twice"):
+        config_class(ckpt=ckpt)
 
 
 def test_nothing_readable_is_no_traceback(ckpt, predict, tmp_path):
