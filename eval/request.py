@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from eval.config import EvalConfig, names, results_name
 from eval.report.gallery import choose_classes
 from eval.results import baseline
@@ -82,7 +84,14 @@ def _find_thresholds(config: EvalConfig, data: str, split: str, index: DatasetIn
         )
     if not config.thresholds:
         return None
-    return baseline.find_thresholds(config.thresholds, data, split, index.class_names)
+    found = baseline.find_thresholds(config.thresholds, data, split, index.class_names)
+    labels, known = (torch.from_numpy(matrix) for matrix in (index.labels(), index.known()))
+    if baseline.is_of_samples(found, index.keys().tolist(), labels, known, index.class_names):
+        raise DataError(
+            f"--thresholds {found}: is of the very samples that are being evaluated: name an "
+            "evaluation of other data"
+        )
+    return found
 
 
 def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:

@@ -92,6 +92,22 @@ def find_thresholds(path: str, data: str, split: str, class_names: Sequence[str]
     return found
 
 
+def is_of_samples(
+    path: Path, keys: Sequence[str], labels: Tensor, known: Tensor, class_names: Sequence[str]
+) -> bool:
+    """Tell whether the predictions beside a metrics.json are of these very samples: the same keys,
+    and the same labels [N, K], bool, where both know them. Its path alone does not say: data move.
+    """
+    if list(read_baseline(path)["per_class"]) != list(class_names):
+        return False
+    ours = Predictions(labels, labels, known, keys, class_names, "")
+    other = _beside(ours, class_names, path.with_name(PREDICTIONS_NAME))
+    if other is None:
+        return False
+    both = known & other.known
+    return bool(both.any()) and torch.equal(labels & both, other.labels & both)
+
+
 def thresholds(path: Path) -> dict[str, float | None]:
     """Return by class name the thresholds at which F1 was best there."""
     return {

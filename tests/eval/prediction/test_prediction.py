@@ -278,6 +278,21 @@ def test_files_that_no_evaluation_wrote_are_left_as_they_are(
     assert (tmp_path / name).read_text() == '{"loss": 1}'
 
 
+def test_thresholds_of_the_set_before_it_was_moved_are_refused(evaluate, runs, data, tmp_path):
+    (tmp_path / "before").symlink_to(data)
+    first = tmp_path / "first"
+    evaluate("--ckpt", runs[0], "--data", tmp_path / "before", "--out", first, out=first)
+    (tmp_path / "before").unlink()
+    refused(
+        evaluate,
+        "first/metrics.json: is of the very samples that are being evaluated",
+        "--ckpt",
+        runs[1],
+        "--thresholds",
+        first,
+    )
+
+
 def test_the_numbers_are_written_before_the_page(evaluate, runs, tmp_path, monkeypatch):
     monkeypatch.setattr("eval.evaluation.render_report", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from eval.prediction.predictions import Predictions
-from eval.results.baseline import compare_metrics, find_metrics, find_thresholds
+from eval.results.baseline import (
+    compare_metrics,
+    find_metrics,
+    find_thresholds,
+    is_of_samples,
+)
 from eval.results.files import write_metrics, write_predictions
 from eval.results.measure import measure_predictions
 from shards.errors import DataError
@@ -79,6 +84,27 @@ def test_thresholds_are_those_of_val_and_never_of_what_is_evaluated(tmp_path):
             find_thresholds(str(given), data + "/.", "test", names)
     with pytest.raises(DataError, match="has a threshold for none of the classes here"):
         find_thresholds(str(run), data, "test", ("another",))
+
+
+def test_thresholds_of_the_same_samples_are_known_wherever_the_data_were(tmp_path):
+    """The set was moved, packed again in another order, or its path was another folder's."""
+    ours = make(0, 1)
+    path = written(tmp_path / "same", rows(make(5, 2), torch.randperm(300).tolist()))
+    arguments = (ours.keys, ours.labels, ours.known, NAMES)
+    assert is_of_samples(path, *arguments)
+    read = make(5, 2)
+    read.known[:9] = False  # could not be read there
+    assert is_of_samples(written(tmp_path / "read", read), *arguments)
+    others = [
+        written(tmp_path / "keys", make(5, 2, keys=[f"v{i}" for i in range(300)])),
+        written(tmp_path / "classes", make(5, 2, names=["a", "b", "d"])),
+        written(tmp_path / "fewer", make(5, 2, num_samples=200)),
+        written(tmp_path / "alone", make(5, 2), with_predictions=False),
+    ]
+    relabelled = make(5, 2)
+    relabelled.labels[7] = ~relabelled.labels[7]
+    others.append(written(tmp_path / "labels", relabelled))
+    assert not any(is_of_samples(other, *arguments) for other in others)
 
 
 @pytest.mark.parametrize(
