@@ -15,7 +15,7 @@ from train.network.compiling import (
     compiled_for_validation,
     one_line_where_compiling_fails,
 )
-from train.network.freezing import freeze_layers
+from train.network.freezing import check_frozen, freeze_layers
 from train.network.memory_format import choose_format
 from train.network.model import build_classifier, head_parameters
 from train.network.recomputing import recompute_activations
@@ -115,6 +115,8 @@ class Session:
         network = self.classifier.network
         if config.freeze_layers:
             freeze_layers(network, config.model, config.freeze_layers)
+            if not self.resuming:
+                check_frozen(network, config, report, self.classifier.num_channels)
         if config.grad_checkpointing:
             recompute_activations(network, config.model)
         if config.sync_bn:

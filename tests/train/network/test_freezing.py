@@ -1,6 +1,7 @@
 """Layers that keep what they start from: weights and statistics, in one run and in its continuation."""
 
 import copy
+import dataclasses
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from timm.layers import convert_sync_batchnorm
 from shards.errors import DataError
 from tests.train.here import train_here
 from train.config import TrainConfig
-from train.network.freezing import freeze_layers
+from train.network.freezing import check_frozen, freeze_layers
 from train.network.model import Classifier
 from train.run import checkpoint
 
@@ -110,3 +111,43 @@ def test_random_layers_are_not_kept():
     with pytest.raises(DataError, match=r"^freeze_layers is 2, but nothing is loaded"):
         TrainConfig(freeze_layers=2)
     assert TrainConfig(freeze_layers=2, pretrained=True).freeze_layers == 2
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        ("conv1.0.weight", "conv1.0.weight of these layers is new.*fewer layers, or --weights"),
+        ("layer1.0.bn1.running_mean", "layer1.0.bn1.running_mean of these layers is new"),
+        ("layer3.0.conv1.weight", ""),
+    ],
+)
+def test_what_a_file_does_not_have_is_not_kept_random(lost, says, weights, digits, tmp_path):
+    _, start = weights
+    path = tmp_path / "some.safetensors"
+    save_file({name: value for name, value in start.items() if name != lost}, path)
+    options = {"model": "test_resnet", "weights": str(path), "freeze_layers": 2}
+    if not says:
+        train_here(digits, tmp_path / "run", **options)
+        return
+    with pytest.raises(DataError, match=f"^freeze_layers is 2, but {says}"):
+        train_here(digits, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_filters_of_further_bands_are_not_kept_random(weights, four_bands, tmp_path):
+    options = {"model": "test_resnet", "weights": str(weights[0]), "freeze_layers": 1}
+    said = "^freeze_layers is 1, but conv1.0.weight .* give --new-channels mean"
+    with pytest.raises(DataError, match=said):
+        train_here(four_bands, tmp_path / "run", **options)
+    train_here(four_bands, tmp_path / "run", **options, new_channels="mean")
+
+
+@pytest.mark.parametrize("model", ["resnet18", "test_vit", "test_efficientnet", "test_resnet"])
+def test_pretrained_filters_of_further_bands_are_not_kept_random_either(model):
+    network = timm.create_model(model, num_classes=5, in_chans=4)
+    freeze_layers(network, model, 1)
+    config = TrainConfig(model=model, pretrained=True, freeze_layers=1)
+    with pytest.raises(DataError, match="of these layers is new.*give --new-channels mean"):
+        check_frozen(network, config, None, 4)
+    check_frozen(network, config, None, 3)
+    check_frozen(network, dataclasses.replace(config, new_channels="mean"), None, 4)
