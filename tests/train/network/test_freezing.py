@@ -147,7 +147,7 @@ def test_pretrained_filters_of_further_bands_are_not_kept_random_either(model):
     network = timm.create_model(model, num_classes=5, in_chans=4)
     freeze_layers(network, model, 1)
     config = TrainConfig(model=model, pretrained=True, freeze_layers=1)
-    with pytest.raises(DataError, match="of these layers is new.*give --new-channels mean"):
+    with pytest.raises(DataError, match=r"of these layers is new.*give --new-channels mean"):
         check_frozen(network, config, None, 4)
     check_frozen(network, config, None, 3)
     check_frozen(network, dataclasses.replace(config, new_channels="mean"), None, 4)
