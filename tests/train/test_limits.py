@@ -13,6 +13,7 @@ from torch import nn
 from shards.errors import DataError
 from tests.train.conftest import SMALL, fresh, succeed
 from tests.train.here import train_here
+from tests.train.test_sizes import stopped_in
 from train.config import TrainConfig
 from train.loop import Session
 from train.optimise.step import Step
@@ -145,3 +146,22 @@ def test_a_parameter_under_two_names_is_saved_under_both(tmp_path):
         n: v.tolist() for n, v in weights.items()
     }
     assert set(found) == {"one.weight", "one.bias", "other.weight", "other.bias"}
+
+
+@pytest.mark.parametrize("damage", ["no generators", "another optimiser", "no optimiser's state"])
+def test_a_trainers_state_that_does_not_fit_is_one_line(damage, digits, tmp_path):
+    """trainer.pt of another run, or an optimiser that another release grouped otherwise."""
+    options = {"model": "test_convnext", "size": 32, "epochs": 2, "momentum": 0.9}
+    stopped_in(digits, tmp_path / "run", 1, 2, **options)
+    path = tmp_path / "run" / "last" / "trainer.pt"
+    state = torch.load(path, weights_only=True)
+    if damage == "no generators":
+        del state["generators"]
+    elif damage == "another optimiser":
+        state["optimizer"]["param_groups"].pop()
+    else:
+        state["optimizer"]["param_groups"][0]["params"].pop()
+    torch.save(state, path)
+    with pytest.raises(DataError, match="last/trainer.pt: is not the state of this run") as said:
+        train_here(digits, tmp_path / "run", resume=True, **options)
+    assert "\n" not in str(said.value)

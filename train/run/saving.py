@@ -8,13 +8,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from shards.errors import DataError, one_line
 from shards.identity import identity
 from shards.index import DatasetIndex
 from shards.loader import Loader
 from train.config import TrainConfig
 from train.optimise.optim import load_optimizer
 from train.run import checkpoint
-from train.run.checkpoint import Meta, check_continues, check_fits, check_same_data
+from train.run.checkpoint import (
+    ANOTHER,
+    Checkpoint,
+    Meta,
+    check_continues,
+    check_fits,
+    check_same_data,
+)
 from train.run.checkpoint_writer import CheckpointWriter, Job, copied_aside
 from train.run.folder import RunFolder
 from train.run.progress import Progress, check_finite, check_weights
@@ -139,11 +147,8 @@ class Saving:
         last.load_into(parts.network)
         if parts.averaged is not None:
             last.load_into(parts.averaged, averaged=True)
-        state = last.trainer()
         progress = last.meta.progress
-        load_optimizer(parts.optimizer, state["optimizer"])
-        self._ranks.load_scaler_state(state["scaler"])
-        self._restore_generators(state["generators"], progress)
+        self._restore_trainer(last, progress)
         parts.loader.load_state_dict(last.meta.loader)
         if self._ranks.is_first:
             self._folder.forget_metrics_after(progress.epoch)
@@ -160,6 +165,18 @@ class Saving:
             at = f"resuming {self._folder.path}: all of its {progress.epoch} epochs are done"
         self._ranks.say(at)
         return progress
+
+    def _restore_trainer(self, last: Checkpoint, progress: Progress) -> None:
+        state = last.trainer()
+        try:
+            load_optimizer(self._parts.optimizer, state["optimizer"])
+            self._ranks.load_scaler_state(state["scaler"])
+            self._restore_generators(state["generators"], progress)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{last.path}/trainer.pt: is not the state of this run ({one_line(error)[:200]}); "
+                f"put back the file that training wrote, or {ANOTHER}"
+            ) from error
 
     def _restore_generators(self, states: list[dict[str, Any]], progress: Progress) -> None:
         rank = self._ranks.world.rank
