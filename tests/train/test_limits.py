@@ -162,6 +162,6 @@ def test_a_trainers_state_that_does_not_fit_is_one_line(damage, digits, tmp_path
     else:
         state["optimizer"]["param_groups"][0]["params"].pop()
     torch.save(state, path)
-    with pytest.raises(DataError, match="last/trainer.pt: is not the state of this run") as said:
+    with pytest.raises(DataError, match=r"last/trainer.pt: is not the state of this run") as said:
         train_here(digits, tmp_path / "run", resume=True, **options)
     assert "\n" not in str(said.value)
