@@ -20,7 +20,8 @@ def check_start(pretrained: bool, weights: str, freeze_layers: int) -> None:
     """Raise DataError where a run is to start from two sets of weights, or to keep random ones."""
     if pretrained and weights:
         raise DataError(
-            f"weights is {weights} and pretrained is set: give --no-pretrained with --weights, or leave --weights out"
+            f"weights is {weights} and pretrained is set: give --no-pretrained with --weights, or "
+            "leave --weights out"
         )
     if freeze_layers and not (pretrained or weights):
         raise DataError(
