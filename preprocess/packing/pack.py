@@ -265,8 +265,11 @@ def _refuse_lost(
     kept: Mapping[int, Entry],
 ) -> None:
     """Raise DataError where shards would be made again without images that they hold, more than may
-    be rejected: their files are gone or empty, and nothing else may have them.
+    be rejected: their files are gone or empty, and nothing else may have them. Tars in place are
+    never made again.
     """
+    if job.in_place:
+        return
     rejected = sum(len(entry.rejected) for entry in kept.values())
     lost: list[Record] = []
     for number in numbers:
