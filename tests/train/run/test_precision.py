@@ -39,7 +39,9 @@ from train.config import TrainConfig
 from train.run.ranks import settle_precision, join_for_training, leave_ranks
 config, why = settle_precision(TrainConfig(tensorboard=False))
 own = choose_precision(torch.device("cpu")).precision
-print(os.environ["RANK"], own, config.precision, join_for_training(config)._accelerator.mixed_precision, flush=True)
+mixed = join_for_training(config)._accelerator.mixed_precision
+line = " ".join([os.environ["RANK"], own, config.precision, mixed])
+os.write(1, f"{line}\\n".encode())  # in one piece: the ranks share a pipe
 leave_ranks()
 """
 
