@@ -15,13 +15,12 @@ from shards.disk.tables import mapped_keys
 from shards.errors import DataError, FormatError, remedy
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder, Part
-from shards.remote.growth import Growth
+from shards.remote.growth import LOOK_S, Growth
 from shards.remote.patience import ObjectChangedError, ObjectStore
 from shards.remote.transfer import Transfer
 
 AGAIN = "upload the set again as it was packed"
 NPY_HEADER_BYTES = 1 << 16
-LOOK_S = 0.05  # how often another process's download is looked at
 MAX_SHARD_BYTES = 1 << 42
 
 

@@ -6,6 +6,7 @@ from shards.errors import DataError
 from shards.remote import patience
 from shards.remote.cache_folder import CacheFolder
 
+LOOK_S = 0.05  # how often another process's download is looked at
 SILENT_WINDOWS = 3  # of PATIENCE, in which it brings nothing
 
 

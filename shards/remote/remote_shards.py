@@ -18,11 +18,10 @@ from shards.disk.tables import Shard
 from shards.errors import DataError, remedy
 from shards.remote.address import Address
 from shards.remote.cache_folder import CacheFolder, Part, Wanted
-from shards.remote.growth import Growth
+from shards.remote.growth import LOOK_S, Growth
 from shards.remote.patience import ObjectChangedError, ObjectStore
 from shards.remote.transfer import Transfer
 
-LOOK_S = 0.05  # how often another process's download is looked at
 CROWDED_S = 2.0  # so long room is waited for before the cache grows beyond its size
 REPLACED_S = 30.0  # so long an object that was replaced is not asked for again
 

@@ -16,8 +16,9 @@ def keep_freed_memory(device: torch.device) -> bool:
 
     The tensors of a step are as large as those of the one before. glibc takes blocks of megabytes
     from the system one by one and gives each back when it is freed, so that all of its pages fault
-    again: a tenth to a third of a step's CPU time. Kept, they add a few percent to the peak memory
-    (docs/log.md). With another C library, or another device, nothing is changed.
+    again: a tenth to a third of a step's CPU time. Kept, they add up to a fifth to the peak memory
+    of training, up to a quarter to that of evaluation (docs/log.md). With another C library, or
+    another device, nothing is changed.
     """
     if device.type != "cpu":
         return False
