@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from shards.errors import DataError, remedy
-from shards.remote.marked_folder import MARKER, bytes_on_disk, names_in, open_marked, unlock
+from shards.remote.marked_folder import (
+    MARKER,
+    bytes_on_disk,
+    free_bytes,
+    has_name,
+    names_in,
+    open_marked,
+    unlock,
+)
 
 try:
     import fcntl
@@ -32,7 +40,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _OBJECT = re.compile(r"([0-9a-f]{64})(?:-([0-9]{1,19})\.part)?")
-SPARE_SHARE = 0.02  # of a disk that is left free where no size of the cache is given
 FORGOTTEN_S = 60.0  # who still needs an object says so more often than that
 NEVER_S = 1e11
 
@@ -145,7 +152,9 @@ class CacheFolder:
                 if not self._lock(handle):
                     os.close(handle)
                     return "busy"
-                if not self._is_named(handle, name):  # it was finished, or removed, in between
+                if not has_name(
+                    handle, name, self._handle
+                ):  # it was finished, or removed, in between
                     os.close(handle)
                     continue
                 part = Part(self, sha256, name, handle)
@@ -209,17 +218,16 @@ class CacheFolder:
             if not self._make_room(name, num_bytes, lambda _: None, 0.0):
                 self._grow(num_bytes)
 
-    def room(self, spare: float = SPARE_SHARE) -> int:
+    def room(self, to_the_last: bool = False) -> int:
         """Tell how many bytes may be in the cache: as many as were given, and as the disk holds."""
-        return self._room(list(self._entries()), spare)
+        return max(0, self._room(list(self._entries()), to_the_last))
 
-    def _room(self, entries: list[_Entry], spare: float = SPARE_SHARE) -> int:
-        disk = os.statvfs(self._handle)
-        stored = sum(entry.stored_bytes for entry in entries)
-        room = stored + disk.f_bavail * disk.f_frsize
+    def _room(self, entries: list[_Entry], to_the_last: bool = False) -> int:
+        free, spare = free_bytes(self._handle)
+        room = sum(entry.stored_bytes for entry in entries) + free
         if self.gigabytes:
             return int(min(room, self.gigabytes * 1e9))
-        return room - int(spare * disk.f_blocks * disk.f_frsize)
+        return room if to_the_last else room - spare
 
     def listed(self) -> set[str]:
         """Name the whole objects that are here."""
@@ -253,10 +261,9 @@ class CacheFolder:
 
     def _grow(self, num_bytes: int) -> None:
         """Grow beyond the size, as far as the disk has room; say so once."""
-        disk = os.statvfs(self._handle)
-        if disk.f_flag & os.ST_RDONLY:  # what is not needed could not be removed
+        if os.statvfs(self._handle).f_flag & os.ST_RDONLY:  # what is not needed is not removed
             raise DataError(f"{self.path}: Read-only file system; choose another --cache-dir")
-        if disk.f_bavail * disk.f_frsize < num_bytes:
+        if free_bytes(self._handle)[0] < num_bytes:
             raise DataError(
                 f"{self.path}: its disk has no room for {num_bytes / 1e6:.3g} MB more, and "
                 f"everything in it is needed; free some space or choose another --cache-dir"
@@ -280,14 +287,6 @@ class CacheFolder:
                 f"a folder on a disk of this machine"
             ) from None
         return True
-
-    def _is_named(self, handle: int, name: str) -> bool:
-        """Tell whether an open file still has its name."""
-        try:
-            found = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(found, os.fstat(handle))
 
     def _make_room(self, sha256: str, num_bytes: int, wanted: Wanted, before: float) -> bool:
         """Remove what is needed last, until there is room; the marker is locked."""

@@ -182,8 +182,9 @@ def length_differs(where: Address) -> str:
 
 def no_room_for(where: Address, num_bytes: int, folder: CacheFolder) -> str:
     """Say that the cache cannot hold a table."""
+    greater = "give a greater --cache-gb or a larger disk"
     return (
         f"{where}: {num_bytes / 1e9:.3g} GB of it may come, as {INDEX_NAME} says, and the cache "
-        f"{folder.path} has room for {folder.room() / 1e9:.3g} GB; give a greater --cache-gb or a "
-        f"larger disk"
+        f"{folder.path} has room for {folder.room() / 1e9:.3g} GB; "
+        f"{greater if folder.gigabytes else 'free some of its disk or choose another --cache-dir'}"
     )

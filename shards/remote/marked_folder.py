@@ -10,6 +10,8 @@ from pathlib import Path
 from shards.errors import DataError, remedy
 
 MARKER = "tarmac-cache"
+_SPARE_SHARE = 0.02  # of a disk that is left free where no size of the cache is given,
+_SPARE_BYTES = 1_000_000_000  # and what is enough of a large one
 _MARK = b"Tarmac keeps copies of shards here, and removes them. Delete the folder if you like.\n"
 
 
@@ -42,6 +44,24 @@ def open_marked(path: Path) -> int:
     except BaseException:
         os.close(handle)
         raise
+
+
+def free_bytes(handle: int) -> tuple[int, int]:
+    """Count the bytes that are free on a folder's disk, and those that a cache without a size
+    leaves to others.
+    """
+    disk = os.statvfs(handle)
+    spare = int(_SPARE_SHARE * disk.f_blocks * disk.f_frsize)
+    return disk.f_bavail * disk.f_frsize, min(_SPARE_BYTES, spare)
+
+
+def has_name(handle: int, name: str, folder: int) -> bool:
+    """Tell whether an open file still has its name in a folder."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(found, os.fstat(handle))
 
 
 def _is_marked(handle: int) -> bool:

@@ -95,7 +95,7 @@ class RowParts:
         if self.here[numbers].all():
             return
         missing = np.unique(numbers[~self.here[numbers]])
-        if (num_bytes := self.num_bytes(missing)) > self._folder.room(spare=0.0):
+        if (num_bytes := self.num_bytes(missing)) > self._folder.room(to_the_last=True):
             raise DataError(no_room_for(self.where, num_bytes, self._folder))
         while len(missing):
             mine = self._claim(missing.tolist())

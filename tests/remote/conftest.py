@@ -1,5 +1,6 @@
 """A dataset of small photographs, packed, behind a server on loopback; and short pauses."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,22 @@ def hasty(monkeypatch):
     """Pauses of hundredths of seconds between tries."""
     monkeypatch.setattr(patience, "PATIENCE", HASTY)
     return HASTY
+
+
+@pytest.fixture
+def disk_of(monkeypatch):
+    """Let `statvfs` tell of a disk of a size, with so many bytes free."""
+    real = os.statvfs
+
+    def set_size(num_bytes: int, free: int) -> None:
+        def statvfs(path) -> os.statvfs_result:
+            found = list(real(path))
+            found[1:5] = 1000, num_bytes // 1000, free // 1000, free // 1000
+            return os.statvfs_result(found)
+
+        monkeypatch.setattr(os, "statvfs", statvfs)
+
+    return set_size
 
 
 @pytest.fixture(scope="session")

@@ -246,3 +246,19 @@ def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(marked_folder.os, "listdir", no_more)
     with pytest.raises(DataError, match=rf"^{tmp_path / 'cache'}: cannot be listed \(Too many"):
         folder.room()
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "free", "room"),
+    [
+        (10**13, 4 * 10**9, 3 * 10**9),  # a large disk that is nearly full
+        (10**13, 9 * 10**8, 0),
+        (10**10, 10**9, 8 * 10**8),
+        (10**10, 10**8, 0),
+    ],
+)
+def test_without_a_size_a_little_of_the_disk_stays_free(tmp_path, disk_of, num_bytes, free, room):
+    disk_of(num_bytes, free)
+    assert CacheFolder(tmp_path / "a").room() == room
+    assert CacheFolder(tmp_path / "a").room(to_the_last=True) == free
+    assert CacheFolder(tmp_path / "a", gigabytes=0.05).room() == 5 * 10**7

@@ -58,6 +58,18 @@ def test_three_requests_open_a_split_and_one_opens_it_again(server, tmp_path):
     assert server.asked == {f"train/{INDEX_NAME}": 2, f"train/{SAMPLES_NAME}": 2}
 
 
+def test_a_disk_without_room_is_one_line_with_what_helps(server, tmp_path, disk_of):
+    cache = tmp_path / "cache"
+    disk_of(10**13, 9 * 10**8)
+    with pytest.raises(DataError) as refused:
+        open_split(server.url, "train", str(cache))
+    assert str(refused.value).endswith(
+        f"the cache {cache} has room for 0 GB; free some of its disk or choose another --cache-dir"
+    )
+    disk_of(10**13, 2 * 10**9)
+    open_split(server.url, "train", str(cache))
+
+
 def test_a_pickled_index_opens_without_a_request(server, tmp_path):
     index = DatasetIndex.open(f"{server.url}/train", str(tmp_path / "cache"))
     data = pickle.dumps(index)
