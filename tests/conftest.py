@@ -3,6 +3,7 @@ are.
 """
 
 import io
+import multiprocessing
 import os
 import random
 import shutil
@@ -252,3 +253,19 @@ def pytest_terminal_summary(terminalreporter):
             "the PATH, such as from `apt-get install chromium`, and playwright from `pip install "
             "-e '.[dev]'`."
         )
+
+
+@pytest.fixture
+def idle():
+    """Start a child that has all that is open here at that moment, and does nothing."""
+    fork = multiprocessing.get_context("fork")
+    ends = fork.Event()
+    jobs = []
+
+    def start():
+        jobs.append(fork.Process(target=ends.wait, args=(600,)))
+        jobs[0].start()
+
+    yield start
+    ends.set()
+    jobs[0].join()

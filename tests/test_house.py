@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "shards.order": {"shards.augment", "shards.host", "shards.index", "shards.errors"},
     "shards.flags": {"shards.options"},
     "shards.pages": set(),
-    "shards.remote": {"shards.disk", "shards.index", "shards.errors"},
+    "shards.remote": {"shards.disk", "shards.host", "shards.index", "shards.errors"},
     "shards.measuring": {"shards.*"},
     "shards": {"shards.*"},
     "preprocess.jpeg": {"shards.disk", "shards.tiles", "shards.scans", "shards.host"},

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.host.file_locks import unlock
 
 try:
     import fcntl
@@ -51,4 +52,5 @@ def _locked(root: Path, exclusive: bool) -> Iterator[None]:
             pass
         yield
     finally:
+        unlock(handle)
         os.close(handle)

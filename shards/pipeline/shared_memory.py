@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 
 from shards.errors import DataError
+from shards.host.file_locks import unlock
 from shards.host.machine import machine_name
 
 PREFIX = "tarmac-"  # of the notices in the folder for temporary files
@@ -194,5 +195,9 @@ def _locked(path: Path) -> Iterator[IO[str]]:
         with open(handle, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:  # otherwise its last sharer has just removed it
-                yield file
+                try:
+                    yield file
+                    file.flush()
+                finally:
+                    unlock(handle)
                 return

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 from shards.errors import DataError, remedy
+from shards.host.file_locks import unlock
 from shards.remote.marked_folder import (
     MARKER,
     bytes_on_disk,
@@ -31,7 +32,6 @@ from shards.remote.marked_folder import (
     has_name,
     names_in,
     open_marked,
-    unlock,
 )
 
 try:

@@ -4,7 +4,6 @@ And what is to know of handles of such a folder and its files.
 
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from shards.errors import DataError, remedy
@@ -103,18 +102,6 @@ def names_in(handle: int, path: Path) -> list[str]:
 def bytes_on_disk(found: os.stat_result) -> int:
     """Count the bytes of a file that take space: holes do not. Where nothing is known blocks are 0."""
     return min(found.st_size, 512 * found.st_blocks or found.st_size)
-
-
-def unlock(handle: int) -> None:
-    """Give a lock on a file back (flock), for good.
-
-    To close the file is not enough: a process that was forked meanwhile has it open, too, and with
-    it the lock, for as long as it is there.
-    """
-    import fcntl
-
-    with suppress(OSError):  # a file system without locks
-        fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def default_folder() -> Path:

@@ -5,29 +5,12 @@ import multiprocessing
 import threading
 import time
 
-import pytest
-
 from shards.index import open_split
 from shards.remote.cache_folder import CacheFolder
 from tests.remote.faulty_server import wait_until
 
 FORK = multiprocessing.get_context("fork")
 NAME = hashlib.sha256(b"object").hexdigest()
-
-
-@pytest.fixture
-def idle():
-    """Start a child that has all that is open here at that moment, and does nothing."""
-    ends = FORK.Event()
-    jobs = []
-
-    def start():
-        jobs.append(FORK.Process(target=ends.wait, args=(600,)))
-        jobs[0].start()
-
-    yield start
-    ends.set()
-    jobs[0].join()
 
 
 def in_time(work) -> list:

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from shards.disk.format import write_atomically
 from shards.errors import DataError
+from shards.host.file_locks import unlock
 
 try:
     import fcntl
@@ -87,7 +88,8 @@ class RunFolder:
         """Let the folder go, for a later run of this process: the garbage collector may take its
         time.
         """
-        if self._lock is not None:
+        if self._lock is not None and not self._lock.closed:
+            unlock(self._lock.fileno())
             self._lock.close()
 
     def append_metrics(self, values: dict[str, Any]) -> None:
