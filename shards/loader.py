@@ -71,8 +71,10 @@ class _Steps(IterableDataset[Batch]):
         self.following: Callable[[], _Steps | None] = _nobody
         self._current: Making | None = None  # of the latest iteration, while it lasts
         self._ahead: list[Making] = []  # of the next one; one at most
-        # Also when the process ends: threads that compute would be torn down in the middle.
-        weakref.finalize(self, _stop_all, self._ahead)
+        self._iterated: list[Making] = []  # of all iterations that last
+        # Also when the process ends: threads that compute would be torn down in the middle, which
+        # aborts it, or leaves a lock that ends with nobody.
+        weakref.finalize(self, _stop_all, self._ahead, self._iterated)
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate for another DataLoader than ours. Raises DataError on one of several ranks, and
@@ -106,6 +108,8 @@ class _Steps(IterableDataset[Batch]):
             is_whole = True
         finally:
             making.stop()
+            if making in self._iterated:  # not so where the process ends
+                self._iterated.remove(making)
             if self._current is making:
                 self._current = None
             following = self.following()
@@ -155,6 +159,7 @@ class _Steps(IterableDataset[Batch]):
             self._maker.prepare(epoch, step)
             making = self._making(epoch, step)
         making.begin()
+        self._iterated.append(making)
         self._current = making
         return making
 
@@ -177,9 +182,10 @@ def _nobody() -> None:
     return None
 
 
-def _stop_all(ahead: list[Making]) -> None:
-    while ahead:
-        ahead.pop().stop()
+def _stop_all(*makings: list[Making]) -> None:
+    for those in makings:
+        while those:
+            those.pop().stop()
 
 
 class Loader(DataLoader[Batch]):

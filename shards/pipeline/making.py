@@ -117,6 +117,8 @@ class Making:
         with the process.
         """
         with self._changed:
+            if self._stopped:  # by the end of the process: it has waited
+                return
             self._stopped = True
             self._changed.notify_all()
         # The garbage collector may end an abandoned iteration inside one of its own threads: no

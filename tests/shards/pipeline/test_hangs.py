@@ -199,7 +199,10 @@ def tell_when_waiting() -> None:
 @pytest.mark.parametrize("way", ["hanging", "abandoned"])
 def test_ctrl_c_and_exit_do_not_wait_for_a_read_that_hangs(packed, way):
     script = f"""
+import atexit
 import signal
+import threading
+atexit.register(lambda: print(*(t.name for t in threading.enumerate() if "tarmac" in t.name)))  # runs last
 from shards.loader import Loader
 from shards.pipeline import making
 from shards.index import DatasetIndex
@@ -222,7 +225,9 @@ print("abandoned", flush=True)
     said = process.stdout.readline()
     if way == "hanging":
         process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    left, errors = process.communicate()
     assert said == ("waiting\n" if way == "hanging" else "abandoned\n"), errors
     assert ("KeyboardInterrupt" in errors) == (way == "hanging"), errors
+    # the one that hangs: any other would be torn down in the middle of what it does
+    assert left.splitlines()[-1].count("tarmac-loader-") == 1
     assert process.returncode == (-signal.SIGINT if way == "hanging" else 0)
