@@ -177,7 +177,8 @@ def a_rank_without_launcher(options: Options, data: Path) -> Row:
         )
         row.check(
             other.process.returncode == 2,
-            f"moment {moment}: the other rank left with {other.process.returncode}",
+            f"moment {moment}: the other rank left with {other.process.returncode}: "
+            f"{other.output[-300:]}",
         )
     row.tried = f"{num_moments} moments, the other ended within {slowest:.1f} s"
     return row
