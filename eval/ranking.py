@@ -1,5 +1,7 @@
 """Which samples of a class score highest and lowest."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ def rank(scores: Tensor, k: int, known: Tensor | None = None) -> tuple[Tensor, T
     does not depend on device or block. Entries with `known` False never appear; where fewer than
     `k` are known, -1 fills the end. A NaN ranks above +inf. Nothing waits for the device.
     """
+    if not isinstance(k, Integral):
+        raise ValueError(f"k must be a whole number, got {k!r}")
     if k < 0:
         raise ValueError(f"k must not be negative, got {k}")
     scores, _, known = checked(scores, scores, known)

@@ -4,7 +4,8 @@ Command lines import this module to show their help, so it imports neither torch
 take seconds.
 """
 
-from typing import Literal
+import operator
+from typing import Any, Literal
 
 from shards.errors import DataError
 from shards.remote.address import Address, is_url
@@ -67,14 +68,28 @@ def check_location(data: str, cache_dir: str, cache_gb: float) -> None:
 
 def check_scale(scale: tuple[float, float]) -> tuple[float, float]:
     """Refuse a crop scale that is no range of shares of the area."""
-    low = float(scale[0])
-    high = float(scale[1])
+    try:
+        low, high = (float(share) for share in scale)
+    except (TypeError, ValueError):
+        low = high = 0.0
     if not 0 < low <= high <= 1:
         raise DataError(
             f"crop_scale is {scale}: give two shares of the area, 0 < low <= high <= 1, such as "
             f"[0.08,1.0]"
         )
     return low, high
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return a whole number, numpy's or torch's too, as Python's own. Raises DataError for anything
+    else: 64.0 and "64" would fail much later, or not at all.
+    """
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise DataError(f"{name} is {value!r:.100}: give a whole number")
 
 
 def check_augmentation(augment: str, size: int, pad: int, cutout: int) -> None:

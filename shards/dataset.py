@@ -1,11 +1,13 @@
 """The map-style drop-in: whole images for anybody's own DataLoader, workers and transforms."""
 
+import operator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from shards.decode.decoder import Decoder
+from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Watch
 from shards.pipeline.reader import ShardReader
@@ -32,6 +34,13 @@ class ShardDataset:
         return self.index.num_samples
 
     def __getitem__(self, sample: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+        try:
+            sample = operator.index(sample)
+        except TypeError:
+            raise DataError(
+                f"sample {sample!r:.100}: give its number in the index; a key's is "
+                "numpy.flatnonzero(index.keys() == key)"
+            ) from None
         if not -len(self) <= sample < len(self):
             raise IndexError(f"sample {sample} of {len(self)}")
         sample %= len(self)

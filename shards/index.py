@@ -218,8 +218,9 @@ class DatasetIndex:
         return DatasetIndex.open, (self.root,)
 
 
-def list_splits(root: Path) -> list[str]:
+def list_splits(root: str | Path) -> list[str]:
     """Name the finished splits of a dataset folder."""
+    root = Path(root)
     if not root.is_dir():
         return []
     return sorted(

@@ -8,13 +8,14 @@ per image.
 import os
 import weakref
 from collections.abc import Callable, Iterator
-from numbers import Integral
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from shards.choices import CacheName, OnBadSample, OrderName
+from shards.choices import CacheName, OnBadSample, OrderName, whole_number
 from shards.errors import DataError
 from shards.host.machine import cores_per_rank
 from shards.index import DatasetIndex
@@ -90,8 +91,8 @@ class _Steps(IterableDataset[Batch]):
         if num_ranks > 1:
             raise DataError(
                 f"this loader gives each of {num_ranks} ranks its part already: another DataLoader "
-                "over it, as accelerator.prepare makes one, would divide it again; do not prepare "
-                "it, iterate over it itself"
+                "over it, as accelerate's skip_first_batches makes one, may divide it again; "
+                "iterate over it itself, from where load_state_dict says"
             )
         return self.batches()
 
@@ -217,9 +218,13 @@ class Loader(DataLoader[Batch]):
     Where reading one does not end within `read_timeout_s`, DataError names it.
     """
 
+    # What accelerate asks of a loader that it has made: accelerator.prepare(loader) leaves this one
+    # as it is. Around batches that are divided and ready, one of its own would fail.
+    _is_accelerate_prepared = True
+
     def __init__(
         self,
-        index: DatasetIndex,
+        index: DatasetIndex | str | Path,
         global_batch_size: int = 64,
         size: int = 224,
         train: bool = True,
@@ -236,6 +241,10 @@ class Loader(DataLoader[Batch]):
         on_bad_sample: OnBadSample = "stop",
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
+        index = index if isinstance(index, DatasetIndex) else DatasetIndex.open(index)
+        global_batch_size = whole_number("global_batch_size", global_batch_size)
+        num_threads = whole_number("num_threads", num_threads)
+        seed = whole_number("seed", seed)
         if global_batch_size < 1:
             raise DataError(f"global_batch_size is {global_batch_size}: give at least 1")
         if num_threads < 0:
@@ -246,13 +255,21 @@ class Loader(DataLoader[Batch]):
             raise DataError(f"{index.root}: holds no samples; pack the split again")
         if not 0 <= seed < 2**63:
             raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
+        if read_timeout_s <= 0:
+            raise DataError(f"read_timeout_s is {read_timeout_s}: give seconds, above 0")
+        if device is not None:
+            device = device_of(device)
         world = _alone() if world is None else world
+        if not isinstance(world, World):
+            raise DataError(f"world is {world!r:.100}: give World(rank, num_ranks)")
         beside = View(size, train, scale)
         if view is not None and beside != View():
             raise DataError(
                 "size, train and scale are the view's: with view=View(...) give them only there"
             )
-        view = view or beside
+        view = beside if view is None else view
+        if not isinstance(view, View):
+            raise DataError(f"view is {view!r:.100}: give View(size=...)")
         cache = cache if isinstance(cache, Cache) else Cache(cache)
         order = order if isinstance(order, Order) else Order(order)
         plan = order.plan(index, global_batch_size, view.train, seed, world)
@@ -280,7 +297,10 @@ class Loader(DataLoader[Batch]):
         self.maker.warm_up()
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch."""
+        """Go to the start of an epoch, counted from 0."""
+        epoch = whole_number("epoch", epoch)
+        if not 0 <= epoch < 2**63:
+            raise DataError(f"epoch is {epoch}: give 0 or more")
         self._steps.go_to(epoch, 0)
 
     def then(self, following: "Loader | None") -> None:
@@ -305,6 +325,10 @@ class Loader(DataLoader[Batch]):
         """Go on from a state: the next iteration hands out batch `step` of `epoch` first, on any
         number of ranks.
         """
+        if not isinstance(state, dict):
+            raise DataError(
+                f"the saved state is {state!r:.100}: give one that Loader.state_dict() has returned"
+            )
         saved = {"order": "global", **state}  # the only one of earlier releases
         for name, value in self.plan.identity().items():
             if saved.get(name) != value:
@@ -322,11 +346,12 @@ class Loader(DataLoader[Batch]):
 def _count(state: dict[str, Any], name: str) -> int:
     """Read a number of a saved state. Raises DataError for what no loader has saved."""
     value = state.get(name)
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-        raise DataError(
-            f"the saved state has {name} {value!r}: give one that Loader.state_dict() has returned"
-        )
-    return int(value)
+    with suppress(DataError):
+        if whole_number(name, value) >= 0:
+            return whole_number(name, value)
+    raise DataError(
+        f"the saved state has {name} {value!r}: give one that Loader.state_dict() has returned"
+    )
 
 
 def _maker(

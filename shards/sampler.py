@@ -8,7 +8,7 @@ from typing import get_args
 
 import numpy as np
 
-from shards.choices import OrderName
+from shards.choices import OrderName, whole_number
 from shards.errors import DataError
 from shards.index import DatasetIndex
 from shards.order.near_order import EMPTY, NearOrder
@@ -34,6 +34,8 @@ class World:
     local_ranks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("rank", "num_ranks", "num_local"):  # text, where it is the launcher's
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if not 0 <= self.rank < self.num_ranks:
             raise DataError(f"rank {self.rank} is not in a world of {self.num_ranks} ranks")
         if self.num_local < 1:

@@ -9,7 +9,7 @@ classes are never looped over.
 import torch
 from torch import Tensor
 
-from eval.metrics.blocks import checked, over_classes
+from eval.metrics.blocks import check_tensors, checked, over_classes
 from eval.metrics.curve import Curve, curve, weighted_mean
 
 NAN = float("nan")
@@ -59,6 +59,7 @@ def macro_mean(values: Tensor) -> Tensor:
     """Return the mean [] of the values [K] that are not NaN: the classes that have one count the
     same.
     """
+    check_tensors(values=values)
     return values.nanmean()
 
 
@@ -66,6 +67,10 @@ def weighted_class_mean(values: Tensor, labels: Tensor, known: Tensor | None = N
     """Return the mean [] of the values [K] that are not NaN, each weighted by its class's known
     positives.
     """
+    check_tensors(values=values, labels=labels)
+    if labels.ndim != 2 or values.shape != labels.shape[1:]:
+        shapes = f"{tuple(values.shape)} and {tuple(labels.shape)}"
+        raise ValueError(f"values must be [K] and labels [N, K], got shapes {shapes}")
     positive = labels > 0 if known is None else (labels > 0) & known.bool()
     weights = positive.sum(0).masked_fill(values.isnan(), 0)
     return (values.nan_to_num() * weights).sum() / weights.sum()

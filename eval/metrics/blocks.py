@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +26,17 @@ THREADED_SCORES = 1 << 18
 
 def checked(scores: Tensor, labels: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return the three as [N, K] with N >= 1 and `known` bool, or raise ValueError for shapes that
-    do not fit.
+    do not fit, and for anything but tensors.
 
     `known` None means all, as a view of one element. No samples become one that is not known.
     """
+    check_tensors(scores=scores, labels=labels)
+    if known is not None:
+        check_tensors(known=known)
+    if scores.dtype == torch.bool or scores.is_complex():
+        raise ValueError(
+            f"scores must be real numbers, got {scores.dtype}: scores come first, then labels"
+        )
     if scores.ndim != 2:
         raise ValueError(
             f"scores must be [N, K] (samples x classes), got shape {tuple(scores.shape)}"
@@ -44,6 +52,16 @@ def checked(scores: Tensor, labels: Tensor, known: Tensor | None) -> tuple[Tenso
     if known is None:
         known = torch.ones((1, 1), dtype=torch.bool, device=scores.device).expand(shape)
     return scores, labels, known.bool()
+
+
+def check_tensors(**given: Any) -> None:
+    """Refuse what is no tensor, such as a numpy array. Raises ValueError."""
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{name} must be a tensor, got {type(value).__name__}: torch.as_tensor({name}) "
+                f"makes one"
+            )
 
 
 def over_classes(

@@ -7,7 +7,7 @@ the device.
 import torch
 from torch import Tensor
 
-from eval.metrics.blocks import checked, over_classes
+from eval.metrics.blocks import check_tensors, checked, over_classes
 
 NAN = float("nan")
 
@@ -30,6 +30,7 @@ def tail_accuracy(
         known: bool [N, K]; False leaves the entry out. None: everything is known.
     """
     scores, labels, known = checked(scores, labels, known)
+    check_tensors(thresholds=thresholds)
     num_classes = scores.shape[1]
     if thresholds.ndim not in (1, 2) or (
         thresholds.ndim == 2 and thresholds.shape[1] != num_classes

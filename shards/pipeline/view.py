@@ -10,6 +10,7 @@ from shards.choices import (
     CacheName,
     check_augmentation,
     check_scale,
+    whole_number,
 )
 from shards.decode.five_crop import NUM_CROPS
 from shards.errors import DataError
@@ -45,6 +46,8 @@ class View:
     flip: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("size", "pad", "cutout"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if self.size < 1:
             raise DataError(f"size is {self.size}: give at least 1")
         check_augmentation(self.augment, self.size, self.pad, self.cutout)
@@ -90,6 +93,8 @@ class Cache:
     def __post_init__(self) -> None:
         if self.kind not in get_args(CacheName):
             raise DataError(f"cache is {self.kind!r}: give none, ram or device")
+        side = whole_number("cache_short_side", self.short_side)
+        object.__setattr__(self, "short_side", side)
         if self.short_side < 0:
             raise DataError(
                 f"cache_short_side is {self.short_side}: give pixels, or 0 for size / {CROP_SHARE}"
