@@ -143,6 +143,22 @@ class Source(ABC):
         return options
 
 
+def listed_records(source: Source, split: str) -> Sequence[Record]:
+    """List a split by `Source.records`, which may be a generator too. Raises DataError where it
+    gives anything but records, or a record breaks the rules.
+    """
+    records = source.records(split)
+    if not isinstance(records, Sequence):
+        if not isinstance(records, Iterable):
+            raise DataError(
+                f"{type(source).__name__}: records({split!r}) returned {records!r:.100}; return a "
+                "list of Record"
+            )
+        records = list(records)
+    check_records(split, records, source)
+    return records
+
+
 def check_records(split: str, records: Sequence[Record], source: Source) -> None:
     """Raise DataError where a record breaks the rules of `Record`: a mistake of whoever wrote the
     source.
@@ -155,6 +171,11 @@ def check_records(split: str, records: Sequence[Record], source: Source) -> None
         raise DataError(f"split {split!r} has no image; fill it, or leave it out with --splits")
     num_classes = len(source.class_names)
     for record in records:
+        if not isinstance(record, Record):
+            raise DataError(
+                f"{split}: records has {record!r:.100}, which is no preprocess.record.Record; make "
+                "it one"
+            )
         where = f"{split}: {record.source} ({record.name!r})"
         _check_types(record, where)
         shown = (*record.labels, *record.ignored)
@@ -194,9 +215,14 @@ def _check_types(record: Record, where: str) -> None:
         unused = name == "path" and record.data is not None
         if not (unused or isinstance(value, kind) or (kind is tuple and isinstance(value, list))):
             raise DataError(
-                f"{where} has {name} {value!r} of type {type(value).__name__}; make it a "
+                f"{where} has {name} {value!r:.100} of type {type(value).__name__}; make it a "
                 f"{kind.__name__}"
             )
+    if not isinstance(record.data, bytes | None):
+        raise DataError(
+            f"{where} has data of type {type(record.data).__name__}; make it the bytes of an "
+            f"encoded image, as a JPEG file has"
+        )
     if not record.name:
         raise DataError(f"{where} has an empty name; give each image a name of its own")
     odd = next(

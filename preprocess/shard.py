@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from preprocess.images.geometry import ImageOptions, preloaded_for
 from preprocess.packing.destination import classes_of, destination, folder_beside, splits_of
 from preprocess.reading.class_names import questions
-from preprocess.record import Record, Source, check_records
+from preprocess.record import Record, Source, listed_records
 from preprocess.shard_config import (
     PROG,
     ShardConfig,
@@ -113,9 +113,7 @@ def _splits(config: ShardConfig, source: Source) -> Sequence[str]:
 
 def _list(config: ShardConfig, source: Source) -> None:
     """Print what would be packed, every class of it, and then what is wrong with their names."""
-    records = {split: source.records(split) for split in _splits(config, source)}
-    for split, of_split in records.items():
-        check_records(split, of_split, source)
+    records = {split: listed_records(source, split) for split in _splits(config, source)}
     for line in described(source):
         print(line)
     for split, of_split in records.items():
@@ -200,7 +198,7 @@ def _image_options(config: ShardConfig, source: Source, given: Collection[str]) 
     if type(source).image_options is not Source.image_options:
         splits = source.splits()
         options = source.image_options(
-            options, source.records("train" if "train" in splits else splits[0])
+            options, listed_records(source, "train" if "train" in splits else splits[0])
         )
     if options.encoding != config.encoding and "encoding" in given:
         raise DataError(

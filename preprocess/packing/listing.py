@@ -12,7 +12,7 @@ import numpy as np
 
 from preprocess.packing.keys import sample_key
 from preprocess.packing.pool import Pool
-from preprocess.record import Record, Source, check_records
+from preprocess.record import Record, Source, check_records, listed_records
 
 DIGEST_BYTES = 16
 
@@ -46,9 +46,7 @@ def list_in_parallel(source: Source, split: str, pool: Pool) -> Sequence[Record]
     """List a split: by `Source.records`, or part by part in the pool where the source has parts."""
     parts = source.parts(split)
     if not parts:
-        records = source.records(split)
-        check_records(split, records, source)
-        return records
+        return listed_records(source, split)
     file = tempfile.TemporaryFile(prefix="tarmac-listing-")  # noqa: SIM115
     listed = []
     for part in pool.run(_list_part, ((source, split, part) for part in parts)):

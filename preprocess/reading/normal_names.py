@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from preprocess.images.geometry import ImageOptions
 from preprocess.reading.class_names import normal_form
-from preprocess.record import Record, Source, check_records
+from preprocess.record import Record, Source, listed_records
 
 
 def with_normal_names(source: Source) -> Source:
@@ -38,10 +38,8 @@ class NormalNames(Source):
 
     def records(self, split: str) -> Sequence[Record]:
         """List the source's records, with the numbers of the normal names."""
-        records = self._source.records(split)
-        # numbers of classes that there are, before they are looked up
-        check_records(split, records, self._source)
-        return [self._renumbered(record) for record in records]
+        # checked: numbers of classes that there are, before they are looked up
+        return [self._renumbered(record) for record in listed_records(self._source, split)]
 
     def describe(self) -> Sequence[str]:
         """Say which classes became one."""

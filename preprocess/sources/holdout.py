@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from preprocess.images.geometry import ImageOptions
-from preprocess.record import Record, Source, check_records
+from preprocess.record import Record, Source, listed_records
 from shards.errors import DataError
 
 Division = Literal["stratified", "random"]
@@ -79,11 +79,10 @@ class Holdout(Source):
                     f"split {split!r} is divided by --val-fraction; there are: "
                     f"{', '.join(self.splits())}"
                 )
-            return self._source.records(split)
+            return listed_records(self._source, split)
         if self._parts is None:
-            records = self._source.records(self.divided)
-            check_records(self.divided, records, self._source)  # dividing counts their labels
-            self._parts = self._divide(records)
+            # checked: dividing counts their labels
+            self._parts = self._divide(listed_records(self._source, self.divided))
         return self._parts[split]
 
     def describe(self) -> Sequence[str]:

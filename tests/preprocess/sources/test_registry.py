@@ -244,6 +244,7 @@ def test_records_that_break_the_rules(tmp_path, labels, ignored, task, says):
             "has label np.int64(1) of type int64; make it an int, such as by array.tolist()",
         ),
         ({"ignored": (True,)}, "has label True of type bool"),
+        ({"data": np.zeros(3)}, "has data of type ndarray; make it the bytes of an encoded image"),
     ],
 )
 @pytest.mark.parametrize("held_out", [False, True])
