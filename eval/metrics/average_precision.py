@@ -25,7 +25,7 @@ def average_precision(scores: Tensor, labels: Tensor, known: Tensor | None = Non
     Args:
         scores: [N, K], any real dtype, strides and scale (only the order counts); infinities are
             ordinary scores. A known NaN makes the AP of its class NaN.
-        labels: [N, K], positive where > 0.
+        labels: [N, K], positive where > 0; -1 and NaN are negative, unless `known` is False there.
         known: bool [N, K]; False leaves the entry out altogether. None: everything is known.
     """
     return over_classes(_block_average_precision, *checked(scores, labels, known))

@@ -1,11 +1,13 @@
 """The loader, the index and the metrics in a script of one's own: what such scripts give and ask."""
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from eval.metrics import (
     average_precision,
@@ -26,21 +28,26 @@ LABELS = torch.tensor([[1, 0], [0, 1], [0, 1]])
 
 
 @pytest.fixture
+def accelerator() -> Iterator[Accelerator]:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
 def loader(index) -> Loader:
     return Loader(index, 16, 32, num_threads=1)
 
 
-def test_accelerate_takes_it_as_it_is(loader):
+def test_accelerate_takes_it_as_it_is(accelerator, loader):
     """It made a loader of its own around the batches: `Can only find the batch size of tensors`."""
-    accelerator = Accelerator(cpu=True)
     model = torch.nn.Linear(1, 1)
     _, prepared = accelerator.prepare(model, loader)
     assert prepared is loader
     assert accelerator.prepare(loader) is loader
 
 
-def test_accelerate_saves_where_it_is(index, loader, tmp_path):
-    accelerator = Accelerator(cpu=True)
+def test_accelerate_saves_where_it_is(accelerator, loader, tmp_path):
     loader = accelerator.prepare(loader)
     accelerator.register_for_checkpointing(loader)
     iterator = iter(loader)
