@@ -245,18 +245,13 @@ class Loader(DataLoader[Batch]):
         global_batch_size = whole_number("global_batch_size", global_batch_size)
         num_threads = whole_number("num_threads", num_threads)
         seed = whole_number("seed", seed)
-        if global_batch_size < 1:
-            raise DataError(f"global_batch_size is {global_batch_size}: give at least 1")
-        if num_threads < 0:
-            raise DataError(f"num_threads is {num_threads}: give at least 1, or 0 for one per core")
+        _check_numbers(global_batch_size, num_threads, seed, read_timeout_s)
         if on_bad_sample not in get_args(OnBadSample):
             raise DataError(f"on_bad_sample is {on_bad_sample!r}: give stop or skip")
+        if not (size_at is None or callable(size_at)):
+            raise DataError(f"size_at is {size_at!r:.100}: give a function of the epoch")
         if index.num_samples == 0:
             raise DataError(f"{index.root}: holds no samples; pack the split again")
-        if not 0 <= seed < 2**63:
-            raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
-        if read_timeout_s <= 0:
-            raise DataError(f"read_timeout_s is {read_timeout_s}: give seconds, above 0")
         if device is not None:
             device = device_of(device)
         world = _alone() if world is None else world
@@ -341,6 +336,19 @@ class Loader(DataLoader[Batch]):
             epoch = epoch + 1
             step = 0
         self._steps.go_to(epoch, step)
+
+
+def _check_numbers(
+    global_batch_size: int, num_threads: int, seed: int, read_timeout_s: float
+) -> None:
+    if global_batch_size < 1:
+        raise DataError(f"global_batch_size is {global_batch_size}: give at least 1")
+    if num_threads < 0:
+        raise DataError(f"num_threads is {num_threads}: give at least 1, or 0 for one per core")
+    if not 0 <= seed < 2**63:
+        raise DataError(f"seed is {seed}: give a number from 0 to 2**63 - 1")
+    if not isinstance(read_timeout_s, int | float) or read_timeout_s <= 0:
+        raise DataError(f"read_timeout_s is {read_timeout_s}: give seconds, above 0")
 
 
 def _count(state: dict[str, Any], name: str) -> int:

@@ -336,6 +336,9 @@ class Order:
     def __post_init__(self) -> None:
         if self.kind not in get_args(OrderName):
             raise DataError(f"order is {self.kind!r}: give auto, global or near")
+        for name in ("groups", "window"):
+            value = whole_number(f"shuffle_{name}", getattr(self, name))
+            object.__setattr__(self, name, value)
         if self.groups < 0:
             raise DataError(f"shuffle_groups is {self.groups}: give at least 1, or 0 for 16")
         if self.window < 1:

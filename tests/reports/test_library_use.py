@@ -20,7 +20,7 @@ from eval.ranking import rank
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.index import list_splits
-from shards.loader import Loader, View
+from shards.loader import Loader, Order, View
 from shards.sampler import World
 
 SCORES = torch.tensor([[0.9, 0.2], [0.1, 0.8], [0.6, 0.4]])
@@ -81,6 +81,8 @@ def test_a_split_may_be_named_by_its_folder(index):
         ({"scale": (0.5, None)}, r"crop_scale is \(0.5, None\): give two shares of the area"),
         ({"device": "gpu"}, "device is 'gpu': not one of torch's"),
         ({"read_timeout_s": -1}, "read_timeout_s is -1: give seconds, above 0"),
+        ({"read_timeout_s": None}, "read_timeout_s is None: give seconds, above 0"),
+        ({"size_at": 16}, "size_at is 16: give a function of the epoch"),
     ],
 )
 def test_an_option_of_another_type_is_one_line(index, options, says):
@@ -93,6 +95,12 @@ def test_a_world_takes_whole_numbers(given):
     """Text is what a launcher's variables are."""
     with pytest.raises(DataError, match=r"(rank|num_ranks) is .*: give a whole number"):
         World(*given)
+
+
+@pytest.mark.parametrize("name", ["groups", "window"])
+def test_an_order_takes_whole_numbers(name):
+    with pytest.raises(DataError, match=f"shuffle_{name} is 1.5: give a whole number"):
+        Order("near", **{name: 1.5})
 
 
 @pytest.mark.parametrize("name", ["size", "pad", "cutout"])
