@@ -68,6 +68,8 @@ def weighted_class_mean(values: Tensor, labels: Tensor, known: Tensor | None = N
     positives.
     """
     check_tensors(values=values, labels=labels)
+    if known is not None:
+        check_tensors(known=known)
     if labels.ndim != 2 or values.shape != labels.shape[1:]:
         shapes = f"{tuple(values.shape)} and {tuple(labels.shape)}"
         raise ValueError(f"values must be [K] and labels [N, K], got shapes {shapes}")

@@ -163,6 +163,7 @@ def test_a_sample_is_found_by_its_key(index):
         (lambda: macro_mean(SCORES[0].numpy()), "values"),
         (lambda: weighted_class_mean(SCORES[0].numpy(), LABELS), "values"),
         (lambda: weighted_class_mean(SCORES[0], LABELS.numpy()), "labels"),
+        (lambda: weighted_class_mean(SCORES[0], LABELS, LABELS.numpy()), "known"),
     ],
 )
 def test_what_is_no_tensor_is_named(call, name):
