@@ -23,7 +23,8 @@ from jsonargparse import (
 )
 
 from shards.errors import DataError, one_line, remedy
-from shards.flags.refused_options import Refused
+from shards.flags.config_values import read_options, typed_options
+from shards.flags.refused_options import Refused, near_options
 from shards.host.streams import leave_stdout, prepare_streams
 from shards.options import Bounds, declared, flag, spelled
 from shards.options import option as option  # a source of one's own imports it from here
@@ -80,18 +81,17 @@ def parse(
         _add_config_file(parser)
     _add(parser, config_class)
     words = _dashed(argv if argv is not None else sys.argv[1:])
-    file = _config_file(words)
+    files = _config_files(words) if config_file else []
     try:
+        for file in files:
+            _check_file(config_class, file)
         values: Namespace = parser.parse_args(words)
-    except UnicodeDecodeError as error:  # flags have none: they come decoded
-        _leave(
-            f"--config: {file} is not UTF-8 ({error.reason} at byte {error.start}); "
-            f"save it as UTF-8",
-            2,
-        )
+    except DataError as error:
+        _leave_with_help(str(error), prog)
     except ArgumentError as error:
-        said = Refused(config_class, words, file, prog).explain(one_line(error))
-        _leave(f"{said}{'' if said.endswith('?') else ';'} {prog} --help lists the options", 2)
+        _leave_with_help(
+            Refused(config_class, words, "".join(files[:1]), prog).explain(one_line(error)), prog
+        )
     given = {field.name: values[field.name] for field in fields}
     return config_class(
         **{
@@ -250,13 +250,31 @@ class _Help(DefaultHelpFormatter):
         return action.help or ""  # the default is already there, see `_about`
 
 
-def _config_file(words: Sequence[str]) -> str:
-    """Find the file that --config names, or return ""."""
+def _config_files(words: Sequence[str]) -> list[str]:
+    """Find the files that --config names, also where it is shortened."""
+    files = []
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name == "--config":
-            return value if equals else " ".join(words[place + 1 : place + 2])
-    return ""
+        if "--config".startswith(name) and len(name) >= len("--con"):
+            files += [value] if equals else words[place + 1 : place + 2]
+    return files
+
+
+def _check_file(config_class: type, file: str) -> None:
+    """Raise DataError for a key or a value of a configuration file that is no option's."""
+    path = Path(file)
+    if not path.is_file():
+        return  # the parser says so, or it is a pipe, which can be read once
+    values = read_options(path)
+    names = [field.name for field in declared(config_class) if not field.metadata["positional"]]
+    for key in values:
+        if key not in names:
+            raise DataError(f"{file}: no option {plain(str(key))}{near_options(str(key), names)}")
+    typed_options(config_class, values, file)
+
+
+def _leave_with_help(said: str, prog: str) -> typing.NoReturn:
+    _leave(f"{said}{'' if said.endswith('?') else ';'} {prog} --help lists the options", 2)
 
 
 def _leave(message: str, status: int) -> typing.NoReturn:

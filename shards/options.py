@@ -126,19 +126,23 @@ def check_bounds(config: Any, *, as_flags: bool = False) -> None:
     line, `--warmup-epochs`.
     """
     for field in declared(config):
-        bounds = field.metadata["bounds"]
-        value = getattr(config, field.name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        # None is an option that was not given, where that is its default; of others the comparison
-        # raises TypeError.
-        if bounds == Bounds() or (value is None and field.default is None):
-            continue
-        if not all(bounds.hold(number) for number in numbers):
-            name = flag(field.name) if as_flags else field.name
-            raise DataError(
-                f"{name} is {list(value) if isinstance(value, tuple) else value}: give "
-                f"{bounds.remedy()}"
-            )
+        name = flag(field.name) if as_flags else field.name
+        check_bound(field, getattr(config, field.name), name)
+
+
+def check_bound(field: "dataclasses.Field[Any]", value: Any, name: str = "") -> None:
+    """Raise DataError where the value of an option is out of its declared bounds."""
+    bounds = field.metadata["bounds"]
+    numbers = value if isinstance(value, tuple) else (value,)
+    # None is an option that was not given, where that is its default; of others the comparison
+    # raises TypeError.
+    if bounds == Bounds() or (value is None and field.default is None):
+        return
+    if not all(bounds.hold(number) for number in numbers):
+        raise DataError(
+            f"{name or field.name} is {list(value) if isinstance(value, tuple) else value}: give "
+            f"{bounds.remedy()}"
+        )
 
 
 def idle(config: Any) -> dict[str, tuple[str, Any]]:

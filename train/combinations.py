@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import DataError
+from shards.pages.spelling import plain
 
 
 def check_names(path: Path, given: Set[Any], known: Set[str]) -> None:
     """Raise DataError where the configuration at `path` has options that there are not."""
-    if odd := sorted(given - known):
+    if odd := sorted(map(str, given - known)):
         raise DataError(
-            f"{path}: has options that this release does not know: {', '.join(map(str, odd))}; "
+            f"{path}: has options that this release does not know: {', '.join(map(plain, odd))}; "
             "take them out, or use the release that wrote it"
         )
 

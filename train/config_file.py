@@ -2,12 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import yaml
 
-from shards.errors import DataError, one_line
-from shards.yaml_files import UniqueKeys
+from shards.errors import DataError
+from shards.flags.config_values import read_options, typed_options
 from train.combinations import check_names
 
 
@@ -25,19 +25,24 @@ class ConfigFile:
 
     @classmethod
     def from_yaml(cls, path: Path) -> Self:
-        """Read a run's config.yaml; unknown keys are refused, newer options take their defaults."""
+        """Read a run's config.yaml. Newer options take their defaults; keys that there are not, and
+        values that no flag takes, are refused.
+        """
+        given = _read_run(path)
         names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        check_names(path, set(given), names)
+        values = typed_options(cls, given, path)
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
-            check_names(path, set(values), names)
-            values |= {
-                name: tuple(value) for name, value in values.items() if isinstance(value, list)
-            }
             return cls(**values)
         except DataError as error:
-            raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, IndexError) as error:
-            raise DataError(
-                f"{path}: not the configuration of a run ({one_line(error)}); put back the file "
-                f"that training wrote"
-            ) from error
+            raise DataError(f"{path}: {error}") from error
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        return read_options(path)
+    except DataError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise DataError(
+            f"{path}: not the configuration of a run ({why}); put back the file that training wrote"
+        ) from error

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
+from shards.flags.config_values import value_kind
 from shards.options import declared, flag
 
 ALIASES = {  # how other trainers call it
@@ -44,9 +45,6 @@ class Refused:
             (r'Parser key "config": Path is not a file: .*', self._no_file),
             (r'Parser key "(\w+)": .*(?:Got|Given) value: (.*)', self._value),
             (r"argument (--[\w-]+): expected one argument", self._no_value),
-            (r"Option '(.*)' is not accepted", self._unknown_key),
-            (r"Value not boolean: (.*)\.", self._no_boolean),
-            (r'Problems parsing config: (.*?) in "<.*?>", line (\d+).*', self._no_yaml),
         ):
             found = re.fullmatch(pattern, text)
             if found:
@@ -65,7 +63,7 @@ class Refused:
             *map(flag, self._names()),
             *(flag(f"no-{n}") for n in self._names() if self._hint(n) is bool),
         ]
-        return f"no option {name}{_near(name, known)}"
+        return f"no option {name}{near_options(name, known)}"
 
     def _without_flag(self, word: str) -> str:
         before = self.argv[self.argv.index(word) - 1] if word in self.argv[1:] else ""
@@ -82,24 +80,13 @@ class Refused:
     def _value(self, name: str, value: str) -> str:
         if name not in self._names():
             return f"{name} is {value!r}"
-        from_file = self.file and value not in self._values(name)
-        where = f"{self.file}: {name}" if from_file else flag(name)
-        return f"{where} is {value!r}: give {_kind(self._hint(name))}"
+        return f"{flag(name)} is {value!r}: give {value_kind(self._hint(name))}"
 
     def _no_file(self) -> str:
         return f"--config {self.file} is not a file: give a YAML file"
 
     def _no_value(self, name: str) -> str:
         return f"{name} needs a value"
-
-    def _unknown_key(self, key: str) -> str:
-        return f"{self.file}: no option {key}{_near(key, self._names())}"
-
-    def _no_boolean(self, value: str) -> str:
-        return f"{self.file + ': ' if self.file else ''}{value!r} is neither true nor false"
-
-    def _no_yaml(self, problem: str, line: str) -> str:
-        return f"{self.file}: line {line}: {problem}"
 
     def _names(self) -> list[str]:
         return [field.name for field in declared(self.config_class) if not _is_bare(field)]
@@ -110,15 +97,6 @@ class Refused:
     def _hint(self, name: str) -> Any:
         return typing.get_type_hints(self.config_class)[name]
 
-    def _values(self, name: str) -> set[str]:
-        """Return what was given behind the flag, which may be shortened."""
-        places = [
-            (place, *word.partition("=")[::2])
-            for place, word in enumerate(self.argv)
-            if word.startswith("--") and flag(name).startswith(word.partition("=")[0])
-        ]
-        return {value or " ".join(self.argv[place + 1 : place + 2]) for place, _, value in places}
-
     def _after(self, name: str) -> str:
         place = list(self.argv).index(name)
         return " ".join(self.argv[place + 1 : place + 2])
@@ -128,22 +106,7 @@ def _is_bare(field: "dataclasses.Field[Any]") -> bool:
     return bool(field.metadata["positional"])
 
 
-def _kind(hint: Any) -> str:
-    """Say what a value of this type looks like."""
-    if typing.get_origin(hint) is typing.Literal:
-        *most, last = map(str, typing.get_args(hint))
-        return f"{', '.join(most)} or {last}" if most else last
-    if typing.get_origin(hint) is tuple:
-        return "numbers, such as [0.08,1.0]"
-    kinds = set(typing.get_args(hint) or (hint,)) - {type(None)}
-    if kinds == {int}:
-        return "a whole number"
-    if kinds <= {int, float}:
-        return "a number"
-    return "true or false" if kinds == {bool} else "text, in a file between quotes"
-
-
-def _near(name: str, known: Sequence[str]) -> str:
+def near_options(name: str, known: Sequence[str]) -> str:
     """Ask for the options that look like `name`, or that other trainers call so."""
     meant = ALIASES.get(name, "")
     bare = {option.removeprefix("--"): option for option in known}

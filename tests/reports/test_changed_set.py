@@ -186,9 +186,7 @@ def test_a_configuration_that_is_not_utf8_is_one_line(name, begun, tmp_path, cap
     if name == "--config":
         (tmp_path / "latin.yaml").write_bytes("out: Stra\xdfe\n".encode("latin-1"))
         status, _, told = command_here(capsys, *args, "--config", str(tmp_path / "latin.yaml"))
-        assert told.splitlines()[-1].startswith(
-            f"error: --config: {tmp_path}/latin.yaml is not UTF-8"
-        )
+        assert told.splitlines()[-1].startswith(f"error: {tmp_path}/latin.yaml: not UTF-8")
     else:
         shutil.copytree(begun / "run", tmp_path / "run")
         (tmp_path / "run" / "last" / "config.yaml").write_bytes(

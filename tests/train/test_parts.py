@@ -397,9 +397,9 @@ def test_weights_that_config_yaml_does_not_describe_are_one_line(model, size, sa
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("lr: -1", "lr is -1: give a number above 0"),
+        ("lr: -1", "lr is -1.0: give a number above 0"),
         ("pad: 99\naugment: pad\nsize: 32", "pad is 99"),
-        ("crop_scale: [0.5]", "not the configuration of a run"),
+        ("crop_scale: [0.5]", r"crop_scale is \[0.5\]: give 2 numbers"),
         ("learning_rate: 0.1", "options that this release does not know: learning_rate;"),
     ],
 )

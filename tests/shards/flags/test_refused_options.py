@@ -83,8 +83,8 @@ def test_a_flag_is_named_with_its_value_and_remedy(argv, said, capsys):
         ("optimiser: sgd", "{}: no option optimiser: did you mean optimizer?"),
         ("epochs: ten", "{}: epochs is 'ten': give a whole number"),
         ("optimizer: adam", "{}: optimizer is 'adam': give sgd or adamw"),
-        ("flip: maybe", "{}: 'maybe' is neither true nor false"),
-        ("lr: [1, 2]", "{}: lr is '[1, 2]': give a number"),
+        ("flip: maybe", "{}: flip is 'maybe': give true or false"),
+        ("lr: [1, 2]", "{}: lr is [1, 2]: give a number"),
         ("lr: 1\n  epochs: 3", "{}: line 2: mapping values are not allowed here"),
     ],
 )
