@@ -159,6 +159,7 @@ MAY_IMPORT = {
         "train.run",
         "train.config",
         "train.checks",
+        "shards.flags",
         "shards.pages",
         "shards.disk",
         "shards",

@@ -107,9 +107,10 @@ def _is_bare(field: "dataclasses.Field[Any]") -> bool:
 
 
 def near_options(name: str, known: Sequence[str]) -> str:
-    """Ask for the options that look like `name`, or that other trainers call so."""
-    meant = ALIASES.get(name, "")
-    bare = {option.removeprefix("--"): option for option in known}
-    alike = difflib.get_close_matches(name.removeprefix("--"), bare, n=2, cutoff=0.7)
-    near = [meant] if meant in known else [bare[option] for option in alike]
-    return f": did you mean {' or '.join(near)}?" if near else ""
+    """Ask for the options that look like `name`, or that other trainers call so: flags, or keys."""
+    spelled = {flag(option.removeprefix("--")): option for option in known}
+    given = flag(name.removeprefix("--"))
+    alike = difflib.get_close_matches(given[2:], [option[2:] for option in spelled], 2, 0.7)
+    meant = ALIASES.get(given)
+    near = [meant] if meant in spelled else [f"--{option}" for option in alike]
+    return f": did you mean {' or '.join(spelled[option] for option in near)}?" if near else ""

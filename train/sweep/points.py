@@ -6,11 +6,14 @@ import dataclasses
 import itertools
 import math
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from shards.commandline import folder
 from shards.errors import DataError
+from shards.flags.refused_options import near_options
+from shards.pages.spelling import plain
 from train.checks import check_new
 from train.config import TrainConfig
 
@@ -59,9 +62,7 @@ def parse_sweep(text: str) -> dict[str, list[Number]]:
         if equals:
             name = before.strip().replace("-", "_")
             if name not in kinds:
-                raise DataError(
-                    f"sweep is {text}: {name!r} is no numeric option; those are {', '.join(kinds)}"
-                )
+                raise DataError(f"sweep is {text}: {_why_not(name, kinds)}")
             if name in options:
                 raise DataError(
                     f"sweep is {text}: names {name} twice; give all its values after one {name}="
@@ -76,6 +77,14 @@ def parse_sweep(text: str) -> dict[str, list[Number]]:
             raise DataError(f"sweep is {text}: {name} has the value {number} twice; give it once")
         options[name].append(number)
     return options
+
+
+def _why_not(name: str, kinds: Iterable[str]) -> str:
+    """Say why an option cannot be swept, and which ones may have been meant."""
+    if name in {field.name for field in dataclasses.fields(TrainConfig)}:
+        return f"{name} is no numeric option; sweep one that is a number, such as lr"
+    near = near_options(name, list(kinds))
+    return f"no option {plain(name)!r}{near or '; python -m train --help lists the options'}"
 
 
 def _number(text: str, name: str, value: str, kind: type[Number]) -> Number:

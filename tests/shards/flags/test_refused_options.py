@@ -81,6 +81,7 @@ def test_a_flag_is_named_with_its_value_and_remedy(argv, said, capsys):
     ("text", "said"),
     [
         ("optimiser: sgd", "{}: no option optimiser: did you mean optimizer?"),
+        ("learning_rate: 1", "{}: no option learning_rate: did you mean lr?"),
         ("epochs: ten", "{}: epochs is 'ten': give a whole number"),
         ("optimizer: adam", "{}: optimizer is 'adam': give sgd or adamw"),
         ("flip: maybe", "{}: flip is 'maybe': give true or false"),
