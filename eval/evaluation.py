@@ -38,6 +38,7 @@ from eval.results.measure import measure_predictions
 from eval.results.prediction_files import write_export
 from eval.results.summary import evaluation_summary
 from shards.dataset import ShardDataset
+from shards.errors import count_of
 from shards.loader import Loader, Order, View
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
@@ -272,7 +273,8 @@ def _predict(request: Request, ranks: Ranks, precision: str, skips: SkippedSampl
             on_bad_sample=config.on_bad_sample,
         )
         quiet = None if ranks.is_first else True
-        what = f"evaluate {config.split}, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
+        crops = "five crops" if look.five_crops else "centre"
+        what = f"evaluate {config.split}, {crops} of {count_of(look.size, 'pixel')}"
         return OnDevice(skips.noted(tqdm(loader, what, unit="step", disable=quiet)), device)
 
     with ranks.autocast():

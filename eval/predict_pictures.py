@@ -26,7 +26,7 @@ from preprocess.images.outcome import BadImage, DamagedImage
 from preprocess.images.tiff import is_tiff, read_tiff, scale_bands
 from shards.commandline import folder
 from shards.disk.format import write_atomically
-from shards.errors import DamagedError, DataError, SampleError, one_line
+from shards.errors import DamagedError, DataError, SampleError, count_of, one_line
 from shards.host.machine import cores_per_rank
 from shards.pages.spelling import plain
 from shards.pipeline.batch import Batch
@@ -81,7 +81,8 @@ def predict_pictures(config: PredictConfig) -> None:
         print(f"{plain(str(paths[number]))}: predicted, but {reason}", file=sys.stderr)
     if pictures.damaged:
         print(
-            f"{len(pictures.damaged)} of {len(paths)} pictures are damaged, as named above",
+            f"{len(pictures.damaged)} of {count_of(len(paths), 'picture')} are damaged, as named "
+            "above",
             file=sys.stderr,
         )
     for number, reason in sorted(pictures.unreadable.items()):
@@ -89,7 +90,8 @@ def predict_pictures(config: PredictConfig) -> None:
     if pictures.unreadable:
         sys.stdout.flush()
         raise DataError(
-            f"{len(pictures.unreadable)} of {len(paths)} pictures cannot be read, as named above"
+            f"{len(pictures.unreadable)} of {count_of(len(paths), 'picture')} cannot be read, as "
+            "named above"
         )
 
 
@@ -104,7 +106,7 @@ def _check_numbers(
     ]
     if nan:
         raise DataError(
-            f"scores are NaN of {len(nan)} of {len(paths)} pictures (first: "
+            f"scores are NaN of {len(nan)} of {count_of(len(paths), 'picture')} (first: "
             f"{plain(str(paths[nan[0]]))}): the model diverged or its weights are damaged"
         )
 
@@ -146,7 +148,8 @@ def _check_alike(opened: Sequence[Checkpoint]) -> None:
             )
         if not first.bands and len(each.meta.mean) != 3:
             raise DataError(
-                f"{each.path}: its network sees {len(each.meta.mean)} bands, but the checkpoint is "
+                f"{each.path}: its network sees {count_of(len(each.meta.mean), 'band')}, but the "
+                "checkpoint is "
                 "of a release that did not keep their ranges; pack the TIFFs with "
                 "preprocess.shard and give python -m eval"
             )
@@ -195,7 +198,8 @@ def _predict(
     members = [member(each, config.size, device, precision) for each in opened]
 
     def batches(look: Look) -> Iterable[Batch]:
-        what = f"predict, {'five crops' if look.five_crops else 'centre'} of {look.size} pixels"
+        crops = "five crops" if look.five_crops else "centre"
+        what = f"predict, {crops} of {count_of(look.size, 'pixel')}"
         made = pictures.batches(look, pinned=device.type == "cuda")
         return OnDevice(tqdm(made, what, len(pictures), unit="step", disable=None), device)
 

@@ -12,7 +12,7 @@ from eval.results import baseline
 from eval.results.files import check_others, make_folder
 from eval.results.prediction_files import check_voc_names, export_kinds
 from shards.commandline import folder
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import DatasetIndex, open_split
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint
@@ -99,7 +99,8 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
     given = index.class_names
     if trained != given:
         raise DataError(
-            f"{index.root}: has {len(given)} classes ({_few(given)}), {opened.path} was trained on "
+            f"{index.root}: has {count_of(len(given), 'class')} ({_few(given)}), {opened.path} "
+            "was trained on "
             f"{len(trained)} ({_few(trained)}); give the dataset of the run with --data"
         )
     if opened.meta.task != index.task:
@@ -112,7 +113,8 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
         opened.config.bands == "all" and index.num_channels != needed
     ):
         raise DataError(
-            f"{index.root}: its images have {index.num_channels} channels, {opened.path} was "
+            f"{index.root}: its images have {count_of(index.num_channels, 'channel')}, "
+            f"{opened.path} was "
             f"trained on {needed}; give the dataset of the run with --data"
         )
 

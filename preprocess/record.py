@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from preprocess.images.geometry import ImageOptions
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import Task
 
 __all__ = ["Record", "Source"]
@@ -52,7 +52,9 @@ class Record:
             raise OSError(errno.EINVAL, "not a regular file", str(self.path))
         offset, length = self.span or (0, status.st_size)
         if length > MAX_BYTES:
-            raise OSError(errno.EFBIG, f"{length:,} bytes, more than {MAX_BYTES:,}", str(self.path))
+            raise OSError(
+                errno.EFBIG, f"{count_of(length, 'byte')}, more than {MAX_BYTES:,}", str(self.path)
+            )
         with open(self.path, "rb", buffering=0) as file:
             file.seek(offset)
             data = file.read(length)
@@ -181,7 +183,8 @@ def check_records(split: str, records: Sequence[Record], source: Source) -> None
         shown = (*record.labels, *record.ignored)
         if any(not 0 <= label < num_classes for label in shown):
             raise DataError(
-                f"{where} has labels {shown}, but there are {num_classes} classes; count from 0"
+                f"{where} has labels {shown}, but the dataset has "
+                f"{count_of(num_classes, 'class')}; count from 0"
             )
         if list(record.labels) != sorted(record.labels) or list(record.ignored) != sorted(
             record.ignored
@@ -195,7 +198,8 @@ def check_records(split: str, records: Sequence[Record], source: Source) -> None
             )
         if source.task == "multiclass" and (len(record.labels) != 1 or record.ignored):
             raise DataError(
-                f"{where} has {len(record.labels)} labels; with task multiclass give each exactly "
+                f"{where} has {count_of(len(record.labels), 'label')}; with task multiclass give "
+                "each exactly "
                 f"one"
             )
 

@@ -32,7 +32,7 @@ from preprocess.sources.registry import (
 )
 from shards.commandline import folder, parse, run
 from shards.disk.format import INDEX_NAME
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.remote.address import Address
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _check_belongs(out: Path | Address, source: Source, splits: Sequence[str]) -
         names, task = classes_of(out, name)
         if (names, task) != (source.class_names, source.task):
             raise DataError(
-                f"{out / name}: has {len(names)} classes and task {task}, this source "
+                f"{out / name}: has {count_of(len(names), 'class')} and task {task}, this source "
                 f"{len(source.class_names)} and {source.task}, or others: choose another --out"
             )
 

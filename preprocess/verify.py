@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from shards.choices import CACHE_DIR, CACHE_GB, check_location
 from shards.commandline import folder, parse, run
 from shards.disk.format import DAMAGED_NAME, write_atomically
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.options import check_bounds, option
 from shards.remote.address import Address, is_url
 
@@ -105,10 +105,11 @@ def _report(split: "Path | Address", verified: "Verification") -> "list[Fault]":
     findings = verified.findings
     for finding in findings:
         print(finding.line())
-    checked = f"{verified.num_samples:,} samples in {verified.num_shards:,} shards, {verified.num_bytes / 1e6:,.1f} MB"
-    state = (
-        f"{len(findings)} finding{'s' if len(findings) > 1 else ''}" if findings else "all intact"
+    checked = (
+        f"{count_of(verified.num_samples, 'sample')} in "
+        f"{count_of(verified.num_shards, 'shard')}, {verified.num_bytes / 1e6:,.1f} MB"
     )
+    state = count_of(len(findings), "finding") if findings else "all intact"
     print(f"{split}: {checked}: {state}")
     return findings
 

@@ -252,7 +252,7 @@ class _Help(DefaultHelpFormatter):
 
 def _config_files(words: Sequence[str]) -> list[str]:
     """Find the files that --config names, also where it is shortened."""
-    files = []
+    files: list[str] = []
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")
         if "--config".startswith(name) and len(name) >= len("--con"):

@@ -47,3 +47,12 @@ def one_line(error: BaseException) -> str:
     none.
     """
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def count_of(num: int, one: str, several: str = "") -> str:
+    """Spell a count with its noun: `1 image`, `1,234 images`, `2 classes`. A count from a damaged
+    file may be anything.
+    """
+    ending = "es" if one.endswith(("s", "x", "ch", "sh")) else "s"
+    spelled = f"{num:,}" if isinstance(num, int) else str(num)
+    return f"{spelled} {one if num == 1 else several or one + ending}"

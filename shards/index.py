@@ -25,7 +25,7 @@ from shards.disk.format import (
 )
 from shards.disk.rows_in_parts import RowsInParts
 from shards.disk.tables import Keys, Rows, Shard, ShardTable, Tables, map_array, open_tables
-from shards.errors import DataError, FormatError
+from shards.errors import DataError, FormatError, count_of
 from shards.remote.address import Address, is_url
 
 if TYPE_CHECKING:
@@ -332,8 +332,9 @@ def map_samples(
     expected = row_dtype(num_classes, num_members, key_bytes)
     if samples.dtype != expected or samples.shape != (num_samples,):
         raise FormatError(
-            f"{named or path}: {samples.shape} rows of {samples.dtype}, the index says {num_samples} rows "
-            f"of {num_classes} classes; pack this split again"
+            f"{named or path}: {samples.shape} rows of {samples.dtype}, the index says "
+            f"{count_of(num_samples, 'row')} "
+            f"of {count_of(num_classes, 'class')}; pack this split again"
         )
     return samples
 
@@ -353,17 +354,20 @@ def _check_files(index: DatasetIndex, root: Path) -> None:
                 f"{path}: cannot be looked at ({error.strerror}); pack this split again"
             ) from error
         if found != shard.num_bytes:
-            state = "is missing" if found is None else f"has {found} bytes"
+            state = "is missing" if found is None else f"has {count_of(found, 'byte')}"
             again = "run the same preprocess.shard command again to"
             mended = (
                 f"restore what it links to, or {again} index again"
                 if index.in_place
                 else f"{again} restore it"
             )
-            raise FormatError(f"{path}: {state}, the index says {shard.num_bytes} bytes; {mended}")
+            raise FormatError(
+                f"{path}: {state}, the index says {count_of(shard.num_bytes, 'byte')}; {mended}"
+            )
         total += shard.num_samples
     if total != index.num_samples:
         raise FormatError(
-            f"{index.root}: shards hold {total} samples, samples.npy {index.num_samples}; pack "
+            f"{index.root}: shards hold {count_of(total, 'sample')}, samples.npy "
+            f"{index.num_samples}; pack "
             f"again"
         )

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from shards.choices import OrderName, whole_number
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import DatasetIndex
 from shards.order.near_order import EMPTY, NearOrder
 from shards.order.permutation import shuffled
@@ -37,7 +37,9 @@ class World:
         for name in ("rank", "num_ranks", "num_local"):  # text, where it is the launcher's
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if not 0 <= self.rank < self.num_ranks:
-            raise DataError(f"rank {self.rank} is not in a world of {self.num_ranks} ranks")
+            raise DataError(
+                f"rank {self.rank} is not in a world of {count_of(self.num_ranks, 'rank')}"
+            )
         if self.num_local < 1:
             raise DataError(f"num_local is {self.num_local}: give at least 1")
         listed = self.local_ranks
@@ -46,7 +48,8 @@ class World:
             listed = tuple(range(first, min(first + self.num_local, self.num_ranks)))
         if self.rank not in listed or not set(listed) <= set(range(self.num_ranks)):
             raise DataError(
-                f"local_ranks are {listed}: give those of the {self.num_ranks} ranks that are on "
+                f"local_ranks are {listed}: give those of the {count_of(self.num_ranks, 'rank')} "
+                "that are on "
                 f"the machine of rank {self.rank}"
             )
         object.__setattr__(self, "local_ranks", tuple(sorted(set(listed))))

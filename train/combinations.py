@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.pages.spelling import plain
 
 
@@ -69,7 +69,7 @@ def check_normalisation(normalize: str, mean: tuple[float, ...], std: tuple[floa
         return
     if not mean or len(mean) != len(std):
         raise DataError(
-            f"normalize is own, with {len(mean)} numbers for mean and {len(std)} for "
+            f"normalize is own, with {count_of(len(mean), 'number')} for mean and {len(std)} for "
             "std: give as many of each as images have channels, such as --mean "
             "[0.46,0.44,0.40]"
         )

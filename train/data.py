@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import DatasetIndex, open_split
 from shards.loader import Cache, Loader, Order, View
 from shards.sampler import World
@@ -76,7 +76,9 @@ def _check_labels(index: DatasetIndex) -> None:
     num_ignored = sum(index.statistics["ignored"])
     if index.task == "multiclass" and (num_labels != index.num_samples or num_ignored):
         raise DataError(
-            f"{index.root}: its task is multiclass, but {index.num_samples} samples have "
-            f"{num_labels} labels and {num_ignored} ignored ones; pack it as multi-label data, or "
+            f"{index.root}: its task is multiclass, but {count_of(index.num_samples, 'sample')} "
+            "with "
+            f"{count_of(num_labels, 'label')} and {num_ignored} ignored ones; pack it as "
+            "multi-label data, or "
             "with one label a sample"
         )

@@ -8,7 +8,7 @@ import torch
 from shards.choices import CROP_SHARES
 from shards.commandline import folder
 from shards.disk.format import write_atomically
-from shards.errors import DataError, one_line
+from shards.errors import DataError, count_of, one_line
 from train.export import ExportConfig
 from train.network.export_formats import FORMATS, Description, Format, Predict, Scorer
 from train.network.model import Classifier, rebuild
@@ -129,6 +129,5 @@ def compare_outputs(
 def _signature(description: Description) -> str:
     size = description["size"]
     num_channels = len(description["channels"])
-    return (
-        f"images [N, {num_channels}, {size}, {size}] to {len(description['class_names'])} classes"
-    )
+    classes = count_of(len(description["class_names"]), "class")
+    return f"images [N, {num_channels}, {size}, {size}] to {classes}"

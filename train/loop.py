@@ -8,6 +8,7 @@ from typing import Any
 
 from eval.prediction.evaluate import Forward, predict_own
 from shards.commandline import folder
+from shards.errors import count_of
 from train.config import TrainConfig
 from train.data import open_loaders
 from train.network.compiling import (
@@ -256,7 +257,7 @@ class Session:
         """Say what is trained, on what, and how its numbers are computed."""
         num_ranks = self.ranks.num_ranks
         why = self.why_precision
-        where = f"{num_ranks} process{'es' if num_ranks > 1 else ''}, {self.device.type}"
+        where = f"{count_of(num_ranks, 'process')}, {self.device.type}"
         precision = f"precision {self.config.precision}{f' ({why})' if why else ''}"
         without = (
             ""
@@ -269,7 +270,7 @@ class Session:
     def _threads(self) -> str:
         num = self.train_loader.num_threads
         each = " per process" if self.ranks.num_ranks > 1 else ""
-        return f"{num} loader thread{'s' if num > 1 else ''}{each}"
+        return f"{count_of(num, 'loader thread')}{each}"
 
     def _advanced(self, progress: Progress, step: int, sums: RunningSums) -> Progress:
         loss_sum, num_right = self.ranks.sum(sums.sums.clone()).tolist()

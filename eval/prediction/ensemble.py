@@ -12,7 +12,7 @@ import torch
 from eval.prediction.evaluate import Forward, Gather, predict
 from eval.prediction.tta import Look, Reduction, looks, views
 from shards.choices import CROP_SHARE, TestTimeName
-from shards.errors import DataError, one_line
+from shards.errors import DataError, count_of, one_line
 from shards.index import Task
 from shards.pipeline.batch import Batch
 
@@ -124,7 +124,7 @@ def check_sizes(
                 raise
             except (AssertionError, RuntimeError, ValueError) as error:
                 raise DataError(
-                    f"{member.name}: its network does not take images of {size} pixels "
+                    f"{member.name}: its network does not take images of {count_of(size, 'pixel')} "
                     f"({one_line(error)[:200]}): leave out --size, and of --tta choose another "
                     f"than multiscale"
                 ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 NUM_KEYS_SHOWN = 5
 
@@ -51,8 +51,9 @@ def check_scores(predictions: Predictions) -> None:
         rows = nan.any(1).nonzero()[:, 0].tolist()
         shown = ", ".join(repr(str(predictions.keys[row])) for row in rows[:NUM_KEYS_SHOWN])
         raise DataError(
-            f"{int(nan.sum())} scores are NaN, in {len(rows)} of {len(predictions.keys)} samples "
-            f"(first keys: {shown}): the model diverged or its weights are damaged"
+            f"{count_of(int(nan.sum()), 'score is', 'scores are')} NaN, in {len(rows)} of "
+            f"{count_of(len(predictions.keys), 'sample')} (first keys: {shown}): the model "
+            "diverged or its weights are damaged"
         )
     outside = ((scores < 0) | (scores > 1)) & known
     if outside.any():

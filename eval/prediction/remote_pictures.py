@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from shards.errors import DataError, FormatError, SampleError
+from shards.errors import DataError, FormatError, SampleError, count_of
 from shards.host.picture_files import IMAGE_SUFFIXES, is_image
 from shards.remote.address import Address
 from shards.remote.opening import fetch_small
@@ -46,7 +46,7 @@ class FetchedPictures:
             raise SampleError(str(error).removeprefix(f"{address}: ")) from error
         except FormatError as error:
             raise SampleError(
-                f"has more than {self._limit:,} bytes, or none that can be read"
+                f"has more than {count_of(self._limit, 'byte')}, or none that can be read"
             ) from error
         part = path.with_suffix(".part")
         part.write_bytes(data)

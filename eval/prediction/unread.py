@@ -5,6 +5,7 @@ reported.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from shards.errors import count_of
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, check_skipped
 from shards.pipeline.batch import Batch
@@ -51,4 +52,4 @@ def unshown(keys: Sequence[str]) -> str:
 
 def _counted(keys: Sequence[str], what: str) -> str:
     more = f" and {len(keys) - MAX_KEYS} more" if len(keys) > MAX_KEYS else ""
-    return f"{len(keys)} sample{'s' if len(keys) != 1 else ''} {what}: {', '.join(keys[:MAX_KEYS])}{more}"
+    return f"{count_of(len(keys), 'sample')} {what}: {', '.join(keys[:MAX_KEYS])}{more}"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shards.errors import count_of
 from shards.pages.spelling import number, plain
 
 MAX_NAME = 18  # characters of a class name
@@ -42,7 +43,7 @@ def evaluation_summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) ->
     lines = [*_answer(metrics), *_compared(metrics), "", *_columns(shown, metrics["task"])]
     if len(shown) < len(rows):
         lines.append(
-            f"({len(rows) - len(shown)} classes between the best and the worst are in "
+            f"({count_of(len(rows) - len(shown), 'class')} between the best and the worst are in "
             f"per_class.csv)"
         )
     missing = metrics["classes_without_positives"]
@@ -55,7 +56,8 @@ def evaluation_summary(metrics: Mapping[str, Any], paths: Sequence[str] = ()) ->
 
 def _answer(metrics: Mapping[str, Any]) -> list[str]:
     """Say how good it is: mAP, of multiclass data accuracy and then mAP."""
-    on = f"   {metrics['split']}: {metrics['num_samples']:,} images, {metrics['num_classes']} classes"
+    images = count_of(metrics["num_samples"], "image")
+    on = f"   {metrics['split']}: {images}, {count_of(metrics['num_classes'], 'class')}"
     mean_ap = f"mAP {number(metrics['mAP'])}{_interval(metrics['mAP_interval'])}"
     if metrics["task"] != "multiclass":
         return [mean_ap + on]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from preprocess.inspecting.statistics import SplitStatistics
+from shards.errors import count_of
 
 FEW_POSITIVES = 10  # below, a class's average precision hangs on single images
 MANY_IGNORED = 0.2  # of the images that would else be positives
@@ -63,7 +64,7 @@ def findings(facts: Facts) -> list[Finding]:
 
 def images(num: int) -> str:
     """Count images in words."""
-    return f"{num:,} image{'' if num == 1 else 's'}"
+    return count_of(num, "image")
 
 
 def join(names: Sequence[str], most: int = NAMES) -> str:
@@ -223,7 +224,10 @@ def _shapes(split: SplitStatistics) -> list[Finding]:
     smallest = int(split.sizes.short_side["smallest"])
     if smallest < SMALL_SIDE:
         found.append(
-            Finding(f"the smallest image of {split.split} has a short side of {smallest} pixels")
+            Finding(
+                f"the smallest image of {split.split} has a short side of "
+                f"{count_of(smallest, 'pixel')}"
+            )
         )
     aspect = max(split.sizes.aspect["largest"], 1 / split.sizes.aspect["smallest"])
     if aspect > NARROW:

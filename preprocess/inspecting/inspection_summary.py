@@ -2,6 +2,7 @@
 
 from preprocess.inspecting.findings import images
 from preprocess.inspecting.inspection import Inspection
+from shards.errors import count_of
 
 PRINTED_CLASSES = 80  # the page and the numbers have all
 
@@ -10,7 +11,7 @@ def inspection_summary(inspection: Inspection) -> list[str]:
     """Spell what fits a terminal: findings, splits, classes."""
     splits = inspection.splits
     names = inspection.class_names
-    classes = "1 class" if len(names) == 1 else f"{len(names):,} classes"
+    classes = count_of(len(names), "class")
     lines = [f"{inspection.name}: {images(inspection.num_samples)} of {classes}", ""]
     lines += [
         f"{'!' if finding.serious else '-'} {finding.text}" for finding in inspection.findings
@@ -39,7 +40,8 @@ def inspection_summary(inspection: Inspection) -> list[str]:
             f"{round(mean, 3) + 0:.3f}, {std:.3f}"
             for mean, std in zip(one.mean, one.std, strict=True)
         )
-        lines.append(f"{split.split:{width}}  {one.num_images:9,} images have mean, std  {moments}")
+        have = "image has" if one.num_images == 1 else "images have"
+        lines.append(f"{split.split:{width}}  {one.num_images:9,} {have} mean, std  {moments}")
     width = max(len("positives"), *(len(name) for name in names))
     columns = [max(7, len(split.split)) for split in splits]
     titles = "".join(
@@ -53,7 +55,7 @@ def inspection_summary(inspection: Inspection) -> list[str]:
         )
         lines.append(f"{name:{width}}{counts}")
     if len(names) > PRINTED_CLASSES:
-        lines.append(f"and {len(names) - PRINTED_CLASSES:,} more classes")
+        lines.append(f"and {count_of(len(names) - PRINTED_CLASSES, 'more class')}")
     lines += [
         "",
         "labels of an image  "

@@ -21,7 +21,7 @@ from preprocess.packing.packing_plan import Job
 from preprocess.packing.pool import Pool
 from preprocess.packing.resume import is_intact, is_of
 from shards.disk.format import REJECTED_NAME
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.remote.address import Address
 
 if TYPE_CHECKING:
@@ -111,13 +111,14 @@ def _packed_line(
 
 def _task_line(root: Path | Address, report: TaskReport, index: int, num_tasks: int) -> str:
     written = report.num_shards - report.num_kept
-    rejected = f", {report.num_rejected} images rejected" if report.num_rejected else ""
+    rejected = f", {count_of(report.num_rejected, 'image')} rejected" if report.num_rejected else ""
     if report.num_there == report.num_planned:
         rest = "all shards are there: the same command with --finalize writes the index"
     else:
-        rest = f"{report.num_there} of {report.num_planned} shards are there"
+        rest = f"{report.num_there} of {count_of(report.num_planned, 'shard')} are there"
     return (
-        f"{root}: task {index} of {num_tasks}: {written} shards written, {report.num_kept} "
+        f"{root}: task {index} of {num_tasks}: {count_of(written, 'shard')} written, "
+        f"{report.num_kept} "
         f"verified and kept{rejected}; {rest}"
     )
 
@@ -127,10 +128,16 @@ def _packing_line(root: Path | Address, packing: Packing, seconds: float) -> str
     rate = ""
     if written == packing.num_shards:
         rate = f", {packing.num_samples / seconds:.0f} images/s"
-    damaged = f", {packing.num_accepted} damaged images accepted" if packing.num_accepted else ""
+    damaged = (
+        f", {count_of(packing.num_accepted, 'damaged image')} accepted"
+        if packing.num_accepted
+        else ""
+    )
     return (
-        f"{root}: {packing.num_samples} samples in {packing.num_shards} shards, "
+        f"{root}: {count_of(packing.num_samples, 'sample')} in "
+        f"{count_of(packing.num_shards, 'shard')}, "
         f"{packing.num_bytes / 1e6:.1f} MB; {written} written, {packing.num_kept} "
-        f"{'verified and ' if packing.is_verified else ''}kept, {packing.num_rejected} images "
+        f"{'verified and ' if packing.is_verified else ''}kept, "
+        f"{count_of(packing.num_rejected, 'image')} "
         f"rejected{damaged} ({seconds:.1f} s{rate})"
     )

@@ -22,7 +22,7 @@ from shards.disk.format import (
     TABLES_VERSION,
     shard_name,
 )
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 
 def all_entries(
@@ -117,7 +117,8 @@ def _check_rejects(job: Job, root: Path, entries: Sequence[Entry]) -> None:
     if num_damaged and not job.in_place:
         how = f", or with --accept-damaged ({num_damaged} of them)"
     raise DataError(
-        f"{num_rejected} of {sum(entry.num_records for entry in entries)} images of {job.split} "
+        f"{num_rejected} of {count_of(sum(entry.num_records for entry in entries), 'image')} of "
+        f"{job.split} "
         f"were rejected, --max-rejects is {job.max_rejects}: see {root / REJECTED_NAME}; repair "
         f"them, or run again with --max-rejects {num_rejected}{how}"
     )

@@ -34,7 +34,7 @@ from preprocess.packing.resume import Entry, is_intact, is_there, remove_surplus
 from preprocess.packing.shard_file import PackSettings
 from preprocess.record import Record
 from shards.disk.format import INDEX_NAME, shard_name
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 # Tells whether the shard of an entry is there and need not be made again of these records.
 Proof = Callable[[Path, Entry, Sequence[Record]], bool]
@@ -173,7 +173,8 @@ def finalize(job: Job, root: Path, pool: Pool) -> Packing:
         if missing:
             names = ", ".join(shard_name(job.split, number) for number in missing[:3])
             raise DataError(
-                f"{root}: {len(missing)} of {len(plan.numbers)} shards are not there, such as "
+                f"{root}: {len(missing)} of {count_of(len(plan.numbers), 'shard')} are not there, "
+                "such as "
                 f"{names}; run their tasks again, or this command without --finalize"
             )
         remove_surplus(root, job.split, plan.num_shards)

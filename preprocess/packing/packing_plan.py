@@ -18,7 +18,7 @@ from preprocess.packing.pieces import pilot
 from preprocess.packing.pool import Pool
 from preprocess.record import MAX_CLASSES, Record
 from shards.disk.format import FORMAT_VERSION, digest, shard_name
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import Task
 
 PACKER_VERSION = 2  # goes up where the same records and options give other bytes
@@ -54,7 +54,7 @@ class Job:
     def __post_init__(self) -> None:
         if len(self.class_names) > MAX_CLASSES:
             raise DataError(
-                f"the source has {len(self.class_names):,} classes, such as "
+                f"the source has {count_of(len(self.class_names), 'class')}, such as "
                 f"{self.class_names[-1]!r}; {MAX_CLASSES:,} are the most: are these numbers or "
                 "texts instead of classes?"
             )

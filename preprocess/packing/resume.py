@@ -21,6 +21,7 @@ from shards.disk.format import (
     write_atomically,
 )
 from shards.disk.writer import dali_index, file_sha256
+from shards.errors import count_of
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def read_entries(split: str, shards: Iterable[dict[str, Any]]) -> list[Entry]:
             raise ValueError(f"a shard of {split} is called {entry.name!r}")
         if entry.num_records != entry.num_samples + len(entry.rejected):
             raise ValueError(
-                f"{entry.name} has {entry.num_records} records and {entry.num_samples} samples"
+                f"{entry.name} has {count_of(entry.num_records, 'record')} and "
+                f"{count_of(entry.num_samples, 'sample')}"
             )
         for sums, most in ((entry.pixel_sum, 255), (entry.pixel_sum_squares, 255**2)):
             if not all(
@@ -87,7 +89,8 @@ def read_entries(split: str, shards: Iterable[dict[str, Any]]) -> list[Entry]:
             )
         if (entry.num_pixels > 0) != (entry.num_samples > 0):
             raise ValueError(
-                f"{entry.name} has {entry.num_pixels} pixels in {entry.num_samples} samples"
+                f"{entry.name} has {count_of(entry.num_pixels, 'pixel')} in "
+                f"{count_of(entry.num_samples, 'sample')}"
             )
     if (
         len({len(sums) for entry in entries for sums in (entry.pixel_sum, entry.pixel_sum_squares)})

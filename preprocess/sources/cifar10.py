@@ -16,7 +16,7 @@ import numpy as np
 from preprocess.images.geometry import ImageOptions
 from preprocess.record import Record, Source
 from preprocess.sources.unpickle import UnpickleError, unpickle
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import Task
 
 # fmt: off
@@ -163,7 +163,9 @@ def _read_binary(path: Path) -> tuple[np.ndarray, list[int]]:
     content = np.frombuffer(_read(path), np.uint8)
     if len(content) == 0 or len(content) % (1 + _IMAGE_BYTES):
         raise DataError(
-            f"{path}: {len(content):,} bytes are not a multiple of {1 + _IMAGE_BYTES:,}, a label "
+            f"{path}: {count_of(len(content), 'byte is', 'bytes are')} not a multiple of "
+            f"{1 + _IMAGE_BYTES:,}, a "
+            "label "
             "and an image; unpack the archive again"
         )
     rows = content.reshape(-1, 1 + _IMAGE_BYTES)
@@ -182,7 +184,8 @@ def _read_pickled(path: Path) -> tuple[np.ndarray, list[int]]:
         )
     if len(labels) != len(images):
         raise DataError(
-            f"{path}: {len(images)} images but {len(labels)} labels; unpack the archive again"
+            f"{path}: {count_of(len(images), 'image')} but {count_of(len(labels), 'label')}; "
+            "unpack the archive again"
         )
     if not all(type(label) is int for label in labels):
         raise DataError(f"{path}: labels are not all whole numbers; unpack the archive again")

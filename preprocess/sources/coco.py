@@ -14,7 +14,7 @@ from preprocess.reading.split_names import in_split_order, split_of
 from preprocess.record import Record, Source
 from preprocess.sources.coco_json import Category, Instances, read_instances
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.picture_files import is_image, is_junk
 
 _ROBOFLOW = "_annotations.coco.json"
@@ -174,7 +174,8 @@ class COCO(Source):
         folders = [name.strip() for name in self.images.split(",") if name.strip()]
         if len(folders) not in (0, 1, len(names)):
             raise DataError(
-                f"--images names {len(folders)} folders and --annotations {len(names)} files; give "
+                f"--images names {count_of(len(folders), 'folder')} and --annotations "
+                f"{count_of(len(names), 'file')}; give "
                 "one folder for all, or as many as files"
             )
         self._given_images = dict(
@@ -260,7 +261,8 @@ class COCO(Source):
                 files = " or ".join(self._below(found.path) for found in here)
                 shown = ", ".join(more[:_NAMED]) + (", ..." if len(more) > _NAMED else "")
                 lines.append(
-                    f"left out: {len(more):,} images of {self._below(folder)} not listed in "
+                    f"left out: {count_of(len(more), 'image')} of {self._below(folder)} not "
+                    "listed in "
                     f"{files}: {shown}"
                 )
         return lines

@@ -11,7 +11,7 @@ from typing import Any
 from preprocess.reading.class_names import normal_form
 from preprocess.reading.json_objects import each_key_once
 from preprocess.record import MAX_CLASSES
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 MAX_JSON_BYTES = 4 << 30  # the largest of COCO has 470 MB
 # fmt: off
@@ -48,7 +48,8 @@ def read_instances(path: Path) -> Instances:
     images = _images(content, path)
     if not categories or not images:
         raise DataError(
-            f"{path}: {len(images)} images and {len(categories)} categories; there must be some of "
+            f"{path}: {count_of(len(images), 'image')} and "
+            f"{count_of(len(categories), 'category', 'categories')}; give some of "
             f"both"
         )
     return Instances(path, categories, images, _shown(content, path, categories, images))
@@ -165,7 +166,10 @@ def _list(content: dict[str, Any], key: str, path: Path) -> Sequence[dict[str, A
             f"categories{hint}"
         )
     if key == "categories" and len(items) > MAX_CLASSES:
-        raise DataError(f"{path} has {len(items):,} categories; {MAX_CLASSES:,} are the most")
+        raise DataError(
+            f"{path} has {count_of(len(items), 'category', 'categories')}; {MAX_CLASSES:,} are "
+            "the most"
+        )
     return items
 
 

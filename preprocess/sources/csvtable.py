@@ -30,7 +30,7 @@ from preprocess.sources.csv_tables import (
     refuse_voc_list,
 )
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import Task
 
 _SPELLED = {"tab": "\t", "\\t": "\t", "space": " ", "newline": "\n", NO_SEPARATOR: NO_SEPARATOR}
@@ -220,7 +220,8 @@ class CSV(Source):
             )
         labels = {row.cell: row.cell for row in rows}
         ends = dict.fromkeys((self._classes[0], self._classes[-1]))
-        how = f"columns of 0 and 1, {' to '.join(map(repr, ends))} ({len(self._classes):,} classes)"
+        num = count_of(len(self._classes), "class")
+        how = f"columns of 0 and 1, {' to '.join(map(repr, ends))} ({num})"
         if self.unknown:
             how += f", {self.unknown} ignored"
         if self.negative:
@@ -252,9 +253,9 @@ class CSV(Source):
             where = f"{path}:{number}"
             if len(cells) != len(header):
                 raise DataError(
-                    f"{where}: {len(cells)} values where there are {len(header)} columns "
-                    f"({', '.join(header)}); quote a value that holds the separator, or give "
-                    "another one with --separator"
+                    f"{where}: {count_of(len(cells), 'value')} for "
+                    f"{count_of(len(header), 'column')} ({', '.join(header)}); quote a value "
+                    "that holds the separator, or give another one with --separator"
                 )
             refuse_swallowed(cells, separator, where, (columns.path, columns.split))
             name = self._path_of(path, cells[columns.path].strip() + self.suffix)
@@ -271,8 +272,8 @@ class CSV(Source):
         labels, ignored = columns.meaning.read([cells[at] for at in columns.classes], where)
         if self.task == "multiclass" and (len(labels) != 1 or ignored):
             raise DataError(
-                f"{where}: {len(labels)} columns are 1, {len(ignored)} unknown; with --task "
-                f"multiclass exactly one is 1"
+                f"{where}: {count_of(len(labels), 'column is', 'columns are')} 1, {len(ignored)} "
+                "unknown; with --task multiclass exactly one is 1"
             )
         return labels, ignored
 

@@ -14,7 +14,7 @@ from preprocess.reading.split_names import (
     splits_among,
     words,
 )
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.picture_files import is_image, is_junk
 
 _UNLABELLED = frozenset(
@@ -120,7 +120,8 @@ def _left_out(root: Path, name: str, split_folder: str) -> str:
         inner = inner / below[0]
     num = len(images_in(inner))
     if unlabelled and num and not subfolders(inner):
-        return f"left out: {inner.relative_to(root).as_posix()}, {num:,} images in no class folder, so without labels"
+        where = inner.relative_to(root).as_posix()
+        return f"left out: {where}, {count_of(num, 'image')} in no class folder, so without labels"
     if _split_folders(root / name, subfolders(root / name)):
         raise DataError(
             f"{root / name} has splits of its own, but is in the same folder as "

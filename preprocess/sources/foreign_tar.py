@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shards.errors import DataError, one_line
+from shards.errors import DataError, count_of, one_line
 
 MAX_LABEL_BYTES = 16 << 20  # of one member of labels
 # WebDataset's: path up to the first dot, and the rest
@@ -70,7 +70,8 @@ def read_samples(path: Path, wants: Callable[[str], bool]) -> Iterator[ForeignSa
         if wants(suffix):
             if member.size > MAX_LABEL_BYTES:
                 raise DataError(
-                    f"{path}: {member.name} has {member.size:,} bytes, too many for labels; name "
+                    f"{path}: {member.name} has {count_of(member.size, 'byte')}, too many for "
+                    "labels; name "
                     f"another member"
                 )
             file = tar.extractfile(member)
@@ -108,7 +109,8 @@ def _plain_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInf
                 # GNU's form of large numbers has a sign; -1 would read all that follows
                 if member.size < 0:
                     raise DataError(
-                        f"{path}: {member.name} has {member.size} bytes; do not use this tar"
+                        f"{path}: {member.name} has {count_of(member.size, 'byte')}; do not use "
+                        "this tar"
                     )
                 if member.offset_data + member.size > size:
                     raise DataError(

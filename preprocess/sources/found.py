@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocess.record import Record, Source
+from shards.errors import count_of
 from shards.index import DatasetIndex
 from shards.pages.spelling import plain
 
@@ -60,21 +61,21 @@ def listed(
 ) -> Iterator[str]:
     """Yield the lines about one split: its size, then a class with its counts a line."""
     num = counts.num_samples
-    line = f"{counts.split}: {num:,} image{'' if num == 1 else 's'}, {_plural(len(class_names), 'class', 'classes')}"
+    line = f"{counts.split}: {count_of(num, 'image')}, {count_of(len(class_names), 'class')}"
     if counts.unlabelled:
-        line += f"; {_plural(counts.unlabelled, 'image', 'images')} without any label"
+        line += f"; {count_of(counts.unlabelled, 'image')} without any label"
     absent = sum(not positives for positives in counts.positives)
     if absent:
-        line += f"; {_plural(absent, 'class', 'classes')} without a positive"
+        line += f"; {count_of(absent, 'class')} without a positive"
     yield line
     shown = len(class_names) if everything else MOST_CLASSES
     width = max(len(plain(name)) for name in class_names[:shown])
     rows = list(zip(class_names, counts.positives, counts.ignored, strict=True))
     for name, positives, ignored in rows[:shown]:
         more = f", {ignored:,} ignored" if ignored else ""
-        yield f"  {plain(name):{width}}  {_plural(positives, 'positive', 'positives')}{more}"
+        yield f"  {plain(name):{width}}  {count_of(positives, 'positive')}{more}"
     if len(rows) > shown:
-        yield f"  and {len(rows) - shown:,} more classes; --list shows all"
+        yield f"  and {count_of(len(rows) - shown, 'more class')}; --list shows all"
 
 
 def odd(records: Sequence[Record], class_names: Sequence[str]) -> Iterator[str]:
@@ -86,7 +87,7 @@ def odd(records: Sequence[Record], class_names: Sequence[str]) -> Iterator[str]:
         and max(positives.values()) == 1
     ):
         yield (
-            f"please check: each of {len(positives):,} classes, such as "
+            f"please check: each of {count_of(len(positives), 'class')}, such as "
             f"{plain(class_names[min(positives)])}, is on one image only: are these numbers or "
             "names of images?"
         )
@@ -118,7 +119,3 @@ def _together(records: Sequence[Record], positives: Counter[int]) -> list[list[i
         if _TOGETHER <= positives[label] < len(records):
             groups.setdefault(sums[label], []).append(label)
     return list(groups.values())
-
-
-def _plural(num: int, one: str, many: str) -> str:
-    return f"{num:,} {one if num == 1 else many}"

@@ -17,7 +17,7 @@ from preprocess.sources.hf_files import SUFFIXES, find_files
 from preprocess.sources.hf_labels import Label, NoLabelError, inner_value, read_value_of
 from preprocess.sources.hf_tables import ArrowTable, HfRow, ParquetTable, image_kind, open_table
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import Task
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class HF(Source):
         if self._has_splits:
             lines.append("left aside: column 'split', since files and folders name the splits")
         if self._files.missing:
-            lines.append(f"left out: {len(self._files.missing):,} files that are not there")
+            lines.append(f"left out: {count_of(len(self._files.missing), 'file')} not there")
         return lines
 
     def _record(
@@ -201,7 +201,8 @@ class HF(Source):
             )
         if len(found) > MAX_CLASSES:
             raise DataError(
-                f"{self.root}: column {self._columns[0]!r} holds {len(found):,} labels; {MAX_CLASSES:,} "
+                f"{self.root}: column {self._columns[0]!r} holds {count_of(len(found), 'label')}; "
+                f"{MAX_CLASSES:,} "
                 "are the most: give --label-column"
             )
         numbers = sorted(label for label in found if isinstance(label, int))

@@ -5,7 +5,7 @@ from typing import Any
 
 from preprocess.reading.class_names import tidy
 from preprocess.record import MAX_CLASSES
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 _SHOWN = 60
 
@@ -24,7 +24,9 @@ def read_value_of(values: Any, names: Sequence[str] | None, where: str) -> tuple
     if not isinstance(values, list):
         return (_label(values, names, where),)
     if len(values) > MAX_CLASSES:
-        raise DataError(f"{where} has a list of {len(values):,} labels; give --label-column")
+        raise DataError(
+            f"{where} has a list of {count_of(len(values), 'label')}; give --label-column"
+        )
     if any(isinstance(value, bool | float) for value in values):
         _refuse_vector(values, where)
     labels = tuple(_label(value, names, where) for value in values)

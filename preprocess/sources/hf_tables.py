@@ -15,7 +15,7 @@ from preprocess.reading.parquet_footer import FooterGroup, read_footer
 from preprocess.reading.parquet_pages import ColumnChunk, UnknownPages, read_value
 from preprocess.reading.paths import inside
 from preprocess.record import MAX_BYTES, MAX_CLASSES, Record
-from shards.errors import DataError, one_line
+from shards.errors import DataError, count_of, one_line
 
 if TYPE_CHECKING:
     import pyarrow
@@ -171,8 +171,9 @@ class ParquetTable:
             most = min(_MAX_LABELS, MAX_CLASSES * max(1, group.num_rows))
             if column.num_values > most or column.size > _MAX_LABEL_BYTES:
                 raise DataError(
-                    f"{self.path}: column {column.name!r} has {column.num_values:,} values in "
-                    f"{group.num_rows:,} rows; are these labels? Give --label-column"
+                    f"{self.path}: column {column.name!r} has "
+                    f"{count_of(column.num_values, 'value')} in "
+                    f"{count_of(group.num_rows, 'row')}; are these labels? Give --label-column"
                 )
 
 
@@ -340,7 +341,7 @@ def _row_group(path: Path, leaf: int, group: int) -> Any:
     file = _opened(path)
     described = read_footer(path)[group].columns[leaf]
     if described.size > MAX_BYTES:
-        reason = f"a row group of {described.size:,} bytes; write smaller ones"
+        reason = f"a row group of {count_of(described.size, 'byte')}; write smaller ones"
         raise OSError(errno.EFBIG, reason, str(path))
     name = described.name
     column = file.read_row_group(group, columns=[name])

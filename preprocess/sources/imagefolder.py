@@ -9,7 +9,7 @@ from preprocess.reading.folders import walk_folder
 from preprocess.reading.paths import short_names
 from preprocess.record import Record, Source
 from preprocess.sources.folder_layout import find_layout, images_in, subfolders
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.picture_files import IMAGE_SUFFIXES, is_image, is_junk
 from shards.index import list_splits
 
@@ -89,7 +89,9 @@ class ImageFolder(Source):
         if self._below:
             name, below = next(iter(self._below.items()))
             also = (
-                f", and so in {len(self._below) - 1:,} more classes" if len(self._below) > 1 else ""
+                f", and so in {count_of(len(self._below) - 1, 'more class')}"
+                if len(self._below) > 1
+                else ""
             )
             lines.append(
                 f"class {name} has folders below it, such as {below}, which belong to it{also}"

@@ -17,7 +17,7 @@ from preprocess.sources.open_images_files import (
     read_wanted,
 )
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.picture_files import is_image, is_junk
 
 _PATTERNS = (  # in the order in which they are looked for
@@ -110,7 +110,8 @@ class OpenImages(Source):
         unknown = len(found.positive) * len(self._ids)
         if self.absent == "ignored" and unknown > _MOST_UNKNOWN:
             raise DataError(
-                f"{split}: {len(found.positive):,} images of {len(self._ids):,} classes have too many "
+                f"{split}: {count_of(len(found.positive), 'image')} of "
+                f"{count_of(len(self._ids), 'class')} have too many "
                 "unknown labels; choose classes with --class-list, or give --absent negative"
             )
         return [self._record(split, image) for image in sorted(found.positive)]
@@ -124,21 +125,29 @@ class OpenImages(Source):
             lines.append(f"split {split}: {', '.join(map(self._below, tables))}")
             if found.absent:
                 lines.append(
-                    f"left out: {len(found.absent):,} images of {split} that are not there"
+                    f"left out: {count_of(len(found.absent), 'image')} of {split} not there"
                 )
             more = sorted(self._files[split].keys() - found.positive.keys())
             if more:
                 some = ", ".join(self._files[split][image] for image in more[:_NAMED])
-                lines.append(f"left out: {len(more):,} images that no table of {split} has: {some}")
+                lines.append(
+                    f"left out: {count_of(len(more), 'image')} that no table of {split} has: {some}"
+                )
             if found.contradicted:
                 num = sum(map(len, found.contradicted.values()))
                 lines.append(
-                    f"split {split}: {num:,} labels are 1 in one row and 0 in another; "
-                    "they are ignored"
+                    f"split {split}: {count_of(num, 'label is', 'labels are')} 1 in one row and 0 "
+                    "in another, "
+                    "so ignored"
                 )
         nameless = sum(label not in self._names for label in self._ids)
         if nameless:
-            lines.append(f"{nameless:,} classes have no description; they are called by their ids")
+            called = count_of(
+                nameless,
+                "class has no description; it is called by its id",
+                "classes have no description; they are called by their ids",
+            )
+            lines.append(called)
         return lines
 
     def _record(self, split: str, image: str) -> Record:

@@ -8,7 +8,7 @@ from pathlib import Path
 from preprocess.reading.class_names import tidy
 from preprocess.reading.tablecells import read_cells
 from preprocess.record import MAX_CLASSES
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 _COLUMNS = ("ImageID", "LabelName", "Confidence")
 _SHOWN = 60
@@ -119,7 +119,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str, bool]]:
     for number, cells in lines:
         if len(cells) != len(header):
             raise DataError(
-                f"{path}:{number}: {len(cells)} values where there are {len(header)} columns"
+                f"{path}:{number}: {count_of(len(cells), 'value')} for "
+                f"{count_of(len(header), 'column')}"
             )
         if not cells[image] or not cells[label]:
             raise DataError(f"{path}:{number}: no image or no label; correct the line")

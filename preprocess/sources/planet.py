@@ -19,7 +19,7 @@ from preprocess.reading.paths import inside
 from preprocess.reading.tablecells import read_cells
 from preprocess.record import Record, Source
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.picture_files import is_junk
 from shards.options import check_bounds
 
@@ -82,15 +82,20 @@ class Planet(Source):
         missing = [name for name in rows if name not in files]
         if missing and self.missing_images == "refuse":
             raise DataError(
-                f"{path}: {len(missing):,} of {len(rows):,} images are not in {folder}, such as "
+                f"{path}: {len(missing):,} of {count_of(len(rows), 'image')} are not in {folder}, "
+                "such as "
                 f"{missing[0]}; get them, or leave these rows out with --missing-images skip"
             )
         unlisted = sorted(files.keys() - rows.keys())
         self._described = [
             f"labels: tags of {self.table}, separated by spaces; images of "
             f"{folder.relative_to(self.root).as_posix()}",
-            *_left_out(missing, f"of {len(rows):,} rows of {path} have no image in {folder}"),
-            *_left_out(unlisted, f"of {len(files):,} images in {folder} have no row in {path}"),
+            *_left_out(
+                missing, f"of {count_of(len(rows), 'row')} of {path} have no image in {folder}"
+            ),
+            *_left_out(
+                unlisted, f"of {count_of(len(files), 'image')} in {folder} have no row in {path}"
+            ),
         ]
         self._records = [
             Record(
@@ -135,7 +140,8 @@ class Planet(Source):
             _count(train[number], counts)
         if not counts.any():
             raise DataError(
-                f"{self.root}: none of {len(chosen)} training images is a TIFF of {len(BANDS)} "
+                f"{self.root}: none of {count_of(len(chosen), 'training image')} is a TIFF of "
+                f"{len(BANDS)} "
                 "bands; give the folder of those that are with --images"
             )
         bands = tuple(
@@ -143,8 +149,9 @@ class Planet(Source):
             for name, position in BANDS.items()
         )
         ranges = ", ".join(f"{band.name} {band.low:.0f} to {band.high:.0f}" for band in bands)
-        of = f"{len(chosen):,} of {len(train):,}" if len(chosen) < len(train) else f"{len(train):,}"
-        print(f"bands scaled to 8 bits after {of} training images: {ranges}")
+        of = count_of(len(train), "training image")
+        of = f"{len(chosen):,} of {of}" if len(chosen) < len(train) else of
+        print(f"bands scaled to 8 bits after {of}: {ranges}")
         for band in bands:
             quarter, three_quarters = _percentiles(counts[band.position], 25)
             levels = 255 * (three_quarters - quarter) / (band.high - band.low)
@@ -173,7 +180,8 @@ def _read_list(path: Path) -> dict[str, tuple[int, ...]]:
         where = f"{path}:{line}"
         if len(fields) != len(_HEADER):
             raise DataError(
-                f"{where}: {len(fields)} values instead of image_name,tags; correct this line"
+                f"{where}: {count_of(len(fields), 'value')} instead of image_name,tags; correct "
+                "this line"
             )
         name = fields[0]
         words = fields[1].split()

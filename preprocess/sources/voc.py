@@ -11,7 +11,7 @@ from preprocess.reading.encodings import plain_text
 from preprocess.record import Record, Source
 from preprocess.sources.voc_annotation import read_annotation, read_bytes
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.picture_files import is_image, is_junk
 
 Difficult = Literal["ignore", "positive", "negative"]
@@ -217,7 +217,8 @@ class VOC(Source):
         if len(seen) < len(presence):
             absent = next(image_id for image_id in presence if image_id not in seen)
             raise DataError(
-                f"{path} lacks {len(presence) - len(seen)} of the {len(presence)} images of split "
+                f"{path} lacks {len(presence) - len(seen)} of the "
+                f"{count_of(len(presence), 'image')} of split "
                 f"{split!r}, the first is {absent!r}; add a line with 1, 0 or -1 for each"
             )
         for (image_id, number), expected in zip(seen.items(), presence, strict=True):

@@ -24,7 +24,7 @@ from preprocess.reading.split_names import in_split_order, split_named, split_of
 from preprocess.record import Record, Source
 from preprocess.sources.foreign_tar import ForeignSample, TarMember, read_samples
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.picture_files import is_junk
 from shards.index import Task
 
@@ -294,7 +294,8 @@ class WebDataset(Source):
             return self._index[label]
         raise DataError(
             f"{sample.shard}: sample {sample.key}: {label!r} is not one of the "
-            f"{len(self.class_names)} classes of {self.class_list}, numbered from 0; add it there"
+            f"{count_of(len(self.class_names), 'class')} of {self.class_list}, numbered from 0; "
+            "add it there"
         )
 
 

@@ -13,7 +13,7 @@ from preprocess.sources.yolo_config import YoloConfig, read_darknet, read_names,
 from preprocess.sources.yolo_images import LabelFiles, Places
 from preprocess.sources.yolo_labels import shown_classes
 from shards.commandline import option
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.picture_files import is_junk
 
 _NAME_LISTS = ("classes.txt", "obj.names", "labels/classes.txt", "data/obj.names")
@@ -77,7 +77,8 @@ class YOLO(Source):
         files = [self._labels.find(image) for image in images]
         if not any(files):
             raise DataError(
-                f"{self._where(split)}: none of {len(images):,} images has a label file; the one "
+                f"{self._where(split)}: none of {count_of(len(images), 'image')} has a label "
+                "file; the one "
                 f"of {images[0]} would be in {self._labels.looked_in(images[0])}"
             )
         self._without[split] = files.count(None)
@@ -97,14 +98,19 @@ class YOLO(Source):
             lines.append(f"{given} names no class; they are called class_0, class_1, ...")
         lines += self._places.notes
         lines += [
-            f"split {split}: {num:,} images have no label file, so they show none of the classes"
+            f"split {split}: "
+            + count_of(
+                num,
+                "image has no label file, so it shows none of the classes",
+                "images have no label file, so they show none of the classes",
+            )
             for split, num in self._without.items()
             if num
         ]
         lines += self._shared()
         if len(self._without) == len(self._splits) and (left := self._labels.unused()):
             some = ", ".join(left[:_NAMED]) + (", ..." if len(left) > _NAMED else "")
-            lines.append(f"left out: {len(left):,} label files without an image: {some}")
+            lines.append(f"left out: {count_of(len(left), 'label file')} without an image: {some}")
         names = Counter(self._config.names.values())
         return lines + [
             f"class {name}: {num} ids of this name, taken as one class"
@@ -116,7 +122,11 @@ class YOLO(Source):
         splits = list(self._images)
         pairs = [(a, b) for n, a in enumerate(splits) for b in splits[n + 1 :]]
         shared = {(a, b): len(set(self._images[a]) & set(self._images[b])) for a, b in pairs}
-        return [f"splits {a} and {b} share {num:,} images" for (a, b), num in shared.items() if num]
+        return [
+            f"splits {a} and {b} share {count_of(num, 'image')}"
+            for (a, b), num in shared.items()
+            if num
+        ]
 
     # files
 

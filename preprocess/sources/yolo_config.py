@@ -12,7 +12,7 @@ from preprocess.reading.plain_yaml import EMPTY, read_plain_yaml
 from preprocess.reading.small_files import read_small
 from preprocess.reading.split_names import split_named
 from preprocess.record import MAX_CLASSES
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 _SHOWN = 60
 
@@ -85,7 +85,8 @@ def read_darknet(path: Path) -> YoloConfig:
     num = _number(content, "classes", path)
     if num is not None and num != len(names):
         raise DataError(
-            f"{path}: classes is {num}, but {listed} has {len(names):,} names; make them agree"
+            f"{path}: classes is {num}, but {listed} has {count_of(len(names), 'name')}; make "
+            "them agree"
         )
     beside = {key: Path(value.replace("\\", "/")).name for key, value in content.items()}
     near = {
@@ -101,7 +102,9 @@ def _names(given: Any, path: Path) -> dict[int, str]:
     if not isinstance(given, dict | list) or not given:
         raise DataError(f"{path}: names is empty; give a list, or id: name")
     if len(given) > MAX_CLASSES:
-        raise DataError(f"{path}: names has {len(given):,} classes; {MAX_CLASSES:,} are the most")
+        raise DataError(
+            f"{path}: names has {count_of(len(given), 'class')}; {MAX_CLASSES:,} are the most"
+        )
     found: dict[int, str] = {}
     for key, value in pairs:
         if not re.fullmatch(r"\d{1,9}", str(key)[:_SHOWN]):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from preprocess.reading.small_files import read_small
 from preprocess.sources.yolo_config import YoloConfig
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 _MAX_BYTES = 32 << 20  # polygons of one image
 _BOX = 5  # the class and four numbers
@@ -30,7 +30,7 @@ def _class_of(fields: list[str], config: YoloConfig, where: str) -> int:
     if value not in config.names:
         raise DataError(
             f"{where}: class {fields[0][:_SHOWN]} is not in {config.path}, which names "
-            f"{len(config.names):,} classes, {min(config.names)} to {max(config.names)}"
+            f"{count_of(len(config.names), 'class')}, {min(config.names)} to {max(config.names)}"
         )
     return int(value)
 
@@ -52,5 +52,6 @@ def _odd_numbers(fields: list[str], keypoints: int) -> str:
             "has 6 numbers: a class, a box and a score of predictions; give labels, without scores"
         )
     return (
-        f"has {num} numbers; write a class id and 4 numbers of a box, or the x and y of a polygon"
+        f"has {count_of(num, 'number')}; write a class id and 4 numbers of a box, or the x and y "
+        "of a polygon"
     )

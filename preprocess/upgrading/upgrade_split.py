@@ -20,7 +20,7 @@ from shards.disk.format import (
     TABLES_VERSION,
     holds_together,
 )
-from shards.errors import DataError, FormatError
+from shards.errors import DataError, FormatError, count_of
 from shards.index import DatasetIndex
 
 AHEAD = 4  # shards a thread: their CRCs wait for their turn
@@ -55,7 +55,8 @@ def upgrade_split(root: Path, num_threads: int = 0) -> str:
             raise
         _forget_version_1(root)
     return (
-        f"{root}: {index.num_samples:,} samples in {len(entries):,} shards are of version "
+        f"{root}: {count_of(index.num_samples, 'sample')} in {count_of(len(entries), 'shard')} of "
+        "version "
         f"{TABLES_VERSION} now"
     )
 

@@ -33,7 +33,7 @@ from shards.disk.format import (
 )
 from shards.disk.tables import Tables, array_crc
 from shards.disk.writer import KEY, SampleRow, dali_index, file_sha256, read_rows
-from shards.errors import DataError, FormatError
+from shards.errors import DataError, FormatError, count_of
 from shards.remote.address import Address, is_url
 
 MAX_SHOWN = 20  # findings of one kind in one shard; the rest is counted
@@ -208,7 +208,8 @@ def check_shard(task: ShardTask) -> list[Fault]:
         rows.extend(_told_rows(task) if task.written.in_place else read_rows(path))
         if len(rows) != entry.num_samples and not task.written.in_place:
             raise FormatError(
-                f"{path}: holds {len(rows)} samples, {task.written.name} says {entry.num_samples}"
+                f"{path}: holds {count_of(len(rows), 'sample')}, {task.written.name} says "
+                f"{entry.num_samples}"
             )
         intact = not findings
     except FormatError as error:
@@ -245,7 +246,7 @@ def _capped(findings: list[Fault]) -> list[Fault]:
     if len(findings) <= MAX_SHOWN:
         return findings
     first = findings[0]
-    rest = f"and {len(findings) - MAX_SHOWN:,} more samples are wrong"
+    rest = f"and {count_of(len(findings) - MAX_SHOWN, 'more sample is wrong', 'more samples are wrong')}"
     return [*findings[:MAX_SHOWN], Fault(first.root, first.file, "", rest, first.mend)]
 
 
@@ -263,7 +264,7 @@ def _bytes_wrong(path: Path, task: ShardTask) -> Iterator[str]:
     entry = task.entry
     size = path.stat().st_size
     if size != entry.bytes:
-        yield f"has {size:,} bytes, {task.written.name} says {entry.bytes:,}"
+        yield f"has {count_of(size, 'byte')}, {task.written.name} says {entry.bytes:,}"
         return
     checksum = file_sha256(path)
     if checksum != entry.sha256:
@@ -311,7 +312,7 @@ def _fits(row: SampleRow, written: Written) -> str | None:
     if len(set(shown)) < len(shown):
         return "its JSON names a class twice"
     if written.task == "multiclass" and len(row.labels) != 1:
-        return f"its JSON has {len(row.labels)} labels, a multiclass sample has one"
+        return f"its JSON has {count_of(len(row.labels), 'label')}, a multiclass sample has one"
     return None
 
 

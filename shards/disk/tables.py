@@ -23,7 +23,7 @@ from shards.disk.format import (
     sync_folder,
 )
 from shards.disk.rows_in_parts import RowsInParts
-from shards.errors import FormatError, one_line
+from shards.errors import FormatError, count_of, one_line
 
 SPLIT_NAME = re.compile(r"\w[\w.-]*")  # shards are named after it: nothing that leads elsewhere
 MAX_KEY_BYTES = 1024
@@ -113,7 +113,7 @@ def open_tables(
     shards = ShardTable(described["split"], table)
     if (total := int(shards.sizes.sum())) != num_samples:
         raise FormatError(
-            f"{root / SHARDS_NAME}: its shards hold {total} samples, {INDEX_NAME} says "
+            f"{root / SHARDS_NAME}: its shards hold {count_of(total, 'sample')}, {INDEX_NAME} says "
             f"{num_samples}; {_VERIFY}"
         )
     num_classes = len(described["class_names"])
@@ -149,7 +149,9 @@ def mapped_table(
     except OSError as error:
         raise FormatError(f"{path}: cannot be opened ({error.strerror}); {_VERIFY}") from error
     if found != told:
-        raise FormatError(f"{path}: has {found} bytes, {INDEX_NAME} says {told}; {_VERIFY}")
+        raise FormatError(
+            f"{path}: has {count_of(found, 'byte')}, {INDEX_NAME} says {told}; {_VERIFY}"
+        )
     table = map_array(file, path)
     if table.dtype != dtype or table.shape != (num,):
         raise FormatError(

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from shards.bench import BenchConfig
 from shards.choices import CROP_SHARE
+from shards.errors import count_of
 from shards.host.machine import num_cores
 from shards.index import DatasetIndex, open_split
 from shards.loader import Cache, Loader, View
@@ -85,7 +86,10 @@ def advice(config: BenchConfig, loader: Loader, warm: Pass, stages: dict[str, fl
     samples = seen_rows(loader.index)
     busy = warm.cpu_seconds / (warm.seconds * min(threads, cores))
     if threads < cores and busy > 0.8:
-        return f"The loader's threads are busy, and only {threads} of {cores} cores are used: raise --num-threads."
+        return (
+            f"The loader's threads are busy, and only {threads} of {count_of(cores, 'core')} are "
+            "used: raise --num-threads."
+        )
     if busy < 0.7:
         return (
             f"The threads wait {1 - busy:.0%} of the time, for storage or for cores that others "
@@ -138,18 +142,20 @@ def measure_reading(config: BenchConfig) -> None:
     own, mapped = memory()
     stages = stage_times(loader, min(cold.steps, 16))
     print(
-        f"{index.root}: {index.num_samples} images, {seen_rows(index)['length'].mean() / 1e3:.0f} kB "
+        f"{index.root}: {count_of(index.num_samples, 'image')}, "
+        f"{seen_rows(index)['length'].mean() / 1e3:.0f} kB "
         f"each on average"
     )
     print(
-        f"batches of {config.global_batch_size} at {config.size} pixels, {loader.num_threads} threads, "
-        f"{num_cores()} cores\n"
+        f"batches of {config.global_batch_size} at {count_of(config.size, 'pixel')}, "
+        f"{count_of(loader.num_threads, 'thread')}, "
+        f"{count_of(num_cores(), 'core')}\n"
     )
     print(f"first batch  {1e3 * first_batch:8.0f} ms")
     for name, one in (("first pass ", cold), ("second pass", warm)):
         print(
             f"{name}  {one.images_per_second:8.0f} images/s, {one.cpu_us:.0f} us of CPU an image, "
-            f"{one.images} images"
+            f"{count_of(one.images, 'image')}"
         )
     print(
         f"memory       {(own - own_before) / MB:8.0f} MB of its own, "

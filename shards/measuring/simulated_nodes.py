@@ -14,7 +14,7 @@ import torch
 
 from shards.bench import BenchConfig
 from shards.disk.tables import ShardTable
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.machine import num_cores
 from shards.index import DatasetIndex, open_split
 from shards.loader import Order, View, World
@@ -84,8 +84,10 @@ def near_plan(index: DatasetIndex, config: BenchConfig) -> NearPlan:
     num_ranks = config.simulate * config.gpus_per_node
     if config.global_batch_size < num_ranks:
         raise DataError(
-            f"global_batch_size is {config.global_batch_size}, but {config.simulate} machines of "
-            f"{config.gpus_per_node} GPUs are {num_ranks} ranks: give at least {num_ranks}"
+            f"global_batch_size is {config.global_batch_size}, but "
+            f"{count_of(config.simulate, 'machine')} of "
+            f"{count_of(config.gpus_per_node, 'GPU')} make {count_of(num_ranks, 'rank')}: give at "
+            f"least {num_ranks}"
         )
     if not index.num_samples:
         raise DataError(f"{index.root}: holds no samples; pack the split again")
@@ -212,8 +214,9 @@ def _check_cache(config: BenchConfig, nodes: list[Simulated]) -> None:
 def _set_line(index: DatasetIndex, plan: NearPlan, sizes: np.ndarray) -> str:
     order = plan.order
     return (
-        f"{index.root}: {index.num_samples:,} images, {_gigabytes(sizes.sum())} GB in {len(sizes):,} "
-        f"shards; batches of {plan.global_batch_size}, order near, {order.groups} groups, window "
+        f"{index.root}: {count_of(index.num_samples, 'image')}, {_gigabytes(sizes.sum())} GB in "
+        f"{count_of(len(sizes), 'shard')}; batches of {plan.global_batch_size}, order near, "
+        f"{count_of(order.groups, 'group')}, window "
         f"{order.window}"
     )
 
@@ -337,7 +340,8 @@ def _shared_line(plan: NearPlan, sizes: np.ndarray, nodes: list[Simulated]) -> s
     readers = np.bincount(np.concatenate([node.shards for node in nodes]), minlength=len(sizes))
     read = sum(node.share.num_bytes for node in nodes)
     line = (
-        f"shared: {(readers > 1).sum():,} of {len(sizes):,} shards are read by several machines: "
+        f"shared: {(readers > 1).sum():,} of {count_of(len(sizes), 'shard')} are read by several "
+        "machines: "
         f"{read / sizes.sum() - 1:.1%} more is fetched in the first epoch than the set has"
     )
     groups = plan.order.groups

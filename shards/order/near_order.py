@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shards.augment.hashing import hash2, hash3
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.host.compiled import compiled
 from shards.order.permutation import permute_run
 
@@ -49,7 +49,9 @@ class NearOrder:
         self.sizes = np.asarray(sizes, np.int64)
         self.num_samples = int(self.sizes.sum())
         if self.num_samples > MAX_SAMPLES:
-            raise DataError(f"the split has {self.num_samples} samples: {MAX_SAMPLES} are the most")
+            raise DataError(
+                f"the split has {count_of(self.num_samples, 'sample')}: {MAX_SAMPLES} are the most"
+            )
         self.global_batch_size = global_batch_size
         self.groups = min(groups, global_batch_size)
         self.window = window

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.errors import SampleError
+from shards.errors import SampleError, count_of
 from shards.index import DatasetIndex
 
 _AGAIN = "run the same preprocess.shard command again"
@@ -110,6 +110,7 @@ def check_skipped(num_skipped: int, index: DatasetIndex, latest: Sequence[Skippe
     if num_skipped > most:
         last = f"{latest[-1].line()}; " if latest else f"{index.root}: "
         raise SampleError(
-            f"{last}stopping: {num_skipped} of {index.num_samples} samples could not be read "
+            f"{last}stopping: {num_skipped} of {count_of(index.num_samples, 'sample')} could not "
+            "be read "
             f"(limit {most}); list them with: python -m preprocess.verify {index.root}"
         )

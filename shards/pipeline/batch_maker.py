@@ -13,7 +13,7 @@ from shards.augment.pad_crop import cut_out, draw_holes, draw_windows, mean_colo
 from shards.choices import OnBadSample
 from shards.decode.decoder import Decoder, channels_of, resize_box_into, resize_into
 from shards.decode.five_crop import five_crops_into
-from shards.errors import DataError, SampleError
+from shards.errors import DataError, SampleError, count_of
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, Watch, restoring
 from shards.pipeline.batch import Batch
@@ -82,7 +82,8 @@ class BatchMaker:
         view = replace(self.view, size=self._size_at(epoch))
         if view.size > self.view.size:
             raise DataError(
-                f"size_at says {view.size} pixels in epoch {epoch}: give a view of the largest "
+                f"size_at says {count_of(view.size, 'pixel')} in epoch {epoch}: give a view of "
+                "the largest "
                 f"size, not of {self.view.size}"
             )
         return view

@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.pipeline.block import ALIGNED, Block
 
 
@@ -108,6 +108,7 @@ def _new_memory(
     except (RuntimeError, MemoryError) as error:
         batch, size, *_ = shape
         raise DataError(
-            f"no memory for one more batch of {batch} images of {size} pixels "
+            f"no memory for one more batch of {count_of(batch, 'image')} of "
+            f"{count_of(size, 'pixel')} "
             f"({num_bytes / 1e9:.1f} GB): give a smaller size or batch size"
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import DatasetIndex
 from shards.pipeline.shared_memory import shared_memory
 from shards.pipeline.view import View
@@ -32,7 +32,7 @@ class Resident:
             memory = shared_memory(int(ends[-1]), name, num_sharers)
         except DataError as error:
             raise DataError(
-                f"cache ram cannot hold {len(widths):,} images: {error}; give a smaller "
+                f"cache ram cannot hold {count_of(len(widths), 'image')}: {error}; give a smaller "
                 f"cache_short_side, or cache none"
             ) from error
         self._is_there = memory[: len(widths)]

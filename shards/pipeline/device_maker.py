@@ -16,7 +16,7 @@ from shards.augment.crops import random_resized_crops
 from shards.augment.pad_crop import draw_holes, draw_windows
 from shards.augment.torch_ops import cut_out_tensors, pad_crop, resized_crops
 from shards.choices import OnBadSample
-from shards.errors import DataError, SampleError, one_line
+from shards.errors import DataError, SampleError, count_of, one_line
 from shards.index import DatasetIndex
 from shards.pipeline.bad_samples import Skipped, restoring
 from shards.pipeline.batch import Batch
@@ -255,6 +255,7 @@ def _reserve(
         )
     except (DataError, RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise DataError(
-            f"{index.root}: cache device cannot hold {index.num_samples:,} images on {device}: "
+            f"{index.root}: cache device cannot hold {count_of(index.num_samples, 'image')} on "
+            f"{device}: "
             f"{one_line(error)[:200]}; {remedy}"
         ) from error

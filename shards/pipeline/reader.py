@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from shards.disk.format import BLOCK
-from shards.errors import DataError, SampleError, remedy
+from shards.errors import DataError, SampleError, count_of, remedy
 from shards.host.machine import open_files
 from shards.index import DatasetIndex
 
@@ -71,7 +71,8 @@ class ShardReader:
             ) from error
         if start + length > num_bytes:
             raise SampleError(
-                f"bytes {start} to {start + length} are beyond the {num_bytes} bytes of the shard"
+                f"bytes {start} to {start + length} are beyond the {count_of(num_bytes, 'byte')} "
+                "of the shard"
             )
         return shard[start : start + length]
 
@@ -116,7 +117,8 @@ class ShardReader:
         size = os.fstat(file.fileno()).st_size
         if size != self.index.shards[number].num_bytes:
             raise SampleError(
-                f"the shard has {size} bytes, the index says {self.index.shards[number].num_bytes}"
+                f"the shard has {count_of(size, 'byte')}, the index says "
+                f"{self.index.shards[number].num_bytes:,}"
             )
         # of another writer, who names members otherwise; or fetched, and its SHA-256 compared
         if self.index.in_place or callable(self.index.stored_keys):

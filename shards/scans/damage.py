@@ -14,7 +14,7 @@ import numpy as np
 import simplejpeg
 
 from shards.disk.format import TILES_NAME
-from shards.errors import DamagedError, one_line
+from shards.errors import DamagedError, count_of, one_line
 from shards.scans.bits import BUFFER, COUNT, PADDING, left_over, new_state
 from shards.scans.block_grid import Grid
 from shards.scans.headers import (
@@ -179,7 +179,7 @@ def _of_one_scan(headers: Headers, data: bytes, payload: bytes) -> str | None:
         return f"its scan {how}, after {share:.0%} of the image"
     num_left = left_over(state, len(scan))
     if num_left and (not _is_filled(scan, state) or _goes_on(scan, state, blocks, *tables)):
-        return f"its scan is damaged: {num_left:,} bytes are left after the last block"
+        return f"its scan is damaged: {count_of(num_left, 'byte')} left after the last block"
     return None
 
 

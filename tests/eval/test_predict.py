@@ -259,7 +259,7 @@ def test_nothing_readable_is_no_traceback(ckpt, predict, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"x")
     status, out, err = predict("--ckpt", ckpt, "--tta", "multiscale", tmp_path / "a.jpg")
     assert (status, out) == (2, "")
-    assert err.endswith("error: 1 of 1 pictures cannot be read, as named above\n")
+    assert err.endswith("error: 1 of 1 picture cannot be read, as named above\n")
 
 
 def test_a_table_that_cannot_be_written_is_refused_before_anything_is_predicted(
@@ -283,7 +283,7 @@ def test_a_model_that_diverged_gives_no_answer(predict, photographs, tmp_path, m
     )
     status, out, err = predict("--ckpt", ckpt, photographs[1][0])
     assert (status, out) == (2, "")
-    assert "error: scores are NaN of 1 of 1 pictures (first: " in err
+    assert "error: scores are NaN of 1 of 1 picture (first: " in err
 
 
 def test_files_and_folders_in_the_order_given_each_once(tmp_path):

@@ -346,7 +346,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, capsys, *args, *folder)[0] == 0
     status, told, errors = command(monkeypatch, capsys, *args, "--out", str(OUT))
     assert status == 0, errors
-    assert "memory://voc/train: 10 samples in 1 shards" in told
+    assert "memory://voc/train: 10 samples in 1 shard" in told
     assert "  cat  5 positives" in told
     assert "training needs" not in told
     for split in ("train", "val"):

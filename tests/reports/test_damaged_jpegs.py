@@ -232,7 +232,7 @@ def test_packing_lists_the_damaged_and_the_flag_packs_them(folder, tmp_path, mon
     assert listed(tmp_path / "out/all/rejected.jsonl") == {"a/half.jpg", "b/zeros.jpg"}
     status, out, errors = shard(monkeypatch, capsys, *args, "--accept-damaged")
     assert status == 0, errors
-    assert "4 samples in 1 shards" in out
+    assert "4 samples in 1 shard" in out
     assert "0 images rejected, 2 damaged images accepted" in out
     assert listed(tmp_path / "out/all/rejected.jsonl") == set()
     assert listed(tmp_path / "out/all/accepted.jsonl") == {"a/half.jpg", "b/zeros.jpg"}
@@ -242,7 +242,7 @@ def test_packing_lists_the_damaged_and_the_flag_packs_them(folder, tmp_path, mon
         (finding,) = verify_split(tmp_path / "out/all", pool).findings
     assert "accepted.jsonl: does not list what index.json lists as accepted" in finding.line()
     status, out, errors = shard(monkeypatch, capsys, *args, "--max-rejects", "2")
-    assert (status, "2 samples in 1 shards" in out, "2 images rejected (" in out) == (
+    assert (status, "2 samples in 1 shard" in out, "2 images rejected (" in out) == (
         0,
         True,
         True,

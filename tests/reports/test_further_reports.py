@@ -115,7 +115,7 @@ def test_a_photograph_was_replaced_by_one_of_the_same_size(pack, table):
         ("path,cat,dog,cat\n0.jpg,1,0,0\n1.jpg,0,1,1\n", "'cat' twice"),
         (
             "path,labels\n0.jpg,cat,dog\n1.jpg,dog\n",
-            "labels.csv:2: 3 values where there are 2 columns",
+            "labels.csv:2: 3 values for 2 columns",
         ),
     ],
 )

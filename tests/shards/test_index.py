@@ -122,7 +122,7 @@ def test_a_shard_cut_short_or_gone(copied):
     shard = copied / "train-000003.tar"
     data = shard.read_bytes()
     shard.write_bytes(data[:-512])
-    refused(copied, r"train-000003\.tar: has \d+ bytes, the index says \d+ bytes")
+    refused(copied, r"train-000003\.tar: has [\d,]+ bytes, the index says [\d,]+ bytes")
     shard.unlink()
     refused(copied, r"train-000003\.tar: is missing")
 

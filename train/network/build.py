@@ -8,7 +8,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from train.config import Activation, Fusion, NewChannels
 from train.network.cnn import CNN, WIDTHS
 from train.network.filters import RGB, fit_filters
@@ -50,7 +50,8 @@ def build_network(
         )
     if fusion == "late" and channels <= RGB:
         raise DataError(
-            f"fusion is late, but the images have {channels} channels, and it joins RGB with "
+            f"fusion is late, but the images have {count_of(channels, 'channel')}, and it joins "
+            "RGB with "
             "further bands: give --fusion early, or data of more bands"
         )
 

@@ -7,7 +7,7 @@ from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from train.config import TrainConfig
 from train.network.filters import RGB
 from train.network.weights import LoadReport
@@ -24,7 +24,8 @@ def freeze_layers(network: nn.Module, name: str, num: int) -> None:
     layers = _layers(network, name)
     if num >= len(layers):
         raise DataError(
-            f"freeze_layers is {num}, but model {name} has {len(layers)} layers, the classifier "
+            f"freeze_layers is {num}, but model {name} has {count_of(len(layers), 'layer')}, the "
+            "classifier "
             f"among them: give at most {len(layers) - 1}"
         )
     parameters = dict(network.named_parameters())

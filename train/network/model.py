@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.index import DatasetIndex
 from train.config import TrainConfig
 from train.network.build import build_network
@@ -118,8 +118,9 @@ def _statistics(
     if config.normalize == "own":
         if len(config.mean) != channels:
             raise DataError(
-                f"mean and std have {len(config.mean)} numbers, the images of {index.root} "
-                f"{channels} channels: give as many, RGB first"
+                f"mean and std have {count_of(len(config.mean), 'number')}, the images of "
+                f"{index.root} "
+                f"{count_of(channels, 'channel')}: give as many, RGB first"
             )
         return config.mean, config.std
     mean = tuple(index.statistics["mean"][:channels])

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from shards.errors import DataError, one_line
+from shards.errors import DataError, count_of, one_line
 from train.by_epoch import STEP
 
 USUAL_SIZES = (224, 256)
@@ -42,7 +42,8 @@ def made_and_tried(make: Make, name: str, shape: Shape, pretrained: bool) -> nn.
         if "can't allocate memory" in str(error):
             raise
         raise DataError(
-            f"model {name} does not take images of {shape.size} pixels and {shape.channels} "
+            f"model {name} does not take images of {count_of(shape.size, 'pixel')} and "
+            f"{shape.channels} "
             f"channels ({_reason(error)}): {_remedy(make, name, shape)}"
         ) from error
     if not _fits(logits, shape):
@@ -66,8 +67,10 @@ def check_smaller(
             raise
         except Exception as error:
             raise DataError(
-                f"model {name} was made for images of {last_size} pixels and does not take those "
-                f"of {size} pixels ({_reason(error)}): give --size {last_size}, or another --model"
+                f"model {name} was made for images of {count_of(last_size, 'pixel')} and does not "
+                "take those "
+                f"of {count_of(size, 'pixel')} ({_reason(error)}): give --size {last_size}, or "
+                "another --model"
             ) from error
 
 

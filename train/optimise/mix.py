@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 from shards.pipeline.batch import Batch
 from shards.pipeline.block import copied_together
 from shards.sampler import Plan
@@ -70,8 +70,9 @@ class Mix:
         if plan.local_batch_size % 2:
             ranks = plan.world.num_ranks
             raise DataError(
-                f"global_batch_size is {plan.global_batch_size} on {ranks} "
-                f"rank{'s' if ranks > 1 else ''}, {plan.local_batch_size} samples each: mixup and "
+                f"global_batch_size is {plan.global_batch_size} on "
+                f"{count_of(ranks, 'rank')}, {count_of(plan.local_batch_size, 'sample')} each: "
+                "mixup and "
                 f"cutmix pair them; choose a multiple of {2 * ranks}"
             )
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from shards.disk.format import sync_folder
-from shards.errors import DataError, one_line
+from shards.errors import DataError, count_of, one_line
 from shards.identity import Identity, changes
 from shards.index import DatasetIndex, Task
 from shards.pages.spelling import is_text
@@ -196,7 +196,8 @@ def check_fits(last: Checkpoint, index: DatasetIndex, num_channels: int) -> None
         )
     if len(last.meta.mean) != num_channels:
         raise DataError(
-            f"{last.path}: was trained on {len(last.meta.mean)} channels, the images of "
+            f"{last.path}: was trained on {count_of(len(last.meta.mean), 'channel')}, the images "
+            "of "
             f"{index.root} have {num_channels}; {remedy}"
         )
 

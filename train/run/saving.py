@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from shards.errors import DataError, one_line
+from shards.errors import DataError, count_of, one_line
 from shards.identity import identity
 from shards.index import DatasetIndex
 from shards.loader import Loader
@@ -162,7 +162,8 @@ class Saving:
         if progress.epoch < self._config.epochs:
             at = f"resuming {self._folder.path} at epoch {progress.epoch + 1}, step {progress.step}"
         else:
-            at = f"resuming {self._folder.path}: all of its {progress.epoch} epochs are done"
+            done = count_of(progress.epoch, "epoch is", "epochs are")
+            at = f"resuming {self._folder.path}: all of its {done} done"
         self._ranks.say(at)
         return progress
 

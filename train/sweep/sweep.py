@@ -17,7 +17,7 @@ import torch
 
 from shards.commandline import folder
 from shards.disk.format import write_atomically
-from shards.errors import DataError, one_line
+from shards.errors import DataError, count_of, one_line
 from train.config import TrainConfig
 from train.loop import train
 from train.run import checkpoint
@@ -94,7 +94,7 @@ def sweep(config: TrainConfig) -> Ending:
     if ending and failed and is_main:
         leave_ranks()
         raise DataError(
-            f"{out.path}: {len(failed)} of {len(plan)} runs failed: "
+            f"{out.path}: {len(failed)} of {count_of(len(plan), 'run')} failed: "
             f"{'; '.join(f'{name} ({reason})' for name, reason in failed.items())}; fix that and "
             "give --resume, or leave these values out"
         )

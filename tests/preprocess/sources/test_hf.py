@@ -428,7 +428,7 @@ def test_missing_files_of_a_series(tmp_path):
     assert "train-00000-of-00003 is not there, and 1 more" in refused(tmp_path)
     source = HF(tmp_path, missing_files="skip")
     assert labels_of(source) == [(0,), (1,)]
-    assert "left out: 2 files that are not there" in source.describe()
+    assert "left out: 2 files not there" in source.describe()
 
 
 def test_files_of_different_datasets(tmp_path):
@@ -478,7 +478,7 @@ def test_a_few_bytes_that_say_a_thousand_million_labels(tmp_path):
     many = pa.array([[0] * 3_000_000], pa.list_(pa.int8()))
     pq.write_table(pa.table({"image": images(1), "labels": many}), tmp_path / "train.parquet")
     assert (tmp_path / "train.parquet").stat().st_size < 20_000
-    assert "column 'labels.list.element' has 3,000,000 values in 1 rows" in refused(tmp_path)
+    assert "column 'labels.list.element' has 3,000,000 values in 1 row" in refused(tmp_path)
 
 
 def test_a_card_that_leads_out(tmp_path):

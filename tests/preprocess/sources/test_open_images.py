@@ -94,7 +94,7 @@ def test_a_table_of_boxes_is_joined(tmp_path):
 def test_rows_that_contradict_each_other_are_unknown(tmp_path):
     source = OpenImages(write(tmp_path, ROWS + "0a,verification,/m/cat,0\n"))
     assert labels_of(source)["0a"] == ([], [0, 1])
-    says = "split train: 1 labels are 1 in one row and 0 in another; they are ignored"
+    says = "split train: 1 label is 1 in one row and 0 in another, so ignored"
     assert says in source.describe()
 
 
@@ -103,7 +103,7 @@ def test_rows_that_contradict_each_other_are_ignored_where_absent_is_negative(tm
     source = OpenImages(write(tmp_path, rows), absent="negative")
     assert source.class_names == ("Bat", "Cat", "Dog, big")  # nobody knows where /m/new is
     assert labels_of(source) == {"0a": ([], [1]), "0b": ([2], []), "0c": ([], [])}
-    says = "split train: 2 labels are 1 in one row and 0 in another; they are ignored"
+    says = "split train: 2 labels are 1 in one row and 0 in another, so ignored"
     assert says in source.describe()
 
 
@@ -131,7 +131,7 @@ def test_the_layout_of_fiftyone_and_folders_in_parts(tmp_path):
 def test_two_labels_of_one_name_keep_their_ids(tmp_path):
     source = OpenImages(write(tmp_path, ROWS + "0c,x,/m/bat1,1\n0c,x,/m/new,0\n"))
     assert source.class_names == ("Bat (/m/bat1)", "Bat (/m/bat2)", "Cat", "Dog, big", "/m/new")
-    assert "1 classes have no description; they are called by their ids" in source.describe()
+    assert "1 class has no description; it is called by its id" in source.describe()
 
 
 def test_a_list_of_classes(tmp_path):
@@ -156,8 +156,8 @@ def test_images_that_are_missing_or_in_no_table(tmp_path):
     assert "1 of its images are not there, such as ../../etc/passwd; get them, or" in refused(root)
     source = OpenImages(root, missing_images="skip")
     assert labels_of(source) == SHOWN
-    assert "left out: 1 images of train that are not there" in source.describe()
-    assert "left out: 1 images that no table of train has: train/0d.jpg" in source.describe()
+    assert "left out: 1 image of train not there" in source.describe()
+    assert "left out: 1 image that no table of train has: train/0d.jpg" in source.describe()
     (root / "train/more").mkdir()
     (root / "train/more/0a.png").touch()
     assert "train/0a.jpg and train/more/0a.png are both image 0a" in refused(root)
@@ -173,7 +173,7 @@ def test_images_that_are_missing_or_in_no_table(tmp_path):
         ("0a,x,/m/cat,-1\n", "csv:2: Confidence is '-1', use 1 or 0"),
         ("0a,x,/m/cat,yes\n", "csv:2: Confidence is 'yes', use 1 or 0"),
         ("0a,x,/m/cat,nan\n", "csv:2: Confidence is 'nan', use 1 or 0"),
-        ("0a,x,/m/cat\n", "csv:2: 3 values where there are 4 columns"),
+        ("0a,x,/m/cat\n", "csv:2: 3 values for 4 columns"),
         ("0a,x,,1\n", "csv:2: no image or no label"),
         ("zz,x,/m/cat,1\n", "none of its images is below .*, such as zz; give their folder"),
         ("", "none of its images is below"),

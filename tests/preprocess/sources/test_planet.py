@@ -125,7 +125,7 @@ def test_records_are_the_rows(folder, tags):
         ),
         (
             "image_name,tags\na,clear\nb\n",
-            "train_v2.csv:3: 1 values instead of image_name,tags; correct this line",
+            "train_v2.csv:3: 1 value instead of image_name,tags; correct this line",
         ),
         (
             "image_name,tags\na,clear,haze\nb,haze\n",

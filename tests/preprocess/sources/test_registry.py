@@ -210,7 +210,7 @@ class Fixed(Source):
 @pytest.mark.parametrize(
     ("labels", "ignored", "task", "says"),
     [
-        ((0, 3), (), "multilabel", "has labels (0, 3), but there are 3 classes"),
+        ((0, 3), (), "multilabel", "has labels (0, 3), but the dataset has 3 classes"),
         ((-1,), (), "multilabel", "count from 0"),
         ((1, 0), (), "multilabel", "sort them"),
         ((0, 1), (1,), "multilabel", "a class twice"),

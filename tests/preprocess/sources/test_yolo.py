@@ -64,10 +64,8 @@ def test_a_dataset_packs(tmp_path, monkeypatch, capsys):
         assert index.class_names == ("cat", "big dog", "no")
         assert index.task == "multilabel"
         assert [tuple(np.flatnonzero(row).tolist()) for row in index.labels()] == SHOWN
-        assert (
-            f"split {split}: 1 images have no label file, so they show none of the classes" in said
-        )
-    assert "left out: 1 label files without an image: labels/train/9.txt" in said
+        assert f"split {split}: 1 image has no label file, so it shows none of the classes" in said
+    assert "left out: 1 label file without an image: labels/train/9.txt" in said
 
 
 @pytest.mark.parametrize(
@@ -190,7 +188,7 @@ def test_a_byte_order_mark_and_utf_16(tmp_path):
             "1.txt:2: .* which is no number; write the class id and its box, with spaces between",
         ),
         ("1 nan 0.5 1 1", "1.txt:2: .* has 'nan', which is no number"),
-        ("1", "1.txt:2: '1' has 1 numbers"),
+        ("1", "1.txt:2: '1' has 1 number;"),
         (f"1 {BOX} 0.97", "1.txt:2: .* has 6 numbers: a class, a box and a score of predictions"),
         (f"1e400 {BOX}", "1.txt:2: .* which is no number"),
     ],

@@ -58,7 +58,7 @@ def lines(root: Path, pool: Pool) -> list[str]:
 def test_shards_are_not_touched_and_the_rest_is_of_version_2(copy, packed):
     before = files_of(copy)
     told = upgrade_split(copy)
-    assert told == f"{copy}: 70 samples in 5 shards are of version 2 now"
+    assert told == f"{copy}: 70 samples in 5 shards of version 2 now"
     after = files_of(copy)
     for name, content in before.items():
         if name.endswith((".tar", ".idx")):
@@ -251,7 +251,7 @@ def test_the_command_upgrades_all_splits_and_says_so_twice(packed_1, tmp_path, c
     main([str(tmp_path / "data" / "one")])
     main([str(tmp_path / "data" / "one" / "train")])
     told = capsys.readouterr().out.splitlines()
-    assert told[0].endswith("70 samples in 5 shards are of version 2 now")
+    assert told[0].endswith("70 samples in 5 shards of version 2 now")
     assert told[1].endswith("is of version 2 already")
 
 

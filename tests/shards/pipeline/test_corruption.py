@@ -47,7 +47,7 @@ def test_a_shard_cut_short_while_it_is_mapped(copy):
             dataset[row]
     with pytest.raises(
         SampleError,
-        match=r"train-000002\.tar: sample .*: the shard has 49152 bytes, the index says .*; run the same",
+        match=r"train-000002\.tar: sample .*: the shard has 49,152 bytes, the index says .*; run the same",
     ):
         read_all(dataset.index)
     assert DatasetIndex.open(copy).num_samples == 70  # which looks at no shard

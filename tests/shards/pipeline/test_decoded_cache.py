@@ -277,6 +277,6 @@ def test_page_cache_that_the_kernel_would_give_back_is_left(tmp_path, names):
 def test_a_batch_that_is_too_large_gets_one_line(index):
     with pytest.raises(
         DataError,
-        match=r"no memory for one more batch of 16 images of 2000000 pixels .*smaller size",
+        match=r"no memory for one more batch of 16 images of 2,000,000 pixels .*smaller size",
     ):
         next(iter(loader(index, size=2_000_000, train=False)))
