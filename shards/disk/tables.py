@@ -26,6 +26,7 @@ from shards.disk.rows_in_parts import RowsInParts
 from shards.errors import FormatError, count_of, one_line
 
 SPLIT_NAME = re.compile(r"\w[\w.-]*")  # shards are named after it: nothing that leads elsewhere
+MAX_NAME_BYTES = 255  # of a file: what common file systems allow
 MAX_KEY_BYTES = 1024
 
 
@@ -101,8 +102,10 @@ def open_tables(
     path = root / INDEX_NAME
     if not holds_together(described):
         raise FormatError(f"{path}: its checksum is wrong: it is not what was written; {_VERIFY}")
-    if not SPLIT_NAME.fullmatch(described["split"]):
-        raise FormatError(f"{path}: split {described['split']!r:.200} is no name of a folder")
+    split = described["split"]
+    is_name = SPLIT_NAME.fullmatch(split) is not None
+    if not is_name or len(shard_name(split, 0).encode()) > MAX_NAME_BYTES:
+        raise FormatError(f"{path}: split {split!r:.200} is no name of a folder")
     num_samples = described["num_samples"]
     counted = described["num_shards"]
     table = mapped_table(root, described, SHARDS_NAME, SHARD_DTYPE, counted, stored)

@@ -42,6 +42,7 @@ def retold(root: Path, name: str) -> None:
     [
         ({"split": "../train"}, "is no name of a folder"),
         ({"split": "a/b"}, "is no name of a folder"),
+        ({"split": "\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 123}, "is no name of a folder"),
         ({"split": 3}, "no valid"),
         ({"num_shards": 4}, r"shards\.npy: \(5,\)"),
         ({"num_samples": 71}, "its shards hold 70 samples, index.json says 71"),
