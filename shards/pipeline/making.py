@@ -1,5 +1,6 @@
 """The threads that make the batches of one iteration, ahead of their consumer."""
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -50,6 +51,7 @@ class Making:
         self._num_running = 0
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
+        self._process = os.getpid()
 
     def begin(self) -> None:
         """Let the consumer have the batches: from now on all threads make them."""
@@ -82,8 +84,13 @@ class Making:
         """Wait for the next batch in order; what a thread raised while making it is raised here.
 
         Raises DataError where reading one sample does not end, SampleError where one rank skips too
-        many.
+        many. In a process that was forked since, which has no threads of this one, DataError too.
         """
+        if os.getpid() != self._process:
+            raise DataError(
+                "this iteration over a loader began before the process was forked: begin one here, "
+                "of a loader that is made here"
+            )
         with self._changed:
             num_seen = -1
             remote = self._maker.index.remote
@@ -116,6 +123,8 @@ class Making:
         """Let the threads finish their batch and end; one whose read hangs is left behind, it ends
         with the process.
         """
+        if os.getpid() != self._process:  # a fork has the threads' locks, but not the threads
+            return
         with self._changed:
             if self._stopped:  # by the end of the process: it has waited
                 return

@@ -1,5 +1,6 @@
 """A loader at odd moments: states that are none, and a system that gives no more threads."""
 
+import multiprocessing
 import threading
 
 import pytest
@@ -41,3 +42,39 @@ def test_a_system_without_threads_gives_its_own_error_and_keeps_none(index, monk
             list(loader)
     assert set(threading.enumerate()) == before
     assert len(list(loader)) == len(loader)
+
+
+def _go_on(iterator, results) -> None:
+    try:
+        next(iterator)
+    except DataError as error:
+        results.put(str(error))
+    iterator.close()
+    results.put("left")
+
+
+def test_a_process_that_was_forked_in_an_iteration_has_no_part_in_it(index):
+    """It waited without end: for batches that no thread made, or for a lock of such a thread."""
+    loader = Loader(index, 8, 32, num_threads=2)
+    iterator = iter(loader)
+    next(iterator)
+    held, free = threading.Event(), threading.Event()
+
+    def hold():
+        with loader._steps._current._changed:
+            held.set()
+            free.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    fork = multiprocessing.get_context("fork")
+    results = fork.Queue()
+    job = fork.Process(target=_go_on, args=(iterator, results), daemon=True)
+    job.start()
+    free.set()
+    thread.join()
+    assert "began before the process was forked" in results.get(timeout=60)
+    assert results.get(timeout=60) == "left"
+    job.join()
+    next(iterator)
