@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from preprocess.reading.paths import inside, short_names
 from preprocess.reading.split_names import in_split_order, split_of
+from preprocess.reading.unicode_files import FilesByForm
 from preprocess.record import Record, Source
 from preprocess.sources.coco_json import Category, Instances, read_instances
 from shards.commandline import option
@@ -70,6 +71,7 @@ class COCO(Source):
         if not self.root.is_dir():
             raise DataError(f"{self.root} is not a folder; give {self.root_holds}")
         self._given_images: dict[Path, str] = {}
+        self._on_disk = FilesByForm()
         self._splits = {split: read_instances(path) for split, path in self._files().items()}
         self._categories = self._same_categories()
         annotated = {
@@ -108,11 +110,12 @@ class COCO(Source):
         names = short_names(list(found.images.values()))
         records = []
         for name, (image_id, file_name) in zip(names, found.images.items(), strict=True):
-            path = inside(folder, file_name, f"{found.path}: image {image_id}")
+            where = f"{found.path}: image {image_id}"
+            path = inside(folder, file_name, where)
+            source = path.relative_to(self.root).as_posix()
+            path = self._on_disk.stored(folder, path, where)
             labels, ignored = self._labels(found.shown.get(image_id, {}))
-            records.append(
-                Record(name, path, path.relative_to(self.root).as_posix(), labels, ignored)
-            )
+            records.append(Record(name, path, source, labels, ignored))
         return records
 
     def describe(self) -> list[str]:
@@ -229,7 +232,7 @@ class COCO(Source):
         first = list(islice(found.images.items(), _TRIED))
         there = {
             folder: sum(
-                inside(folder, name, f"{found.path}: image {image}").is_file()
+                self._on_disk.find(folder, name, f"{found.path}: image {image}").is_file()
                 for image, name in first
             )
             for folder in folders
@@ -253,7 +256,8 @@ class COCO(Source):
                 for split, found in self._splits.items()
                 if self._folders.get(split, folder) == folder
             ]
-            listed = {os.path.normpath(name) for found in here for name in found.images.values()}
+            given = (name for found in here for name in found.images.values())
+            listed = {os.path.normpath(self._as_stored(folder, name)) for name in given}
             with os.scandir(folder) as entries:
                 names = sorted(e.name for e in entries if is_image(e.name) and not is_junk(e.name))
             more = [name for name in names if name not in listed]
@@ -266,6 +270,11 @@ class COCO(Source):
                     f"{files}: {shown}"
                 )
         return lines
+
+    def _as_stored(self, folder: Path, name: str) -> str:
+        if name.isascii():
+            return name
+        return str(self._on_disk.find(folder, name, str(folder)).relative_to(folder))
 
     def _below(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

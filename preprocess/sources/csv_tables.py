@@ -10,6 +10,7 @@ from posixpath import normpath
 from preprocess.reading.paths import inside
 from preprocess.reading.separators import as_flag
 from preprocess.reading.split_names import split_of
+from preprocess.reading.unicode_files import FilesByForm
 from shards.errors import DataError
 from shards.host.picture_files import is_image, is_junk
 
@@ -116,11 +117,11 @@ def _guess(header: Sequence[str]) -> list[str]:
     return names
 
 
-def check_first_image(root: Path, folder: Path, row: TableRow) -> None:
+def check_first_image(root: Path, folder: Path, row: TableRow, files: FilesByForm) -> None:
     """Raise DataError where the first photograph is not there: then a folder or suffix is
     missing for all.
     """
-    path = inside(folder / row.folder, row.path, row.where)
+    path = files.find(folder / row.folder, row.path, row.where)
     if path.is_file():
         return
     near = sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))

@@ -5,6 +5,7 @@ splits.
 import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from preprocess.reading.class_names import normal_form, tidy
@@ -20,6 +21,7 @@ from preprocess.reading.paths import inside, short_names
 from preprocess.reading.separators import NO_SEPARATOR
 from preprocess.reading.split_names import in_split_order, split_named
 from preprocess.reading.tablecells import read_cells, refuse_swallowed
+from preprocess.reading.unicode_files import FilesByForm
 from preprocess.record import Record, Source
 from preprocess.sources.csv_tables import (
     TableRow,
@@ -116,6 +118,7 @@ class CSV(Source):
         self._between = (
             _character(self.label_separator, "--label-separator") if self.label_separator else ""
         )
+        self._files = FilesByForm()
         # the first table's columns of 0 and 1; () where it has names
         self._classes: tuple[str, ...] | None = None
         self._split_columns: set[str] = set()
@@ -127,7 +130,7 @@ class CSV(Source):
         for row in rows:
             self._rows.setdefault(row.split, []).append(row)
         refuse_repeated_images(rows)
-        check_first_image(self.root, self._folder, rows[0])
+        check_first_image(self.root, self._folder, rows[0], self._files)
         self._labels, self._how = self._of_columns(rows) if self._classes else self._of_cells(rows)
         self.class_names = self._classes or _sorted(
             {name for shown, _ in self._labels.values() for name in shown}
@@ -158,12 +161,12 @@ class CSV(Source):
             short_names([row.folder + row.path for row in rows]), rows, strict=True
         ):
             path = inside(self._folder / row.folder, row.path, row.where)
+            stored = self._files.stored(self._folder, path, row.where)
+            source = path.relative_to(self.root).as_posix()
             labels, ignored = (
                 tuple(sorted({index[one] for one in part})) for part in self._labels[row.cell]
             )
-            records.append(
-                Record(name, path, path.relative_to(self.root).as_posix(), labels, ignored)
-            )
+            records.append(Record(name, stored, source, labels, ignored))
         return records
 
     def describe(self) -> list[str]:
@@ -242,7 +245,7 @@ class CSV(Source):
             header = [name.strip() for name in self.columns.split(",")]
             if first == header:
                 raise DataError(f"{path} has a header line of its own; leave --columns out")
-            lines = _again((number, first), lines)
+            lines = chain([(number, first)], lines)
         if tidy(self.path_column) not in map(tidy, header):
             cells = [name.strip() for name in header]
             refuse_header(path, cells, separator, self.path_column, self._folder)
@@ -259,7 +262,7 @@ class CSV(Source):
                 )
             refuse_swallowed(cells, separator, where, (columns.path, columns.split))
             name = self._path_of(path, cells[columns.path].strip() + self.suffix)
-            folder = self._folder_of(path, name) if folder is None else folder
+            folder = self._folder_of(path, name, where) if folder is None else folder
             named = split if columns.split is None else _split(cells[columns.split], where)
             yield TableRow(where, folder, name, self._cell(cells, columns, where), named)
         if folder is None:
@@ -284,7 +287,7 @@ class CSV(Source):
         there = any((folder / given).is_file() for folder in (self._folder, table.parent))
         return given if there else given.replace("\\", "/")
 
-    def _folder_of(self, table: Path, name: str) -> str:
+    def _folder_of(self, table: Path, name: str, where: str) -> str:
         """Return the folder in which a table's paths count: its own, such as train/, if only there
         the first is.
         """
@@ -293,11 +296,10 @@ class CSV(Source):
             self.images
             or table.parent == self.root
             or not name
-            or "\0" in name
-            or (self.root / name).is_file()
+            or self._files.find(self.root, name, where).is_file()
         ):
             return ""
-        return own if (table.parent / name).is_file() else ""
+        return own if self._files.find(table.parent, name, where).is_file() else ""
 
     def _column_separator(self, path: Path) -> str:
         return _character(
@@ -369,13 +371,6 @@ class CSV(Source):
         if self._classes is None:
             self._classes = classes
         return classes
-
-
-def _again(
-    first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]
-) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rest
 
 
 def _character(given: str, flag: str) -> str:

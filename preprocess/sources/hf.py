@@ -11,6 +11,7 @@ from preprocess.reading.labelcolumns import LabelColumns, chosen
 from preprocess.reading.memberlabels import refuse_vectors
 from preprocess.reading.paths import inside
 from preprocess.reading.split_names import in_split_order
+from preprocess.reading.unicode_files import FilesByForm
 from preprocess.record import MAX_CLASSES, Record, Source
 from preprocess.sources.hf_features import feature_at, find_features, is_image_feature, label_names
 from preprocess.sources.hf_files import SUFFIXES, find_files
@@ -80,6 +81,7 @@ class HF(Source):
         self._columns = self._find_labels(first)
         self._names = self._find_names(first)
         self.task: Task = "multilabel" if self._is_list(first) else "multiclass"
+        self._on_disk = FilesByForm()
         self._below: dict[Path, str] = {}
         self._rows: dict[str, list[Row]] = {}  # of splits read for the names of classes
         self.class_names = self._names or self._occurring()
@@ -136,9 +138,12 @@ class HF(Source):
         if not row.image:
             return Record(name, file, where, labels, ignored, data=b"")
         folder = inside(self.root, self.images, "--images") if self.images else file.parent
-        path = inside(folder, row.image.replace("\\", "/"), f"{file}: row {row.number}")
-        if not self.images and not path.is_file() and (self.root / row.image).is_file():
-            path = self.root / row.image
+        image = row.image.replace("\\", "/")
+        at = f"{file}: row {row.number}"
+        path = self._on_disk.find(folder, image, at)
+        if not self.images and not path.is_file():
+            above = self._on_disk.find(self.root, image, at)
+            path = above if above.is_file() else path
         return Record(name, path, where, labels, ignored)
 
     # labels

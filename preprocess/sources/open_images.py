@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from preprocess.reading.folders import walk_folder
 from preprocess.reading.paths import inside
 from preprocess.reading.split_names import in_split_order, split_of
+from preprocess.reading.unicode_files import NamesByForm
 from preprocess.record import Record, Source
 from preprocess.sources.open_images_files import (
     Verified,
@@ -81,12 +82,14 @@ class OpenImages(Source):
         listed = inside(self.root, self.class_list, "--class-list") if self.class_list else None
         wanted = read_wanted(listed, self._names) if listed else None
         self._files: dict[str, dict[str, str]] = {}  # by split: image files below root, by id
+        self._ids_there: dict[str, NamesByForm] = {}
         self._verified: dict[str, Verified] = {}
         for split, tables in self._tables.items():
             self._files[split] = self._find_images(split)
+            self._ids_there[split] = there = NamesByForm(self._files[split])
             self._verified[split] = found = Verified()
             for table in tables:
-                found.add_table(table, self._files[split], None if wanted is None else set(wanted))
+                found.add_table(table, there, None if wanted is None else set(wanted))
             found.settle()
             self._check(split, found)
         ids = {label for found in self._verified.values() for label in found.labels()}
@@ -127,7 +130,8 @@ class OpenImages(Source):
                 lines.append(
                     f"left out: {count_of(len(found.absent), 'image')} of {split} not there"
                 )
-            more = sorted(self._files[split].keys() - found.positive.keys())
+            used = {self._stem(split, image) for image in found.positive}
+            more = sorted(self._files[split].keys() - used)
             if more:
                 some = ", ".join(self._files[split][image] for image in more[:_NAMED])
                 lines.append(
@@ -159,8 +163,14 @@ class OpenImages(Source):
         ignored: Sequence[int] = sorted(self._number[label] for label in unsure)
         if self.absent == "ignored":
             ignored = [number for number in self._number.values() if number not in known]
-        file = self._files[split][image]
-        return Record(image, self.root / file, file, tuple(sorted(labels)), tuple(ignored))
+        file = self._files[split][self._stem(split, image)]
+        path = self.root / file
+        source = path.with_name(image + path.suffix).relative_to(self.root).as_posix()
+        return Record(image, path, source, tuple(sorted(labels)), tuple(ignored))
+
+    def _stem(self, split: str, image: str) -> str:
+        """Return the name of an image's file, without its suffix."""
+        return self._ids_there[split].find(image, str(self._tables[split][0])) or image
 
     # files
 

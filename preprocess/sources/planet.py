@@ -17,6 +17,7 @@ from preprocess.images.outcome import BadImage
 from preprocess.images.tiff import read_tiff
 from preprocess.reading.paths import inside
 from preprocess.reading.tablecells import read_cells
+from preprocess.reading.unicode_files import NamesByForm
 from preprocess.record import Record, Source
 from shards.commandline import option
 from shards.errors import DataError, count_of
@@ -79,14 +80,16 @@ class Planet(Source):
         folder, files, self._kind = _find_images(self.root, self.images, rows)
         if self._kind == "jpg" and self.clip_percent != Planet.clip_percent:
             raise DataError("--clip-percent is of TIFFs, and these images are .jpg: leave it out")
-        missing = [name for name in rows if name not in files]
+        names = NamesByForm(files)
+        found = {name: names.find(name, str(path)) for name in rows}
+        missing = [name for name in rows if found[name] is None]
         if missing and self.missing_images == "refuse":
             raise DataError(
                 f"{path}: {len(missing):,} of {count_of(len(rows), 'image')} are not in {folder}, "
                 "such as "
                 f"{missing[0]}; get them, or leave these rows out with --missing-images skip"
             )
-        unlisted = sorted(files.keys() - rows.keys())
+        unlisted = sorted(files.keys() - found.values())
         self._described = [
             f"labels: tags of {self.table}, separated by spaces; images of "
             f"{folder.relative_to(self.root).as_posix()}",
@@ -98,16 +101,14 @@ class Planet(Source):
             ),
         ]
         self._records = [
-            Record(
-                name,
-                folder / files[name],
-                f"{folder.relative_to(self.root)}/{files[name]}",
-                labels,
-                (),
-            )
+            self._record(name, folder / files[stem], labels)
             for name, labels in rows.items()
-            if name in files
+            if (stem := found[name]) is not None
         ]
+
+    def _record(self, name: str, path: Path, labels: tuple[int, ...]) -> Record:
+        source = f"{path.parent.relative_to(self.root)}/{name}{path.suffix}"
+        return Record(name, path, source, labels, ())
 
     def splits(self) -> tuple[str, ...]:
         """Return ("all",): the tags of the test images are not public."""
@@ -223,8 +224,9 @@ def _find_images(
         folders = [folder]
     else:
         folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    listed = NamesByForm(rows)
     holding = [
-        folder for folder in folders if any(Path(file).stem in rows for file in _files(folder))
+        folder for folder in folders if any(Path(file).stem in listed for file in _files(folder))
     ]
     if not holding:
         where = f"{folders[0]} holds" if images else f"{root} and the folders in it hold"

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from preprocess.reading.class_names import tidy
 from preprocess.reading.encodings import plain_text
+from preprocess.reading.unicode_files import FilesByForm, NamesByForm
 from preprocess.record import Record, Source
 from preprocess.sources.voc_annotation import read_annotation, read_bytes
 from shards.commandline import option
@@ -65,6 +66,7 @@ class VOC(Source):
                 f"--difficult is {self.difficult!r}: give one of {', '.join(get_args(Difficult))}"
             )
         _check_layout(self.root)
+        self._files = FilesByForm()
         self._lists = self.root / "ImageSets" / "Main"
         self._annotations: dict[str, dict[str, int]] = {}
         stems = sorted(path.stem for path in self._lists.glob("*.txt") if not is_junk(path.name))
@@ -117,7 +119,8 @@ class VOC(Source):
         ignored = unsure if self.difficult == "ignore" else ()
         file = self._image_file(split, image_id)
         path = self.root / "JPEGImages" / file
-        return Record(image_id, path, f"JPEGImages/{file}", tuple(labels), tuple(ignored))
+        source = f"JPEGImages/{image_id}{path.suffix}"
+        return Record(image_id, path, source, tuple(labels), tuple(ignored))
 
     def _image_file(self, split: str, image_id: str) -> str:
         folder = self.root / "JPEGImages"
@@ -126,11 +129,11 @@ class VOC(Source):
                 self._images = frozenset(entry.name for entry in entries)
             for name in sorted(filter(is_image, self._images)):
                 self._others.setdefault(name.rpartition(".")[0], name)
-        for suffix in _IMAGE_SUFFIXES:
-            if image_id + suffix in self._images:
-                return image_id + suffix
-        if image_id in self._others:
-            return self._others[image_id]
+            self._stems = NamesByForm(self._others)
+        stem = self._stems.find(image_id, f"{self._lists}: split {split}")
+        if stem is not None:
+            usual = (stem + suffix for suffix in _IMAGE_SUFFIXES)
+            return next((name for name in usual if name in self._images), self._others[stem])
         raise DataError(
             f"{folder / image_id}.jpg is missing, but split {split!r} lists {image_id!r}; "
             "restore the image or remove the id from the lists"
@@ -248,7 +251,7 @@ class VOC(Source):
         return OFFICIAL_CLASSES if names <= set(OFFICIAL_CLASSES) else tuple(sorted(names))
 
     def _annotation_path(self, image_id: str) -> Path:
-        return self.root / "Annotations" / f"{image_id}.xml"
+        return self._files.find(self.root / "Annotations", f"{image_id}.xml", str(self._lists))
 
     def _is_annotated(self, image_id: str) -> bool:
         return self._annotation_path(image_id).exists()

@@ -7,6 +7,7 @@ from typing import get_args
 
 from preprocess.reading.paths import inside, short_names
 from preprocess.reading.split_names import in_split_order, split_of
+from preprocess.reading.unicode_files import FilesByForm
 from preprocess.record import Record, Source
 from preprocess.sources.coco import SameNames
 from preprocess.sources.yolo_config import YoloConfig, read_darknet, read_names, read_yaml
@@ -59,6 +60,7 @@ class YOLO(Source):
         self._refuse_same_names()
         self.class_names = tuple(dict.fromkeys(self._config.names.values()))
         self._images: dict[str, list[str]] = {}
+        self._on_disk = FilesByForm()
         self._labels = LabelFiles(self.root)
         self._without: dict[str, int] = {}  # images without a label file, by split
 
@@ -87,7 +89,8 @@ class YOLO(Source):
         for name, image, file in zip(short_names(images), images, files, strict=True):
             ids = shown_classes(self.root / file, self._config) if file else set()
             labels = {index[self._config.names[number]] for number in ids}
-            records.append(Record(name, self.root / image, image, tuple(sorted(labels)), ()))
+            path = self._on_disk.find(self.root, image, self._where(split))
+            records.append(Record(name, path, image, tuple(sorted(labels)), ()))
         return records
 
     def describe(self) -> list[str]:

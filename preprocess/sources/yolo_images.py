@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from preprocess.reading.folders import walk_folder
 from preprocess.reading.paths import inside
 from preprocess.reading.small_files import read_small
+from preprocess.reading.unicode_files import FilesByForm, NamesByForm
 from shards.errors import DataError
 from shards.host.picture_files import is_image, is_junk
 
@@ -25,6 +26,7 @@ class Places:
     root: Path
     bases: tuple[Path, ...]
     notes: list[str] = field(default_factory=list)  # what was read otherwise than it is given
+    on_disk: FilesByForm = field(default_factory=FilesByForm)
 
     def images(self, place: str, where: str) -> list[str]:
         """List the images of a folder or of a list file, relative to root. Raises DataError."""
@@ -39,7 +41,7 @@ class Places:
         """Find a folder or list file that data.yaml names."""
         own = self._own(given)
         for base in self.bases:
-            path = inside(base, own, where)
+            path = self.on_disk.find(base, own, where)
             if path.exists():
                 return path
         tried = ", ".join(str(base) for base in dict.fromkeys(self.bases))
@@ -89,7 +91,7 @@ class Places:
                 if (
                     rest
                     and ".." not in parts
-                    and inside(folder, rest, f"{path}:{number}").is_file()
+                    and self.on_disk.find(folder, rest, f"{path}:{number}").is_file()
                 ):
                     if dropped:
                         without = "/".join(parts[:dropped])
@@ -112,6 +114,8 @@ class LabelFiles:
             str, dict[str, str]
         ] = {}  # of label files: theirs by name, suffix in lower case
         self._of_images: dict[str, str] = {}  # folders of label files
+        self._stems: dict[str, NamesByForm] = {}
+        self._on_disk = FilesByForm()
         self._used: set[str] = set()
 
     def find(self, image: str) -> str | None:
@@ -120,9 +124,11 @@ class LabelFiles:
         there = self._of_images.setdefault(folder, self._folder_of(folder))
         if there not in self._folders:
             self._folders[there] = _text_files(self._root / there)
-        found = self._folders[there].get(f"{name.rpartition('.')[0]}.txt")
-        if found is None:
+            self._stems[there] = NamesByForm(self._folders[there])
+        stem = self._stems[there].find(f"{name.rpartition('.')[0]}.txt", str(self._root / there))
+        if stem is None:
             return None
+        found = self._folders[there][stem]
         path = f"{there}/{found}" if there else found
         self._used.add(path)
         return path
@@ -148,16 +154,24 @@ class LabelFiles:
         known = self._of_images.get(folder)
         if known is not None:
             return known
+        folder = self._as_stored(folder)
         parts = folder.split("/")
         at = next((n for n in reversed(range(len(parts))) if parts[n].lower() == "images"), None)
         if at is None:
             return folder
         for name in ("labels", "Labels", "LABELS"):
-            path = "/".join((*parts[:at], name, *parts[at + 1 :]))
+            path = self._as_stored("/".join((*parts[:at], name, *parts[at + 1 :])))
             if (self._root / path).is_dir():
                 return path
         beside = any(name.endswith(".txt") for name in _text_files(self._root / folder))
         return folder if beside else "/".join((*parts[:at], "labels", *parts[at + 1 :]))
+
+    def _as_stored(self, folder: str) -> str:
+        """Write the path of a folder as it is on disk."""
+        if folder.isascii():
+            return folder
+        path = self._on_disk.find(self._root, folder, str(self._root))
+        return path.relative_to(self._root).as_posix()
 
 
 def _images(folder: Path) -> list[Path]:
