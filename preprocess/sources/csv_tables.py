@@ -2,8 +2,10 @@
 
 import glob
 import re
-from collections.abc import Hashable, Sequence
+import shlex
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from posixpath import normpath
 
@@ -16,6 +18,7 @@ from shards.host.picture_files import is_image, is_junk
 
 _TABLES = (".csv", ".tsv")
 _SEPARATORS = (",", ";", "\t", "|", " ")  # what may have been meant
+_OF_IMAGES = re.compile("path|file|ima?ge?|photo|picture|name|id", re.IGNORECASE)  # header words
 _SURELY = (";", "\t", "|")  # in no name of a column
 
 
@@ -103,6 +106,45 @@ def refuse_header(
             f"{path} has no header line, its first line is {line!r}; name its columns, such as "
             f"--columns {','.join(_guess(header))}"
         )
+
+
+def refuse_own_header(
+    path: Path,
+    rows: Sequence[tuple[int, list[str]]],
+    given: Sequence[str],
+    asked: Mapping[str, str],
+    place_of_images: tuple[Path, str],
+) -> None:
+    """Raise DataError where the first of two rows is a header line, though --columns names the
+    columns. `asked` are the names of columns by flag, `place_of_images` their folder and suffix.
+    """
+    folder, suffix = place_of_images
+    folders = (folder, path.parent)
+    number, header = rows[0]
+    places = {flag: given.index(name) for flag, name in asked.items() if name in given}
+    places = {flag: place for flag, place in places.items() if place < len(header)}
+    place = places.get("--path-column", len(header))
+    cells = [row[place].strip() for _, row in rows if place < len(row)]
+    if header != given and not (len(cells) > 1 and _is_header(*cells)):
+        return
+    if header != given and any(isfile(at / f"{cells[0]}{suffix}") for at in folders):
+        return
+    names = {flag: header[place].strip() for flag, place in places.items()}
+    flags = [f"{flag} {shlex.quote(name)}" for flag, name in names.items() if name != asked[flag]]
+    shown = ", ".join(repr(cell.strip()) for cell in header)[:200]
+    also = f", and give {' '.join(flags)}" if flags else ""
+    raise DataError(
+        f"{path}:{number}: the table has a header line of its own; leave --columns out{also} "
+        f"(the line is {shown})"
+    )
+
+
+def _is_header(cell: str, below: str) -> bool:
+    """Say whether the first cell of a column of paths is surely its name."""
+    if not cell or is_image(cell) or re.search(r"[\d/\\\0]", cell):
+        return False
+    # bare names, with --suffix: an image may be called anything
+    return is_image(below) or (bool(_OF_IMAGES.search(cell)) and not _OF_IMAGES.search(below))
 
 
 def _guess(header: Sequence[str]) -> list[str]:

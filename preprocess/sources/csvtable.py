@@ -5,7 +5,7 @@ splits.
 import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from preprocess.reading.class_names import normal_form, tidy
@@ -28,6 +28,7 @@ from preprocess.sources.csv_tables import (
     check_first_image,
     find_tables,
     refuse_header,
+    refuse_own_header,
     refuse_repeated_images,
     refuse_voc_list,
 )
@@ -241,11 +242,11 @@ class CSV(Source):
             raise DataError(f"{path} is empty; it should hold a header line and a line per image")
         refuse_voc_list(path, number, header)
         if self.columns:
-            first = header
+            rows = [(number, header), *islice(lines, 1)]
             header = [name.strip() for name in self.columns.split(",")]
-            if first == header:
-                raise DataError(f"{path} has a header line of its own; leave --columns out")
-            lines = chain([(number, first)], lines)
+            asked = {"--path-column": self.path_column, "--label-column": self.label_column}
+            refuse_own_header(path, rows, header, asked, (self._folder, self.suffix))
+            lines = chain(rows, lines)
         if tidy(self.path_column) not in map(tidy, header):
             cells = [name.strip() for name in header]
             refuse_header(path, cells, separator, self.path_column, self._folder)

@@ -244,3 +244,54 @@ def test_a_third_value_is_unknown_where_the_user_says_so(tmp_path, value):
     with pytest.raises(DataError) as caught:
         CSV(root)
     assert "--unknown" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "more"),
+    [
+        ("filename,tags", {}),
+        (" Path , Labels ", {}),
+        ("image_id,target", {"suffix": ".jpg"}),
+        ("images,what", {"images": "sub"}),
+    ],
+)
+def test_columns_of_a_table_with_a_header_of_its_own(tmp_path, header, more):
+    bare = "" if "suffix" in more else ".jpg"
+    text = f"{header}\n" + "".join(f"{n}{bare},cat\n" for n in range(3))
+    root = photos(tmp_path, text)
+    for n in range(3):
+        (root / "sub").mkdir(exist_ok=True)
+        (root / f"sub/{n}.jpg").write_bytes((root / f"{n}.jpg").read_bytes())
+    line = refusal(root, columns="path,labels", **more)
+    path, label = (cell.strip() for cell in header.split(","))
+    assert "_classes.csv:1: " in line
+    flags = f"--path-column {path} --label-column {label}"
+    assert f"has a header line of its own; leave --columns out, and give {flags} " in line
+
+
+def test_columns_with_a_header_in_the_second_table(tmp_path):
+    photos(tmp_path, "0.jpg,cat\n", name="train.csv")
+    photos(tmp_path, "file,tag\n1.jpg,cat\n", name="val.csv")
+    line = refusal(tmp_path, table="train.csv,val.csv", columns="path,labels")
+    assert "val.csv:1: " in line
+    assert "header line of its own" in line
+
+
+@pytest.mark.parametrize("first", ["0.jpg", "missing.jpg", "7"])
+def test_columns_of_a_table_that_begins_with_an_image(tmp_path, first):
+    suffix = "" if "." in first else ".jpg"
+    rest = "1,cat\n2,dog\n" if suffix else "1.jpg,cat\n2.jpg,dog\n"
+    photos(tmp_path, "train.jpg,cat\n", name="train.csv")
+    (tmp_path / "train.jpg").write_bytes(jpeg(photograph(32, 24, 4)))
+    photos(tmp_path, f"{first},cat\n{rest}", name="val.csv")
+    if suffix:
+        (tmp_path / "train.csv").write_text("train,cat\n", encoding="utf-8")
+    source = CSV(tmp_path, table="train.csv,val.csv", columns="path,labels", suffix=suffix)
+    assert [len(source.records(split)) for split in ("train", "val")] == [1, 3]
+
+
+def test_columns_of_a_table_whose_first_image_is_called_like_a_column(tmp_path):
+    photos(tmp_path / "train", "name,cat\n1,dog\n", name="t.csv")
+    (tmp_path / "train/0.jpg").rename(tmp_path / "train/name.jpg")
+    source = CSV(tmp_path, table="train/t.csv", columns="path,labels", suffix=".jpg")
+    assert [record.name for record in source.records("all")] == ["train/name", "train/1"]
