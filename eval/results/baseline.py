@@ -61,7 +61,7 @@ def read_baseline(path: Path, flag: str = "--baseline") -> dict[str, Any]:
         ):
             raise TypeError("mAP, an ap or a threshold is no number")
         return metrics
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{flag} {path}: is not a metrics.json of this evaluator ({error!r})"
         ) from error

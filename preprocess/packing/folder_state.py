@@ -254,7 +254,7 @@ def finished_shard(root: Path, identity: str, name: str) -> FinishedShard | None
     path = (root / FINISHED_NAME / name).with_suffix(".json")
     try:
         described = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if described["identity"] != identity:
         return None

@@ -130,7 +130,7 @@ def _is_finished(root: Path, settings: DigitsSettings) -> bool:
         return False
     try:
         found = json.loads((root / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise DataError(
             f"{root} exists and is no digits folder; remove it or choose another one"
         ) from None

@@ -162,7 +162,7 @@ def read(path: Path) -> Checkpoint:
         for name in ("class_names", "mean", "std", "bands"):
             described[name] = tuple(described.get(name, ()) if name == "bands" else described[name])
         meta = Meta(**described)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(

@@ -162,7 +162,7 @@ def _diverged(out: Path) -> set[str]:
     try:
         runs = json.loads(path.read_bytes())["runs"] if path.exists() else []
         return {run["name"] for run in runs if run["status"] == "diverged"}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path}: not the results of a sweep ({one_line(error)}); remove it to go on"
         ) from error
