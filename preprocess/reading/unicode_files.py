@@ -5,7 +5,7 @@ macOS and its archives store é as e and an accent (NFD), most other programs as
 
 import os
 from collections.abc import Collection, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from preprocess.reading.class_names import normal_form
 from preprocess.reading.paths import inside
@@ -67,22 +67,23 @@ class FilesByForm:
 
     def stored(self, folder: Path, path: Path, where: str) -> Path:
         """Return the path on disk of a path that `inside` made."""
-        # str(path) is kept by pathlib: an ASCII name costs 0.1 us
-        if str(path).isascii() or (given := path.relative_to(folder).as_posix()).isascii():
+        text = str(path)  # kept by pathlib: an ASCII name costs 0.1 us, another one a stat
+        if text.isascii():
             return path
-        there = given if os.path.exists(path) else self._other(folder, given, where)
-        if there is None:
-            return path
-        found = folder / there
-        _note(self._given, os.path.normpath(found), os.path.normpath(path), where)
-        return found
+        found = path if os.path.exists(text) else self._other(folder, path, where)
+        if found is not None:
+            _note(self._given, str(found), text, where)
+        return found or path
 
-    def _other(self, folder: Path, given: str, where: str) -> str | None:
+    def _other(self, folder: Path, path: Path, where: str) -> Path | None:
         """Find the path below a folder that is the same in form NFC."""
+        given = path.relative_to(folder)
         found = [""]
-        for part in PurePosixPath(given).parts:
+        for part in given.parts:
             found = [os.path.join(at, n) for at in found for n in self._same(folder / at, part)]
-        return _only([path for path in found if (folder / path).exists()], given, where)
+        there = [name for name in found if os.path.exists(folder / name)]
+        only = _only(there, given.as_posix(), where)
+        return None if only is None else folder / only
 
     def _same(self, folder: Path, name: str) -> list[str]:
         if name.isascii():

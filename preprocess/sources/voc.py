@@ -200,16 +200,18 @@ class VOC(Source):
         self, name: str, path: Path, split: str, presence: dict[str, dict[str, int]]
     ) -> None:
         seen: dict[str, int] = {}
+        names = NamesByForm(presence)
         for line in _read_lines(path):
             if len(line.fields) != 2:
                 raise _malformed(path, line, 2)
-            image_id, text = line.fields
+            given, text = line.fields
+            image_id = names.find(given, f"{path}:{line.number}") or given
             if text not in _PRESENCE:
                 raise DataError(
                     f"{path}:{line.number}: label {text!r} of {image_id!r} is unknown; use 1, 0 or "
                     f"-1"
                 )
-            _note_id(seen, line, path)
+            _note_id(seen, _Line(line.number, [image_id]), path)
             if image_id not in presence:
                 raise DataError(
                     f"{path}:{line.number}: image {image_id!r} is in no other list of split "

@@ -218,3 +218,11 @@ def test_shards_do_not_depend_on_the_form_on_disk(tmp_path, monkeypatch, capsys)
         (tar,) = (out / "all").glob("*.tar")
         packed.append(tar.read_bytes())
     assert packed[0] == packed[1]
+
+
+@both_ways
+def test_voc_class_list(tmp_path, written, stored):
+    image = photo(tmp_path / f"JPEGImages/{stored}.jpg")
+    text(tmp_path / "ImageSets/Main/train.txt", f"{written}\n")
+    text(tmp_path / "ImageSets/Main/cat_train.txt", f"{stored} 1\n")
+    the_record(VOC(tmp_path), "train", image, written)
