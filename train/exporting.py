@@ -25,6 +25,8 @@ def export(config: ExportConfig) -> None:
     form = FORMATS[config.format]
     path = Path(config.out) if config.out else opened.path.with_name(opened.path.name + form.suffix)
     _check_path(path, form)
+    if not config.ema and not opened.has_average:
+        print(f"{opened.path}: has no averaged weights, so --no-ema changes nothing")
     model = Scorer(_classifier(opened, config.ema), opened.meta.task).eval()
     description = file_description(
         opened, model.classifier, config.ema and opened.has_average, form.is_complete

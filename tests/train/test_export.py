@@ -155,6 +155,16 @@ def test_the_last_weights_instead_of_their_average(checkpoints, monkeypatch, tmp
         assert all(torch.equal(saved[key], own[key]) for key in own)
 
 
+@pytest.mark.parametrize(("name", "says"), [("rgb", 1), ("averaged", 0)])
+def test_no_ema_of_a_run_without_an_average_says_so(
+    name, says, checkpoints, monkeypatch, tmp_path, capsys
+):
+    ckpt = checkpoints / name / "best"
+    for options, lines in ((["--no-ema"], says), ([], 0)):
+        run_export(monkeypatch, str(ckpt), "--out", str(tmp_path / "a.safetensors"), *options)
+        assert capsys.readouterr().out.count("best: has no averaged weights") == lines
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "form", "suffix"), [("rgb", "timm", "safetensors"), ("cnn", "onnx", "onnx")]
