@@ -240,7 +240,7 @@ class TrainConfig(ConfigFile, ByEpoch):
         group="optimisation",
     )
     weight_decay: float = option(
-        0.0, "weight decay, of all but biases and norms", ge=0, group="optimisation"
+        0.0, "weight decay, of all but biases, norms and positions", ge=0, group="optimisation"
     )
     schedule: Literal["constant", "step", "cosine"] = option(
         "constant", "course of the learning rate after the warm-up", group="optimisation"

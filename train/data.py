@@ -76,9 +76,7 @@ def _check_labels(index: DatasetIndex) -> None:
     num_ignored = sum(index.statistics["ignored"])
     if index.task == "multiclass" and (num_labels != index.num_samples or num_ignored):
         raise DataError(
-            f"{index.root}: its task is multiclass, but {count_of(index.num_samples, 'sample')} "
-            "with "
-            f"{count_of(num_labels, 'label')} and {num_ignored} ignored ones; pack it as "
-            "multi-label data, or "
-            "with one label a sample"
+            f"{index.root}: its task is multiclass, but it has "
+            f"{count_of(index.num_samples, 'sample')} with {count_of(num_labels, 'label')} and "
+            f"{num_ignored} ignored ones; pack it as multi-label data, or with one label a sample"
         )

@@ -228,7 +228,7 @@ def test_options_that_do_nothing_are_refused(options, says):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--global-batch-size", 8, "--simulate", 3], "3 machines of 8 GPUs are 24 ranks"),
+        (["--global-batch-size", 8, "--simulate", 3], "3 machines of 8 GPUs make 24 ranks"),
         (
             ["--simulate", 1, "--gpus-per-node", 1, "--node-cache-gb", 0.000001],
             "of its shards at once: give at least",

@@ -97,7 +97,7 @@ def test_labels_that_are_not_one_a_sample_are_refused(shades, tmp_path):
     described = listed(tmp_path / "train")
     described["statistics"]["ignored"][0] = 3
     write_listed(tmp_path / "train", described)
-    with pytest.raises(DataError, match="100 samples have 100 labels and 3 ignored ones"):
+    with pytest.raises(DataError, match="it has 100 samples with 100 labels and 3 ignored ones"):
         train_here(tmp_path, tmp_path / "run")
 
 

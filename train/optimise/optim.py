@@ -1,6 +1,7 @@
 """The optimiser: one kernel for all parameters on CUDA, with a state that any device continues."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import timm.optim
@@ -16,18 +17,23 @@ def build_optimizer(
     model: nn.Module, head: Sequence[nn.Parameter], config: TrainConfig
 ) -> torch.optim.Optimizer:
     """Make timm's optimiser; the classifier's parameters get `head_lr_factor` times the learning
-    rate.
+    rate. Weights decay but for biases, norms and what the network names (timm's no_weight_decay).
 
     On CUDA it is the fused one: few launches, and the verdict of fp16's loss scaler stays on the
     device, where the unfused ones wait for it in every step.
     """
     head_ids = {id(parameter) for parameter in head}
+    kept_ids = {id(parameter) for parameter in _kept_from_decay(model)}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
             in_head = id(parameter) in head_ids
             decays = parameter.ndim > 1
-            groups.setdefault((in_head, decays), []).append(parameter)
+            # where the group of its kind was in runs of before: of another size now, never another
+            groups.setdefault((in_head, decays), [])
+            groups.setdefault((in_head, decays and id(parameter) not in kept_ids), []).append(
+                parameter
+            )
     described: list[dict[str, Any]] = [
         {
             "params": parameters,
@@ -35,6 +41,7 @@ def build_optimizer(
             "lr": config.lr * (config.head_lr_factor if in_head else 1.0),
         }
         for (in_head, decays), parameters in groups.items()
+        if parameters
     ]
     options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if next(model.parameters()).device.type == "cuda":
@@ -46,14 +53,36 @@ def build_optimizer(
     return timm.optim.create_optimizer_v2(described, **options)
 
 
+def _kept_from_decay(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Find what networks say must not decay, such as a vision transformer's positions, by the
+    names, or patterns of names, that timm's `no_weight_decay` returns.
+    """
+    for module in model.modules():
+        if callable(named := getattr(module, "no_weight_decay", None)):
+            patterns = named()
+            for name, parameter in module.named_parameters():
+                if any(fnmatchcase(name, pattern) for pattern in patterns):
+                    yield parameter
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Restore a state that was saved on any device; how it is computed stays this device's own.
 
     A state names how it was computed, and torch would go on so: on a GPU unfused after a CPU, with
     Adam's step counts on the host; on a CPU fused, with other last digits. It is also in the memory
     format that the weights had there, which a fused optimiser refuses.
+
+    Raises ValueError where it is of other groups: of another network, or of a release that let more
+    of its weights decay.
     """
     own = optimizer.param_groups
+    there = [len(group["params"]) for group in state["param_groups"]]
+    here = [len(group["params"]) for group in own]
+    if there != here:
+        raise ValueError(
+            f"its groups have {there} parameters, those of this network {here} by this release's "
+            "rule of which weights decay"
+        )
     groups = [
         {**saved, **{name: group[name] for name in IMPLEMENTATIONS if name in group}}
         for saved, group in zip(state["param_groups"], own, strict=True)
