@@ -14,6 +14,7 @@ from eval.results.prediction_files import check_voc_names, export_kinds
 from shards.commandline import folder
 from shards.errors import DataError, count_of
 from shards.index import DatasetIndex, open_split
+from shards.pages.spelling import plain
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint
 
@@ -97,11 +98,20 @@ def _find_thresholds(config: EvalConfig, data: str, split: str, index: DatasetIn
 def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
     trained = opened.meta.class_names
     given = index.class_names
+    if trained != given and sorted(trained) == sorted(given):
+        at = next(
+            n for n, names in enumerate(zip(trained, given, strict=True)) if len({*names}) > 1
+        )
+        raise DataError(
+            f"{index.root}: has the classes of {opened.path} in another order (class {at} is "
+            f"{plain(given[at])}, there {plain(trained[at])}); pack it in that order, or give the "
+            "dataset of the run with --data"
+        )
     if trained != given:
         raise DataError(
             f"{index.root}: has {count_of(len(given), 'class')} ({_few(given)}), {opened.path} "
-            "was trained on "
-            f"{len(trained)} ({_few(trained)}); give the dataset of the run with --data"
+            f"was trained on {len(trained)} ({_few(trained)}); give the dataset of the run with "
+            "--data"
         )
     if opened.meta.task != index.task:
         raise DataError(
