@@ -10,7 +10,7 @@ dihedral    the centre in the 8 symmetries of a square: quarter turns, and their
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
@@ -18,7 +18,6 @@ from shards.choices import CROP_SHARE, TestTimeName
 from shards.decode.five_crop import NUM_CROPS
 
 Reduction = Literal["mean", "max"]
-AUGMENTATIONS: tuple[str, ...] = get_args(TestTimeName)
 SCALES = (1.0, 1.25, 1.5)
 
 

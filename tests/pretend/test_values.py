@@ -2,9 +2,11 @@
 wrong device.
 """
 
+from typing import get_args
+
 import pytest
 
-from eval.prediction.tta import AUGMENTATIONS
+from shards.choices import TestTimeName
 from tests.pretend.values import TRAININGS
 
 pytestmark = pytest.mark.slow
@@ -38,7 +40,7 @@ def test_a_stopped_run_goes_on_to_the_bits_of_the_cpu(found):
     assert len(whole["metrics"]) == 2
 
 
-@pytest.mark.parametrize("tta", AUGMENTATIONS)
+@pytest.mark.parametrize("tta", get_args(TestTimeName))
 def test_evaluation_gives_the_bits_of_the_cpu(found, tta):
     on_cpu, on_device = found("eval")[tta]
     assert on_device == on_cpu

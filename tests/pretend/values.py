@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import timm.optim
@@ -20,7 +20,7 @@ from accelerate.state import AcceleratorState
 
 from eval import evaluation
 from eval.__main__ import main as evaluate_command
-from eval.prediction.tta import AUGMENTATIONS
+from shards.choices import TestTimeName
 from tests.pretend.stopping import StopAfter
 from tests.pretend.tensors import Pretend, install
 from train import loop
@@ -146,7 +146,9 @@ def evaluate(data: Path, folder: Path) -> dict[str, Any]:
             "metrics": without_circumstances(metrics),
         }
 
-    return {tta: on_both(lambda device, tta=tta: call(device, tta)) for tta in AUGMENTATIONS}
+    return {
+        tta: on_both(lambda device, tta=tta: call(device, tta)) for tta in get_args(TestTimeName)
+    }
 
 
 def without_circumstances(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Views of an image and what becomes of their scores: each against a plain computation of its own."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,11 @@ from torchvision.transforms import CenterCrop, FiveCrop, Resize, TenCrop
 
 from eval.prediction.ensemble import EnsembleMember, check_sizes, predict_ensemble, who_looks
 from eval.prediction.evaluate import predict
-from eval.prediction.tta import AUGMENTATIONS, Look, looks
+from eval.prediction.tta import Look, looks
 from eval.prediction.tta import views as cut_views
 from shards.augment.pixel_ops import change_pixels
 from shards.augment.sample_changes import _symmetries
+from shards.choices import TestTimeName
 from shards.dataset import ShardDataset
 from shards.errors import DataError
 from shards.loader import Loader, View
@@ -116,7 +119,7 @@ def test_mirrored_corners_are_torchvisions(index):
 
 
 @pytest.mark.parametrize("reduce", ["mean", "max"])
-@pytest.mark.parametrize("tta", AUGMENTATIONS)
+@pytest.mark.parametrize("tta", get_args(TestTimeName))
 def test_views_become_one_as_a_plain_computation_says(index, tta, reduce):
     forward = network()
     outputs = ensemble(index, [EnsembleMember("a", forward, SIZE)], tta, reduce)
@@ -135,7 +138,7 @@ def view_of(forward, look, tta, number):
     return lambda images: forward(cut_views(images, look, tta)[number])
 
 
-@pytest.mark.parametrize("tta", AUGMENTATIONS)
+@pytest.mark.parametrize("tta", get_args(TestTimeName))
 def test_views_become_one_exactly(index, tta):
     """The same against `predict` of one view at a time, to rounding."""
     forward = network()
