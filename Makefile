@@ -1,7 +1,7 @@
 # make setup   one virtual environment in .venv, made once; make test adds what tests need
 # make demo    pack, train and evaluate the embedded default: under 3 minutes on two cores with AVX2
 # make check   lint, types and the fast tests: two minutes on two cores, more the first time
-# make test    lint, types and all tests: some twelve minutes on two cores
+# make test    lint, types and all tests: some twenty minutes on two cores
 # make emulate numeric tests as on CPUs of the levels x86-64-v3 (AVX2) and v2 (SSE 4.2)
 # make emulate-arm   the numeric core on an emulated Arm machine, compared with this one: 5 minutes
 # make wheel-check   build sdist and wheel, install the wheel without the repository, run the commands

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from preprocess.reading.class_names import normal_form
 from preprocess.reading.paths import inside
-from shards.errors import DataError
+from shards.errors import DataError, count_of
 
 
 class NamesByForm:
@@ -104,8 +104,8 @@ def _listed(folder: Path) -> set[str]:
 def _only(found: Collection[str], given: str, where: str) -> str | None:
     if len(found) > 1:
         raise DataError(
-            f"{where}: {given!a} is not there, but {len(found)} files whose names differ from it "
-            f"only in the Unicode form: {_shown(found)}; rename the one that is meant"
+            f"{where}: {given!a} is not there, but {count_of(len(found), 'file')} whose names "
+            f"differ from it only in the Unicode form: {_shown(found)}; rename the one that is meant"
         )
     return next(iter(found), None)
 
