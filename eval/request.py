@@ -14,7 +14,6 @@ from eval.results.prediction_files import check_voc_names, export_kinds
 from shards.commandline import folder
 from shards.errors import DataError, count_of
 from shards.index import DatasetIndex, open_split
-from shards.pages.spelling import plain
 from train.run import checkpoint
 from train.run.checkpoint import Checkpoint
 
@@ -104,7 +103,7 @@ def _check_classes(opened: Checkpoint, index: DatasetIndex) -> None:
         )
         raise DataError(
             f"{index.root}: has the classes of {opened.path} in another order (class {at} is "
-            f"{plain(given[at])}, there {plain(trained[at])}); pack it in that order, or give the "
+            f"{given[at]}, there {trained[at]}); pack it in that order, or give the "
             "dataset of the run with --data"
         )
     if trained != given:
