@@ -326,6 +326,15 @@ def test_a_failure_at_any_moment_leaves_a_whole_checkpoint(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last"]
 
 
+@pytest.mark.parametrize("given", ["nothing", ".", "/"])
+def test_a_name_beside_which_there_is_no_checkpoint_is_one_line(tmp_path, monkeypatch, given):
+    """What is beside a bare name is looked at too, and that folder, `.`, has no name of its own."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"^{given}: no checkpoint here; give a folder such as"):
+        checkpoint.read(Path(given))
+    assert not checkpoint.exists(Path(given))
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(DataError, match="no checkpoint here"):
         checkpoint.read(tmp_path / "nothing")

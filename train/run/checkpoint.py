@@ -254,6 +254,8 @@ def _progress(described: dict[str, Any], version: int) -> Progress:
 
 def _whole(path: Path) -> Path:
     """Find the checkpoint also if the power failed between the two renames of `_put`."""
+    if not path.name:  # `.`, where there is nothing beside it
+        return path
     old = path.with_name(path.name + _OLD)
     return old if not path.exists() and old.exists() else path
 
